@@ -1,0 +1,1 @@
+"""Move model weights without torch."""

@@ -1,0 +1,92 @@
+"""Reading bytes by range from regular files: a small cache of descriptors and one checked `pread`."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections import OrderedDict
+
+from wconv.errors import FormatError
+
+OPEN_FILES = 64
+"""How many descriptors a process keeps open; macOS allows a process 256."""
+
+
+class SourceFile:
+    """One open regular file. The descriptor closes with the last reference, so a reader never loses it."""
+
+    __slots__ = ("_fd", "path", "size")
+
+    def __init__(self, path: str) -> None:
+        """Opens `path` for reading.
+
+        Raises:
+            FormatError: the file is missing, unreadable, or not a regular file (a pipe, a device).
+        """
+        self._fd = -1
+        self.path = path
+        try:
+            # O_NONBLOCK: opening a pipe must not wait for a writer
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            status = os.fstat(self._fd)
+        except OSError as error:
+            raise FormatError(f"{path} cannot be read: {error.strerror}") from None
+        if not stat.S_ISREG(status.st_mode):
+            raise FormatError(f"{path} is not a regular file")
+        self.size = status.st_size
+
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fills `buffer` (of bytes) from `offset`.
+
+        Raises:
+            FormatError: the file ends before the buffer is full, or reading fails.
+        """
+        done = 0
+        try:
+            while done < len(buffer):
+                count = os.preadv(self._fd, [buffer[done:]], offset + done)
+                if count == 0:
+                    raise FormatError(
+                        f"{self.path} is truncated: it ends at byte {offset + done:,} of"
+                        f" {offset + len(buffer):,}; download it again"
+                    )
+                done += count
+        except OSError as error:
+            raise FormatError(f"{self.path} cannot be read: {error.strerror}") from None
+
+    def read(self, offset: int, count: int) -> bytearray:
+        """`count` bytes from `offset`; the caller has checked `count` against its limits."""
+        data = bytearray(count)
+        self.read_into(offset, memoryview(data))
+        return data
+
+
+_open: OrderedDict[str, SourceFile] = OrderedDict()
+_lock = threading.Lock()
+
+
+def source(path: str) -> SourceFile:
+    """The open file at `path`, from the cache or opened now. Raises as `SourceFile` does."""
+    with _lock:
+        found = _open.get(path)
+        if found is None:
+            found = _open[path] = SourceFile(path)
+            if len(_open) > OPEN_FILES:
+                _open.popitem(last=False)
+        else:
+            _open.move_to_end(path)
+        return found
+
+
+def forget(path: str | None = None) -> None:
+    """Drops `path` (or every file) from the cache, for a file that was replaced on disk."""
+    with _lock:
+        if path is None:
+            _open.clear()
+        else:
+            _open.pop(path, None)

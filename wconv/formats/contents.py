@@ -1,0 +1,33 @@
+"""What every format's reader returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from wconv.tensor import LazyTensor
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """One file, opened but not read.
+
+    Attributes:
+        format: what the file is, in words for people ("safetensors", "PyTorch zip").
+        tensors: the state dict, in the file's order.
+        metadata: everything else that the file says, as plain data (hyper-parameters, optimizer state,
+            safetensors' `__metadata__`); classes that are not data are inert records.
+        skipped: names of tensors that cannot be had, each with the reason ("on the meta device").
+        notes: what the user should be told, one sentence each (which wrapper was opened, what was decoded).
+        ties: groups of names that share storage, offset, shape and dtype.
+        root: the object as the file holds it, with `LazyTensor` leaves; None for formats that are flat.
+    """
+
+    format: str
+    tensors: dict[str, LazyTensor]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    ties: tuple[tuple[str, ...], ...] = ()
+    root: Any = None
