@@ -171,6 +171,10 @@ class Derived(LazyTensor):
     def grain(self) -> int:
         return self.parent.grain
 
+    @property
+    def origin(self) -> tuple[str, int]:
+        return self.parent.origin
+
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Cast(Derived):
@@ -379,6 +383,10 @@ class Concat(LazyTensor):
     @property
     def dtype(self) -> DType:  # type: ignore[override]
         return self.parts[0].dtype
+
+    @property
+    def origin(self) -> tuple[str, int]:
+        return self.parts[0].origin
 
     @property
     def _outer(self) -> int:

@@ -57,6 +57,11 @@ class LazyTensor(ABC):
         return 1
 
     @property
+    def origin(self) -> tuple[str, int]:
+        """The file and offset where its first bytes come from ("" for none): the writer reads in that order."""
+        return "", 0
+
+    @property
     def size(self) -> int:
         """Number of elements."""
         return math.prod(self.shape)
@@ -204,6 +209,10 @@ class Stored(LazyTensor):
     shape: Shape
     swap: bool = False
 
+    @property
+    def origin(self) -> tuple[str, int]:
+        return self.path, self.offset
+
     def fill(self, start: int, stop: int, out: Array) -> None:
         raw = out.view(np.uint8)
         files.source(self.path).read_into(self.offset + start * self.dtype.itemsize, memoryview(raw))
@@ -219,6 +228,10 @@ class Packed(LazyTensor):
     offset: int
     dtype: DType
     shape: Shape
+
+    @property
+    def origin(self) -> tuple[str, int]:
+        return self.path, self.offset
 
     @property
     def grain(self) -> int:

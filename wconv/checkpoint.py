@@ -1,0 +1,304 @@
+"""`open(path)`: a weights file or a model directory becomes one mapping from names to lazy tensors."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wconv import formats
+from wconv.errors import FormatError
+from wconv.tensor import LazyTensor
+
+JSON_LIMIT = 256 << 20
+"""Bytes of config.json or of an index that are read at most."""
+
+NUMBERED = re.compile(r"(?P<stem>.+?)-(?P<number>\d{5,6})-of-(?P<count>\d{5,6})(?P<suffix>\.[A-Za-z.]+)")
+
+PREFERENCE = (
+    "model.safetensors",
+    "diffusion_pytorch_model.safetensors",
+    "*.safetensors",
+    "pytorch_model.bin",
+    "diffusion_pytorch_model.bin",
+    "*.bin",
+    "*.pt",
+    "*.pth",
+    "*.ckpt",
+    "*.npz",
+)
+"""Which weights of a directory are taken, the first that is there: safetensors before pickles."""
+
+NOT_WEIGHTS = ("training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth", "scaler.pt")
+"""What trainers leave beside a model under the names of weights."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint(Mapping[str, LazyTensor]):
+    """A state dict that has been opened but not read: `checkpoint["lm_head.weight"].numpy()` reads.
+
+    Attributes:
+        path: what was opened.
+        format: what it is, in words ("safetensors", "PyTorch zip").
+        tensors: name → lazy tensor, in the order of the files.
+        files: the weights files, in order.
+        config: config.json of a model directory, else None.
+        metadata: what else the files say, as plain data.
+        skipped: tensors that cannot be had, each with the reason.
+        left_out: weights files in the directory that were not opened, each with the reason.
+        notes: what the user should be told.
+        ties: groups of names that share their bytes.
+    """
+
+    path: Path
+    format: str
+    tensors: dict[str, LazyTensor]
+    files: tuple[Path, ...]
+    config: Mapping[str, Any] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    ties: tuple[tuple[str, ...], ...] = ()
+
+    def __getitem__(self, name: str) -> LazyTensor:
+        return self.tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+    def __repr__(self) -> str:
+        return f"<Checkpoint {self.path}: {self.format}, {len(self):,} tensors>"
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors in their stored dtypes."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
+
+def open(path: str | os.PathLike[str], *, key: str | None = None) -> Checkpoint:
+    """Opens a weights file, or a directory with one, with numbered shards, or with shards and an index.
+
+    Args:
+        key: for a wrapped PyTorch checkpoint, the path to its state dict ("model.encoder").
+
+    Raises:
+        FormatError: nothing there can be read; the message names the file and says why.
+        UnsafeError: a file asks for something that no weights need.
+    """
+    place = Path(path)
+    if place.is_dir():
+        return _open_directory(place, key)
+    if not place.exists():
+        hint = "" if place.parent.is_dir() else f" (there is no directory {place.parent})"
+        raise FormatError(f"{place} does not exist{hint}")
+    contents = formats.open_file(str(place), key=key)
+    return Checkpoint(
+        place,
+        contents.format,
+        contents.tensors,
+        (place,),
+        metadata=contents.metadata,
+        skipped=contents.skipped,
+        notes=contents.notes,
+        ties=contents.ties,
+    )
+
+
+def _open_directory(directory: Path, key: str | None) -> Checkpoint:
+    names = sorted(entry.name for entry in os.scandir(directory) if not entry.is_dir())
+    config = read_json(directory / "config.json") if "config.json" in names else None
+    index = _index_name(names)
+    if index is not None:
+        weight_map = _weight_map(directory, index)
+        shards = sorted(set(weight_map.values()))
+        missing = [shard for shard in shards if not os.path.exists(directory / shard)]
+        if missing:
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise FormatError(f"{directory / missing[0]}{more} is missing: {index} lists it; download it again")
+    else:
+        weight_map = None
+        shards = _find_weights(directory, names)
+    merged = _merge(directory, shards, key)
+    unlisted = _check_index(directory, index, weight_map, merged) if index and weight_map else ()
+    left_out = {
+        name: "not in the index" if weight_map is not None else "other weights were taken"
+        for name in names
+        if name not in shards and is_weights(name)
+    }
+    return Checkpoint(
+        directory,
+        merged[0].format if merged else "",
+        {name: tensor for contents in merged for name, tensor in contents.tensors.items()},
+        tuple(directory / shard for shard in shards),
+        config,
+        _join_metadata(shards, merged),
+        {name: reason for contents in merged for name, reason in contents.skipped.items()},
+        left_out,
+        tuple(dict.fromkeys((*unlisted, *(note for contents in merged for note in contents.notes)))),
+        tuple(tie for contents in merged for tie in contents.ties),
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a regular file of bounded size.
+
+    Raises:
+        FormatError: it is too large, is no JSON, or no object.
+    """
+    from wconv import files
+
+    file = files.SourceFile(str(path))
+    if file.size > JSON_LIMIT:
+        raise FormatError(f"{path} is too large for what it should be: {file.size:,} bytes")
+    text = bytes(file.read(0, file.size))
+    if text.startswith(b"version https://git-lfs"):
+        raise FormatError(f"{path} is a Git LFS pointer, not the file: run `git lfs pull`")
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{path} is no JSON: {str(error):.120}") from None
+    if not isinstance(value, dict):
+        raise FormatError(f"{path} holds no JSON object")
+    return value
+
+
+def _index_name(names: list[str]) -> str | None:
+    """The index that counts: safetensors' before PyTorch's, `model` before others."""
+    found = [name for name in names if name.endswith((".safetensors.index.json", ".bin.index.json"))]
+    found.sort(key=lambda name: (not name.endswith(".safetensors.index.json"), not name.startswith("model."), name))
+    if not found:
+        return None
+    if found[0].endswith(".bin.index.json") and any(name.endswith(".safetensors") for name in names):
+        return None
+    return found[0]
+
+
+def _weight_map(directory: Path, index: str) -> dict[str, str]:
+    weight_map = read_json(directory / index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise FormatError(f"{directory / index} has no weight_map: delete it, or download it again")
+    for name, shard in weight_map.items():
+        if not isinstance(shard, str) or not is_plain(shard):
+            raise FormatError(
+                f"{directory / index} places {name!r:.80} in {shard!r:.80}, which is no plain file name: refused"
+            )
+    return weight_map
+
+
+def is_plain(name: str) -> bool:
+    """A file name that stays within its directory on every system."""
+    return bool(name) and name not in (".", "..") and not any(sign in name for sign in "/\\\0:")
+
+
+def _find_weights(directory: Path, names: list[str]) -> list[str]:
+    """The weights files of a directory that has no index."""
+    candidates = [name for name in names if is_weights(name)]
+    families: dict[str, list[str]] = {}
+    for name in candidates:
+        numbered = NUMBERED.fullmatch(name)
+        families.setdefault(numbered["stem"] + numbered["suffix"] if numbered else name, []).append(name)
+    for wanted in PREFERENCE:
+        if wanted in families:
+            found = [wanted]
+        else:
+            found = [name for name in families if wanted[0] == "*" and name.endswith(wanted[1:])]
+        if len(found) > 1:
+            raise FormatError(
+                f"{directory} holds several weights files ({', '.join(found[:4])}"
+                f"{', …' if len(found) > 4 else ''}): name the one to convert"
+            )
+        if found:
+            _check_numbers(directory, families[found[0]])
+            return families[found[0]]
+    if "model_index.json" in names:
+        raise FormatError(f"{directory} is a pipeline: convert its components, such as {directory}/transformer")
+    raise FormatError(f"{directory} holds no weights (no *.safetensors, *.bin, *.pt …)")
+
+
+def _check_numbers(directory: Path, shards: list[str]) -> None:
+    """`…-00002-of-00004` promises four files: each must be there, once."""
+    numbered = [match for name in shards if (match := NUMBERED.fullmatch(name))]
+    if not numbered:
+        return
+    counts = {int(match["count"]) for match in numbered}
+    if len(counts) > 1 or len(numbered) != len(shards):
+        raise FormatError(f"{directory} mixes shards of several sets ({shards[0]}, {shards[-1]}): keep one")
+    count = counts.pop()
+    present = {int(match["number"]) for match in numbered}
+    first = 0 if 0 in present else 1
+    missing = [number for number in range(first, first + min(count, 10**6)) if number not in present]
+    if missing:
+        name = numbered[0]
+        width = len(name["number"])
+        lost = f"{name['stem']}-{missing[0]:0{width}}-of-{name['count']}{name['suffix']}"
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise FormatError(f"{directory / lost}{more} is missing: download it again")
+
+
+def is_weights(name: str) -> bool:
+    """Whether a file's name says that it holds weights."""
+    return name.endswith(WEIGHTS_SUFFIXES) and name not in NOT_WEIGHTS
+
+
+WEIGHTS_SUFFIXES = tuple(
+    dict.fromkeys(os.path.splitext(pattern)[1] for pattern in PREFERENCE)
+)
+
+
+def _merge(directory: Path, shards: list[str], key: str | None) -> list[formats.Contents]:
+    merged: list[formats.Contents] = []
+    owner: dict[str, str] = {}
+    for shard in shards:
+        contents = formats.open_file(str(directory / shard), key=key)
+        for name in contents.tensors:
+            if name in owner:
+                raise FormatError(f"{directory}: {name} stands in both {owner[name]} and {shard}")
+            owner[name] = shard
+        merged.append(contents)
+    return merged
+
+
+def _check_index(
+    directory: Path, index: str, weight_map: Mapping[str, str], merged: list[formats.Contents]
+) -> tuple[str, ...]:
+    """Index and shards must say the same; PyTorch shards may hold more (tied heads, buffers), which is told."""
+    unlisted: list[str] = []
+    held: set[str] = set()
+    for shard, contents in zip(sorted(set(weight_map.values())), merged, strict=True):
+        held.update(contents.tensors, contents.skipped)
+        for name in contents.tensors:
+            listed = weight_map.get(name)
+            if listed is None and contents.format != "safetensors":
+                unlisted.append(f"{name} is in {shard} though {index} does not list it")
+            elif listed != shard:
+                where = f"places in {listed}" if listed else "does not list"
+                raise FormatError(
+                    f"{directory / shard} holds {name}, which {index} {where}:"
+                    " download both again, or delete the index"
+                )
+    for name, shard in weight_map.items():
+        if name not in held:
+            raise FormatError(f"{name} is missing: {index} places it in {directory / shard}, which lacks it")
+    return tuple(unlisted)
+
+
+def _join_metadata(shards: list[str], merged: list[formats.Contents]) -> Mapping[str, Any]:
+    """One file's metadata as it is; of several, what they agree on, and the rest by shard."""
+    if len(merged) == 1:
+        return merged[0].metadata
+    joined: dict[str, Any] = {}
+    for shard, contents in zip(shards, merged, strict=True):
+        for name, value in contents.metadata.items():
+            if name not in joined:
+                joined[name] = value
+            elif joined[name] is not value and repr(joined[name]) != repr(value):
+                joined[f"{shard}:{name}"] = value
+    return joined

@@ -1,0 +1,136 @@
+"""safetensors: eight bytes of header length, a JSON header, then the tensors' bytes without gaps.
+
+The checks are those of the format's own validator: offsets within the file, in order, without overlap or
+hole; sizes that match dtype and shape; no name twice. Nothing but the header is read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from wconv import dtypes, files
+from wconv.dtypes import DType
+from wconv.errors import FormatError
+from wconv.formats.contents import Contents
+from wconv.tensor import LazyTensor, Packed, Shape, Stored, checked_shape
+
+HEADER_LIMIT = 100_000_000
+"""Bytes of header that are read at most: the format's own limit."""
+
+
+def open_file(path: str) -> Contents:
+    """Opens a safetensors file: every tensor in the order of its bytes, and the `__metadata__` strings.
+
+    Raises:
+        FormatError: the file is not safetensors, is truncated, or its header contradicts itself.
+    """
+    file = files.SourceFile(path)
+    if file.size < 8:
+        raise FormatError(f"{path} is no safetensors file: it has only {file.size} bytes")
+    length = int.from_bytes(file.read(0, 8), "little")
+    if length > HEADER_LIMIT:
+        raise FormatError(f"{path} is no safetensors file: its header would have {length:,} bytes")
+    if 8 + length > file.size:
+        raise FormatError(f"{path} is truncated: it ends within its header; download it again")
+    header = parse_header(bytes(file.read(8, length)), path)
+    metadata = header.pop("__metadata__", None) or {}
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise FormatError(f"{path} has a damaged header: __metadata__ must map strings to strings")
+    return Contents("safetensors", _tensors(header, path, 8 + length, file.size), metadata)
+
+
+def parse_header(text: bytes, path: str) -> dict[str, Any]:
+    """The header's JSON object, refused when a name stands in it twice."""
+    try:
+        header = json.loads(text.decode(), object_pairs_hook=_without_twins, parse_constant=_no_constant)
+    except RecursionError:
+        raise FormatError(f"{path} has a damaged header: it is nested too deeply") from None
+    except ValueError as error:
+        raise FormatError(f"{path} has a damaged header: {str(error):.120}") from None
+    if not isinstance(header, dict):
+        raise FormatError(f"{path} has a damaged header: it is no JSON object")
+    return header
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        twin = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise ValueError(f"{twin!r} stands in it twice")
+    return found
+
+
+def _no_constant(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _tensors(header: dict[str, Any], path: str, base: int, size: int) -> dict[str, LazyTensor]:
+    found: list[tuple[int, int, str, DType, Shape]] = []
+    for name, entry in header.items():
+        try:
+            code, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+            dtype = dtypes.BY_CODE.get(code)
+            in_order = type(begin) is int and type(end) is int and 0 <= begin <= end and len(entry) == 3
+        except (TypeError, KeyError, ValueError):
+            raise FormatError(f"{path} has a damaged header: {name!r:.80} is no tensor") from None
+        if dtype is None:
+            raise FormatError(f"{path} holds {name} as {code!r:.40}, a dtype that wconv does not know")
+        if not in_order or not isinstance(shape, list):
+            raise FormatError(f"{path} has a damaged header: impossible offsets of {name!r:.80}")
+        checked = checked_shape(shape, f"{path}: {name!r:.80}")
+        bits = math.prod(checked) * dtype.bits
+        if bits % 8 or bits // 8 != end - begin:
+            raise FormatError(
+                f"{path} has a damaged header: {name!r:.80} is {code} {shape}, which is not {end - begin:,} bytes"
+            )
+        found.append((begin, end, name, dtype, checked))
+    found.sort(key=lambda entry: entry[:2])
+    _check_cover(found, path, base, size)
+    tensors: dict[str, LazyTensor] = {}
+    for begin, _, name, dtype, checked in found:
+        leaf = Stored if dtype.bits >= 8 else Packed
+        tensors[name] = leaf(path, base + begin, dtype, checked)
+    return tensors
+
+
+def _check_cover(found: list[tuple[int, int, str, DType, Shape]], path: str, base: int, size: int) -> None:
+    """The tensors, sorted by offset, must cover the data from its first byte to its last."""
+    at = 0
+    for begin, end, name, _, _ in found:
+        if begin != at:
+            what = "overlaps the tensor before it" if begin < at else "leaves a hole before it"
+            raise FormatError(f"{path} has a damaged header: {name!r:.80} {what}")
+        at = end
+    if base + at > size:
+        raise FormatError(
+            f"{path} is truncated: {size:,} bytes of {base + at:,}; download it again"
+        )
+    if base + at < size:
+        raise FormatError(f"{path} has {size - base - at:,} bytes behind its last tensor: it is damaged")
+
+
+def make_header(
+    entries: Iterable[tuple[str, DType, Shape]], metadata: Mapping[str, str] | None
+) -> bytes:
+    """The bytes before the first tensor, padded with spaces so that data starts at a multiple of 8.
+
+    Args:
+        entries: name, dtype and shape in the order in which the bytes will follow.
+    """
+    parts: list[str] = []
+    if metadata:
+        parts.append('"__metadata__":' + json.dumps(dict(metadata), separators=(",", ":")))
+    at = 0
+    quote = json.encoder.encode_basestring_ascii
+    for name, dtype, shape in entries:
+        end = at + dtype.nbytes(math.prod(shape))
+        lengths = ",".join(map(str, shape))
+        parts.append(f'{quote(name)}:{{"dtype":"{dtype.code}","shape":[{lengths}],"data_offsets":[{at},{end}]}}')
+        at = end
+    text = ("{" + ",".join(parts) + "}").encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text

@@ -1,0 +1,144 @@
+"""A plan fixes every byte of the output before any moves: which tensor, in which shard, at which offset."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from wconv.dtypes import DType
+from wconv.errors import WconvError
+from wconv.formats import safetensors
+from wconv.tensor import LazyTensor, Shape
+
+MAX_SHARD_SIZE = 5 << 30
+"""Bytes of tensors in one shard: what mlx-lm and mlx-vlm split at."""
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One tensor of the output: what it is called, where its elements come from, how they are stored."""
+
+    name: str
+    tensor: LazyTensor
+    dtype: DType
+
+    @property
+    def shape(self) -> Shape:
+        return self.tensor.shape
+
+    @property
+    def nbytes(self) -> int:
+        return self.dtype.nbytes(self.tensor.size)
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One output file: a header, then the entries' bytes one after another. Can be sent to another process."""
+
+    filename: str
+    header: bytes
+    entries: tuple[Entry, ...]
+    data_bytes: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole file."""
+        return len(self.header) + self.data_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All shards of an output."""
+
+    shards: tuple[Shard, ...]
+
+    @property
+    def entries(self) -> Iterator[Entry]:
+        return (entry for shard in self.shards for entry in shard.entries)
+
+    @property
+    def data_bytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(shard.data_bytes for shard in self.shards)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all weights files."""
+        return sum(shard.nbytes for shard in self.shards)
+
+    def index(self) -> dict[str, Any]:
+        """What `model.safetensors.index.json` says: as mlx-lm writes it."""
+        weight_map = {entry.name: shard.filename for shard in self.shards for entry in shard.entries}
+        parameters = sum(entry.tensor.size for entry in self.entries)
+        return {
+            "metadata": {"total_size": self.data_bytes, "total_parameters": parameters},
+            "weight_map": dict(sorted(weight_map.items())),
+        }
+
+
+def make(
+    entries: Sequence[Entry],
+    metadata: Mapping[str, str],
+    *,
+    max_shard_size: int = MAX_SHARD_SIZE,
+    filename: str | None = None,
+) -> Plan:
+    """Distributes the entries over shards.
+
+    The order is that of the source's bytes, and a shard ends where a source file ends: so every output file
+    is written from one place, and several can be written at once. A tensor above the limit has a shard of
+    its own.
+
+    Args:
+        metadata: the header's `__metadata__` of every shard.
+        max_shard_size: bytes of tensors in a shard at most.
+        filename: write one file of that name instead of `model-0000i-of-0000N.safetensors`.
+    """
+    groups: list[list[Entry]] = [[]] if filename or not entries else []
+    filled, current = 0, None
+    for entry in _in_source_order(entries):
+        source = entry.tensor.origin[0]
+        if filename is None and (not groups or filled + entry.nbytes > max_shard_size or source != current):
+            groups.append([])
+            filled, current = 0, source
+        groups[-1].append(entry)
+        filled += entry.nbytes
+    names = [filename] if filename else shard_names(len(groups))
+    return Plan(tuple(_shard(name, group, metadata) for name, group in zip(names, groups, strict=True)))
+
+
+def shard_names(count: int) -> list[str]:
+    """As mlx-lm, mlx-vlm and transformers number them."""
+    if count == 1:
+        return ["model.safetensors"]
+    return [f"model-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)]
+
+
+def _in_source_order(entries: Sequence[Entry]) -> list[Entry]:
+    rank: dict[str, int] = {}
+    for entry in entries:
+        rank.setdefault(entry.tensor.origin[0], len(rank))
+    return sorted(entries, key=lambda entry: (rank[entry.tensor.origin[0]], entry.tensor.origin[1]))
+
+
+def _shard(filename: str, entries: list[Entry], metadata: Mapping[str, str]) -> Shard:
+    header = safetensors.make_header(((e.name, e.dtype, e.shape) for e in entries), metadata)
+    return Shard(filename, header, tuple(entries), sum(entry.nbytes for entry in entries))
+
+
+def parse_size(text: str) -> int:
+    """Bytes of "5GB" (10^9 a GB, as transformers counts), "500MB", "2GiB" or a plain number.
+
+    Raises:
+        WconvError: it is no size, or not a positive one.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    unit = _UNITS.get(match[2].upper()) if match else None
+    size = int(float(match[1]) * unit) if match and unit else 0
+    if size < 1:
+        raise WconvError(f"{text!r} is no size: write 5GB, 500MB or a number of bytes")
+    return size

@@ -1,0 +1,75 @@
+"""Which dtype a tensor is written in: what the user asked for, within what MLX programs can load."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from wconv import dtypes
+from wconv.dtypes import DType
+
+TARGETS = ("float16", "bfloat16", "float32")
+"""What `--dtype` accepts: the floating types that MLX computes in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Substitute:
+    """What becomes of a dtype that `mx.load` refuses, or reads as plain bytes."""
+
+    source: str
+    written: str
+    why: str
+
+
+SUBSTITUTES = (
+    Substitute("float64", "float32", "MLX has no float64"),
+    Substitute("complex128", "complex64", "MLX has no complex128"),
+    Substitute("float8_e4m3fn", "bfloat16", "mx.load reads it as uint8; kept where a tensor of scales belongs to it"),
+    Substitute("float8_e8m0fnu", "bfloat16", "mx.load reads it as uint8; kept where it is a tensor of scales"),
+    Substitute("float8_e5m2", "bfloat16", "mx.load refuses it"),
+    Substitute("float8_e4m3fnuz", "bfloat16", "mx.load refuses it"),
+    Substitute("float8_e5m2fnuz", "bfloat16", "mx.load refuses it"),
+    Substitute("float6_e2m3fn", "bfloat16", "mx.load refuses it"),
+    Substitute("float6_e3m2fn", "bfloat16", "mx.load refuses it"),
+    Substitute("float4_e2m1fn_x2", "bfloat16", "mx.load refuses it"),
+)
+"""The one table of what MLX cannot hold; every substitute holds each value of its source but float64's."""
+
+_BY_SOURCE = {row.source: row for row in SUBSTITUTES}
+_BYTES_FOR_CONSUMERS = ("float8_e4m3fn", "float8_e8m0fnu")
+_SCALE = re.compile(r"(?:[._](?:weight_)?scales?(?:_inv)?|_scale_inv)$")
+
+
+def written_dtype(
+    name: str,
+    source: DType,
+    requested: DType | None,
+    names: Collection[str],
+    keep: Collection[str] = (),
+) -> DType:
+    """The dtype in which a tensor is written.
+
+    Floating types follow the request, except names in `keep` and fp8 with scales, which the consumer decodes
+    itself (mlx-lm's sanitize calls `mx.from_fp8` on the bytes); integers and booleans stay.
+
+    Args:
+        requested: what `--dtype` asked for; None keeps the source's own where MLX can hold it.
+        names: all names of the output, to find a tensor's scales.
+        keep: names that the consumer does not cast.
+    """
+    if source.name in _BYTES_FOR_CONSUMERS and _has_scales(name, names):
+        return source
+    if requested is not None and source.is_floating and name not in keep:
+        return requested
+    substitute = _BY_SOURCE.get(source.name)
+    return dtypes.BY_NAME[substitute.written] if substitute else source
+
+
+def _has_scales(name: str, names: Collection[str]) -> bool:
+    """`name` is a weight whose scales are there, or is itself the scales."""
+    if _SCALE.search(name):
+        return True
+    stem = name.removesuffix(".weight")
+    candidates = (f"{name}_scale_inv", f"{name}_scale", f"{stem}.scale", f"{stem}.scales", f"{stem}_scale")
+    return any(candidate in names for candidate in candidates)
