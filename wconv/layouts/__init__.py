@@ -1,0 +1,53 @@
+"""What a consumer calls each tensor and how it lays it out: tables of rules, and the engine for them."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from wconv.errors import LayoutError
+from wconv.layouts.engine import Applied, Layout, apply
+
+__all__ = ["Applied", "Layout", "apply", "choose", "describe", "tables"]
+
+CONSUMERS = ("mlx-vlm", "mlx-lm")
+"""In the order in which "auto" asks them: mlx-vlm's layout of a model serves mlx-lm too."""
+
+NAMES = ("auto", *CONSUMERS, "hf")
+
+
+def tables(consumer: str) -> tuple[Layout, ...]:
+    """All layouts of one consumer."""
+    module = importlib.import_module(f"wconv.layouts.{consumer.replace('-', '_')}")
+    return tuple(module.LAYOUTS)
+
+
+def choose(name: str, config: Mapping[str, Any] | None, names: Collection[str]) -> Layout | None:
+    """The layout for a model, by its `model_type`; None when there is no table: names stay as they are.
+
+    Args:
+        name: "auto", a consumer ("mlx-lm", "mlx-vlm"), or "hf" for the source's own names.
+        config: the model's config.json, if it has one.
+        names: the source's tensor names.
+
+    Raises:
+        LayoutError: `name` is no layout.
+    """
+    if name not in NAMES:
+        raise LayoutError(f"{name!r} is not a layout: one of {', '.join(NAMES)}")
+    model_type = str((config or {}).get("model_type", "")).lower()
+    for consumer in CONSUMERS if name == "auto" else (name,) if name != "hf" else ():
+        for layout in tables(consumer):
+            if model_type and model_type in layout.model_types:
+                return layout
+    return None
+
+
+def describe() -> Iterator[tuple[str, str, str]]:
+    """Consumer, model type and what its rules do, for every model that has a table."""
+    for consumer in CONSUMERS:
+        for layout in tables(consumer):
+            verbs = dict.fromkeys(rule.verb for rule in layout.rules)
+            for model_type in layout.model_types:
+                yield consumer, model_type, ", ".join(verbs) or "names kept"

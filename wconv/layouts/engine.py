@@ -1,0 +1,213 @@
+"""A layout and its application: all rules or none, every source tensor accounted for."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from wconv.errors import LayoutError
+from wconv.layouts.patterns import compile_pattern, is_wildcard, words
+from wconv.layouts.rules import Copy, Drop, Entry, KeepDtype, Rule, State
+from wconv.layouts.settings import Context
+from wconv.tensor import LazyTensor
+
+KEEP_DTYPE = (
+    "**e_score_correction_bias**",
+    "**expert_bias**",
+    "**router_bias**",
+    "**A_log",
+    "**dt_bias",
+)
+"""Names whose dtype is kept in models without a table: what mlx-lm's and mlx-vlm's cast predicates name."""
+
+QUANTIZED = re.compile(
+    r"\.(scales|biases|qweight|qzeros|g_idx|weight_(packed|scale|scale_2|shape|zero_point|global_scale|scale_inv)"
+    r"|input_scale|input_global_scale|activation_scale|bias)$"
+)
+"""Companions of a `.weight` in a quantized checkpoint, which the consumer's loader takes as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What a consumer calls a model's tensors and how it lays them out.
+
+    Attributes:
+        consumers: the programs that load the result; the first one is whose layout it is.
+        model_types: config.json's `model_type` of the models it fits.
+        rules: in order, from the hub's layout to the consumer's.
+        names: patterns of all names that the result may have.
+        spellings: rules that come first and bring other ways of saving the same model to the hub's layout.
+        command: loads the result; `{model}` stands for its path.
+    """
+
+    consumers: tuple[str, ...]
+    model_types: tuple[str, ...]
+    names: tuple[str, ...]
+    rules: tuple[Rule, ...] = ()
+    spellings: tuple[Rule, ...] = ()
+    command: str = ""
+
+    def __str__(self) -> str:
+        return "\n".join(str(rule) for rule in (*self.spellings, *self.rules))
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A state dict in a consumer's layout.
+
+    Attributes:
+        tensors: by their new names, not read yet.
+        dropped: source names that were left out, each with the reason.
+        keep_dtype: new names that a cast of the model leaves alone.
+        sources: for each new name the source tensors it is made of.
+        notes: what the user should be told, one sentence each.
+    """
+
+    tensors: dict[str, LazyTensor]
+    dropped: dict[str, str] = field(default_factory=dict)
+    keep_dtype: frozenset[str] = frozenset()
+    sources: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def apply(
+    layout: Layout | None,
+    tensors: Mapping[str, LazyTensor],
+    config: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Applied:
+    """Lays a state dict out as `layout` says, without reading any tensor.
+
+    A checkpoint that is laid out already keeps its names; without a layout all tensors do.
+
+    Args:
+        config: the model's config.json, which some rules depend on.
+        options: what the caller asks of this layout ("include_fov").
+
+    Raises:
+        LayoutError: a tensor fits no rule, or the checkpoint is converted in part.
+    """
+    if layout is None:
+        kept = frozenset(name for name in tensors if _matches(KEEP_DTYPE, name))
+        return Applied(dict(tensors), {}, kept, {name: (name,) for name in tensors})
+    context = Context(config or {}, options or {})
+    state = {name: Entry(tensor, (name,)) for name, tensor in tensors.items()}
+    dropped: dict[str, str] = {}
+    notes: list[str] = []
+    state = _run(layout.spellings, state, context, dropped)
+    done = already(layout, state, context)
+    if done:
+        notes.append(f"the tensors are in {layout.consumers[0]}'s layout already")
+    rules = [rule for rule in layout.rules if not done or isinstance(rule, Drop | Copy)]
+    state = _run(rules, state, context, dropped)
+    check_names(layout, state, quantized=_is_quantized(context.config))
+    keep = [rule.source for rule in layout.rules if isinstance(rule, KeepDtype)]
+    return Applied(
+        {name: entry.tensor for name, entry in state.items()},
+        dropped,
+        frozenset(name for name in state if _matches(tuple(keep), name)),
+        {name: entry.sources for name, entry in state.items()},
+        tuple(notes),
+    )
+
+
+def already(layout: Layout, state: State, context: Context) -> bool:
+    """Whether the tensors are in the consumer's layout already.
+
+    Raises:
+        LayoutError: some are and some are not.
+    """
+    rules = [rule for rule in layout.rules if rule.active(context)]
+    seen: dict[str, str] = {}
+    for name, entry in state.items():
+        if any(isinstance(rule, Drop) and rule.drops(name, context) for rule in rules):
+            continue
+        verdicts = [verdict for rule in rules if (verdict := rule.verdict(name, entry, context))]
+        if verdicts:
+            seen.setdefault("source" if "source" in verdicts else "final", name)
+    if len(seen) == 2:
+        raise LayoutError(
+            f"the checkpoint is converted in part: {seen['final']} is in {layout.consumers[0]}'s layout and"
+            f" {seen['source']} is not; convert the original instead"
+        )
+    return "final" in seen
+
+
+def check_names(layout: Layout, state: State, *, quantized: bool = False) -> None:
+    """Refuses names that the consumer does not know.
+
+    Raises:
+        LayoutError: naming up to three of them, each with the nearest names that are known.
+    """
+    unknown = [name for name in state if not _known(layout.names, name, quantized)]
+    if not unknown:
+        return
+    told = "; ".join(
+        f"{state[name].sources[0]} (nearest: {', '.join(nearest(layout.names, name)) or 'none'})"
+        for name in unknown[:3]
+    )
+    more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
+    raise LayoutError(
+        f"{layout.consumers[0]} knows no such tensors in {layout.model_types[0]}: {told}{more};"
+        " leave them out with --exclude, or keep all names with --layout hf"
+    )
+
+
+def nearest(names: Iterable[str], name: str) -> list[str]:
+    """Up to two known names that resemble `name`, with its own numbers in place of `#`."""
+    numbers = re.findall(r"(?<=\.)\d+(?=\.)", name)
+    flat = re.sub(r"(?<=\.)\d+(?=\.)", "#", name)
+    close = difflib.get_close_matches(flat, [text for one in names for text in _examples(one)], 2, 0.6)
+    filled = []
+    for text in close:
+        values = iter(numbers)
+        filled.append(re.sub("#", lambda _, values=values: next(values, "0"), text))  # type: ignore[misc]
+    return filled
+
+
+def _run(rules: Iterable[Rule], state: State, context: Context, dropped: dict[str, str]) -> State:
+    for rule in rules:
+        if not rule.active(context):
+            continue
+        if isinstance(rule, Drop):
+            gone = [name for name in state if rule.drops(name, context)]
+            dropped.update((source, rule.reason) for name in gone for source in state[name].sources)
+        state = rule.apply(state, context)
+    return state
+
+
+def _is_quantized(config: Mapping[str, Any]) -> bool:
+    parts = [config, config.get("text_config")]
+    keys = ("quantization", "quantization_config")
+    return any(isinstance(part, Mapping) and any(part.get(key) for key in keys) for part in parts)
+
+
+def _known(names: tuple[str, ...], name: str, quantized: bool) -> bool:
+    if _matches(names, name):
+        return True
+    base, found = QUANTIZED.subn(".weight", name)
+    return quantized and bool(found) and _matches(names, base)
+
+
+@functools.lru_cache(maxsize=256)
+def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    plain = (re.sub(r"\(\?P<e>", "(", compile_pattern(text).expression.pattern) for text in patterns)
+    return re.compile("|".join(f"(?:{one})" for one in plain) or r"(?!)")
+
+
+def _matches(patterns: tuple[str, ...], name: str) -> bool:
+    return _any_of(patterns).fullmatch(name) is not None
+
+
+@functools.cache
+def _examples(pattern: str) -> tuple[str, ...]:
+    """A pattern with its lists of words written out."""
+    texts = [""]
+    for part in compile_pattern(pattern).parts:
+        choices = words(part) if is_wildcard(part) and part.startswith("(") else [part]
+        texts = [text + choice for text in texts for choice in choices]
+    return tuple(texts)
