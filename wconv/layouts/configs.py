@@ -1,0 +1,156 @@
+"""config.json as the consumers read it: what transformers 5 moved or renamed is added under its old name.
+
+Nothing is removed, so that transformers reads the result as before. The consumers take a missing field for
+its default without a word: a llama whose `rope_theta` stands in `rope_parameters` alone loads, and is wrong.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+Config = dict[str, Any]
+
+PARTS = ("text_config", "llm_config")
+"""Where a model of several parts keeps its language model's fields."""
+
+ROPE_ALONE = ("rope_theta", "partial_rotary_factor")
+"""Fields of `rope_parameters` that used to stand beside `rope_scaling`, not in it."""
+
+
+def _rope(part: Config, name: str) -> Any:
+    """A field of `rope_parameters`; the full-attention layers' where each kind of layer has its own."""
+    found = part.get("rope_parameters")
+    if not isinstance(found, Mapping):
+        return None
+    full = found.get("full_attention")
+    return (full if isinstance(full, Mapping) else found).get(name)
+
+
+def _rope_scaling(part: Config) -> Any:
+    """`rope_parameters` as `rope_scaling` used to be: only where it changes the default."""
+    found = part.get("rope_parameters")
+    if not isinstance(found, Mapping):
+        return None
+    full = found.get("full_attention")
+    scaling = dict(full if isinstance(full, Mapping) else found)
+    if scaling.get("rope_type", "default") == "default" and "mrope_section" not in scaling:
+        return None
+    for name in ROPE_ALONE:
+        scaling.pop(name, None)
+    scaling.setdefault("type", scaling.get("rope_type", "default"))
+    return scaling
+
+
+def _rope_of_sliding(part: Config) -> Any:
+    found = part.get("rope_parameters")
+    sliding = found.get("sliding_attention") if isinstance(found, Mapping) else None
+    return sliding.get("rope_theta") if isinstance(sliding, Mapping) else None
+
+
+def _every(part: Config) -> Any:
+    """Every how many layers one has full attention; None when the layers do not repeat like that."""
+    layers = part.get("layer_types")
+    if not isinstance(layers, list) or "full_attention" not in layers:
+        return part.get("_sliding_window_pattern")
+    every = layers.index("full_attention") + 1
+    regular = all((kind == "full_attention") == (at % every == 0) for at, kind in enumerate(layers, 1))
+    return every if regular else None
+
+
+def _field(name: str) -> Callable[[Config], Any]:
+    return lambda part: part.get(name)
+
+
+ADDED: tuple[tuple[str, Callable[[Config], Any], tuple[str, ...]], ...] = (
+    ("rope_theta", lambda part: _rope(part, "rope_theta"), ()),
+    ("partial_rotary_factor", lambda part: _rope(part, "partial_rotary_factor"), ()),
+    ("rope_scaling", _rope_scaling, ()),
+    ("rope_local_base_freq", _rope_of_sliding, ()),
+    ("rotary_emb_base", lambda part: _rope(part, "rope_theta"), ("gpt_neox",)),
+    ("rotary_pct", lambda part: _rope(part, "partial_rotary_factor"), ("gpt_neox",)),
+    ("num_experts", _field("num_local_experts"), ("qwen2_moe", "qwen3_moe", "qwen3_next", "olmoe")),
+    ("num_experts", _field("num_local_experts"), ("qwen3_vl_moe_text", "qwen3_5_moe_text")),
+    ("sliding_window_pattern", _every, ("cohere2", "gemma3", "gemma3_text", "exaone4")),
+    ("full_attention_interval", _every, ("qwen3_next", "qwen3_5", "qwen3_5_text", "qwen3_5_moe_text")),
+    ("torch_dtype", _field("dtype"), ()),
+)
+"""Old field, where its value is found, and the model types that have it (none: all)."""
+
+HOISTED = ("qwen2_vl", "qwen2_5_vl")
+"""Model types whose consumers read the language model's fields from the root."""
+
+VISION_TYPES = {
+    "qwen2_vl_vision": "qwen2_vl",
+    "qwen2_5_vl_vision": "qwen2_5_vl",
+    "qwen3_vl_vision": "qwen3_vl",
+    "qwen3_vl_moe_vision": "qwen3_vl_moe",
+    "internvl_vision": "internvl_vision",
+    "idefics3_vision": "idefics3",
+}
+"""`vision_config.model_type` as transformers 5 writes it → as the consumers check it."""
+
+NOT_HOISTED = ("model_type", "architectures", "dtype", "torch_dtype", "transformers_version")
+
+
+def normalise(config: Mapping[str, Any]) -> tuple[Config, tuple[str, ...]]:
+    """`config` with the fields that the consumers read, and the dotted paths of those that were added.
+
+    Values that are there already are never replaced, but for `vision_config.model_type` where the consumers
+    refuse the newer name.
+    """
+    new = copy.deepcopy(dict(config))
+    added = []
+    for prefix, part in _parts(new):
+        for name, value in _missing(part):
+            part[name] = value
+            added.append(prefix + name)
+    for prefix, part in _parts(new):
+        if prefix and "tie_word_embeddings" not in part and "tie_word_embeddings" in new:
+            part["tie_word_embeddings"] = new["tie_word_embeddings"]
+            added.append(prefix + "tie_word_embeddings")
+    text = new.get("text_config")
+    if new.get("model_type") in HOISTED and isinstance(text, dict):
+        hoisted = {name: value for name, value in text.items() if name not in (*new, *NOT_HOISTED)}
+        new.update(hoisted)
+        added.extend(hoisted)
+    vision = new.get("vision_config")
+    if isinstance(vision, dict) and (old := VISION_TYPES.get(str(vision.get("model_type")))):
+        if old != vision["model_type"]:
+            added.append("vision_config.model_type")
+        vision["model_type"] = old
+    return new, tuple(added)
+
+
+def with_dtype(config: Mapping[str, Any], dtype: str) -> Config:
+    """`config` with `torch_dtype`, and `dtype` where there is one, set to `dtype`, in all its parts."""
+    new = copy.deepcopy(dict(config))
+    new["torch_dtype"] = dtype
+    for part in (
+        new,
+        *(value for key, value in new.items() if key.endswith("_config") and _is_part(key, value)),
+    ):
+        for name in ("torch_dtype", "dtype"):
+            if isinstance(part.get(name), str):
+                part[name] = dtype
+    return new
+
+
+def _parts(config: Config) -> Iterator[tuple[str, Config]]:
+    yield "", config
+    for name in PARTS:
+        if isinstance(config.get(name), dict):
+            yield f"{name}.", config[name]
+
+
+def _missing(part: Config) -> Iterator[tuple[str, Any]]:
+    for name, find, model_types in ADDED:
+        if part.get(name) is None and (not model_types or part.get("model_type") in model_types):
+            value = find(part)
+            if value is not None:
+                yield name, value
+
+
+def _is_part(key: str, value: Any) -> bool:
+    return isinstance(value, dict) and "quantization" not in key
