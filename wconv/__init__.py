@@ -1,1 +1,80 @@
-"""Move model weights without torch."""
+"""Move model weights without torch.
+
+    wconv.convert("Logics-Parsing", dtype="float16")     # a model directory → Logics-Parsing-MLX
+    checkpoint = wconv.open("model.ckpt")                # name → lazy tensor; nothing is read yet
+    arrays = wconv.load("model.ckpt")                    # name → numpy array
+    arrays = wconv.load_mlx("depth_pro.pt")              # name → mlx array
+    wconv.save(arrays, "model.safetensors")
+
+Importing this package imports nothing else: each name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wconv.arrays import load, load_mlx, save
+    from wconv.checkpoint import Checkpoint, open
+    from wconv.convert import Conversion, convert, prepare, run
+    from wconv.errors import FormatError, LayoutError, OutputError, UnsafeError, WconvError
+    from wconv.layouts import Layout
+    from wconv.report import Report
+    from wconv.tensor import LazyTensor
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "load": "arrays",
+    "load_mlx": "arrays",
+    "save": "arrays",
+    "Checkpoint": "checkpoint",
+    "open": "checkpoint",
+    "Conversion": "convert",
+    "convert": "convert",
+    "prepare": "convert",
+    "run": "convert",
+    "FormatError": "errors",
+    "LayoutError": "errors",
+    "OutputError": "errors",
+    "UnsafeError": "errors",
+    "WconvError": "errors",
+    "Layout": "layouts",
+    "Report": "report",
+    "LazyTensor": "tensor",
+}
+
+__all__ = [
+    "Checkpoint",
+    "Conversion",
+    "FormatError",
+    "Layout",
+    "LayoutError",
+    "LazyTensor",
+    "OutputError",
+    "Report",
+    "UnsafeError",
+    "WconvError",
+    "__version__",
+    "convert",
+    "load",
+    "load_mlx",
+    "open",
+    "prepare",
+    "run",
+    "save",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

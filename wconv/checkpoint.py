@@ -33,7 +33,14 @@ PREFERENCE = (
 )
 """Which weights of a directory are taken, the first that is there: safetensors before pickles."""
 
-NOT_WEIGHTS = ("training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth", "scaler.pt")
+NOT_WEIGHTS = (
+    "training_args.bin",
+    "optimizer.bin",
+    "optimizer.pt",
+    "scheduler.pt",
+    "rng_state.pth",
+    "scaler.pt",
+)
 """What trainers leave beside a model under the names of weights."""
 
 
@@ -122,7 +129,9 @@ def _open_directory(directory: Path, key: str | None) -> Checkpoint:
         missing = [shard for shard in shards if not os.path.exists(directory / shard)]
         if missing:
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-            raise FormatError(f"{directory / missing[0]}{more} is missing: {index} lists it; download it again")
+            raise FormatError(
+                f"{directory / missing[0]}{more} is missing: {index} lists it; download it again"
+            )
     else:
         weight_map = None
         shards = _find_weights(directory, names)
@@ -164,7 +173,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path} is no JSON: {str(error):.120}") from None
+        raise FormatError(f"{path} is no JSON: {error!s:.120}") from None
     if not isinstance(value, dict):
         raise FormatError(f"{path} holds no JSON object")
     return value
@@ -173,7 +182,9 @@ def read_json(path: Path) -> dict[str, Any]:
 def _index_name(names: list[str]) -> str | None:
     """The index that counts: safetensors' before PyTorch's, `model` before others."""
     found = [name for name in names if name.endswith((".safetensors.index.json", ".bin.index.json"))]
-    found.sort(key=lambda name: (not name.endswith(".safetensors.index.json"), not name.startswith("model."), name))
+    found.sort(
+        key=lambda name: (not name.endswith(".safetensors.index.json"), not name.startswith("model."), name)
+    )
     if not found:
         return None
     if found[0].endswith(".bin.index.json") and any(name.endswith(".safetensors") for name in names):
@@ -188,7 +199,7 @@ def _weight_map(directory: Path, index: str) -> dict[str, str]:
     for name, shard in weight_map.items():
         if not isinstance(shard, str) or not is_plain(shard):
             raise FormatError(
-                f"{directory / index} places {name!r:.80} in {shard!r:.80}, which is no plain file name: refused"
+                f"{directory / index} places {name!r:.80} in {shard!r:.80}, no plain file name: refused"
             )
     return weight_map
 
@@ -219,7 +230,9 @@ def _find_weights(directory: Path, names: list[str]) -> list[str]:
             _check_numbers(directory, families[found[0]])
             return families[found[0]]
     if "model_index.json" in names:
-        raise FormatError(f"{directory} is a pipeline: convert its components, such as {directory}/transformer")
+        raise FormatError(
+            f"{directory} is a pipeline: convert its components, such as {directory}/transformer"
+        )
     raise FormatError(f"{directory} holds no weights (no *.safetensors, *.bin, *.pt …)")
 
 
@@ -248,9 +261,7 @@ def is_weights(name: str) -> bool:
     return name.endswith(WEIGHTS_SUFFIXES) and name not in NOT_WEIGHTS
 
 
-WEIGHTS_SUFFIXES = tuple(
-    dict.fromkeys(os.path.splitext(pattern)[1] for pattern in PREFERENCE)
-)
+WEIGHTS_SUFFIXES = tuple(dict.fromkeys(os.path.splitext(pattern)[1] for pattern in PREFERENCE))
 
 
 def _merge(directory: Path, shards: list[str], key: str | None) -> list[formats.Contents]:
@@ -269,7 +280,7 @@ def _merge(directory: Path, shards: list[str], key: str | None) -> list[formats.
 def _check_index(
     directory: Path, index: str, weight_map: Mapping[str, str], merged: list[formats.Contents]
 ) -> tuple[str, ...]:
-    """Index and shards must say the same; PyTorch shards may hold more (tied heads, buffers), which is told."""
+    """Index and shards must say the same; PyTorch shards may hold more (tied heads), which is told."""
     unlisted: list[str] = []
     held: set[str] = set()
     for shard, contents in zip(sorted(set(weight_map.values())), merged, strict=True):

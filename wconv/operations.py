@@ -93,9 +93,7 @@ def split(tensor: LazyTensor, sections: int | Sequence[int], axis: int = 0) -> t
     if sum(lengths) != length:
         raise ValueError(f"an axis of {length} cannot be split into {sections}")
     ends = itertools.accumulate(lengths)
-    return tuple(
-        slice_axis(tensor, axis, end - part, end) for end, part in zip(ends, lengths, strict=True)
-    )
+    return tuple(slice_axis(tensor, axis, end - part, end) for end, part in zip(ends, lengths, strict=True))
 
 
 def concat(tensors: Sequence[LazyTensor], axis: int = 0) -> LazyTensor:
@@ -373,7 +371,7 @@ class Slice(Derived):
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Concat(LazyTensor):
-    """Tensors one after another along an axis; `ends`: where each one's run ends within a run of the output."""
+    """Tensors one after another along an axis; `ends`: where each one's run ends in a run of the output."""
 
     parts: tuple[LazyTensor, ...]
     axis: int

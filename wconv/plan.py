@@ -12,10 +12,20 @@ from wconv.errors import WconvError
 from wconv.formats import safetensors
 from wconv.tensor import LazyTensor, Shape
 
-MAX_SHARD_SIZE = 5 << 30
-"""Bytes of tensors in one shard: what mlx-lm and mlx-vlm split at."""
+MAX_SHARD_SIZE = 5 * 10**9
+"""Bytes of tensors in one shard: where transformers cuts, and below what mlx-lm and mlx-vlm cut at."""
 
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
+_UNITS = {
+    "": 1,
+    "B": 1,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KIB": 1 << 10,
+    "MIB": 1 << 20,
+    "GIB": 1 << 30,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +47,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One output file: a header, then the entries' bytes one after another. Can be sent to another process."""
+    """One output file: a header, then the entries' bytes one after another. Another process can be sent it."""
 
     filename: str
     header: bytes
@@ -126,6 +136,8 @@ def _in_source_order(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _shard(filename: str, entries: list[Entry], metadata: Mapping[str, str]) -> Shard:
+    # wide types first, so that every tensor starts at a multiple of its item size
+    entries.sort(key=lambda entry: -entry.dtype.itemsize)
     header = safetensors.make_header(((e.name, e.dtype, e.shape) for e in entries), metadata)
     return Shard(filename, header, tuple(entries), sum(entry.nbytes for entry in entries))
 

@@ -25,8 +25,12 @@ class Substitute:
 SUBSTITUTES = (
     Substitute("float64", "float32", "MLX has no float64"),
     Substitute("complex128", "complex64", "MLX has no complex128"),
-    Substitute("float8_e4m3fn", "bfloat16", "mx.load reads it as uint8; kept where a tensor of scales belongs to it"),
-    Substitute("float8_e8m0fnu", "bfloat16", "mx.load reads it as uint8; kept where it is a tensor of scales"),
+    Substitute(
+        "float8_e4m3fn", "bfloat16", "mx.load reads it as uint8; kept where a tensor of scales belongs to it"
+    ),
+    Substitute(
+        "float8_e8m0fnu", "bfloat16", "mx.load reads it as uint8; kept where it is a tensor of scales"
+    ),
     Substitute("float8_e5m2", "bfloat16", "mx.load refuses it"),
     Substitute("float8_e4m3fnuz", "bfloat16", "mx.load refuses it"),
     Substitute("float8_e5m2fnuz", "bfloat16", "mx.load refuses it"),

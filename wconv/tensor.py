@@ -11,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +20,8 @@ from wconv import files
 from wconv.dtypes import DType
 from wconv.errors import FormatError
 
-if TYPE_CHECKING:
-    from types import EllipsisType
-
 Array = NDArray[Any]
 Shape = tuple[int, ...]
-Index = "int | slice | EllipsisType"
 
 
 class LazyTensor(ABC):
@@ -58,7 +54,7 @@ class LazyTensor(ABC):
 
     @property
     def origin(self) -> tuple[str, int]:
-        """The file and offset where its first bytes come from ("" for none): the writer reads in that order."""
+        """File and offset of its first bytes ("" for none): the writer reads in that order."""
         return "", 0
 
     @property
@@ -125,7 +121,7 @@ class LazyTensor(ABC):
         return array if dtype is None else array.astype(dtype, copy=False)
 
     def __getitem__(self, index: Any) -> Array:
-        """`tensor[2]`, `tensor[:, 4:8]`, `tensor[..., ::2]`: reads what is asked for (integers, slices, `...`).
+        """`tensor[2]`, `tensor[:, 4:8]`, `tensor[..., ::2]`: reads what integers, slices and `...` ask for.
 
         Suits `jax.make_array_from_callback`, whose callback is handed a tuple of slices.
         """
@@ -215,7 +211,7 @@ class Stored(LazyTensor):
 
     def fill(self, start: int, stop: int, out: Array) -> None:
         raw = out.view(np.uint8)
-        files.source(self.path).read_into(self.offset + start * self.dtype.itemsize, memoryview(raw))
+        files.source(self.path).read_into(self.offset + start * self.dtype.itemsize, raw.data)
         if self.swap:
             swap_bytes(raw, self.dtype)
 
@@ -248,7 +244,9 @@ class Packed(LazyTensor):
         word = np.zeros(len(groups), np.uint32)
         for at in range(group):
             word |= groups[:, at].astype(np.uint32) << np.uint32(8 * at)
-        lanes = np.stack([(word >> np.uint32(bits * at)) & np.uint32(2**bits - 1) for at in range(grain)], axis=1)
+        lanes = np.stack(
+            [(word >> np.uint32(bits * at)) & np.uint32(2**bits - 1) for at in range(grain)], axis=1
+        )
         flat = lanes.astype(np.uint8).reshape(-1)
         out.view(np.uint8)[:] = flat[start - first * grain : stop - first * grain]
 
@@ -274,7 +272,9 @@ def from_array(array: Array) -> InMemory:
     from wconv import dtypes
 
     native = array.astype(array.dtype.newbyteorder("="), copy=False)
-    return InMemory(np.ascontiguousarray(native).reshape(array.shape), dtypes.from_numpy(array.dtype), array.shape)
+    return InMemory(
+        np.ascontiguousarray(native).reshape(array.shape), dtypes.from_numpy(array.dtype), array.shape
+    )
 
 
 def swap_bytes(raw: NDArray[np.uint8], dtype: DType) -> None:

@@ -1,0 +1,5 @@
+"""`python -m wconv` is the command `wconv`."""
+
+from wconv.cli import main
+
+main()

@@ -1,0 +1,160 @@
+"""The command: parse, call, print. `wconv PATH` converts; other jobs are sub-commands."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from wconv import __version__
+from wconv.errors import WconvError
+from wconv.storable import SUBSTITUTES, TARGETS
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
+class DefaultsToConvert(click.Group):
+    """A group whose first word may be a path: `wconv PATH …` is `wconv convert PATH …`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        first = args[0] if args else "--help"
+        if first not in self.commands and first not in ("--help", "--version"):
+            args = ["convert", *args]
+        return super().parse_args(ctx, args or ["--help"])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            return super().invoke(ctx)
+        except WconvError as error:
+            _fail(str(error))
+        except KeyboardInterrupt:
+            click.echo("wconv: interrupted; repeat the command with --resume to go on", err=True)
+            sys.exit(INTERRUPTED)
+        except BrokenPipeError:
+            sys.stderr.close()
+            sys.exit(1)
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.commands["convert"].format_help(ctx, formatter)
+        others = {name: command for name, command in sorted(self.commands.items()) if name != "convert"}
+        with formatter.section("Other commands (wconv COMMAND --help)"):
+            formatter.write_dl([(name, command.get_short_help_str(80)) for name, command in others.items()])
+
+
+def _interrupt(number: int, frame: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo("wconv: " + " ".join(message.split("\n")), err=True)
+    sys.exit(1)
+
+
+def _print(lines: Iterable[str]) -> None:
+    click.echo("\n".join(lines))
+
+
+def _dtype_table() -> str:
+    rows = (f"{row.source:18} → {row.written:10} {row.why}" for row in SUBSTITUTES)
+    return "\b\nWhat MLX cannot hold is written as (--dtype goes first for floating types):\n" + "\n".join(
+        rows
+    )
+
+
+@click.group(cls=DefaultsToConvert, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="wconv")
+def main() -> None:
+    """Moves model weights without torch."""
+
+
+@main.command(epilog=_dtype_table(), context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Directory, or a .safetensors file.")
+@click.option(
+    "--dtype", type=click.Choice(TARGETS), help="Cast floating tensors; the source's own by default."
+)
+@click.option(
+    "--layout", default="auto", show_default=True, help="auto, a consumer's name, or hf: names unchanged."
+)
+@click.option("--include", metavar="REGEX", help="Convert only tensors whose source name matches.")
+@click.option("--exclude", metavar="REGEX", help="Leave out tensors whose source name matches.")
+@click.option("--max-shard-size", default="5GB", show_default=True, metavar="SIZE", help="5GB, 500MB, …")
+@click.option("--key", metavar="PATH", help="Where the state dict lies in a wrapped PyTorch checkpoint.")
+@click.option("--include-fov", is_flag=True, help="Keep a field-of-view network that the layout drops.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted run.")
+@click.option("--strict", is_flag=True, help="Make a value that overflows an error.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
+@click.option("-j", "--jobs", type=click.IntRange(1), help="Threads; one for each core by default.")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def convert(
+    source: Path,
+    output: Path | None,
+    include_fov: bool,
+    overwrite: bool,
+    resume: bool,
+    strict: bool,
+    dry_run: bool,
+    jobs: int | None,
+    quiet: bool,
+    as_json: bool,
+    **parameters: Any,
+) -> None:
+    """Convert SOURCE, a Hugging Face model directory or a weights file, to MLX.
+
+    The result is SOURCE-MLX beside it, or what --output names. Nothing appears there before it is complete.
+    """
+    from wconv.convert import prepare, run
+    from wconv.report import plan_lines
+
+    options = {"include_fov": True} if include_fov else None
+    prepared = prepare(source, output, options=options, **parameters)
+    if dry_run:
+        if as_json:
+            _print_json({**prepared.report.to_dict(), "plan": prepared.plan_dict()})
+        elif not quiet:
+            _print([*plan_lines(prepared.plan, prepared.sources), *prepared.report.lines()])
+        return
+    bar = None
+    if sys.stderr.isatty() and not quiet:
+        from wconv.progress import Bar
+
+        bar = Bar(prepared.plan.nbytes)
+    try:
+        report = run(prepared, overwrite=overwrite, resume=resume, strict=strict, jobs=jobs, progress=bar)
+    finally:
+        if bar is not None:
+            bar.clear()
+    if as_json:
+        _print_json(report.to_dict())
+    elif not quiet:
+        _print([*report.lines(), *report.closing_lines()])
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    import json
+
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+@main.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--key", metavar="PATH", help="Where the state dict lies in a wrapped PyTorch checkpoint.")
+@click.option("--json", "as_json", is_flag=True, help="Print plain data for programs.")
+def inspect(source: Path, key: str | None, as_json: bool) -> None:
+    """Show what is in SOURCE: every tensor's name, dtype and shape, and what else the file says."""
+    from wconv import checkpoint
+    from wconv.inspect import lines, to_dict
+
+    opened = checkpoint.open(source, key=key)
+    if as_json:
+        _print_json(to_dict(opened))
+    else:
+        _print(lines(opened))

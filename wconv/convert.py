@@ -1,0 +1,356 @@
+"""The pipeline: open, lay out, choose dtypes, plan, write, sidecars, rename. Nothing else lives here."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wconv import checkpoint, dtypes, layouts, sidecars, writer
+from wconv.checkpoint import Checkpoint
+from wconv.dtypes import DType
+from wconv.errors import FormatError, OutputError, WconvError
+from wconv.layouts import configs
+from wconv.plan import MAX_SHARD_SIZE, Entry, Plan, make, parse_size
+from wconv.report import Report, changes, overflow_line
+from wconv.sidecars import Sidecars
+from wconv.storable import TARGETS, written_dtype
+from wconv.tensor import LazyTensor
+from wconv.workspace import Workspace, check_space, check_target, fingerprint
+from wconv.writer import Progress
+
+SLACK = 1 << 20
+"""Bytes kept free beyond what the plan needs: the journal, the index, directory blocks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """A conversion that is planned to the last byte but has not begun; `run` carries it out.
+
+    Attributes:
+        plan: every output byte's place.
+        sources: output name → the source names it is made of.
+        report: what the summary will say, but for what only writing shows.
+    """
+
+    checkpoint: Checkpoint
+    plan: Plan
+    sources: Mapping[str, tuple[str, ...]]
+    config: Mapping[str, Any] | None
+    sidecars: Sidecars | None
+    report: Report
+    parameters: Mapping[str, Any]
+    states: tuple[tuple[int, int], ...]
+
+    def plan_dict(self) -> list[dict[str, Any]]:
+        """The plan as plain data for JSON: each shard with its tensors."""
+        return [
+            {
+                "file": shard.filename,
+                "bytes": shard.nbytes,
+                "tensors": [
+                    {
+                        "name": entry.name,
+                        "dtype": entry.dtype.name,
+                        "shape": list(entry.shape),
+                        "from": list(self.sources.get(entry.name, ())),
+                    }
+                    for entry in shard.entries
+                ],
+            }
+            for shard in self.plan.shards
+        ]
+
+
+def convert(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str] | None = None,
+    *,
+    dtype: str | None = None,
+    layout: str = "auto",
+    include: str | None = None,
+    exclude: str | None = None,
+    max_shard_size: int | str = MAX_SHARD_SIZE,
+    key: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    strict: bool = False,
+    jobs: int | None = None,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Converts a checkpoint: `prepare` and `run` in one call, with the arguments of both.
+
+    Returns:
+        What was done; `str.join("\\n", report.lines())` is what the command prints.
+
+    Raises:
+        WconvError: one line a person can act on; nothing is left at `dst`.
+    """
+    prepared = prepare(
+        src,
+        dst,
+        dtype=dtype,
+        layout=layout,
+        include=include,
+        exclude=exclude,
+        max_shard_size=max_shard_size,
+        key=key,
+        options=options,
+    )
+    return run(
+        prepared,
+        overwrite=overwrite,
+        resume=resume,
+        strict=strict,
+        jobs=jobs,
+        executor=executor,
+        progress=progress,
+    )
+
+
+def prepare(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str] | None = None,
+    *,
+    dtype: str | None = None,
+    layout: str = "auto",
+    include: str | None = None,
+    exclude: str | None = None,
+    max_shard_size: int | str = MAX_SHARD_SIZE,
+    key: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Conversion:
+    """Plans a conversion without reading a tensor or writing a byte.
+
+    Args:
+        src: a model directory or a weights file.
+        dst: a directory, or a `.safetensors` file; beside the source when absent.
+        dtype: "float16", "bfloat16" or "float32" for all floating tensors; the source's own when absent.
+        layout: "auto", a consumer's name, or "hf" to keep names and layouts.
+        include, exclude: regular expressions searched in the source's tensor names.
+        max_shard_size: bytes of tensors in one file, or "5GB", "500MB".
+        key: the path to the state dict in a wrapped PyTorch checkpoint.
+        options: what a layout lets one choose ("include_fov").
+
+    Raises:
+        WconvError: the source cannot be read, fits no layout, or a parameter is wrong.
+    """
+    requested = _requested(dtype)
+    limit = parse_size(max_shard_size) if isinstance(max_shard_size, str) else max_shard_size
+    source = Path(src)
+    opened = checkpoint.open(source, key=key)
+    if not opened.tensors:
+        raise FormatError(f"{source} holds no tensors")
+    picked, filtered = _filter(opened, include, exclude)
+    chosen = layouts.choose(layout, opened.config, picked)
+    applied = layouts.apply(chosen, picked, opened.config, options)
+    if not applied.tensors:
+        raise WconvError(f"no tensor of {source} is left to write: look at --include, --exclude and --key")
+    entries = [
+        Entry(name, tensor, written_dtype(name, tensor.dtype, requested, applied.tensors, applied.keep_dtype))
+        for name, tensor in applied.tensors.items()
+    ]
+    target = Path(dst) if dst is not None else default_output(source)
+    single = target.suffix == ".safetensors"
+    metadata = _metadata(opened, laid_out=chosen is not None)
+    plan = make(entries, metadata, max_shard_size=limit, filename=target.name if single else None)
+    from_directory = opened.path.is_dir()
+    beside = sidecars.find(source, opened.files) if from_directory and not single else None
+    config, added = _config(opened, entries, requested) if beside else (None, ())
+    report = Report(
+        source=source,
+        output=target,
+        model_type=str((opened.config or {}).get("model_type", "")),
+        layout=chosen.consumers[0] if chosen else None,
+        tensors_read=len(opened),
+        tensors_written=len(entries),
+        shards=tuple(shard.filename for shard in plan.shards),
+        bytes_before=sum(path.stat().st_size for path in opened.files),
+        bytes_after=plan.nbytes,
+        dtypes=changes((entry.tensor.dtype.name, entry.dtype.name) for entry in entries),
+        kept=_kept(entries, requested, applied.keep_dtype),
+        dropped={**filtered, **applied.dropped},
+        skipped=opened.skipped,
+        left_out={**opened.left_out, **(beside.left_out if beside else {})},
+        config_added=added,
+        notes=(*opened.notes, *applied.notes),
+        command=_command(chosen, target),
+    )
+    parameters = {"dtype": dtype, "layout": layout, "options": dict(options or {}), "rules": str(chosen)}
+    return Conversion(
+        opened, plan, applied.sources, config, beside, report, parameters, _states(opened.files)
+    )
+
+
+def run(
+    conversion: Conversion,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    strict: bool = False,
+    jobs: int | None = None,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Writes what was planned and puts it in place in one step.
+
+    Args:
+        overwrite: replace an existing output.
+        resume: continue an interrupted run.
+        strict: a value that overflows is an error.
+        jobs: threads; as many as there are cores when absent.
+        executor: runs one task per shard (`writer.write_shard`) instead of threads.
+        progress: called with the bytes written so far, a few times a second.
+
+    Raises:
+        OutputError: the output exists, or cannot be written; or `strict` and something overflowed.
+        FormatError: a source changed or ended while it was read.
+    """
+    began = time.monotonic()
+    plan, target, opened = conversion.plan, conversion.report.output, conversion.checkpoint
+    _check_apart(opened.path, target)
+    check_target(target, overwrite=overwrite)
+    digest = fingerprint(plan, opened.files, dict(conversion.parameters))
+    beside = conversion.sidecars
+    with Workspace(target, digest, overwrite=overwrite, resume=resume) as workspace:
+        try:
+            ready = {shard.filename: writer.finished(workspace.path, shard) for shard in plan.shards}
+            left = sum(shard.nbytes for shard in plan.shards if not ready[shard.filename])
+            check_space(workspace.path, left + (beside.nbytes if beside else 0) + SLACK)
+            written = writer.write(
+                plan.shards, workspace.path, jobs=jobs, executor=executor, progress=progress
+            )
+            if _states(opened.files) != conversion.states:
+                raise FormatError(f"{opened.path} changed while it was read: convert it again")
+            overflows = {name: lost for one in written for name, lost in one.overflows.items()}
+            if strict and overflows:
+                workspace.discard()
+                raise OutputError(f"{opened.path}: {overflow_line(overflows)}")
+            _write_sidecars(conversion, workspace.output)
+            workspace.commit()
+        except BaseException:
+            if not any(writer.finished(workspace.path, shard) for shard in plan.shards):
+                workspace.discard()
+            raise
+    return dataclasses.replace(
+        conversion.report,
+        seconds=round(time.monotonic() - began, 3),
+        overflows=overflows,
+        resumed=tuple(name for name, found in ready.items() if found),
+    )
+
+
+def default_output(source: Path) -> Path:
+    """`X-MLX` beside a directory `X` (for a hub cache: in the working directory, by the model's name);
+    `x.safetensors` beside a file, `x-MLX.safetensors` when it is safetensors itself."""
+    if source.is_dir():
+        real = source.resolve()
+        repository = real.parent.parent.name
+        if real.parent.name == "snapshots" and repository.startswith("models--"):
+            return Path(repository.split("--")[-1] + "-MLX")
+        place = source if source.name not in ("", "..") else real
+        return place.with_name(place.name + "-MLX")
+    suffix = "-MLX.safetensors" if source.suffix == ".safetensors" else ".safetensors"
+    return source.with_name(source.stem + suffix)
+
+
+def _requested(dtype: str | None) -> DType | None:
+    if dtype is None:
+        return None
+    requested = dtypes.by_name(dtype)
+    if requested.name not in TARGETS:
+        raise WconvError(f"--dtype {dtype}: weights are written in {', '.join(TARGETS)}")
+    return requested
+
+
+def _filter(
+    opened: Checkpoint, include: str | None, exclude: str | None
+) -> tuple[dict[str, LazyTensor], dict[str, str]]:
+    """The tensors that pass, and the reason for each that does not."""
+    wanted, unwanted = _expression(include, "--include"), _expression(exclude, "--exclude")
+    picked: dict[str, LazyTensor] = {}
+    filtered: dict[str, str] = {}
+    for name, tensor in opened.items():
+        if wanted and not wanted.search(name):
+            filtered[name] = f"not in --include {include}"
+        elif unwanted and unwanted.search(name):
+            filtered[name] = f"in --exclude {exclude}"
+        else:
+            picked[name] = tensor
+    return picked, filtered
+
+
+def _expression(text: str | None, option: str) -> re.Pattern[str] | None:
+    try:
+        return re.compile(text) if text is not None else None
+    except re.error as error:
+        raise WconvError(f"{option} {text!r} is no regular expression: {error}") from None
+
+
+def _metadata(opened: Checkpoint, *, laid_out: bool) -> dict[str, str]:
+    """The source's own header strings, and `format`: "mlx" promises final names, which only rules give."""
+    texts = {name: value for name, value in opened.metadata.items() if isinstance(value, str)}
+    strings = texts if opened.format == "safetensors" else {}
+    return {**strings, "format": "mlx" if laid_out else strings.get("format", "pt")}
+
+
+def _config(
+    opened: Checkpoint, entries: Sequence[Entry], requested: DType | None
+) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
+    if opened.config is None:
+        return None, ()
+    config, added = configs.normalise(opened.config)
+    floating = [entry.dtype for entry in entries if entry.dtype.is_floating]
+    if requested is not None and floating:
+        config = configs.with_dtype(config, requested.name)
+    return config, tuple(added)
+
+
+def _kept(entries: Sequence[Entry], requested: DType | None, keep: frozenset[str]) -> dict[str, str]:
+    if requested is None:
+        return {}
+    kept: dict[str, str] = {}
+    for entry in entries:
+        if entry.dtype.is_floating and entry.dtype is not requested:
+            why = "the consumer keeps its dtype" if entry.name in keep else "bytes that the consumer decodes"
+            kept[entry.name] = f"{entry.dtype.name}, {why}"
+    return kept
+
+
+def _command(chosen: layouts.Layout | None, target: Path) -> str:
+    if target.suffix == ".safetensors":
+        return f"mlx.core.load({str(target)!r})"
+    command = chosen.command if chosen and chosen.command else "mlx_lm.generate --model {model}"
+    return command.format(model=target)
+
+
+def _states(files: Sequence[Path]) -> tuple[tuple[int, int], ...]:
+    """Size and time of change of each source file."""
+    return tuple((status.st_size, status.st_mtime_ns) for status in (path.stat() for path in files))
+
+
+def _check_apart(source: Path, target: Path) -> None:
+    real, goal = source.resolve(), target.resolve()
+    if goal == real or goal.is_relative_to(real) or real.is_relative_to(goal):
+        raise OutputError(f"{target} is the source itself, or within it: choose another --output")
+
+
+def _write_sidecars(conversion: Conversion, directory: Path) -> None:
+    beside = conversion.sidecars
+    if conversion.report.output.suffix == ".safetensors":
+        return
+    sidecars.write_json(conversion.plan.index(), directory / "model.safetensors.index.json")
+    if beside is None:
+        return
+    rewritten = ["config.json"] if conversion.config is not None else []
+    sidecars.copy(beside, conversion.checkpoint.path, directory, but=rewritten)
+    if conversion.config is not None:
+        sidecars.write_json(conversion.config, directory / "config.json")

@@ -1,0 +1,67 @@
+"""What is in a checkpoint: lines for people, plain data for programs."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from wconv.checkpoint import Checkpoint
+from wconv.report import gigabytes, grouped, plural
+
+DEPTH = 20
+"""Levels of metadata that are shown."""
+
+
+def lines(opened: Checkpoint) -> Iterator[str]:
+    """A line for each tensor, then totals by dtype and what the user should know."""
+    width = max((len(name) for name in opened), default=0)
+    for name, tensor in opened.items():
+        yield f"{name:{width}}  {tensor.dtype.name:9}  {list(tensor.shape)}"
+    counted = Counter(tensor.dtype.name for tensor in opened.values())
+    elements = sum(tensor.size for tensor in opened.values())
+    kinds = ", ".join(f"{count:,} {name}" for name, count in counted.most_common())
+    yield f"{opened.path}: {opened.format}, {plural(len(opened.files), 'file')}"
+    yield f"  {plural(len(opened), 'tensor')} ({kinds}), {elements:,} elements, {gigabytes(opened.nbytes)}"
+    for tie in opened.ties:
+        yield f"  tied: {', '.join(tie)}"
+    yield from grouped("cannot be read", opened.skipped)
+    yield from grouped("not opened", opened.left_out)
+    for note in opened.notes:
+        yield f"  {note}"
+    for key, value in opened.metadata.items():
+        yield f"  {key}: {str(plain(value))[:200]}"
+
+
+def to_dict(opened: Checkpoint) -> dict[str, Any]:
+    """Everything that is known without reading a tensor, ready for JSON."""
+    return {
+        "path": str(opened.path),
+        "format": opened.format,
+        "files": [str(path) for path in opened.files],
+        "tensors": {
+            name: {"dtype": tensor.dtype.name, "shape": list(tensor.shape), "bytes": tensor.nbytes}
+            for name, tensor in opened.items()
+        },
+        "ties": [list(tie) for tie in opened.ties],
+        "skipped": dict(opened.skipped),
+        "left_out": dict(opened.left_out),
+        "notes": list(opened.notes),
+        "metadata": plain(opened.metadata),
+    }
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """`value` as JSON has it; what JSON lacks becomes text."""
+    if depth > DEPTH:
+        return "…"
+    if isinstance(value, Mapping):
+        return {str(key): plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray):
+        return [plain(item, depth + 1) for item in value]
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    return str(value)[:1000]

@@ -1,0 +1,140 @@
+"""The files of a model directory that are not weights: copied as they are; config.json and the index are new."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wconv.errors import OutputError
+
+WEIGHTS_SUFFIXES = (
+    ".safetensors",
+    ".bin",
+    ".pt",
+    ".pth",
+    ".ckpt",
+    ".gguf",
+    ".ggml",
+    ".h5",
+    ".msgpack",
+    ".onnx",
+    ".npz",
+    ".mlmodel",
+    ".tflite",
+    ".ot",
+)
+"""Other forms of the weights, which nobody wants twice."""
+
+BOOKKEEPING = (".git", ".cache", "__pycache__", ".gitattributes")
+"""What downloading leaves in a directory."""
+
+INDEX_SUFFIX = ".index.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecars:
+    """What will be copied, and what will not.
+
+    Attributes:
+        copied: paths relative to the model directory.
+        left_out: relative path → reason.
+        nbytes: of all that is copied.
+    """
+
+    copied: tuple[str, ...]
+    left_out: Mapping[str, str]
+    nbytes: int
+
+
+def find(directory: Path, weights: Collection[Path]) -> Sidecars:
+    """Looks through a model directory and its sub-directories.
+
+    Links are followed within the directory, and to the blobs of a hub cache that it belongs to; a link that
+    leads elsewhere is left out, since a downloaded repository could otherwise name any file of the machine.
+
+    Args:
+        weights: files that are converted: neither copied nor told.
+    """
+    taken = {path.name for path in weights}
+    roots = [directory.resolve()]
+    if directory.resolve().parent.name == "snapshots":
+        roots.append(directory.resolve().parent.parent / "blobs")
+    copied: list[str] = []
+    left_out: dict[str, str] = {}
+    total = 0
+    pending = [""]
+    while pending:
+        below = pending.pop()
+        for entry in sorted(os.scandir(directory / below), key=lambda entry: entry.name):
+            path = f"{below}/{entry.name}" if below else entry.name
+            reason = _reason(entry, roots, top=not below)
+            if not below and entry.name in taken:
+                continue
+            if reason is not None:
+                if reason:
+                    left_out[path] = reason
+            elif entry.is_dir():
+                pending.append(path)
+            else:
+                copied.append(path)
+                total += entry.stat().st_size
+    return Sidecars(tuple(copied), left_out, total)
+
+
+def _reason(entry: os.DirEntry[str], roots: list[Path], *, top: bool) -> str | None:
+    """Why an entry is not copied: None when it is, "" when nobody needs to be told."""
+    name = entry.name
+    if name in BOOKKEEPING:
+        return ""
+    if entry.is_symlink():
+        real = Path(os.path.realpath(entry.path))
+        if not real.exists():
+            return "a link to nothing"
+        if not any(real.is_relative_to(root) for root in roots):
+            return "a link out of the directory"
+        if entry.is_dir():
+            return "a link to a directory"
+    if entry.is_dir():
+        return None
+    if not entry.is_file():
+        return "not a regular file"
+    if name.endswith(INDEX_SUFFIX):
+        return "" if top else None
+    if name.endswith(WEIGHTS_SUFFIXES) and not (top and name == "training_args.bin"):
+        return "weights in another form" if top else "weights in a sub-directory: convert it by itself"
+    return None
+
+
+def copy(sidecars: Sidecars, source: Path, target: Path, *, but: Collection[str] = ()) -> None:
+    """Copies every sidecar except those named in `but`.
+
+    Raises:
+        OutputError: a file cannot be copied.
+    """
+    for path in sidecars.copied:
+        if path in but:
+            continue
+        try:
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / path, target / path)
+        except OSError as error:
+            raise OutputError(
+                f"{source / path} cannot be copied to {target / path}: {error.strerror}"
+            ) from None
+
+
+def write_json(value: Mapping[str, Any], path: Path) -> None:
+    """Writes a JSON file as the hub's tools do: indented by two, not escaped, one newline at the end.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from None

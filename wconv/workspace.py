@@ -1,0 +1,228 @@
+"""The partial directory beside an output: made, locked, resumed, and renamed into place in one step.
+
+`X.partial` holds what will become `X` in its sub-directory `output`, beside it the shards that are being
+written, and `wconv.json`, which says from what and with which parameters they come. Nothing appears at `X`
+before everything is complete.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from wconv.errors import OutputError
+from wconv.plan import Plan
+from wconv.writer import OUTPUT
+
+JOURNAL = "wconv.json"
+WEIGHTS = (".safetensors", ".npz", ".gguf")
+
+
+class Workspace:
+    """A partial directory that this process owns. A context manager: leaving it releases the lock."""
+
+    def __init__(self, target: Path, fingerprint: str, *, overwrite: bool, resume: bool) -> None:
+        """Makes or resumes the partial directory of `target`.
+
+        Args:
+            target: the final directory or file.
+            fingerprint: of sources, parameters and plan: what a resumed run must share.
+            overwrite: an existing target will be replaced, an interrupted run's remains discarded.
+            resume: continue what an interrupted run left.
+
+        Raises:
+            OutputError: the target or a partial directory stands in the way.
+        """
+        self.target = target
+        self.path = target.with_name(target.name + ".partial")
+        self._lock = -1
+        check_target(target, overwrite=overwrite)
+        if os.path.lexists(self.path):
+            self._adopt(fingerprint, overwrite=overwrite, resume=resume)
+        else:
+            self._make()
+        try:
+            self._acquire()
+            self._write_journal(fingerprint)
+            (self.path / OUTPUT).mkdir(exist_ok=True)
+        except BaseException:
+            self.release()
+            raise
+
+    def __enter__(self) -> Workspace:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def _make(self) -> None:
+        try:
+            self.path.mkdir()
+        except OSError as error:
+            raise OutputError(f"{self.path} cannot be made: {error.strerror}") from None
+
+    def _adopt(self, fingerprint: str, *, overwrite: bool, resume: bool) -> None:
+        """Takes over the partial directory that is there, or refuses."""
+        journal = self._read_journal()
+        if journal is None:
+            raise OutputError(f"{self.path} is in the way and not of wconv's making: move it elsewhere")
+        self._acquire()
+        if resume:
+            if journal.get("fingerprint") != fingerprint:
+                self.release()
+                raise OutputError(
+                    f"{self.path} was begun from other sources or with other parameters:"
+                    " repeat those, or start again with --overwrite"
+                )
+            if journal.get("boot") != boot_id():
+                self._discard_shards()
+        elif overwrite:
+            self._discard_shards()
+        else:
+            self.release()
+            raise OutputError(
+                f"{self.path} is left of an interrupted run: add --resume to continue it,"
+                " or --overwrite to start again"
+            )
+
+    def _discard_shards(self) -> None:
+        """Empties the directory but for the journal, which holds the lock."""
+        for entry in os.scandir(self.path):
+            if entry.name == JOURNAL:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+            else:
+                os.unlink(entry.path)
+
+    def _read_journal(self) -> dict[str, Any] | None:
+        if self.path.is_symlink() or not self.path.is_dir():
+            return None
+        try:
+            journal = json.loads((self.path / JOURNAL).read_text())
+        except FileNotFoundError:
+            return {} if not any(self.path.iterdir()) else None
+        except (OSError, ValueError):
+            # a run killed while it wrote the journal: ours, but nothing to go on
+            return {}
+        return journal if isinstance(journal, dict) else {}
+
+    def _acquire(self) -> None:
+        if self._lock >= 0:
+            return
+        self._lock = os.open(self.path / JOURNAL, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.release()
+            raise OutputError(f"{self.path} is being written by another wconv: wait for it") from None
+
+    def _write_journal(self, fingerprint: str) -> None:
+        text = json.dumps({"fingerprint": fingerprint, "boot": boot_id()}).encode()
+        os.pwrite(self._lock, text, 0)
+        os.ftruncate(self._lock, len(text))
+
+    def release(self) -> None:
+        """Gives the lock back; the partial directory stays for `--resume`."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def discard(self) -> None:
+        """Removes the partial directory."""
+        self.release()
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    @property
+    def output(self) -> Path:
+        """The directory that becomes the target, or holds the file that does."""
+        return self.path / OUTPUT
+
+    def commit(self) -> None:
+        """Renames the finished work into place: the directory, or the file in it that has the target's name.
+
+        Raises:
+            OutputError: the target cannot be replaced; the work stays in the partial directory.
+        """
+        single = self.output / self.target.name
+        source = single if single.suffix in WEIGHTS else self.output
+        replaced = self.path / "replaced"
+        try:
+            if self.target.is_dir() and not self.target.is_symlink():
+                self.target.rename(replaced)
+            source.rename(self.target)
+        except OSError as error:
+            if replaced.is_dir() and not self.target.exists():
+                replaced.rename(self.target)
+            raise OutputError(f"{self.target} cannot be put in place: {error.strerror}") from None
+        self.discard()
+
+
+def check_target(target: Path, *, overwrite: bool) -> None:
+    """Refuses a target that exists, or that must not be replaced.
+
+    Raises:
+        OutputError: it exists and `overwrite` is off; or it is a directory that no conversion wrote, holds
+            the working directory, or cannot be written beside.
+    """
+    if not target.parent.is_dir():
+        raise OutputError(f"{target.parent} does not exist: make it, or choose another --output")
+    if not os.path.lexists(target):
+        return
+    if not overwrite:
+        raise OutputError(f"{target} exists already: choose another --output, or add --overwrite")
+    if not target.is_dir() or target.is_symlink():
+        return
+    if Path.cwd().resolve().is_relative_to(target.resolve()):
+        raise OutputError(f"{target} is or holds the working directory: it will not be overwritten")
+    names = [entry.name for entry in target.iterdir()]
+    if names and not any(name.endswith(WEIGHTS) for name in names):
+        raise OutputError(
+            f"{target} holds no converted model: it will not be overwritten; remove it yourself"
+        )
+
+
+def check_space(directory: Path, needed: int) -> None:
+    """Refuses to begin what the disk cannot hold.
+
+    Raises:
+        OutputError: fewer than `needed` bytes are free where `directory` is.
+    """
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        raise OutputError(f"{directory} has {free / 1e9:,.2f} GB free, {needed / 1e9:,.2f} GB are needed")
+
+
+def fingerprint(plan: Plan, sources: Iterable[Path], parameters: dict[str, Any]) -> str:
+    """A digest of everything that decides the output's bytes."""
+    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True, default=str).encode())
+    for source in sources:
+        status = source.stat()
+        digest.update(f"{source.resolve()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    for shard in plan.shards:
+        digest.update(f"{shard.filename}\0".encode())
+        digest.update(shard.header)
+    return digest.hexdigest()
+
+
+def boot_id() -> str:
+    """Changes when the machine starts anew: after a power loss, unflushed files are not trusted."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        import subprocess
+
+        ask = ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]
+        try:
+            return subprocess.run(ask, capture_output=True, text=True, check=False).stdout.strip()
+        except OSError:
+            return ""
