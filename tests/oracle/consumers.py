@@ -1,0 +1,63 @@
+"""mlx-lm and mlx-vlm as oracles: what they make of a checkpoint, and what a converted one computes in them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.oracles import oracle
+
+IDS = [[3, 17, 200, 45, 5, 120, 9, 31]]
+
+
+def mlx_lm_conversion(source: Path, to: Path) -> Path:
+    """`mlx_lm.convert --dtype float16`."""
+    oracle("mlx_lm")
+    with silence():
+        oracle("mlx_lm.convert").convert(str(source), str(to), dtype="float16")
+    return to
+
+
+def mlx_lm_model(path: Path) -> Any:
+    """The model as `mlx_lm.load` makes it, its tokenizer included."""
+    with silence():
+        model, _ = oracle("mlx_lm").load(str(path))
+    return model
+
+
+def parameters(model: Any) -> dict[str, Any]:
+    """Every parameter by its path."""
+    return dict(oracle("mlx.utils").tree_flatten(model.parameters()))
+
+
+def logits(model: Any) -> Any:
+    return model(oracle("mlx.core").array(IDS))
+
+
+def assert_same_parameters(ours: Any, theirs: Any) -> None:
+    """Same paths, dtypes, shapes and bits."""
+    mx = oracle("mlx.core")
+    got, expected = parameters(ours), parameters(theirs)
+    assert got.keys() == expected.keys()
+    for name, array in expected.items():
+        assert (got[name].dtype, got[name].shape) == (array.dtype, array.shape), name
+        assert mx.array_equal(got[name], array, equal_nan=True), name
+
+
+def assert_same_logits(ours: Any, theirs: Any) -> None:
+    mx = oracle("mlx.core")
+    got, expected = logits(ours), logits(theirs)
+    got, expected = (getattr(one, "logits", one) for one in (got, expected))
+    assert expected.shape[-1] == 272
+    assert not mx.any(mx.isnan(expected))
+    assert mx.array_equal(got, expected)
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Without the consumers' progress bars and notes."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
