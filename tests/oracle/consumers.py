@@ -1,4 +1,4 @@
-"""mlx-lm and mlx-vlm as oracles: what they make of a checkpoint, and what a converted one computes in them."""
+"""mlx-lm and mlx-vlm as oracles: what they make of a checkpoint, and what a converted one computes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.oracles import oracle
 
+VOCABULARY = 272
 IDS = [[3, 17, 200, 45, 5, 120, 9, 31]]
 
 
@@ -47,11 +50,10 @@ def assert_same_parameters(ours: Any, theirs: Any) -> None:
         assert mx.array_equal(got[name], array, equal_nan=True), name
 
 
-def assert_same_logits(ours: Any, theirs: Any) -> None:
+def assert_same_logits(got: Any, expected: Any) -> None:
+    """Equal in every bit, and worth comparing: one for each word, and no NaN."""
     mx = oracle("mlx.core")
-    got, expected = logits(ours), logits(theirs)
-    got, expected = (getattr(one, "logits", one) for one in (got, expected))
-    assert expected.shape[-1] == 272
+    assert expected.shape[-1] == VOCABULARY
     assert not mx.any(mx.isnan(expected))
     assert mx.array_equal(got, expected)
 
@@ -61,3 +63,23 @@ def silence() -> Iterator[None]:
     """Without the consumers' progress bars and notes."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         yield
+
+
+def mlx_vlm_conversion(source: Path, to: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """`mlx_vlm.convert --dtype float16`, without its processor where the model has none."""
+    if not (source / "preprocessor_config.json").exists():
+        monkeypatch.setattr(oracle("mlx_vlm.utils"), "load_processor", lambda *_, **__: object())
+    with silence():
+        oracle("mlx_vlm.convert").convert(str(source), str(to), dtype="float16")
+    return to
+
+
+def mlx_vlm_model(path: Path) -> Any:
+    """The model as `mlx_vlm.load` makes it."""
+    with silence():
+        return oracle("mlx_vlm.utils").load_model(path)
+
+
+def text_logits(model: Any) -> Any:
+    """The logits of a vision-language model for text alone."""
+    return model.language_model(oracle("mlx.core").array(IDS)).logits

@@ -8,7 +8,9 @@ THETA = {"rope_theta": 5000.0}
 """No consumer's default, so that a lost `rope_theta` shows."""
 
 ROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 5000.0}}
-PARTIAL_ROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 5000.0, "partial_rotary_factor": 0.5}}
+PARTIAL_ROPE = {
+    "rope_parameters": {"rope_type": "default", "rope_theta": 5000.0, "partial_rotary_factor": 0.5}
+}
 PARTIAL = {"rope_theta": 5000.0, "partial_rotary_factor": 0.5}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128}
 LLAMA3 = {

@@ -91,8 +91,11 @@ def as_published(source: Path, tiny: Tiny, to: Path) -> Path:
 
 
 def merged(config: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`config` with `changes`; into its parts, too."""
+    """`config` with `changes`, into its parts, too; None takes a field away."""
     for key, value in changes.items():
-        inner = config.get(key)
-        config[key] = merged(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+        inner = config.pop(key, None)
+        if isinstance(inner, dict) and isinstance(value, dict):
+            config[key] = merged(inner, value)
+        elif value is not None:
+            config[key] = value
     return config

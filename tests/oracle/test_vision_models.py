@@ -1,0 +1,115 @@
+"""Every vision-language model with a table: mlx-vlm, old and new, and mlx-lm see their own conversion."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import wconv
+from tests.oracle.consumers import (
+    assert_same_logits,
+    assert_same_parameters,
+    logits,
+    mlx_lm_conversion,
+    mlx_lm_model,
+    mlx_vlm_conversion,
+    mlx_vlm_model,
+    silence,
+    text_logits,
+)
+from tests.oracle.tiny import FIXTURE, Tiny, as_published, save
+from tests.oracle.vision import FIXTURE as FIXTURE_MODEL
+from tests.oracle.vision import MODELS
+from tests.oracles import oracle
+
+pytestmark = pytest.mark.oracle
+
+OLD = "WCONV_OLD_MLX_VLM"
+"""Environment variable: where `pip install --target` put mlx-vlm 0.6.0."""
+
+IN_MLX_LM = ("qwen2_5_vl", "qwen2_vl")
+"""Models whose language part mlx-lm runs, too."""
+
+
+@pytest.mark.parametrize("tiny", MODELS, ids=str)
+def test_mlx_vlm_loads_what_its_own_conversion_gives(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modern = save(tiny, tmp_path / "modern")
+    published = as_published(modern, tiny, tmp_path / "published")
+    theirs = mlx_vlm_model(mlx_vlm_conversion(published, tmp_path / "theirs", monkeypatch))
+    for source in (modern, published):
+        converted = tmp_path / f"{source.name}-ours"
+        wconv.convert(source, converted, dtype="float16")
+        ours = mlx_vlm_model(converted)
+        assert_same_parameters(ours, theirs)
+        assert_same_logits(text_logits(ours), text_logits(theirs))
+
+
+@pytest.mark.parametrize("tiny", [one for one in MODELS if one.model_type in IN_MLX_LM], ids=str)
+def test_mlx_lm_runs_the_same_directory(tiny: Tiny, tmp_path: Path) -> None:
+    modern = save(tiny, tmp_path / "modern")
+    published = as_published(modern, tiny, tmp_path / "published")
+    theirs = mlx_lm_model(mlx_lm_conversion(published, tmp_path / "theirs"))
+    for source in (modern, published):
+        converted = tmp_path / f"{source.name}-ours"
+        wconv.convert(source, converted, dtype="float16")
+        ours = mlx_lm_model(converted)
+        assert_same_parameters(ours, theirs)
+        assert_same_logits(logits(ours), logits(theirs))
+
+
+@pytest.mark.parametrize("tiny", MODELS, ids=str)
+def test_mlx_vlm_0_6_which_trusts_the_format_loads_it(tiny: Tiny, tmp_path: Path) -> None:
+    directory = old_mlx_vlm()
+    modern = save(tiny, tmp_path / "modern")
+    published = as_published(modern, tiny, tmp_path / "published")
+    wconv.convert(modern, tmp_path / "ours", dtype="float16")
+    script = Path(__file__).with_name("old_mlx_vlm.py")
+    ran = subprocess.run(
+        [sys.executable, str(script), str(published), str(tmp_path / "ours")],
+        env={**os.environ, "PYTHONPATH": directory},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.stdout.strip().endswith("the same"), ran.stderr[-2000:]
+
+
+def test_the_fixture_answers_about_an_image_as_after_mlx_vlms_conversion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = as_published(FIXTURE, FIXTURE_MODEL, tmp_path / "published")
+    wconv.convert(FIXTURE, tmp_path / "ours", dtype="float16")
+    theirs = answer(mlx_vlm_conversion(source, tmp_path / "theirs", monkeypatch), tmp_path)
+    assert answer(tmp_path / "ours", tmp_path) == theirs
+    assert len(theirs) == 5
+
+
+def answer(path: Path, scratch: Path) -> list[int]:
+    """Five tokens about a picture."""
+    picture = scratch / "picture.png"
+    if not picture.exists():
+        oracle("PIL.Image").effect_noise((84, 56), 60).convert("RGB").save(picture)
+    model, processor = oracle("mlx_vlm").load(str(path))
+    words = [{"type": "image"}, {"type": "text", "text": "hi the"}]
+    prompt = processor.apply_chat_template(
+        [{"role": "user", "content": words}], add_generation_prompt=True, tokenize=False
+    )
+    with silence():
+        result = oracle("mlx_vlm").generate(model, processor, prompt, image=str(picture), max_tokens=5)
+    return list(result.token_ids)
+
+
+def old_mlx_vlm() -> str:
+    """The directory of mlx-vlm 0.6.0; without one the test is skipped, and fails in CI."""
+    directory = os.environ.get(OLD)
+    if not directory:
+        if os.environ.get("CI"):
+            pytest.fail(f"{OLD} must name a directory with mlx-vlm 0.6.0 in CI")
+        pytest.skip(f"{OLD} is not set")
+    return directory
