@@ -11,7 +11,7 @@ from wconv.layouts.engine import Applied, Layout, apply
 
 __all__ = ["Applied", "Layout", "apply", "choose", "describe", "tables"]
 
-CONSUMERS = ("mlx-vlm", "mlx-lm")
+CONSUMERS = ("mlx-vlm", "mlx-lm", "mflux")
 """In the order in which "auto" asks them: mlx-vlm's layout of a model serves mlx-lm too."""
 
 NAMES = ("auto", *CONSUMERS, "hf")
@@ -24,10 +24,12 @@ def tables(consumer: str) -> tuple[Layout, ...]:
 
 
 def choose(name: str, config: Mapping[str, Any] | None, names: Collection[str]) -> Layout | None:
-    """The layout for a model, by its `model_type`; None when there is no table: names stay as they are.
+    """The layout for a model, by its `model_type` or, without a config, by its tensors' names.
+
+    None when there is no table: names stay as they are.
 
     Args:
-        name: "auto", a consumer ("mlx-lm", "mlx-vlm"), or "hf" for the source's own names.
+        name: "auto", a consumer ("mlx-lm", "mlx-vlm", "mflux"), or "hf" for the source's own names.
         config: the model's config.json, if it has one.
         names: the source's tensor names.
 
@@ -39,9 +41,15 @@ def choose(name: str, config: Mapping[str, Any] | None, names: Collection[str]) 
     model_type = str((config or {}).get("model_type", "")).lower()
     for consumer in CONSUMERS if name == "auto" else (name,) if name != "hf" else ():
         for layout in tables(consumer):
-            if model_type and model_type in layout.model_types:
+            if _fits(layout, model_type, names):
                 return layout
     return None
+
+
+def _fits(layout: Layout, model_type: str, names: Collection[str]) -> bool:
+    if model_type:
+        return model_type in layout.model_types
+    return bool(layout.recognised_by) and all(name in names for name in layout.recognised_by)
 
 
 def describe() -> Iterator[tuple[str, str, str]]:

@@ -41,6 +41,7 @@ class Layout:
         rules: in order, from the hub's layout to the consumer's.
         names: patterns of all names that the result may have.
         spellings: rules that come first and bring other ways of saving the same model to the hub's layout.
+        recognised_by: names that tell the model where there is no config; all must be there.
         command: loads the result; `{model}` stands for its path.
     """
 
@@ -49,6 +50,7 @@ class Layout:
     names: tuple[str, ...]
     rules: tuple[Rule, ...] = ()
     spellings: tuple[Rule, ...] = ()
+    recognised_by: tuple[str, ...] = ()
     command: str = ""
 
     def __str__(self) -> str:
