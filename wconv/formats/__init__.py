@@ -2,21 +2,137 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+from wconv.errors import FormatError
 from wconv.formats.contents import Contents
 
-__all__ = ["Contents", "open_file"]
+if TYPE_CHECKING:
+    from wconv.formats.sources import Source
+    from wconv.formats.torch_file import Tree
+    from wconv.formats.zip_directory import ZipDirectory
+
+__all__ = ["Contents", "load_tree", "open_file"]
 
 
-def open_file(path: str, *, key: str | None = None) -> Contents:
+def open_file(path: str, *, key: str | None = None, expand: bool = False) -> Contents:
     """Opens one weights file of any supported format.
 
     Args:
         key: the path to the state dict within a wrapped checkpoint ("model.encoder"); found when absent.
+        expand: allows tensors that take far more than the file (expanded views, sparse and deflated ones).
 
     Raises:
         FormatError: the file is damaged or of another kind, which the message names.
         UnsafeError: the file asks for something that no weights need.
     """
-    from wconv.formats import safetensors
+    from wconv.formats.sources import FileSource
 
-    return safetensors.open_file(path)
+    source = FileSource(path)
+    start = source.read(0, min(16, source.size))
+    if len(start) > 8 and start[8:9] == b"{" and not start.startswith((b"PK", b"\x93NUMPY")):
+        from wconv.formats import safetensors
+
+        contents = safetensors.open_file(path)
+    elif start.startswith(b"\x93NUMPY"):
+        from wconv.formats import numpy_file
+
+        contents = numpy_file.open_npy(source)
+    else:
+        from wconv.formats import torch_file
+
+        found = _read(source)
+        if not isinstance(found, Contents):
+            return torch_file.contents(found, source, key, expand)
+        contents = found
+    if key is not None:
+        raise FormatError(f"{path} is flat ({contents.format}): there is nothing to pick with --key")
+    return contents
+
+
+def load_tree(path: str) -> Any:
+    """The object that a checkpoint holds, with the leaves that `wconv.formats.objects` describes.
+
+    For files that are flat (safetensors, NumPy archives), a dict of `LazyTensor`s.
+
+    Raises:
+        FormatError: the file is damaged or of another kind, which the message names.
+        UnsafeError: the file asks for something that no weights need, nesting beyond all measure among it.
+    """
+    from wconv.formats import state_dict
+    from wconv.formats.sources import FileSource
+
+    source = FileSource(path)
+    start = source.read(0, min(16, source.size))
+    if start[8:9] == b"{" or start.startswith(b"\x93NUMPY"):
+        return open_file(path).tensors
+    found = _read(source)
+    if isinstance(found, Contents):
+        return found.tensors
+    state_dict.check_tree(found.root, found.program, path)
+    return found.root
+
+
+def _read(source: Source) -> Tree | Contents:
+    """A file that is neither safetensors nor `.npy`: an archive, a stream, a pickle, or named in the error."""
+    from wconv.formats import sniff, torch_file, torch_legacy, torch_tar
+
+    start = source.read(0, min(512, source.size))
+    if start.startswith(b"PK\x03\x04"):
+        from wconv.formats.zip_directory import ZipDirectory
+
+        return _read_zip(ZipDirectory(source))
+    if start[:1] == b"\x80" or torch_legacy.recognise(source) or torch_tar.recognise(start):
+        return torch_file.read(source)
+    if start[:1] in _PLAIN_STARTS and not start[:512].isascii():
+        return torch_file.read(source)
+    if start[:1] in _PLAIN_STARTS and _looks_like_old_pickle(source):
+        return torch_file.read(source)
+    raise sniff.refuse(source)
+
+
+_PLAIN_STARTS = (b"(", b"]", b"}", b"c", b"(")
+"""First bytes of pickles of protocol 0 and 1 that could hold tensors."""
+
+
+def _looks_like_old_pickle(source: Source) -> bool:
+    """Whether the file ends as a pickle does; protocols 0 and 1 have no signature."""
+    start = source.read(0, 2)
+    return source.read(source.size - 1, 1) == b"." and start[:1] + start[1:2] in (
+        b"(d",
+        b"(l",
+        b"(i",
+        b"cc",
+        b"ct",
+        b"cn",
+        b"(c",
+        b"}q",
+        b"]q",
+        b"c_",
+    )
+
+
+def _read_zip(directory: ZipDirectory) -> Tree | Contents:
+    from wconv.formats import numpy_file, torch_export, torch_file, torch_zip, torchscript
+
+    where = directory.source.where
+    names = directory.entries
+    folder = torch_zip.root_folder(directory, "archive_format")
+    if folder is not None:
+        return torch_file.Tree("torch.export archive", torch_export.load(directory, folder), 0)
+    if torch_zip.root_folder(directory, "serialized_exported_program.json") is not None:
+        return torch_file.Tree("torch.export archive", torch_export.load_old(directory), 0)
+    if torch_zip.root_folder(directory) is not None:
+        return torch_file.read_zip(directory)
+    folder = torch_zip.root_folder(directory, "model.json")
+    if folder is not None:
+        return torch_file.Tree("TorchScript archive", torchscript.load_json(directory, folder), 0)
+    if numpy_file.is_npz(directory):
+        return numpy_file.open_npz(directory)
+    if any(name.startswith("MAR-INF/") for name in names):
+        raise FormatError(f"{where} is a TorchServe archive (.mar): unpack it and convert the weights in it")
+    if any(name.endswith((".safetensors", ".pt", ".pth", ".bin", ".ckpt")) for name in names):
+        raise FormatError(f"{where} is a zip archive of checkpoints: unpack it first")
+    if any(name.endswith(("config.json", "metadata.json")) for name in names) and "model.weights.h5" in names:
+        raise FormatError(f"{where} is a Keras archive: save it from Keras as safetensors or .npz")
+    raise FormatError(f"{where} is a zip archive without a PyTorch checkpoint (no data.pkl)")

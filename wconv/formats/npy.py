@@ -1,0 +1,118 @@
+"""numpy's arrays: in pickles, `.npy` files and `.npz` archives."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from wconv import dtypes
+from wconv.dtypes import DType
+from wconv.errors import FormatError
+from wconv.formats.objects import NumpyArray, Unavailable
+from wconv.formats.sources import Source
+from wconv.tensor import LazyTensor, checked_shape
+
+CODES: dict[str, str] = {
+    "?": "bool",
+    "b1": "bool",
+    "b": "int8",
+    "B": "uint8",
+    "h": "int16",
+    "H": "uint16",
+    "i": "int32",
+    "I": "uint32",
+    "l": "int64",
+    "L": "uint64",
+    "q": "int64",
+    "Q": "uint64",
+    "e": "float16",
+    "f": "float32",
+    "d": "float64",
+    "F": "complex64",
+    "D": "complex128",
+    **{f"i{size}": f"int{8 * size}" for size in (1, 2, 4, 8)},
+    **{f"u{size}": f"uint{8 * size}" for size in (1, 2, 4, 8)},
+    **{f"f{size}": f"float{8 * size}" for size in (2, 4, 8)},
+    "c8": "complex64",
+    "c16": "complex128",
+    **{dtype.name: dtype.name for dtype in dtypes.TABLE if dtype.module == "ml_dtypes"},
+}
+"""numpy's element codes, without the byte order, as names of wconv's table."""
+
+HEADER_LIMIT = 64 << 10
+"""Bytes of a `.npy` header."""
+
+_HEADER = re.compile(
+    r"""\s*\{\s*'descr':\s*'(?P<code>[^']{1,20})',\s*'fortran_order':\s*(?P<fortran>True|False),"""
+    r"""\s*'shape':\s*\((?P<shape>[\dL,\s]*)\),?\s*\}\s*"""
+)
+
+
+class NotNumbersError(FormatError):
+    """An array's elements are strings, dates, records or objects."""
+
+
+def element_type(code: str) -> DType | None:
+    """The dtype of a numpy code with or without byte order ("<f4"); None for strings, dates and objects."""
+    name = CODES.get(code.lstrip("<>|="))
+    return dtypes.BY_NAME[name] if name else None
+
+
+def check(array: NumpyArray, where: str) -> None:
+    """Refuses an array whose bytes are not as many as its shape says."""
+    dtype = element_type(array.dtype)
+    checked_shape(array.shape, f"a numpy array in {where}")
+    if dtype is None or not isinstance(array.data, Source):
+        return
+    if array.data.size != math.prod(array.shape) * dtype.itemsize:
+        raise FormatError(
+            f"{where} is damaged: a numpy array of shape {array.shape!r:.80} and type {dtype.name}"
+            f" has {array.data.size:,} bytes"
+        )
+
+
+def lazy(array: NumpyArray) -> LazyTensor:
+    """The array's values in C order.
+
+    Raises:
+        Unavailable: its elements are strings, dates or objects.
+    """
+    dtype = element_type(array.dtype)
+    if dtype is None or not isinstance(array.data, Source):
+        raise Unavailable(f"it is a numpy array of type {array.dtype or 'unknown'}, not of numbers")
+    flat = array.data.tensor(0, dtype, math.prod(array.shape), array.dtype.startswith(">"))
+    if array.fortran and len(array.shape) > 1:
+        return flat.reshape(array.shape[::-1]).transpose(range(len(array.shape))[::-1])
+    return flat.reshape(array.shape)
+
+
+def read_npy(source: Source) -> NumpyArray:
+    """The array of one `.npy` file.
+
+    Raises:
+        FormatError: the header is damaged or the file is shorter than it says.
+    """
+    start = source.read(0, min(12, source.size))
+    if len(start) < 10 or start[:6] != b"\x93NUMPY" or start[6] not in (1, 2, 3):
+        raise FormatError(f"{source.where} is a damaged .npy file: its header cannot be read")
+    width = 2 if start[6] == 1 else 4
+    size = int.from_bytes(start[8 : 8 + width], "little")
+    if size > HEADER_LIMIT:
+        raise FormatError(f"{source.where} is a damaged .npy file: its header claims {size:,} bytes")
+    header = source.read(8 + width, size).decode("latin-1")
+    match = _HEADER.fullmatch(header)
+    if match is None:
+        raise NotNumbersError(
+            f"{source.where} has an array of structured or unknown elements, not of numbers"
+        )
+    array = NumpyArray()
+    array.dtype = match["code"]
+    array.fortran = match["fortran"] == "True"
+    lengths = match["shape"].replace("L", "").split(",")
+    array.shape = tuple(int(text) for text in lengths if text.strip().isdigit() and len(text) < 40)
+    if element_type(array.dtype) is None:
+        raise NotNumbersError(f"{source.where} has an array of type {array.dtype!r:.40}, not of numbers")
+    start_of_data = 8 + width + size
+    array.data = source.part(start_of_data, source.size - start_of_data)
+    check(array, source.where)
+    return array

@@ -1,0 +1,199 @@
+"""Where a container's bytes lie: in a file, in a part of one, in memory, or deflated.
+
+A `Source` answers two questions: the bytes of a range now (`read`), and a range as a 1-D lazy tensor
+(`tensor`). Readers never touch a file but through it, so an archive within an archive is read like any
+other.
+"""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from wconv import files
+from wconv.dtypes import DType
+from wconv.errors import FormatError, UnsafeError
+from wconv.tensor import Array, InMemory, LazyTensor, Shape, Stored, swap_bytes
+
+READ_LIMIT = 512 << 20
+"""Bytes that are ever read at once outside of tensors: a pickle's string, a directory, a JSON member."""
+
+DEFLATE_RATIO = 1032
+"""Bytes that one deflated byte can become at most (zlib's technical notes)."""
+
+SNAPSHOTS = 256
+"""Places of a deflated entry from which inflating can start again; each costs about 50 KB when used."""
+
+
+class Source(ABC):
+    """A run of bytes of known size; `where` names it in errors."""
+
+    __slots__ = ("size", "where")
+
+    size: int
+    where: str
+
+    def read(self, offset: int, count: int) -> bytes:
+        """`count` bytes from `offset`.
+
+        Raises:
+            FormatError: the range is not within the source.
+            UnsafeError: it is larger than `READ_LIMIT`.
+        """
+        if offset < 0 or count < 0 or offset + count > self.size:
+            raise FormatError(
+                f"{self.where} is truncated or damaged: it ends at byte {self.size:,},"
+                f" {offset + count:,} are needed; download it again"
+            )
+        if count > READ_LIMIT:
+            raise UnsafeError(f"{self.where} asks for {count:,} bytes outside of its tensors: refused")
+        return self._read(offset, count)
+
+    @abstractmethod
+    def _read(self, offset: int, count: int) -> bytes: ...
+
+    @abstractmethod
+    def tensor(self, offset: int, dtype: DType, count: int, swap: bool) -> LazyTensor:
+        """`count` elements from `offset` as a 1-D tensor; the caller has checked the range."""
+
+    @abstractmethod
+    def part(self, offset: int, size: int) -> Source:
+        """A range as a source of its own; the caller has checked it."""
+
+
+class FileSource(Source):
+    """A file, or `size` bytes of it from `start`."""
+
+    __slots__ = ("path", "start")
+
+    def __init__(self, path: str, start: int = 0, size: int | None = None) -> None:
+        whole = files.source(path).size
+        self.path = path
+        self.start = start
+        self.size = whole - start if size is None else size
+        self.where = path
+        if not 0 <= start <= start + self.size <= whole:
+            raise FormatError(f"{path} is truncated: bytes {start:,} to {start + self.size:,} of {whole:,}")
+
+    def _read(self, offset: int, count: int) -> bytes:
+        return bytes(files.source(self.path).read(self.start + offset, count))
+
+    def tensor(self, offset: int, dtype: DType, count: int, swap: bool) -> LazyTensor:
+        return Stored(self.path, self.start + offset, dtype, (count,), swap)
+
+    def part(self, offset: int, size: int) -> Source:
+        return FileSource(self.path, self.start + offset, size)
+
+
+class MemorySource(Source):
+    """Bytes that a file held in a coded form."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes, where: str) -> None:
+        self.data = data
+        self.size = len(data)
+        self.where = where
+
+    def _read(self, offset: int, count: int) -> bytes:
+        return self.data[offset : offset + count]
+
+    def tensor(self, offset: int, dtype: DType, count: int, swap: bool) -> LazyTensor:
+        raw = np.frombuffer(self.data, np.uint8, dtype.itemsize * count, offset)
+        if swap:
+            raw = raw.copy()
+            swap_bytes(raw, dtype)
+        return InMemory(raw.view(dtype.numpy), dtype, (count,))
+
+    def part(self, offset: int, size: int) -> Source:
+        return MemorySource(self.data[offset : offset + size], self.where)
+
+
+class DeflatedSource(Source):
+    """A raw deflate stream within another source, inflated by range.
+
+    The inflater's state is kept every so many bytes, so that a range costs the inflating of at most
+    1/256th of the entry before it and never holds more than it was asked for.
+    """
+
+    __slots__ = ("_lock", "_states", "_step", "packed")
+
+    def __init__(self, packed: Source, size: int, where: str) -> None:
+        if size > packed.size * DEFLATE_RATIO + 64:
+            raise UnsafeError(f"{where} claims {size:,} bytes in {packed.size:,} deflated ones: refused")
+        self.packed = packed
+        self.size = size
+        self.where = where
+        self._lock = threading.Lock()
+        self._step = max(1 << 20, -(-size // SNAPSHOTS))
+        self._states: list[tuple[int, int, Any]] = [(0, 0, zlib.decompressobj(-15))]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return DeflatedSource, (self.packed, self.size, self.where)
+
+    def _read(self, offset: int, count: int) -> bytes:
+        out = bytearray(count)
+        self.inflate_into(offset, memoryview(out))
+        return bytes(out)
+
+    def inflate_into(self, offset: int, out: memoryview) -> None:
+        """Fills `out` with the inflated bytes from `offset`.
+
+        Raises:
+            FormatError: the stream is damaged or shorter than the directory says.
+        """
+        with self._lock:
+            index = min(offset // self._step, len(self._states) - 1)
+            done, taken, state = self._states[index]
+            inflater = state.copy()
+        while done < offset + len(out):
+            stop = min((done // self._step + 1) * self._step, self.size)
+            while done < stop:
+                pending = inflater.unconsumed_tail
+                if not pending:
+                    count = min(1 << 16, self.packed.size - taken)
+                    pending = self.packed.read(taken, count)
+                    taken += count
+                try:
+                    block = inflater.decompress(pending, min(stop - done, 1 << 16))
+                except zlib.error as error:
+                    raise FormatError(f"{self.where} is damaged: {error}; download it again") from None
+                if not block and (inflater.eof or not pending):
+                    raise FormatError(
+                        f"{self.where} is truncated: it inflates to {done:,} bytes of {self.size:,}"
+                    )
+                first, last = max(done, offset), min(done + len(block), offset + len(out))
+                if first < last:
+                    out[first - offset : last - offset] = block[first - done : last - done]
+                done += len(block)
+            with self._lock:
+                if done == len(self._states) * self._step:
+                    self._states.append((done, taken, inflater.copy()))
+
+    def tensor(self, offset: int, dtype: DType, count: int, swap: bool) -> LazyTensor:
+        return Inflated(self, offset, dtype, (count,), swap)
+
+    def part(self, offset: int, size: int) -> Source:
+        return MemorySource(self.read(offset, size), self.where)
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Inflated(LazyTensor):
+    """Elements of a deflated entry."""
+
+    source: DeflatedSource
+    offset: int
+    dtype: DType
+    shape: Shape
+    swap: bool
+
+    def fill(self, start: int, stop: int, out: Array) -> None:
+        raw = out.view(np.uint8)
+        self.source.inflate_into(self.offset + start * self.dtype.itemsize, memoryview(raw))
+        if self.swap:
+            swap_bytes(raw, self.dtype)

@@ -1,0 +1,155 @@
+"""Files that hold an object tree: which container they are, the tree itself, and the state dict in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from wconv.errors import FormatError, UnsafeError
+from wconv.formats import dense, npy, sparse, state_dict, torch_legacy, torch_tar, torch_zip, torchscript
+from wconv.formats.contents import Contents
+from wconv.formats.objects import LEAVES, Record, SparseTensor, TorchTensor, Unavailable
+from wconv.formats.pickle_machine import Machine
+from wconv.formats.sources import Source
+from wconv.formats.torch_names import NAMES
+from wconv.formats.zip_directory import ZipDirectory
+from wconv.tensor import LazyTensor
+
+__all__ = ["Tree", "contents", "dense", "load", "npy", "read", "sparse"]
+
+INFLATION = 16
+"""How many times the file's size its tensors may have without being asked for by `expand=True` …"""
+
+INFLATION_FREE = 64 << 20
+"""… beyond this many bytes, which any file may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """An object tree: its container in words, the root, and how many bytes of pickle described it."""
+
+    format: str
+    root: Any
+    program: int
+
+
+def read(source: Source) -> Tree:
+    """The object tree of a PyTorch file or a plain pickle.
+
+    Raises:
+        FormatError: the bytes are damaged or no such file.
+        UnsafeError: they ask for something that no weights need.
+    """
+    start = source.read(0, min(512, source.size))
+    if start[:4] == b"PK\x03\x04":
+        return read_zip(ZipDirectory(source))
+    if torch_legacy.recognise(source):
+        return Tree("PyTorch legacy stream", torch_legacy.load(source), source.size)
+    if torch_tar.recognise(start):
+        return Tree("PyTorch tar", torch_tar.load(source), source.size)
+    machine = Machine(source, NAMES)
+    root = machine.run()
+    return Tree("pickle", root, machine.program)
+
+
+def read_zip(directory: ZipDirectory) -> Tree:
+    """The object tree of an archive that torch wrote."""
+    folder = torch_zip.root_folder(directory)
+    if folder is None:
+        raise FormatError(
+            f"{directory.source.where} is a zip archive without a PyTorch checkpoint (no data.pkl)"
+        )
+    program = directory.entries[folder + "data.pkl"].size
+    if folder + "constants.pkl" in directory.entries:
+        return Tree("TorchScript archive", torchscript.load(directory, folder), program)
+    return Tree("PyTorch zip", torch_zip.load(directory, folder), program)
+
+
+def load(source: Source, nested: bool = False) -> Any:
+    """The root of `read`'s tree, for a checkpoint within a checkpoint (`nested`: no deeper)."""
+    tree = read(source)
+    return tree.root
+
+
+def contents(tree: Tree, source: Source, key: str | None, expand: bool) -> Contents:
+    """The state dict of a tree, as lazy tensors.
+
+    Raises:
+        FormatError: no tensor is in it, none at `key`, or two have one name.
+        UnsafeError: the objects are nested or repeated beyond all measure, or the tensors would take more than
+            `INFLATION` times the file and `expand` was not asked for.
+    """
+    where = source.where
+    state_dict.check_tree(tree.root, tree.program, where)
+    chosen = state_dict.choose(tree.root, key, where)
+    found = state_dict.flatten(chosen.value, where)
+    if not found.tensors and not found.skipped:
+        raise FormatError(f"{where} ({tree.format}) holds no tensors")
+    short, taken = state_dict.strip_prefixes(list(found.tensors))
+    notes = [*chosen.notes, *found.notes]
+    if taken:
+        notes.append(f"took {', '.join(taken)} off the names")
+        found.tensors = {short[name]: leaf for name, leaf in found.tensors.items()}
+    tensors, skipped = _lazy(found.tensors, found.skipped, notes)
+    tied, overlaps = state_dict.ties({name: found.tensors[name] for name in tensors})
+    for one, other in overlaps[:3]:
+        notes.append(f"{one} and {other} share some of their elements: each is written in full")
+    if len(overlaps) > 3:
+        notes.append(f"{len(overlaps) - 3} more tensors share some of their elements with others")
+    if not expand:
+        _check_inflation(tensors, tied, source, where)
+    metadata = {**_beside(tree.root, chosen.path), **found.others}
+    return Contents(tree.format, tensors, metadata, skipped, tuple(notes), tied, tree.root)
+
+
+def _lazy(
+    leaves: Mapping[str, Any], skipped: Mapping[str, str], notes: list[str]
+) -> tuple[dict[str, LazyTensor], dict[str, str]]:
+    tensors: dict[str, LazyTensor] = {}
+    left = dict(skipped)
+    changed: dict[str, int] = {}
+    for name, leaf in leaves.items():
+        try:
+            tensors[name] = leaf.lazy()
+        except Unavailable as error:
+            left[name] = str(error)
+            continue
+        kind = type(leaf)
+        if kind is TorchTensor:
+            if isinstance(leaf.dtype, str):
+                text = f"{leaf.dtype} → {tensors[name].dtype.name}"
+                changed[text] = changed.get(text, 0) + 1
+        elif kind is SparseTensor:
+            text = f"{leaf.layout} → dense"
+            changed[text] = changed.get(text, 0) + 1
+    notes.extend(f"{text}: {count} tensor{'s' * (count > 1)}" for text, count in changed.items())
+    return tensors, left
+
+
+def _check_inflation(
+    tensors: Mapping[str, LazyTensor], tied: tuple[tuple[str, ...], ...], source: Source, where: str
+) -> None:
+    again = {name for group in tied for name in group[1:]}
+    total = sum(tensor.nbytes for name, tensor in tensors.items() if name not in again)
+    if total > INFLATION * source.size + INFLATION_FREE:
+        largest = max(tensors, key=lambda name: tensors[name].nbytes)
+        raise UnsafeError(
+            f"{where} has {source.size:,} bytes and its tensors would take {total:,} (the largest: {largest:.200},"
+            f" {tensors[largest].shape!r:.80}): refused unless opened with expand=True"
+        )
+
+
+def _beside(root: Any, path: tuple[Any, ...]) -> dict[str, Any]:
+    """What lies beside the state dict, level by level down to it."""
+    beside: dict[str, Any] = {}
+    value = root
+    for key in path:
+        entries = value if isinstance(value, dict) else value.items if isinstance(value, Record) else {}
+        for name, item in entries.items():
+            if name != key and not isinstance(item, LEAVES):
+                beside.setdefault(str(name), item)
+        value = entries.get(key)
+        if value is None:
+            break
+    return beside

@@ -1,0 +1,136 @@
+"""torch.save's streams from before 1.6: five pickles back to back, then the storages' bytes."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from wconv.errors import FormatError
+from wconv.formats.objects import OrderedDict, Storage
+from wconv.formats.pickle_machine import Machine
+from wconv.formats.sources import Source
+from wconv.formats.torch_names import NAMES, storage_dtype
+
+MAGIC = 0x1950A86A20F9469CFC6C
+START = b"\x80\x02\x8a\x0a" + MAGIC.to_bytes(10, "little") + b"."
+
+STORAGES_LIMIT = 10_000_000
+"""Storages in one stream."""
+
+
+def recognise(source: Source) -> bool:
+    """Whether the first pickle is the magic number, in whatever protocol it was written."""
+    start = source.read(0, min(64, source.size))
+    if start.startswith(START):
+        return True
+    magic = MAGIC.to_bytes(10, "little")
+    return (start[:1] == b"\x80" and magic in start[:40]) or start.startswith(str(MAGIC).encode("ascii"), 1)
+
+
+class LegacyStorages:
+    """Answers the persistent ids of a stream, and remembers the storages until their bytes are reached."""
+
+    def __init__(self, swap: bool) -> None:
+        self.swap = swap
+        self.storages: dict[str, Storage] = {}
+        self.views: dict[tuple[str, int, int], Storage] = {}
+        self.machine: Machine | None = None
+
+    def __call__(self, pid: Any) -> Any:
+        machine = self.machine
+        assert machine is not None
+        if type(pid) is tuple and len(pid) == 4 and pid[0] == "module":
+            return pid[1]
+        if type(pid) is not tuple or len(pid) not in (5, 6) or pid[0] != "storage":
+            raise machine.damaged(f"persistent id {pid!r:.80} is no storage's")
+        _, kind, key, location, numel, *rest = pid
+        key = str(key) if type(key) is int else key
+        if type(key) is not str or type(location) is not str or type(numel) is not int or numel < 0:
+            raise machine.damaged(f"persistent id {pid!r:.80} is no storage's")
+        name, dtype = storage_dtype(machine, kind)
+        root = self.storages.get(key)
+        if root is None:
+            machine.charge(300)
+            root = self.storages[key] = Storage(key, name, dtype, numel, location, swap=self.swap)
+        elif (root.name, root.numel) != (name, numel):
+            raise machine.damaged(f"storage {key!r:.40} is described in two ways")
+        return root if rest in ([], [None]) else self._view(machine, root, rest[0])
+
+    def _view(self, machine: Machine, root: Storage, view: Any) -> Storage:
+        """A storage that is a part of another one: `(key, offset, size)`, in elements."""
+        if (
+            type(view) is not tuple
+            or len(view) != 3
+            or type(view[1]) is not int
+            or type(view[2]) is not int
+            or not 0 <= view[1] <= view[1] + view[2] <= root.numel
+        ):
+            raise machine.damaged(f"storage {root.key!r:.40} has an impossible view {view!r:.80}")
+        found = self.views.get((root.key, view[1], view[2]))
+        if found is None:
+            machine.charge(300)
+            key = f"{root.key}[{view[1]}:{view[1] + view[2]}]"
+            found = Storage(key, root.name, root.dtype, view[2], root.location, swap=self.swap)
+            self.views[root.key, view[1], view[2]] = found
+        return found
+
+    def place(self, source: Source, keys: list[str], at: int) -> None:
+        """Finds each storage's bytes: for every key a count of eight bytes, then the elements.
+
+        Raises:
+            FormatError: the stream ends early, or a count is not what the pickle said.
+        """
+        for key in keys:
+            storage = self.storages.get(key)
+            if storage is None:
+                raise FormatError(f"{source.where} is damaged: nothing uses its storage {key!r:.40}")
+            order = "big" if self.swap == (sys.byteorder == "little") else "little"
+            numel = int.from_bytes(source.read(at, 8), order, signed=True)  # type: ignore[arg-type]
+            if numel != storage.numel:
+                raise FormatError(
+                    f"{source.where} is damaged: storage {key!r:.40} should have {storage.numel:,} elements"
+                    f" and has {numel:,}"
+                )
+            at += 8
+            if at + storage.nbytes > source.size:
+                raise FormatError(f"{source.where} is truncated: it ends within a storage; download it again")
+            storage.source, storage.start = source, at
+            at += storage.nbytes
+        for (key, offset, _), view in self.views.items():
+            root = self.storages[key]
+            view.source, view.start = root.source, root.start + offset * root.dtype.itemsize
+        missing = [key for key, storage in self.storages.items() if storage.source is None]
+        if missing:
+            raise FormatError(
+                f"{source.where} is truncated: storage {missing[0]!r:.40} is missing; download it again"
+            )
+
+
+def load(source: Source) -> Any:
+    """The object that torch.save was given.
+
+    Raises:
+        FormatError: the stream is damaged or truncated.
+    """
+    at = 0
+    header = []
+    for _ in range(3):
+        machine = Machine(source, NAMES, at=at)
+        header.append(machine.run())
+        at = machine.end
+    magic, version, system = header
+    if magic != MAGIC or version != 1001:
+        raise FormatError(f"{source.where} is a PyTorch stream of another version ({version!r:.40})")
+    little = system.get("little_endian", True) if type(system) in (dict, OrderedDict) else True
+    storages = LegacyStorages(bool(little) != (sys.byteorder == "little"))
+    machine = storages.machine = Machine(source, NAMES, storages, at)
+    root = machine.run()
+    machine = Machine(source, NAMES, at=machine.end)
+    keys = machine.run()
+    if type(keys) is not list or len(keys) > STORAGES_LIMIT:
+        raise FormatError(f"{source.where} is damaged: its list of storages is none")
+    names = [str(key) if type(key) is int else key for key in keys]
+    if not all(type(name) is str for name in names) or len(set(names)) != len(names):
+        raise FormatError(f"{source.where} is damaged: its list of storages is none")
+    storages.place(source, names, machine.end)
+    return root

@@ -1,0 +1,101 @@
+"""torch.save's zip archives (since 1.6): `<root>/data.pkl` and one member per storage."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from wconv.errors import FormatError
+from wconv.formats.objects import Storage
+from wconv.formats.pickle_machine import Machine
+from wconv.formats.sources import Source
+from wconv.formats.torch_names import NAMES, storage_dtype
+from wconv.formats.zip_directory import STORED, ZipDirectory
+
+SMALL = 1 << 20
+"""Bytes of a member that is a word or two: byteorder, version."""
+
+
+class ZipStorages:
+    """Answers the persistent ids of one pickle of an archive: `('storage', class, key, location, numel)`.
+
+    Args:
+        directory: the archive.
+        folder: what the members' names start with ("model/data/").
+        swap: the archive was written on a machine of the other byte order.
+    """
+
+    def __init__(self, directory: ZipDirectory, folder: str, swap: bool) -> None:
+        self.directory = directory
+        self.folder = folder
+        self.swap = swap
+        self.storages: dict[tuple[str, str, int], Storage] = {}
+        self.places: dict[str, tuple[Source, int]] = {}
+        self.machine: Machine | None = None
+
+    def __call__(self, pid: Any) -> Storage:
+        machine = self.machine
+        assert machine is not None
+        if type(pid) is not tuple or len(pid) != 5 or pid[0] != "storage":
+            raise machine.damaged(f"persistent id {pid!r:.80} is no storage's")
+        _, kind, key, location, numel = pid
+        if type(key) is not str or type(location) is not str or type(numel) is not int or numel < 0:
+            raise machine.damaged(f"persistent id {pid!r:.80} is no storage's")
+        name, dtype = storage_dtype(machine, kind)
+        found = self.storages.get((key, name, numel))
+        if found is None:
+            source, start = self.place(key)
+            size = self.directory.entries[self.folder + key].size
+            if numel * dtype.itemsize > size:
+                raise FormatError(
+                    f"{self.directory.source.where} is damaged: storage {key!r:.40} should have {numel:,} elements of"
+                    f" {dtype.itemsize} bytes and has {size:,} bytes"
+                )
+            machine.charge(300)
+            found = Storage(key, name, dtype, numel, location, source, start, self.swap)
+            self.storages[key, name, numel] = found
+        return found
+
+    def place(self, key: str) -> tuple[Source, int]:
+        """Where a storage's bytes are."""
+        name = self.folder + key
+        entry = self.directory.entries.get(name)
+        if entry is not None and entry.method == STORED:
+            return self.directory.open(name)
+        found = self.places.get(key)
+        if found is None:
+            found = self.places[key] = self.directory.open(name)
+        return found
+
+
+def run(directory: ZipDirectory, name: str, folder: str, swap: bool) -> Any:
+    """The object of one pickled member whose storages are the members under `folder`."""
+    storages = ZipStorages(directory, folder, swap)
+    machine = storages.machine = Machine(directory.part(name), NAMES, storages)
+    return machine.run()
+
+
+def root_folder(directory: ZipDirectory, name: str = "data.pkl") -> str | None:
+    """What the members' names start with ("archive/"), told by the member that has to be there."""
+    found = [entry for entry in directory.entries if entry == name or entry.endswith("/" + name)]
+    return min(found, key=lambda entry: (entry.count("/"), entry)).removesuffix(name) if found else None
+
+
+def swapped(directory: ZipDirectory, folder: str) -> bool:
+    """Whether the archive's bytes are in the other order than this machine's.
+
+    Raises:
+        FormatError: it names an order that does not exist.
+    """
+    name = folder + "byteorder"
+    if name not in directory.entries:
+        return sys.byteorder == "big"
+    order = directory.read(name, SMALL).decode("latin-1").strip()
+    if order not in ("little", "big"):
+        raise FormatError(f"{directory.source.where} is damaged: byte order {order!r:.40} does not exist")
+    return order != sys.byteorder
+
+
+def load(directory: ZipDirectory, folder: str) -> Any:
+    """The object that torch.save was given."""
+    return run(directory, folder + "data.pkl", folder + "data/", swapped(directory, folder))

@@ -1,0 +1,94 @@
+"""TorchScript archives (`torch.jit.save`): the module's pickle, its constants, and the older `model.json`.
+
+The code of the module is never read.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from wconv import dtypes
+from wconv.errors import FormatError
+from wconv.formats import torch_zip
+from wconv.formats.objects import LEAVES, Record, Storage, TorchTensor
+from wconv.formats.pickle_machine import Machine
+from wconv.formats.torch_names import NAMES, view
+from wconv.formats.zip_directory import ZipDirectory
+
+CONSTANTS = "CONSTANTS"
+"""What the module's code calls the tensors of `constants.pkl`: `CONSTANTS.c0`."""
+
+JSON_LIMIT = 64 << 20
+"""Bytes of `model.json`."""
+
+JSON_DTYPES = {
+    "FLOAT": "float32",
+    "DOUBLE": "float64",
+    "FLOAT16": "float16",
+    "BFLOAT16": "bfloat16",
+    "INT8": "int8",
+    "INT16": "int16",
+    "INT32": "int32",
+    "INT64": "int64",
+    "UINT8": "uint8",
+    "BYTE": "uint8",
+    "BOOL": "bool",
+}
+"""The element types of `model.json`."""
+
+
+def load(directory: ZipDirectory, folder: str) -> Any:
+    """The module as a record; the tensors of `constants.pkl` are among its items.
+
+    Raises:
+        FormatError: the archive is damaged.
+    """
+    swap = torch_zip.swapped(directory, folder)
+    root = torch_zip.run(directory, folder + "data.pkl", folder + "data/", swap)
+    constants = torch_zip.run(directory, folder + "constants.pkl", folder + "constants/", swap)
+    if isinstance(root, Record) and type(constants) is tuple:
+        found = {f"c{at}": value for at, value in enumerate(constants) if isinstance(value, LEAVES)}
+        if found:
+            root.items[CONSTANTS] = found
+    return root
+
+
+def load_json(directory: ZipDirectory, folder: str) -> dict[str, Any]:
+    """The parameters and buffers of an archive from before 1.4, as nested dicts.
+
+    Raises:
+        FormatError: `model.json` is damaged or speaks of tensors that are not there.
+    """
+    where = directory.source.where
+    machine = Machine(directory.source, NAMES)
+    try:
+        model = json.loads(directory.read(folder + "model.json", JSON_LIMIT))
+        tensors = [_tensor(machine, directory, folder, entry) for entry in model.get("tensors", [])]
+        return _module(model["mainModule"], tensors, 0)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+        raise FormatError(f"{where} is damaged: its model.json is not what TorchScript writes") from None
+
+
+def _tensor(machine: Machine, directory: ZipDirectory, folder: str, entry: dict[str, Any]) -> TorchTensor:
+    name = folder + entry["data"]["key"]
+    dtype = dtypes.by_name(JSON_DTYPES[entry["dataType"]])
+    source, start = directory.open(name)
+    numel = directory.entries[name].size // dtype.itemsize
+    storage = Storage(name, "UntypedStorage", dtype, numel, str(entry.get("device", "cpu")), source, start)
+    shape = tuple(int(length) for length in entry.get("dims", []))
+    stride = tuple(int(length) for length in entry.get("strides", []))
+    return view(
+        machine, storage, int(entry.get("offset", 0)), shape, stride, dtype, entry.get("requiresGrad")
+    )
+
+
+def _module(module: dict[str, Any], tensors: list[TorchTensor], depth: int) -> dict[str, Any]:
+    if depth > 200:
+        raise ValueError
+    found: dict[str, Any] = {}
+    for parameter in module.get("parameters", []):
+        found[str(parameter["name"])] = tensors[int(parameter["tensorId"])]
+    for child in module.get("submodules", []):
+        found[str(child["name"])] = _module(child, tensors, depth + 1)
+    return found
