@@ -11,7 +11,7 @@ from typing import Any
 
 from wconv.errors import LayoutError
 from wconv.layouts.patterns import compile_pattern, is_wildcard, words
-from wconv.layouts.rules import Copy, Drop, Entry, KeepDtype, Rule, State
+from wconv.layouts.rules import Copy, Drop, Entry, KeepDtype, Rule, State, Transpose
 from wconv.layouts.settings import Context
 from wconv.tensor import LazyTensor
 
@@ -178,8 +178,19 @@ def _run(rules: Iterable[Rule], state: State, context: Context, dropped: dict[st
         if isinstance(rule, Drop):
             gone = [name for name in state if rule.drops(name, context)]
             dropped.update((source, rule.reason) for name in gone for source in state[name].sources)
+        if isinstance(rule, Transpose):
+            _check_not_done(rule, state, context)
         state = rule.apply(state, context)
     return state
+
+
+def _check_not_done(rule: Transpose, state: State, context: Context) -> None:
+    for name, entry in state.items():
+        if rule.verdict(name, entry, context) == "final":
+            raise LayoutError(
+                f"the checkpoint is converted in part: {entry.sources[0]} is transposed already and others are"
+                " not; convert the original instead"
+            )
 
 
 def _is_quantized(config: Mapping[str, Any]) -> bool:
