@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from wconv.arrays import load, load_mlx, save
     from wconv.checkpoint import Checkpoint, open
-    from wconv.convert import Conversion, convert, prepare, run
     from wconv.errors import FormatError, LayoutError, OutputError, UnsafeError, WconvError
     from wconv.layouts import Layout
+    from wconv.pipeline import Conversion, convert, prepare, run
     from wconv.report import Report
     from wconv.tensor import LazyTensor
 
@@ -31,10 +31,10 @@ _HOMES = {
     "save": "arrays",
     "Checkpoint": "checkpoint",
     "open": "checkpoint",
-    "Conversion": "convert",
-    "convert": "convert",
-    "prepare": "convert",
-    "run": "convert",
+    "Conversion": "pipeline",
+    "convert": "pipeline",
+    "prepare": "pipeline",
+    "run": "pipeline",
     "FormatError": "errors",
     "LayoutError": "errors",
     "OutputError": "errors",

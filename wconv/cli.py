@@ -111,7 +111,7 @@ def convert(
 
     The result is SOURCE-MLX beside it, or what --output names. Nothing appears there before it is complete.
     """
-    from wconv.convert import prepare, run
+    from wconv.pipeline import prepare, run
     from wconv.report import plan_lines
 
     options = {"include_fov": True} if include_fov else None

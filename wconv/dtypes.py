@@ -115,7 +115,8 @@ def _numpy(name: str) -> np.dtype[Any]:
     import numpy as np
 
     dtype = BY_NAME[name]
-    return np.dtype(getattr(importlib.import_module(dtype.module), dtype.numpy_name))
+    equivalent: np.dtype[Any] = np.dtype(getattr(importlib.import_module(dtype.module), dtype.numpy_name))
+    return equivalent
 
 
 @functools.cache

@@ -13,10 +13,25 @@ OPEN_FILES = 64
 """How many descriptors a process keeps open; macOS allows a process 256."""
 
 
-class SourceFile:
-    """One open regular file. The descriptor closes with the last reference, so a reader never loses it."""
+class SourcePath(str):
+    """A path that remembers which file it named when it was opened: its `stamp`.
 
-    __slots__ = ("_fd", "path", "size")
+    Tensors carry it, so that reading one after the file was replaced is an error and never another file's
+    bytes. It pickles, and otherwise is the path.
+    """
+
+    stamp: tuple[int, int, int]
+
+
+class SourceFile:
+    """One open regular file. The descriptor closes with the last reference, so a reader never loses it.
+
+    Attributes:
+        size: in bytes.
+        stamp: inode, size and time of change: another stamp is another file.
+    """
+
+    __slots__ = ("_fd", "path", "size", "stamp")
 
     def __init__(self, path: str) -> None:
         """Opens `path` for reading.
@@ -35,6 +50,7 @@ class SourceFile:
         if not stat.S_ISREG(status.st_mode):
             raise FormatError(f"{path} is not a regular file")
         self.size = status.st_size
+        self.stamp = _stamp(status)
 
     def __del__(self) -> None:
         if self._fd >= 0:
@@ -70,23 +86,33 @@ _open: OrderedDict[str, SourceFile] = OrderedDict()
 _lock = threading.Lock()
 
 
+def _stamp(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def stamped(path: str) -> SourcePath:
+    """`path`, bound to the file that is there now. Raises as `SourceFile` does."""
+    bound = SourcePath(path)
+    bound.stamp = SourceFile(path).stamp
+    return bound
+
+
 def source(path: str) -> SourceFile:
-    """The open file at `path`, from the cache or opened now. Raises as `SourceFile` does."""
+    """The open file at `path`, from the cache or opened now.
+
+    Raises:
+        FormatError: as `SourceFile` does, or because `path` is stamped and names another file by now.
+    """
     with _lock:
         found = _open.get(path)
-        if found is None:
-            found = _open[path] = SourceFile(path)
+        wanted = path.stamp if isinstance(path, SourcePath) else None
+        if found is None or found.stamp != (wanted or _stamp(os.stat(path))):
+            _open.pop(path, None)
+            found = _open[str(path)] = SourceFile(path)
             if len(_open) > OPEN_FILES:
                 _open.popitem(last=False)
         else:
             _open.move_to_end(path)
-        return found
-
-
-def forget(path: str | None = None) -> None:
-    """Drops `path` (or every file) from the cache, for a file that was replaced on disk."""
-    with _lock:
-        if path is None:
-            _open.clear()
-        else:
-            _open.pop(path, None)
+    if wanted is not None and found.stamp != wanted:
+        raise FormatError(f"{path} changed since it was opened: open it again")
+    return found

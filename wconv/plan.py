@@ -47,7 +47,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One output file: a header, then the entries' bytes one after another. Another process can be sent it."""
+    """One output file: a header, then the entries' bytes one after another. It can be pickled."""
 
     filename: str
     header: bytes

@@ -1,4 +1,4 @@
-"""The files of a model directory that are not weights: copied as they are; config.json and the index are new."""
+"""The files of a model directory that are not weights: copied as they are; config and index are new."""
 
 from __future__ import annotations
 
@@ -105,9 +105,19 @@ def _reason(entry: os.DirEntry[str], roots: list[Path], *, top: bool) -> str | N
         return "not a regular file"
     if name.endswith(INDEX_SUFFIX):
         return "" if top else None
-    if name.endswith(WEIGHTS_SUFFIXES) and not (top and name == "training_args.bin"):
+    if name.endswith(WEIGHTS_SUFFIXES) and not _is_other_binary(entry):
         return "weights in another form" if top else "weights in a sub-directory: convert it by itself"
     return None
+
+
+def _is_other_binary(entry: os.DirEntry[str]) -> bool:
+    """`.bin` says little, since vocabularies are called so too: weights are a zip or a pickle."""
+    if not entry.name.endswith(".bin") or entry.name.startswith(("pytorch_model", "diffusion_pytorch_model")):
+        return False
+    if entry.name == "training_args.bin":
+        return True
+    with open(entry.path, "rb") as file:
+        return not file.read(2).startswith((b"PK", b"\x80"))
 
 
 def copy(sidecars: Sidecars, source: Path, target: Path, *, but: Collection[str] = ()) -> None:

@@ -44,16 +44,21 @@ class Workspace:
         self.path = target.with_name(target.name + ".partial")
         self._lock = -1
         check_target(target, overwrite=overwrite)
-        if os.path.lexists(self.path):
-            self._adopt(fingerprint, overwrite=overwrite, resume=resume)
-        else:
-            self._make()
+        found = os.path.lexists(self.path)
         try:
-            self._acquire()
+            if found:
+                self._adopt(fingerprint, overwrite=overwrite, resume=resume)
+            else:
+                self.path.mkdir()
+                self._acquire()
             self._write_journal(fingerprint)
             (self.path / OUTPUT).mkdir(exist_ok=True)
-        except BaseException:
+        except BaseException as error:
             self.release()
+            if not found and not isinstance(error, FileExistsError):
+                self.discard()
+            if isinstance(error, OSError):
+                raise OutputError(f"{self.path} cannot be made: {error.strerror}") from None
             raise
 
     def __enter__(self) -> Workspace:
@@ -64,21 +69,16 @@ class Workspace:
     ) -> None:
         self.release()
 
-    def _make(self) -> None:
-        try:
-            self.path.mkdir()
-        except OSError as error:
-            raise OutputError(f"{self.path} cannot be made: {error.strerror}") from None
-
     def _adopt(self, fingerprint: str, *, overwrite: bool, resume: bool) -> None:
         """Takes over the partial directory that is there, or refuses."""
         journal = self._read_journal()
         if journal is None:
             raise OutputError(f"{self.path} is in the way and not of wconv's making: move it elsewhere")
         self._acquire()
-        if resume:
+        if not journal:
+            self._discard_shards()
+        elif resume:
             if journal.get("fingerprint") != fingerprint:
-                self.release()
                 raise OutputError(
                     f"{self.path} was begun from other sources or with other parameters:"
                     " repeat those, or start again with --overwrite"
@@ -88,7 +88,6 @@ class Workspace:
         elif overwrite:
             self._discard_shards()
         else:
-            self.release()
             raise OutputError(
                 f"{self.path} is left of an interrupted run: add --resume to continue it,"
                 " or --overwrite to start again"

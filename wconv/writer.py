@@ -1,8 +1,8 @@
 """Executes a plan: shards are written in parallel, in bounded memory, each complete or not there at all.
 
 A shard grows in the partial directory as `X.part` and moves to its sub-directory `output` as `X` when the
-last byte is written; `X.done` says what was lost in casts, so that a resumed run can tell it too. Threads take
-whole shards and help with the others' when none is left; an executor gets one task per shard.
+last byte is written; `X.done` says what was lost in casts, so that a resumed run can tell it too. Threads
+take whole shards and help with the others' when none is left; an executor gets one task per shard.
 """
 
 from __future__ import annotations

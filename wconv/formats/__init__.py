@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from wconv.errors import FormatError
+from wconv.files import stamped
 from wconv.formats.contents import Contents
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def open_file(path: str, *, key: str | None = None, expand: bool = False) -> Con
     """
     from wconv.formats.sources import FileSource
 
+    path = stamped(path)
     source = FileSource(path)
     start = source.read(0, min(16, source.size))
     if len(start) > 8 and start[8:9] == b"{" and not start.startswith((b"PK", b"\x93NUMPY")):
@@ -62,6 +64,7 @@ def load_tree(path: str) -> Any:
     from wconv.formats import state_dict
     from wconv.formats.sources import FileSource
 
+    path = stamped(path)
     source = FileSource(path)
     start = source.read(0, min(16, source.size))
     if start[8:9] == b"{" or start.startswith(b"\x93NUMPY"):

@@ -54,9 +54,9 @@ def refuse(source: Source) -> FormatError:
         return FormatError(f"{where} starts with zeros: it {PARTIAL}")
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<error")):
-        return FormatError(f"{where} is a web page, not weights: it {PARTIAL}")
+        return FormatError(f"{where} is a saved HTML page, not weights: it {PARTIAL}")
     if text.startswith((b"{", b"[")):
-        kind = "an error message" if b'"error' in text[:200] or b'"message' in text[:200] else "a JSON text"
+        kind = "a saved error message (JSON)" if b'"error' in text[:200] or b'"message' in text[:200] else "a JSON text"
         return FormatError(
             f"{where} is {kind}, not weights: it {PARTIAL}"
             if "error" in kind

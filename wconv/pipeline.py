@@ -179,7 +179,7 @@ def prepare(
         kept=_kept(entries, requested, applied.keep_dtype),
         dropped={**filtered, **applied.dropped},
         skipped=opened.skipped,
-        left_out={**opened.left_out, **(beside.left_out if beside else {})},
+        left_out=_left_out(opened, beside),
         config_added=added,
         notes=(*opened.notes, *applied.notes),
         command=_command(chosen, target),
@@ -323,6 +323,14 @@ def _kept(entries: Sequence[Entry], requested: DType | None, keep: frozenset[str
             why = "the consumer keeps its dtype" if entry.name in keep else "bytes that the consumer decodes"
             kept[entry.name] = f"{entry.dtype.name}, {why}"
     return kept
+
+
+def _left_out(opened: Checkpoint, beside: Sidecars | None) -> dict[str, str]:
+    """Files of the source that the output lacks; what only looked like weights was copied."""
+    if beside is None:
+        return dict(opened.left_out)
+    looked = {name: reason for name, reason in opened.left_out.items() if name not in beside.copied}
+    return {**looked, **beside.left_out}
 
 
 def _command(chosen: layouts.Layout | None, target: Path) -> str:
