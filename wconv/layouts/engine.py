@@ -188,8 +188,8 @@ def _check_not_done(rule: Transpose, state: State, context: Context) -> None:
     for name, entry in state.items():
         if rule.verdict(name, entry, context) == "final":
             raise LayoutError(
-                f"the checkpoint is converted in part: {entry.sources[0]} is transposed already and others are"
-                " not; convert the original instead"
+                f"the checkpoint is converted in part: {entry.sources[0]} is transposed already and others"
+                " are not; convert the original instead"
             )
 
 

@@ -2,47 +2,44 @@
 
 from __future__ import annotations
 
+from wconv.layouts import mlx_lm_mixtures
 from wconv.layouts.engine import Layout
-from wconv.layouts.rules import Rule, drop
-from wconv.layouts.settings import tied
+from wconv.layouts.mlx_lm_common import BLOCK, COMMAND, NO_HEAD, ROTARY, head, qk_norm
+from wconv.layouts.rules import Rule, compute, drop, rename, transpose
+from wconv.layouts.scaled import dequantized
 
-COMMAND = "mlx_lm.generate --model {model} --prompt 'Hello'"
-
-ROTARY = drop("**rotary_emb.inv_freq", "recomputed by the consumer")
-MASKS = drop("**.self_attn.(bias|masked_bias)", "recomputed by the consumer")
-
-BLOCK = (
-    "model.embed_tokens.weight",
-    "model.norm.(weight|bias)",
-    "lm_head.(weight|bias)",
-    "model.layers.#.self_attn.(q|k|v|o|qkv)_proj.(weight|bias)",
-    "model.layers.#.mlp.(gate|up|down|gate_up)_proj.(weight|bias)",
-    "model.layers.#.(input|post_attention)_layernorm.(weight|bias)",
-)
-
-
-def head(tied_by_default: bool) -> Rule:
-    """The output layer is left out where it is the embedding."""
-    return drop("lm_head.weight", "tied to the embedding", when=tied(tied_by_default))
-
-
-def plain(*model_types: str, rules: tuple[Rule, ...] = (), names: tuple[str, ...] = BLOCK) -> Layout:
-    """A model whose tensors keep their names and shapes."""
-    return Layout(("mlx-lm", "mlx-vlm"), model_types, names, (ROTARY, MASKS, *rules), command=COMMAND)
-
-
-QK_NORM = "model.layers.#.self_attn.(q|k)_norm.weight"
+MASKS = drop("**.(attn|attention|self_attn).(bias|masked_bias)", "recomputed by the consumer")
 GEMMA_NORMS = "model.layers.#.(pre|post)_feedforward_layernorm.weight"
 
-NO_HEAD = drop("lm_head.weight", "the consumer always uses the embedding")
+
+def plain(
+    *model_types: str,
+    rules: tuple[Rule, ...] = (),
+    names: tuple[str, ...] = BLOCK,
+    spellings: tuple[Rule, ...] = (),
+) -> Layout:
+    """A model without experts; most keep their names and shapes."""
+    drops = (ROTARY, MASKS)
+    return Layout(("mlx-lm", "mlx-vlm"), model_types, names, (*drops, *rules), spellings, command=COMMAND)
+
+
+CONV1D = transpose("backbone.layers.#.mixer.conv1d.weight", "conv1d", last=1)
+MAMBA = (
+    "backbone.embeddings.weight",
+    "backbone.norm_f.weight",
+    "backbone.layers.#.norm.weight",
+    "backbone.layers.#.mixer.(A_log|D|dt_bias)",
+    "backbone.layers.#.mixer.(conv1d|in_proj|x_proj|dt_proj|out_proj|norm).(weight|bias)",
+    "lm_head.weight",
+)
 
 LAYOUTS = (
     plain("llama", "mistral", "xverse", "iquestcoder", rules=(head(True),)),
     plain("qwen2", rules=(head(True),)),
-    plain("qwen3", rules=(head(True),), names=(*BLOCK, QK_NORM)),
+    plain("qwen3", rules=(head(True),), names=(*BLOCK, *qk_norm())),
     plain("gemma", rules=(NO_HEAD,)),
     plain("gemma2", rules=(NO_HEAD,), names=(*BLOCK, GEMMA_NORMS)),
-    plain("gemma3_text", rules=(head(True),), names=(*BLOCK, GEMMA_NORMS, QK_NORM)),
+    plain("gemma3_text", rules=(head(True),), names=(*BLOCK, GEMMA_NORMS, *qk_norm())),
     plain(
         "phi",
         names=(
@@ -54,16 +51,12 @@ LAYOUTS = (
         ),
     ),
     plain("phi3", rules=(head(False),)),
-    plain(
-        "cohere",
-        rules=(NO_HEAD,),
-        names=(*BLOCK, QK_NORM),
-    ),
+    plain("cohere", rules=(NO_HEAD,), names=(*BLOCK, *qk_norm())),
     plain("cohere2", rules=(NO_HEAD,)),
     plain(
         "olmo2",
         rules=(head(True),),
-        names=(*BLOCK, QK_NORM, "model.layers.#.post_feedforward_layernorm.weight"),
+        names=(*BLOCK, *qk_norm(), "model.layers.#.post_feedforward_layernorm.weight"),
     ),
     plain(
         "starcoder2",
@@ -72,4 +65,46 @@ LAYOUTS = (
     ),
     plain("stablelm", names=(*BLOCK, "model.layers.#.self_attn.(q|k)_layernorm.norms.#.weight")),
     plain("glm4", names=(*BLOCK, "model.layers.#.post_(self_attn|mlp)_layernorm.weight")),
+    plain(
+        "ministral3",
+        rules=(
+            head(True),
+            drop("**.activation_scale", "not used by the consumer"),
+            compute("**.weight", "**.weight_scale_inv", "dequantized", dequantized),
+        ),
+    ),
+    plain("mamba", "falcon_mamba", rules=(head(True), CONV1D), names=MAMBA),
+    plain("mamba2", rules=(head(True), CONV1D), names=MAMBA),
+    plain(
+        "gpt2",
+        spellings=(rename("transformer.**", "**"),),
+        rules=(
+            NO_HEAD,
+            transpose("h.#.(attn.c_attn|attn.c_proj|mlp.c_fc|mlp.c_proj).weight", "matrix"),
+            rename("(h|wte|wpe|ln_f).**", "model.(h|wte|wpe|ln_f).**"),
+        ),
+        names=(
+            "model.(wte|wpe).weight",
+            "model.ln_f.(weight|bias)",
+            "model.h.#.ln_(1|2).(weight|bias)",
+            "model.h.#.(attn.c_attn|attn.c_proj|mlp.c_fc|mlp.c_proj).(weight|bias)",
+        ),
+    ),
+    plain(
+        "gpt_neox",
+        rules=(
+            drop("**.attention.rotary_emb.inv_freq", "recomputed by the consumer"),
+            rename("gpt_neox.layers.**", "model.h.**"),
+            rename("gpt_neox.**", "model.**"),
+            rename("embed_out.**", "model.embed_out.**"),
+        ),
+        names=(
+            "model.(embed_in|embed_out).weight",
+            "model.final_layer_norm.(weight|bias)",
+            "model.h.#.(input|post_attention)_layernorm.(weight|bias)",
+            "model.h.#.attention.(dense|query_key_value).(weight|bias)",
+            "model.h.#.mlp.(dense_4h_to_h|dense_h_to_4h).(weight|bias)",
+        ),
+    ),
+    *mlx_lm_mixtures.LAYOUTS,
 )

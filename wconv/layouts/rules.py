@@ -434,6 +434,13 @@ def keep_dtype(source: str) -> KeepDtype:
     return KeepDtype(source)
 
 
+def compute(
+    source: str, companion: str, name: str, function: Callable[[LazyTensor, LazyTensor], LazyTensor]
+) -> Compute:
+    check_target(source, companion)
+    return Compute(source, companion, name, function)
+
+
 def unless(option: str) -> When:
     """The caller did not ask for `option`."""
     return When(Option(option), True, negated=True)

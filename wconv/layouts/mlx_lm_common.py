@@ -1,0 +1,31 @@
+"""What most language models have in common in mlx-lm."""
+
+from __future__ import annotations
+
+from wconv.layouts.rules import Rule, drop
+from wconv.layouts.settings import tied
+
+COMMAND = "mlx_lm.generate --model {model} --prompt 'Hello'"
+
+ROTARY = drop("**rotary_emb.inv_freq", "recomputed by the consumer")
+
+BLOCK = (
+    "model.embed_tokens.weight",
+    "model.norm.(weight|bias)",
+    "lm_head.(weight|bias)",
+    "model.layers.#.self_attn.(q|k|v|o|qkv)_proj.(weight|bias)",
+    "model.layers.#.mlp.(gate|up|down|gate_up)_proj.(weight|bias)",
+    "model.layers.#.(input|post_attention)_layernorm.(weight|bias)",
+)
+
+NO_HEAD = drop("lm_head.weight", "the consumer always uses the embedding")
+
+
+def head(tied_by_default: bool) -> Rule:
+    """The output layer is left out where it is the embedding."""
+    return drop("lm_head.weight", "tied to the embedding", when=tied(tied_by_default))
+
+
+def qk_norm() -> tuple[str, ...]:
+    """The norms of queries and keys that some models have."""
+    return ("model.layers.#.self_attn.(q|k)_norm.weight",)

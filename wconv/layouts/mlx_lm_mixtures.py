@@ -1,0 +1,171 @@
+"""mlx-lm's layouts of mixtures of experts: each layer's experts become one tensor."""
+
+from __future__ import annotations
+
+from wconv.layouts.engine import Layout
+from wconv.layouts.mlx_lm_common import BLOCK, COMMAND, ROTARY, head, qk_norm
+from wconv.layouts.rules import (
+    Rule,
+    add_one,
+    compute,
+    drop,
+    keep_dtype,
+    rename,
+    reshape,
+    split,
+    stack,
+    transpose,
+    view_flat,
+)
+from wconv.layouts.scaled import dequantized
+from wconv.layouts.settings import setting
+
+EXPERT_COUNT = setting("num_experts|num_local_experts|n_routed_experts")
+LAYERS = setting("num_hidden_layers")
+
+STACK = stack(
+    "model.layers.#.mlp.experts.{e}.(gate|up|down)_proj.(weight|scales|biases)",
+    "model.layers.#.mlp.switch_mlp.(gate|up|down)_proj.(weight|scales|biases)",
+    count=EXPERT_COUNT,
+)
+STACK_W123 = stack(
+    "model.layers.#.block_sparse_moe.experts.{e}.(w1|w2|w3).(weight|scales|biases)",
+    "model.layers.#.block_sparse_moe.switch_mlp.(gate_proj|down_proj|up_proj).(weight|scales|biases)",
+    count=EXPERT_COUNT,
+)
+FP8 = compute("**.weight", "**.weight_scale_inv", "dequantized", dequantized)
+CORRECTION = keep_dtype("**e_score_correction_bias**")
+PREDICTION = drop("model.layers.#.**", "predicts further tokens, which mlx-lm does not use", beyond=LAYERS)
+
+ROUTED = (
+    *BLOCK,
+    "model.layers.#.mlp.gate.(weight|bias|e_score_correction_bias)",
+    "model.layers.#.mlp.switch_mlp.(gate|up|down)_proj.weight",
+    "model.layers.#.mlp.(shared_expert|shared_experts).(gate|up|down)_proj.weight",
+    "model.layers.#.mlp.shared_expert_gate.weight",
+)
+W123 = (
+    *BLOCK,
+    "model.layers.#.block_sparse_moe.gate.weight",
+    "model.layers.#.block_sparse_moe.switch_mlp.(gate|up|down)_proj.weight",
+)
+
+KV_B: tuple[Rule, ...] = (
+    reshape(
+        "model.layers.#.self_attn.kv_b_proj.weight",
+        (setting("num_attention_heads"), -1, setting("kv_lora_rank")),
+    ),
+    split(
+        "model.layers.#.self_attn.kv_b_proj.weight",
+        ("model.layers.#.self_attn.embed_q.weight", "model.layers.#.self_attn.unembed_out.weight"),
+        1,
+        sizes=(setting("qk_nope_head_dim"), setting("v_head_dim")),
+    ),
+    transpose("model.layers.#.self_attn.embed_q.weight", "swap_last"),
+)
+"""Multi-head latent attention keeps the two halves of `kv_b_proj` apart, one of them transposed."""
+
+LATENT = (
+    *ROUTED,
+    "model.layers.#.self_attn.(q_a|q_b)_proj.(weight|bias)",
+    "model.layers.#.self_attn.(q_a|kv_a)_layernorm.weight",
+    "model.layers.#.self_attn.kv_a_proj_with_mqa.(weight|bias)",
+)
+LATENT_SPLIT = (*LATENT, "model.layers.#.self_attn.(embed_q|unembed_out).weight")
+INDEXER = (
+    "model.layers.#.self_attn.indexer.(wq_b|wk|weights_proj).weight",
+    "model.layers.#.self_attn.indexer.k_norm.(weight|bias)",
+)
+
+QWEN3_NEXT_NORMS = (
+    add_one("model.layers.#.(input|post_attention)_layernorm.weight"),
+    add_one("model.layers.#.self_attn.(q|k)_norm.weight"),
+    add_one("model.norm.weight"),
+)
+
+GPT_OSS: tuple[Rule, ...] = (
+    view_flat("model.layers.#.mlp.experts.(gate_up|down)_proj_blocks", "uint32"),
+    split(
+        "model.layers.#.mlp.experts.gate_up_proj_(blocks|scales)",
+        (
+            "model.layers.#.mlp.experts.gate_proj.(weight|scales)",
+            "model.layers.#.mlp.experts.up_proj.(weight|scales)",
+        ),
+        -2,
+        interleaved=True,
+    ),
+    split(
+        "model.layers.#.mlp.experts.gate_up_proj_bias",
+        ("model.layers.#.mlp.experts.gate_proj.bias", "model.layers.#.mlp.experts.up_proj.bias"),
+        -1,
+        interleaved=True,
+    ),
+    rename(
+        "model.layers.#.mlp.experts.down_proj_(blocks|scales|bias)",
+        "model.layers.#.mlp.experts.down_proj.(weight|scales|bias)",
+    ),
+    # The same model in 16 bits, as transformers holds it: inputs before outputs.
+    transpose("model.layers.#.mlp.experts.(gate_up_proj|down_proj)", "swap_last"),
+    split(
+        "model.layers.#.mlp.experts.gate_up_proj",
+        ("model.layers.#.mlp.experts.gate_proj.weight", "model.layers.#.mlp.experts.up_proj.weight"),
+        -2,
+        interleaved=True,
+    ),
+    rename("model.layers.#.mlp.experts.down_proj", "model.layers.#.mlp.experts.down_proj.weight"),
+)
+
+
+def mixture(*model_types: str, rules: tuple[Rule, ...], names: tuple[str, ...] = ROUTED) -> Layout:
+    """A model with routed experts."""
+    return Layout(("mlx-lm", "mlx-vlm"), model_types, names, (ROTARY, *rules), command=COMMAND)
+
+
+LAYOUTS = (
+    mixture("qwen2_moe", rules=(head(False), STACK)),
+    mixture("olmoe", rules=(head(True), STACK), names=(*ROUTED, *qk_norm())),
+    mixture("qwen3_moe", rules=(head(False), STACK), names=(*ROUTED, *qk_norm())),
+    mixture("mixtral", rules=(head(False), STACK_W123), names=W123),
+    mixture("phimoe", rules=(STACK_W123,), names=W123),
+    mixture(
+        "qwen3_next",
+        rules=(
+            drop("mtp.**", "predicts further tokens, which mlx-lm does not use"),
+            head(False),
+            STACK,
+            transpose("model.layers.#.linear_attn.conv1d.weight", "conv1d", last=1),
+            *QWEN3_NEXT_NORMS,
+        ),
+        names=(
+            *ROUTED,
+            *qk_norm(),
+            "model.layers.#.linear_attn.(A_log|dt_bias)",
+            "model.layers.#.linear_attn.(conv1d|in_proj_ba|in_proj_qkvz|norm|out_proj).(weight|bias)",
+        ),
+    ),
+    mixture("deepseek_v2", rules=(STACK,), names=(*LATENT, "model.layers.#.self_attn.kv_b_proj.weight")),
+    mixture(
+        "deepseek_v3",
+        "kimi_k2",
+        "joyai_llm_flash",
+        rules=(PREDICTION, FP8, STACK, *KV_B, CORRECTION),
+        names=LATENT_SPLIT,
+    ),
+    mixture(
+        "deepseek_v32",
+        rules=(PREDICTION, FP8, STACK, *KV_B, CORRECTION),
+        names=(*LATENT_SPLIT, *INDEXER),
+    ),
+    mixture("glm4_moe", rules=(PREDICTION, STACK, CORRECTION), names=(*ROUTED, *qk_norm())),
+    mixture("glm4_moe_lite", rules=(PREDICTION, STACK, *KV_B, CORRECTION), names=LATENT_SPLIT),
+    mixture(
+        "gpt_oss",
+        rules=GPT_OSS,
+        names=(
+            *BLOCK,
+            "model.layers.#.self_attn.sinks",
+            "model.layers.#.mlp.router.(weight|bias)",
+            "model.layers.#.mlp.experts.(gate|up|down)_proj.(weight|bias|scales)",
+        ),
+    ),
+)
