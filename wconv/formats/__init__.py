@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from wconv.errors import FormatError
@@ -27,9 +30,25 @@ def open_file(path: str, *, key: str | None = None, expand: bool = False) -> Con
         FormatError: the file is damaged or of another kind, which the message names.
         UnsafeError: the file asks for something that no weights need.
     """
+    with _no_collector():
+        return _open(stamped(path), key, expand)
+
+
+@contextlib.contextmanager
+def _no_collector() -> Iterator[None]:
+    """Opening makes a million objects and no garbage: looking for it would take a third of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _open(path: str, key: str | None, expand: bool) -> Contents:
     from wconv.formats.sources import FileSource
 
-    path = stamped(path)
     source = FileSource(path)
     start = source.read(0, min(16, source.size))
     if len(start) > 8 and start[8:9] == b"{" and not start.startswith((b"PK", b"\x93NUMPY")):
@@ -69,15 +88,16 @@ def load_tree(path: str) -> Any:
     start = source.read(0, min(16, source.size))
     if start[8:9] == b"{" or start.startswith(b"\x93NUMPY"):
         return open_file(path).tensors
-    found = _read(source)
-    if isinstance(found, Contents):
-        return found.tensors
-    state_dict.check_tree(found.root, found.program, path)
+    with _no_collector():
+        found = _read(source)
+        if isinstance(found, Contents):
+            return found.tensors
+        state_dict.check_tree(found.root, found.program, path)
     return found.root
 
 
 def _read(source: Source) -> Tree | Contents:
-    """A file that is neither safetensors nor `.npy`: an archive, a stream, a pickle, or named in the error."""
+    """A file that is neither safetensors nor `.npy`: an archive, a stream or a pickle; others are named."""
     from wconv.formats import sniff, torch_file, torch_legacy, torch_tar
 
     start = source.read(0, min(512, source.size))
@@ -120,13 +140,14 @@ def _read_zip(directory: ZipDirectory) -> Tree | Contents:
 
     where = directory.source.where
     names = directory.entries
+    folder = torch_zip.root_folder(directory)
+    if folder is not None and folder + "archive_format" not in names:
+        return torch_file.read_zip(directory)
     folder = torch_zip.root_folder(directory, "archive_format")
     if folder is not None:
         return torch_file.Tree("torch.export archive", torch_export.load(directory, folder), 0)
     if torch_zip.root_folder(directory, "serialized_exported_program.json") is not None:
         return torch_file.Tree("torch.export archive", torch_export.load_old(directory), 0)
-    if torch_zip.root_folder(directory) is not None:
-        return torch_file.read_zip(directory)
     folder = torch_zip.root_folder(directory, "model.json")
     if folder is not None:
         return torch_file.Tree("TorchScript archive", torchscript.load_json(directory, folder), 0)

@@ -9,7 +9,8 @@ import numpy as np
 
 from wconv import dtypes, operations
 from wconv.dtypes import DType
-from wconv.formats.objects import TorchTensor, Unavailable
+from wconv.formats.objects import TorchTensor, UnavailableError
+from wconv.formats.sources import FileSource
 from wconv.operations import Derived
 from wconv.tensor import Array, LazyTensor, Packed, Shape, Stored
 
@@ -23,8 +24,10 @@ QUANTIZED = {"qint8": "int8", "quint8": "uint8", "qint32": "int32"}
 
 
 def lazy(tensor: TorchTensor) -> LazyTensor:
-    """The tensor's values. Raises `Unavailable` where no dtype can hold them."""
-    name = tensor.dtype if isinstance(tensor.dtype, str) else tensor.dtype.name
+    """The tensor's values. Raises `UnavailableError` where no dtype can hold them."""
+    if type(tensor.dtype) is DType and tensor.dtype.bits >= 8:
+        return strided(tensor, tensor.dtype)
+    name = str(tensor.dtype)
     if name in RAW:
         return strided(tensor, dtypes.by_name(RAW[name]))
     if name in QUANTIZED:
@@ -35,8 +38,7 @@ def lazy(tensor: TorchTensor) -> LazyTensor:
         return _complex32(tensor)
     if name == "float4_e2m1fn_x2":
         return _pairs(tensor)
-    assert isinstance(tensor.dtype, DType)
-    return strided(tensor, tensor.dtype)
+    raise UnavailableError(f"its dtype {name} has no place in the output")
 
 
 def strided(tensor: TorchTensor, dtype: DType) -> LazyTensor:
@@ -46,11 +48,11 @@ def strided(tensor: TorchTensor, dtype: DType) -> LazyTensor:
     if not (tensor.conj or tensor.neg) and contiguous(shape, stride):
         if 0 in shape:
             return Strided(Stored("", 0, dtype, (0,)), 0, shape, stride)
-        flat = storage.elements(dtype)
-        if type(flat) is Stored:
-            return Stored(flat.path, flat.offset + tensor.offset * dtype.itemsize, dtype, shape, flat.swap)
-    else:
-        flat = storage.elements(dtype)
+        source = storage.source
+        if type(source) is FileSource:
+            start = source.start + storage.start + tensor.offset * dtype.itemsize
+            return Stored(source.path, start, dtype, shape, storage.swap)
+    flat = storage.elements(dtype)
     return gathered(flat, tensor.offset, shape, stride, tensor.conj and dtype.kind == "complex", tensor.neg)
 
 
@@ -195,7 +197,7 @@ def dequantized(tensor: TorchTensor, integers: LazyTensor) -> LazyTensor:
     """The float32 values of a quantized tensor."""
     quantizer = tensor.quantizer
     if quantizer is None:
-        raise Unavailable("it is quantized and its scale is missing")
+        raise UnavailableError("it is quantized and its scale is missing")
     if len(quantizer) == 2:
         scale, zero = np.array([quantizer[0]], np.float64), np.array([quantizer[1]], np.int64)
         return Dequantized(integers, scale, zero, 0)
@@ -229,7 +231,7 @@ def _sub_byte(tensor: TorchTensor, bits: int) -> LazyTensor:
 def _pairs(tensor: TorchTensor) -> LazyTensor:
     """float4: torch counts bytes of two values each; here the last axis counts values."""
     if not tensor.shape:
-        raise Unavailable("it is a 0-d tensor of float4 pairs")
+        raise UnavailableError("it is a 0-d tensor of float4 pairs")
     float4 = dtypes.by_name("float4_e2m1fn_x2")
     shape = (*tensor.shape[:-1], 2 * tensor.shape[-1])
     raw = strided(replace_dtype(tensor), dtypes.by_name("uint8"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from wconv.errors import FormatError
 from wconv.formats import npy
 from wconv.formats.contents import Contents
-from wconv.formats.objects import Unavailable
+from wconv.formats.objects import UnavailableError
 from wconv.formats.sources import Source
 from wconv.formats.zip_directory import ZipDirectory
 from wconv.tensor import LazyTensor
@@ -33,7 +33,7 @@ def open_npz(directory: ZipDirectory) -> Contents:
         name = member.removesuffix(".npy")
         try:
             tensors[name] = npy.read_npy(directory.part(member)).lazy()
-        except (npy.NotNumbersError, Unavailable) as error:
+        except (npy.NotNumbersError, UnavailableError) as error:
             skipped[name] = str(error)
     if not tensors:
         raise FormatError(f"{directory.source.where} is an .npz archive without arrays of numbers")

@@ -23,7 +23,7 @@ from wconv.formats.sources import Source
 from wconv.tensor import LazyTensor, Shape
 
 
-class Unavailable(WconvError):
+class UnavailableError(WconvError):
     """A tensor has no values that could be written; the text says why and ends up in `Contents.skipped`."""
 
 
@@ -96,7 +96,7 @@ class Record:
 
 
 class OrderedDict(dict[Any, Any]):
-    """A `collections.OrderedDict` (its order is a dict's); `attributes` is what was set on it (`_metadata`)."""
+    """A `collections.OrderedDict`; `attributes` is what was set on it (a state dict's `_metadata`)."""
 
     __slots__ = ("attributes",)
 
@@ -147,10 +147,10 @@ class Storage:
         """The whole storage as a 1-D tensor, of its own dtype or of another that its bytes are read as.
 
         Raises:
-            Unavailable: the file ended before it came to this storage.
+            UnavailableError: the file ended before it came to this storage.
         """
         if self.source is None:
-            raise Unavailable(f"storage {self.key} is not in the file")
+            raise UnavailableError(f"storage {self.key} is not in the file")
         dtype = dtype or self.dtype
         return self.source.tensor(self.start, dtype, self.nbytes // dtype.itemsize, self.swap)
 
@@ -233,7 +233,7 @@ class TorchTensor:
         """The tensor's values: read in place where they are contiguous, gathered where not, dequantized.
 
         Raises:
-            Unavailable: wconv has no dtype that could hold them.
+            UnavailableError: wconv has no dtype that could hold them.
         """
         from wconv.formats import dense
 
@@ -265,7 +265,7 @@ class SparseTensor:
         self.parameter = False
 
     def lazy(self) -> LazyTensor:
-        """The dense form. Raises `Unavailable` where it would be out of proportion."""
+        """The dense form. Raises `UnavailableError` where it would be out of proportion."""
         from wconv.formats import sparse
 
         return sparse.lazy(self)
@@ -304,7 +304,7 @@ class MetaTensor:
         self.parameter = False
 
     def lazy(self) -> LazyTensor:
-        raise Unavailable("it was saved on the meta device, without values")
+        raise UnavailableError("it was saved on the meta device, without values")
 
 
 class NumpyArray:
@@ -325,7 +325,7 @@ class NumpyArray:
         self.data: Any = None
 
     def lazy(self) -> LazyTensor:
-        """The values in C order. Raises `Unavailable` for strings, dates and objects."""
+        """The values in C order. Raises `UnavailableError` for strings, dates and objects."""
         from wconv.formats import npy
 
         return npy.lazy(self)

@@ -41,9 +41,9 @@ def refuse(source: Source) -> FormatError:
     if source.size == 0:
         return FormatError(f"{where} is empty: download it again")
     start = source.read(0, min(4096, source.size))
-    for signature, text in SIGNATURES:
+    for signature, what in SIGNATURES:
         if start.startswith(signature):
-            return FormatError(f"{where} {text}")
+            return FormatError(f"{where} {what}")
     if start[4:8] == b"TFL3":
         return FormatError(f"{where} is a TensorFlow Lite model")
     if start[:2] == b"\x08\x0a" or b"onnx" in start[:64].lower():
@@ -56,7 +56,11 @@ def refuse(source: Source) -> FormatError:
     if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<error")):
         return FormatError(f"{where} is a saved HTML page, not weights: it {PARTIAL}")
     if text.startswith((b"{", b"[")):
-        kind = "a saved error message (JSON)" if b'"error' in text[:200] or b'"message' in text[:200] else "a JSON text"
+        kind = (
+            "a saved error message (JSON)"
+            if b'"error' in text[:200] or b'"message' in text[:200]
+            else "a JSON text"
+        )
         return FormatError(
             f"{where} is {kind}, not weights: it {PARTIAL}"
             if "error" in kind

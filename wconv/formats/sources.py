@@ -194,6 +194,6 @@ class Inflated(LazyTensor):
 
     def fill(self, start: int, stop: int, out: Array) -> None:
         raw = out.view(np.uint8)
-        self.source.inflate_into(self.offset + start * self.dtype.itemsize, memoryview(raw))
+        self.source.inflate_into(self.offset + start * self.dtype.itemsize, memoryview(raw))  # type: ignore[arg-type]
         if self.swap:
             swap_bytes(raw, self.dtype)

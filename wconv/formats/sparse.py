@@ -9,7 +9,7 @@ import numpy as np
 
 from wconv.dtypes import DType
 from wconv.errors import FormatError
-from wconv.formats.objects import NestedTensor, SparseTensor, TorchTensor, Unavailable
+from wconv.formats.objects import NestedTensor, SparseTensor, TorchTensor, UnavailableError
 from wconv.tensor import Array, LazyTensor, Shape
 
 DENSE_LIMIT = 1 << 30
@@ -26,7 +26,7 @@ def lazy(tensor: SparseTensor) -> LazyTensor:
     """The dense form of a sparse tensor.
 
     Raises:
-        Unavailable: it would be out of all proportion to what is stored.
+        UnavailableError: it would be out of all proportion to what is stored.
         FormatError: its parts do not fit together.
     """
     values = tensor.values.lazy()
@@ -35,7 +35,9 @@ def lazy(tensor: SparseTensor) -> LazyTensor:
     dense = math.prod(tensor.shape) * values.dtype.itemsize
     stored = values.nbytes + sum(part.nbytes for part in indices)
     if dense > DENSE_LIMIT or dense > (1 << 20) + DENSE_RATIO * stored or values.size > ENTRIES_LIMIT:
-        raise Unavailable(f"it is sparse, and dense it would take {dense:,} bytes for the {stored:,} it has")
+        raise UnavailableError(
+            f"it is sparse, and dense it would take {dense:,} bytes for the {stored:,} it has"
+        )
     return Dense(tensor.layout, indices, values, tensor.shape)
 
 
@@ -114,7 +116,7 @@ class Dense(LazyTensor):
         place = np.zeros(index[0].shape if index else (self.values.shape[0],), np.int64)
         for along, length in zip(index, lengths, strict=True):
             along = along.astype(np.int64)
-            if along.size and not (0 <= along.min() and along.max() < length):
+            if along.size and (along.min() < 0 or along.max() >= length):
                 raise FormatError("a sparse tensor's index lies outside of its shape")
             place = place * length + along
         return place

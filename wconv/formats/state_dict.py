@@ -7,12 +7,13 @@ error, not a loss.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from wconv.errors import FormatError, UnsafeError
-from wconv.formats.objects import LEAVES, Global, NestedTensor, Record, TorchTensor
+from wconv.formats.objects import LEAVES, Global, NestedTensor, OrderedDict, Record, TorchTensor
 
 WRAPPERS = (
     "state_dict",
@@ -32,12 +33,15 @@ WRAPPERS = (
 """Keys under which training programs keep the weights, the preferred ones first."""
 
 COMPANIONS = frozenset(
-    """optimizer optimizers optimizer_state optimizer_states optimizer_state_dict optim optim_state_dict scheduler
-    lr_scheduler lr_schedulers scheduler_state_dict lr_scheduler_state_dict callbacks loops scaler grad_scaler amp
-    ema ema_state ema_state_dict ema_model ema_model_state_dict model_ema params_ema params state_dict_ema train_state
-    rng_state rng_states random_state cuda_rng_state torch_rng_state random_rng_state hyper_parameters args config cfg
-    hparams epoch step iteration global_step last_optimizer_state extra_state history metrics loss best_state
-    optimizer_history task_state criterion trainer updates""".split()
+    """
+    optimizer optimizers optimizer_state optimizer_states optimizer_state_dict optim
+    optim_state_dict scheduler lr_scheduler lr_schedulers scheduler_state_dict
+    lr_scheduler_state_dict callbacks loops scaler grad_scaler amp ema ema_state ema_state_dict
+    ema_model ema_model_state_dict model_ema params_ema params state_dict_ema train_state rng_state
+    rng_states random_state cuda_rng_state torch_rng_state random_rng_state hyper_parameters args
+    config cfg hparams epoch step iteration global_step last_optimizer_state extra_state history
+    metrics loss best_state optimizer_history task_state criterion trainer updates
+    """.split()  # noqa: SIM905
 )
 """Keys beside the weights whose tensors are not weights, or are another copy of them."""
 
@@ -51,7 +55,7 @@ DEPTH_LIMIT = 400
 """Objects within objects."""
 
 NODES_EXTRA = 200_000
-"""How many more objects the unfolded tree may have than the pickle has bytes: shared parts are counted each time."""
+"""How many more objects than bytes of pickle the unfolded tree may have: shared parts count each time."""
 
 _CONTAINERS = (dict, list, tuple)
 
@@ -156,7 +160,7 @@ def module_members(module: Record) -> Iterator[tuple[str, Any]]:
 
 
 def script_members(module: Record) -> Iterator[tuple[str, Any]]:
-    """Attributes of a TorchScript module that are tensors or modules, or containers of them; its constants."""
+    """A TorchScript module's tensors, modules and containers of them; its constants."""
     for name, value in (*module.attributes.items(), *module.items.items()):
         if isinstance(value, (*LEAVES, NestedTensor, Record, dict, list, tuple)):
             yield str(name), value
@@ -169,6 +173,11 @@ def flatten(root: Any, where: str) -> Flattened:
         FormatError: two paths come to the same name.
     """
     found = Flattened()
+    if type(root) in (dict, OrderedDict) and all(
+        type(value) is TorchTensor and type(key) is str for key, value in root.items()
+    ):
+        found.tensors.update(root)
+        return found
     pending: list[tuple[tuple[str, ...], Any]] = [((), root)]
     active: list[tuple[int, int]] = []
     while pending:
@@ -271,10 +280,10 @@ def choose(root: Any, key: str | None, where: str) -> Chosen:
         FormatError: there is nothing at `key`, or no tensor anywhere.
     """
     if key is not None:
-        path, value = _pick(root, key, where)
+        picked, value = _pick(root, key, where)
         if not holds_tensors(value):
             raise FormatError(f"{where} has no tensors at {key!r:.200}")
-        return Chosen(path, value, (f"took {key}",))
+        return Chosen(picked, value, (f"took {key}",))
     path: tuple[Any, ...] = ()
     value, notes = root, []
     for _ in range(4):
@@ -332,9 +341,8 @@ def _pick(root: Any, key: str, where: str) -> tuple[tuple[Any, ...], Any]:
                 break
         else:
             known = ", ".join(list(entries)[:8]) or "nothing"
-            raise FormatError(
-                f"{where} has no {key!r:.200}: at {'.'.join(map(str, path)) or 'the top'} there is {known:.300}"
-            )
+            place = ".".join(map(str, path)) or "the top"
+            raise FormatError(f"{where} has no {key!r:.200}: at {place} there is {known:.300}")
     return path, value
 
 
@@ -346,6 +354,8 @@ def strip_prefixes(names: list[str]) -> tuple[dict[str, str], list[str]]:
     short = {name: name for name in names}
     taken: list[str] = []
     for infix in INFIXES:
+        if not any(infix in text for text in short.values()):
+            continue
         trial = {name: text.replace("." + infix, ".").removeprefix(infix) for name, text in short.items()}
         if trial != short and len(set(trial.values())) == len(trial):
             short, taken = trial, [*taken, infix]
@@ -361,6 +371,8 @@ def strip_prefixes(names: list[str]) -> tuple[dict[str, str], list[str]]:
 
 def ties(tensors: Mapping[str, Any]) -> tuple[tuple[tuple[str, ...], ...], list[tuple[str, str]]]:
     """Groups of names for the very same elements, and pairs of tensors that overlap in part."""
+    if _apart(tensors):
+        return (), []
     by_source: dict[int, list[tuple[int, int, str, TorchTensor]]] = {}
     for name, tensor in tensors.items():
         if type(tensor) is TorchTensor and 0 not in tensor.shape:
@@ -388,6 +400,19 @@ def ties(tensors: Mapping[str, Any]) -> tuple[tuple[tuple[str, ...], ...], list[
     order = {name: at for at, name in enumerate(tensors)}
     tied = [tuple(sorted(group, key=order.__getitem__)) for group in groups.values() if len(group) > 1]
     return tuple(sorted(tied, key=lambda group: order[group[0]])), overlaps
+
+
+def _apart(tensors: Mapping[str, Any]) -> bool:
+    """Whether no two tensors are of storages that share a byte: the common case, told at a glance."""
+    places = [
+        (id(storage.source), storage.start, storage.numel * storage.dtype.itemsize)
+        for storage in [tensor.storage for tensor in tensors.values() if type(tensor) is TorchTensor]
+    ]
+    places.sort()
+    return not any(
+        source == other and start + size > begin
+        for (source, start, size), (other, begin, _) in itertools.pairwise(places)
+    )
 
 
 def _identity(tensor: TorchTensor) -> tuple[Any, ...]:

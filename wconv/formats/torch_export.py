@@ -1,4 +1,4 @@
-"""`torch.export.save`'s archives (`.pt2`): raw weights beside a JSON table, or an older form with a pickle."""
+"""`torch.export.save`'s archives (`.pt2`): raw weights and a JSON table, or an older form with a pickle."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Any
 from wconv.errors import FormatError, UnsafeError
 from wconv.formats import dense, npy, sparse, state_dict, torch_legacy, torch_tar, torch_zip, torchscript
 from wconv.formats.contents import Contents
-from wconv.formats.objects import LEAVES, Record, SparseTensor, TorchTensor, Unavailable
+from wconv.formats.objects import LEAVES, Record, SparseTensor, TorchTensor, UnavailableError
 from wconv.formats.pickle_machine import Machine
 from wconv.formats.sources import Source
 from wconv.formats.torch_names import NAMES
@@ -77,8 +77,8 @@ def contents(tree: Tree, source: Source, key: str | None, expand: bool) -> Conte
 
     Raises:
         FormatError: no tensor is in it, none at `key`, or two have one name.
-        UnsafeError: the objects are nested or repeated beyond all measure, or the tensors would take more than
-            `INFLATION` times the file and `expand` was not asked for.
+        UnsafeError: the objects are nested or repeated beyond all measure, or the tensors would take more
+            than `INFLATION` times the file and `expand` was not asked for.
     """
     where = source.where
     state_dict.check_tree(tree.root, tree.program, where)
@@ -112,7 +112,7 @@ def _lazy(
     for name, leaf in leaves.items():
         try:
             tensors[name] = leaf.lazy()
-        except Unavailable as error:
+        except UnavailableError as error:
             left[name] = str(error)
             continue
         kind = type(leaf)
@@ -135,8 +135,8 @@ def _check_inflation(
     if total > INFLATION * source.size + INFLATION_FREE:
         largest = max(tensors, key=lambda name: tensors[name].nbytes)
         raise UnsafeError(
-            f"{where} has {source.size:,} bytes and its tensors would take {total:,} (the largest: {largest:.200},"
-            f" {tensors[largest].shape!r:.80}): refused unless opened with expand=True"
+            f"{where} has {source.size:,} bytes and its tensors would take {total:,} (the largest:"
+            f" {largest:.200}, {tensors[largest].shape!r:.80}): refused unless opened with expand=True"
         )
 
 

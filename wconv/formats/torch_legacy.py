@@ -10,6 +10,7 @@ from wconv.formats.objects import OrderedDict, Storage
 from wconv.formats.pickle_machine import Machine
 from wconv.formats.sources import Source
 from wconv.formats.torch_names import NAMES, storage_dtype
+from wconv.formats.torch_shortcut import TRIGGER, shortcut
 
 MAGIC = 0x1950A86A20F9469CFC6C
 START = b"\x80\x02\x8a\x0a" + MAGIC.to_bytes(10, "little") + b"."
@@ -43,10 +44,14 @@ class LegacyStorages:
             return pid[1]
         if type(pid) is not tuple or len(pid) not in (5, 6) or pid[0] != "storage":
             raise machine.damaged(f"persistent id {pid!r:.80} is no storage's")
-        _, kind, key, location, numel, *rest = pid
+        root = self.storage(machine, *pid[1:5])
+        return root if len(pid) == 5 or pid[5] is None else self._view(machine, root, pid[5])
+
+    def storage(self, machine: Machine, kind: Any, key: Any, location: Any, numel: Any) -> Storage:
+        """The storage that a persistent id names; its bytes are found later."""
         key = str(key) if type(key) is int else key
         if type(key) is not str or type(location) is not str or type(numel) is not int or numel < 0:
-            raise machine.damaged(f"persistent id {pid!r:.80} is no storage's")
+            raise machine.damaged(f"storage {key!r:.40} is not described")
         name, dtype = storage_dtype(machine, kind)
         root = self.storages.get(key)
         if root is None:
@@ -54,7 +59,7 @@ class LegacyStorages:
             root = self.storages[key] = Storage(key, name, dtype, numel, location, swap=self.swap)
         elif (root.name, root.numel) != (name, numel):
             raise machine.damaged(f"storage {key!r:.40} is described in two ways")
-        return root if rest in ([], [None]) else self._view(machine, root, rest[0])
+        return root
 
     def _view(self, machine: Machine, root: Storage, view: Any) -> Storage:
         """A storage that is a part of another one: `(key, offset, size)`, in elements."""
@@ -123,7 +128,8 @@ def load(source: Source) -> Any:
         raise FormatError(f"{source.where} is a PyTorch stream of another version ({version!r:.40})")
     little = system.get("little_endian", True) if type(system) in (dict, OrderedDict) else True
     storages = LegacyStorages(bool(little) != (sys.byteorder == "little"))
-    machine = storages.machine = Machine(source, NAMES, storages, at)
+    machine = Machine(source, NAMES, storages, at, (TRIGGER, shortcut(storages)))
+    storages.machine = machine
     root = machine.run()
     machine = Machine(source, NAMES, at=machine.end)
     keys = machine.run()

@@ -24,7 +24,8 @@ from wconv.formats.objects import (
     Storage,
     TorchTensor,
 )
-from wconv.formats.pickle_machine import Constructor, Machine, as_source
+from wconv.formats.pickle_contract import Constructor
+from wconv.formats.pickle_machine import Machine, as_source
 from wconv.tensor import Shape
 
 AXES_LIMIT = 64
@@ -117,7 +118,8 @@ def tensor_v1(machine: Machine, args: Sequence[Any]) -> TorchTensor:
     _count(machine, args, 4, 4, "_rebuild_tensor")
     if type(args[0]) is not Storage:
         raise machine.damaged("a tensor has no storage")
-    return view(machine, *args, args[0].dtype, False)
+    storage, offset, shape, stride = args
+    return view(machine, storage, offset, shape, stride, storage.dtype, False)
 
 
 def tensor_v2(machine: Machine, args: Sequence[Any]) -> TorchTensor:
@@ -132,7 +134,7 @@ def tensor_v2(machine: Machine, args: Sequence[Any]) -> TorchTensor:
 def tensor_v3(machine: Machine, args: Sequence[Any]) -> TorchTensor:
     """`_rebuild_tensor_v3(storage, offset, size, stride, requires_grad, hooks, dtype[, metadata])`."""
     _count(machine, args, 7, 8, "_rebuild_tensor_v3")
-    tensor = view(machine, *args[:4], _dtype(machine, args[6]), args[4])
+    tensor = view(machine, args[0], args[1], args[2], args[3], _dtype(machine, args[6]), args[4])
     return _metadata(tensor, args[7]) if len(args) == 8 else tensor
 
 
@@ -271,7 +273,7 @@ def meta(machine: Machine, args: Sequence[Any]) -> MetaTensor:
 
 
 def device_tensor(machine: Machine, args: Sequence[Any]) -> Any:
-    """`_rebuild_device_tensor_from_numpy(array, dtype, device, requires_grad)` and its kin: the array itself."""
+    """`_rebuild_device_tensor_from_numpy(array, dtype, device, requires_grad)` and its kin: the array."""
     _count(machine, args, 4, 4, "_rebuild_device_tensor")
     if type(args[0]) not in LEAVES:
         raise machine.damaged("a device tensor has no values")

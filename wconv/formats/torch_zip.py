@@ -10,7 +10,8 @@ from wconv.formats.objects import Storage
 from wconv.formats.pickle_machine import Machine
 from wconv.formats.sources import Source
 from wconv.formats.torch_names import NAMES, storage_dtype
-from wconv.formats.zip_directory import STORED, ZipDirectory
+from wconv.formats.torch_shortcut import TRIGGER, shortcut
+from wconv.formats.zip_directory import ZipDirectory
 
 SMALL = 1 << 20
 """Bytes of a member that is a word or two: byteorder, version."""
@@ -30,7 +31,7 @@ class ZipStorages:
         self.folder = folder
         self.swap = swap
         self.storages: dict[tuple[str, str, int], Storage] = {}
-        self.places: dict[str, tuple[Source, int]] = {}
+        self.places: dict[str, tuple[int, Source, int]] = {}
         self.machine: Machine | None = None
 
     def __call__(self, pid: Any) -> Storage:
@@ -38,46 +39,53 @@ class ZipStorages:
         assert machine is not None
         if type(pid) is not tuple or len(pid) != 5 or pid[0] != "storage":
             raise machine.damaged(f"persistent id {pid!r:.80} is no storage's")
-        _, kind, key, location, numel = pid
+        return self.storage(machine, *pid[1:])
+
+    def storage(self, machine: Machine, kind: Any, key: Any, location: Any, numel: Any) -> Storage:
+        """The storage that a persistent id names, checked against the archive."""
         if type(key) is not str or type(location) is not str or type(numel) is not int or numel < 0:
-            raise machine.damaged(f"persistent id {pid!r:.80} is no storage's")
+            raise machine.damaged(f"storage {key!r:.40} is not described")
         name, dtype = storage_dtype(machine, kind)
         found = self.storages.get((key, name, numel))
         if found is None:
-            source, start = self.place(key)
-            size = self.directory.entries[self.folder + key].size
+            size, source, start = self.place(key)
             if numel * dtype.itemsize > size:
                 raise FormatError(
-                    f"{self.directory.source.where} is damaged: storage {key!r:.40} should have {numel:,} elements of"
-                    f" {dtype.itemsize} bytes and has {size:,} bytes"
+                    f"{self.directory.source.where} is damaged: storage {key!r:.40} should have {numel:,}"
+                    f" elements of {dtype.itemsize} bytes and has {size:,} bytes"
                 )
-            machine.charge(300)
+            machine.budget -= 300
             found = Storage(key, name, dtype, numel, location, source, start, self.swap)
             self.storages[key, name, numel] = found
         return found
 
-    def place(self, key: str) -> tuple[Source, int]:
-        """Where a storage's bytes are."""
+    def place(self, key: str) -> tuple[int, Source, int]:
+        """A storage's bytes: how many, their source, and where in it they start."""
         name = self.folder + key
-        entry = self.directory.entries.get(name)
-        if entry is not None and entry.method == STORED:
-            return self.directory.open(name)
-        found = self.places.get(key)
+        found = self.places.get(name)
         if found is None:
-            found = self.places[key] = self.directory.open(name)
+            source, start = self.directory.open(name)
+            found = self.directory.entries[name].size, source, start
+            if source is not self.directory.source:
+                # a deflated member keeps its inflater's states, so there must be one of it
+                self.places[name] = found
         return found
 
 
 def run(directory: ZipDirectory, name: str, folder: str, swap: bool) -> Any:
     """The object of one pickled member whose storages are the members under `folder`."""
     storages = ZipStorages(directory, folder, swap)
-    machine = storages.machine = Machine(directory.part(name), NAMES, storages)
+    machine = Machine(directory.part(name), NAMES, storages, shortcut=(TRIGGER, shortcut(storages)))
+    storages.machine = machine
     return machine.run()
 
 
 def root_folder(directory: ZipDirectory, name: str = "data.pkl") -> str | None:
     """What the members' names start with ("archive/"), told by the member that has to be there."""
-    found = [entry for entry in directory.entries if entry == name or entry.endswith("/" + name)]
+    ending = "/" + name
+    found = [entry for entry in directory.entries if entry.endswith(ending)]
+    if name in directory.entries:
+        return ""
     return min(found, key=lambda entry: (entry.count("/"), entry)).removesuffix(name) if found else None
 
 

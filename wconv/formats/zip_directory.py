@@ -64,7 +64,8 @@ class ZipDirectory:
             self.entries[name] = entry
         if len(self.entries) != count:
             raise FormatError(
-                f"{source.where} is a damaged archive: it announces {count:,} members and lists {len(self.entries):,}"
+                f"{source.where} is a damaged archive: it announces {count:,} members and lists"
+                f" {len(self.entries):,}"
             )
 
     def locate(self, entry: Entry) -> int:
@@ -80,7 +81,7 @@ class ZipDirectory:
         if at < 0 or at + length > len(self._ahead):
             self._ahead_at = entry.header
             self._ahead = self.source.read(
-                entry.header, min(max(length, 1 << 16), self.source.size - entry.header)
+                entry.header, min(max(length, 1 << 14), self.source.size - entry.header)
             )
             at = 0
         if at + length > len(self._ahead):
@@ -177,7 +178,7 @@ def _entries(source: Source, data: bytes, end: int) -> Iterator[Entry]:
         if len(data) - at < fixed:
             raise FormatError(f"{source.where} is a damaged archive: its directory is cut off")
         fields = unpack(data, at)
-        # signature, versions and systems, flags, method, time, date, crc, sizes, lengths, disk, attributes, offset
+        # the numbers count the fields of a central directory header as the zip specification lists them
         flags, method = fields[5], fields[6]
         packed, size = fields[10], fields[11]
         name_length, extra_length, comment_length = fields[12], fields[13], fields[14]
