@@ -36,14 +36,27 @@ def parameters(model: Any) -> dict[str, Any]:
     return dict(oracle("mlx.utils").tree_flatten(model.parameters()))
 
 
-def logits(model: Any) -> Any:
-    return model(oracle("mlx.core").array(IDS))
+def stored(path: Path) -> dict[str, Any]:
+    """Every tensor in a model directory's files."""
+    mx = oracle("mlx.core")
+    return {
+        name: array
+        for shard in path.glob("model*.safetensors")
+        for name, array in mx.load(str(shard)).items()
+    }
 
 
-def assert_same_parameters(ours: Any, theirs: Any) -> None:
+def logits(model: Any, *, wide: bool = False) -> Any:
+    """The logits for some text; `wide` computes in float32, the only dtype for experts without a GPU."""
+    mx = oracle("mlx.core")
+    if wide:
+        model.set_dtype(mx.float32)
+    return model(mx.array(IDS))
+
+
+def assert_same_parameters(got: dict[str, Any], expected: dict[str, Any]) -> None:
     """Same paths, dtypes, shapes and bits."""
     mx = oracle("mlx.core")
-    got, expected = parameters(ours), parameters(theirs)
     assert got.keys() == expected.keys()
     for name, array in expected.items():
         assert (got[name].dtype, got[name].shape) == (array.dtype, array.shape), name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,10 @@ SIZES = {
 }
 
 
+GONE = object()
+"""In `Tiny.hub`: a field that older transformers did not write."""
+
+
 @dataclass(frozen=True)
 class Tiny:
     """A model to be made.
@@ -36,6 +40,7 @@ class Tiny:
         hub: config.json's fields as older transformers wrote them, in place of `rope_parameters`.
         auto: the class of transformers that builds it.
         sized: whether `SIZES` belong into the config's root.
+        names: how published checkpoints spell names: (theirs, transformers') prefixes, the first that fits.
         variant: tells two of the same type apart.
     """
 
@@ -44,6 +49,7 @@ class Tiny:
     hub: Mapping[str, Any] = field(default_factory=dict)
     auto: str = "AutoModelForCausalLM"
     sized: bool = True
+    names: Sequence[tuple[str, str]] = ()
     variant: str = ""
 
     def __str__(self) -> str:
@@ -80,6 +86,8 @@ def randomise(model: Any) -> None:
 def as_published(source: Path, tiny: Tiny, to: Path) -> Path:
     """The same weights with config.json as older transformers wrote it."""
     shutil.copytree(source, to)
+    if tiny.names:
+        respell(to, tiny.names)
     config = json.loads((source / "config.json").read_text())
     config["torch_dtype"] = config.pop("dtype")
     config.pop("rope_parameters", None)
@@ -90,12 +98,32 @@ def as_published(source: Path, tiny: Tiny, to: Path) -> Path:
     return to
 
 
+def respell(model: Path, names: Sequence[tuple[str, str]]) -> None:
+    """Gives the tensors in `model` the prefixes that they have in published checkpoints."""
+    torch = oracle("safetensors.torch")
+    index = model / "model.safetensors.index.json"
+    for path in model.glob("*.safetensors"):
+        state = {published(name, names): tensor for name, tensor in torch.load_file(path).items()}
+        torch.save_file(state, path, metadata={"format": "pt"})
+    if index.exists():
+        content = json.loads(index.read_text())
+        content["weight_map"] = {published(name, names): at for name, at in content["weight_map"].items()}
+        index.write_text(json.dumps(content))
+
+
+def published(name: str, names: Sequence[tuple[str, str]]) -> str:
+    for theirs, ours in names:
+        if name.startswith(ours):
+            return theirs + name.removeprefix(ours)
+    return name
+
+
 def merged(config: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`config` with `changes`, into its parts, too; None takes a field away."""
+    """`config` with `changes`, into its parts, too; `GONE` takes a field away."""
     for key, value in changes.items():
         inner = config.pop(key, None)
         if isinstance(inner, dict) and isinstance(value, dict):
             config[key] = merged(inner, value)
-        elif value is not None:
+        elif value is not GONE:
             config[key] = value
     return config

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.oracle.tiny import SIZES, Tiny
+from tests.oracle.tiny import GONE, SIZES, Tiny
 
 AUTO = "AutoModelForImageTextToText"
 THETA = {"rope_theta": 5000.0}
@@ -22,7 +22,7 @@ def hoisted(**more: object) -> dict[str, object]:
     """The root of a config as it was before the language model's part had its own."""
     text = {key: value for key, value in SIZES.items() if value is not None}
     rope = {**THETA, "rope_scaling": {"type": "mrope", **MROPE}}
-    return {**text, **rope, "rms_norm_eps": 1e-5, "text_config": None, **more}
+    return {**text, **rope, "rms_norm_eps": 1e-5, "text_config": GONE, **more}
 
 
 QWEN = (

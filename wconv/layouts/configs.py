@@ -59,6 +59,11 @@ def _every(part: Config) -> Any:
     return every if regular else None
 
 
+def _expanded(part: Config) -> Any:
+    expand, size = part.get("expand"), part.get("hidden_size")
+    return expand * size if isinstance(expand, int) and isinstance(size, int) else None
+
+
 def _field(name: str) -> Callable[[Config], Any]:
     return lambda part: part.get(name)
 
@@ -74,9 +79,14 @@ ADDED: tuple[tuple[str, Callable[[Config], Any], tuple[str, ...]], ...] = (
     ("num_experts", _field("num_local_experts"), ("qwen3_vl_moe_text", "qwen3_5_moe_text")),
     ("sliding_window_pattern", _every, ("cohere2", "gemma3", "gemma3_text", "exaone4")),
     ("full_attention_interval", _every, ("qwen3_next", "qwen3_5", "qwen3_5_text", "qwen3_5_moe_text")),
+    ("intermediate_size", _expanded, ("mamba2",)),
+    ("n_ctx", _field("n_positions"), ("gpt2",)),
     ("torch_dtype", _field("dtype"), ()),
 )
 """Old field, where its value is found, and the model types that have it (none: all)."""
+
+NULLS: dict[str, tuple[str, ...]] = {"glm4_moe": ("rope_scaling",)}
+"""Fields that a consumer wants to be there even where they are null, by model type."""
 
 HOISTED = ("qwen2_vl", "qwen2_5_vl")
 """Model types whose consumers read the language model's fields from the root."""
@@ -150,6 +160,9 @@ def _missing(part: Config) -> Iterator[tuple[str, Any]]:
             value = find(part)
             if value is not None:
                 yield name, value
+    for name in NULLS.get(str(part.get("model_type")), ()):
+        if name not in part:
+            yield name, None
 
 
 def _is_part(key: str, value: Any) -> bool:
