@@ -112,11 +112,12 @@ def make(
     filled, current = 0, None
     for entry in _in_source_order(entries):
         source = entry.tensor.origin[0]
-        if filename is None and (not groups or filled + entry.nbytes > max_shard_size or source != current):
+        size = entry.nbytes
+        if filename is None and (not groups or filled + size > max_shard_size or source != current):
             groups.append([])
             filled, current = 0, source
         groups[-1].append(entry)
-        filled += entry.nbytes
+        filled += size
     names = [filename] if filename else shard_names(len(groups))
     return Plan(tuple(_shard(name, group, metadata) for name, group in zip(names, groups, strict=True)))
 
@@ -129,10 +130,10 @@ def shard_names(count: int) -> list[str]:
 
 
 def _in_source_order(entries: Sequence[Entry]) -> list[Entry]:
-    rank: dict[str, int] = {}
-    for entry in entries:
-        rank.setdefault(entry.tensor.origin[0], len(rank))
-    return sorted(entries, key=lambda entry: (rank[entry.tensor.origin[0]], entry.tensor.origin[1]))
+    origins = [entry.tensor.origin for entry in entries]
+    rank = {path: at for at, path in enumerate(dict.fromkeys(path for path, _ in origins))}
+    order = sorted(range(len(entries)), key=lambda at: (rank[origins[at][0]], origins[at][1]))
+    return [entries[at] for at in order]
 
 
 def _shard(filename: str, entries: list[Entry], metadata: Mapping[str, str]) -> Shard:

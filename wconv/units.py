@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +59,7 @@ def units(shard: Shard) -> Iterator[Unit]:
     for entry in shard.entries:
         tensor = _uncast(entry)
         size = tensor.size
-        chunk = _chunk(tensor)
+        chunk = CHUNK // tensor.dtype.itemsize if isinstance(tensor, Stored) else _chunk(tensor)
         if size >= chunk:
             if joined is not None:
                 yield joined.unit()
@@ -72,7 +72,7 @@ def units(shard: Shard) -> Iterator[Unit]:
             if joined is None:
                 joined = _Joiner(offset, tensor.dtype, entry.dtype, chunk)
             joined.add(entry.name, tensor, size)
-        offset += entry.nbytes
+        offset += size * entry.dtype.itemsize
     if joined is not None:
         yield joined.unit()
 
@@ -117,32 +117,44 @@ class _Joiner:
         self.count = 0
         self.pieces: list[Piece] = []
         self.spans: list[tuple[str, int]] = []
+        self._run: Stored | None = None
+        self._run_size = 0
+        self._run_end = 0
 
     def takes(self, tensor: LazyTensor, target: DType, size: int) -> bool:
         same = tensor.dtype is self.source and target is self.target
         return same and self.count + size <= self.limit
 
     def add(self, name: str, tensor: LazyTensor, size: int) -> None:
-        before = self.pieces[-1].tensor if self.pieces else None
-        if isinstance(before, Stored) and isinstance(tensor, Stored) and _follows(before, tensor):
-            run = before.size + size
-            both = Stored(before.path, before.offset, before.dtype, (run,), before.swap)
-            self.pieces[-1] = Piece(both, 0, run)
-        else:
-            self.pieces.append(Piece(tensor, 0, size))
         self.spans.append((name, size))
         self.count += size
+        if not isinstance(tensor, Stored):
+            self._end_run()
+            self.pieces.append(Piece(tensor, 0, size))
+            return
+        run = self._run
+        if (
+            run is None
+            or tensor.offset != self._run_end
+            or tensor.path != run.path
+            or tensor.swap != run.swap
+        ):
+            self._end_run()
+            self._run = tensor
+            self._run_size = 0
+        self._run_size += size
+        self._run_end = tensor.offset + size * tensor.dtype.itemsize
+
+    def _end_run(self) -> None:
+        """Makes one piece of the tensors whose bytes follow each other in a file."""
+        if self._run is not None:
+            both = replace(self._run, shape=(self._run_size,))
+            self.pieces.append(Piece(both, 0, self._run_size))
+            self._run = None
 
     def unit(self) -> Unit:
+        self._end_run()
         return Unit(self.offset, self.count, self.source, self.target, tuple(self.pieces), tuple(self.spans))
-
-
-def _follows(before: Stored, tensor: Stored) -> bool:
-    return (
-        tensor.path == before.path
-        and tensor.swap == before.swap
-        and tensor.offset == before.offset + before.size * before.dtype.itemsize
-    )
 
 
 class Buffers:
