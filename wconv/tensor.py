@@ -284,15 +284,21 @@ def swap_bytes(raw: NDArray[np.uint8], dtype: DType) -> None:
         raw.view(f"u{width}").byteswap(inplace=True)
 
 
+def is_shape(lengths: Sequence[Any]) -> bool:
+    """Whether these are non-negative integers whose product, zeros left out, stays below 2^63."""
+    if not lengths:
+        return True
+    if set(map(type, lengths)) != {int} or min(lengths) < 0:
+        return False
+    return math.prod(lengths if 0 not in lengths else filter(None, lengths)) < 2**63
+
+
 def checked_shape(shape: Sequence[Any], where: str) -> Shape:
-    """`shape` as a tuple when it holds non-negative integers whose product stays below 2^63.
+    """`shape` as a tuple.
 
     Raises:
-        FormatError: it does not; `where` names the tensor and its file.
+        FormatError: it is none; `where` names the tensor and its file.
     """
-    for length in shape:
-        if type(length) is not int or length < 0:
-            raise FormatError(f"{where} has an impossible shape {tuple(shape)!r:.80}")
-    if math.prod(length for length in shape if length) >= 2**63:
+    if not is_shape(shape):
         raise FormatError(f"{where} has an impossible shape {tuple(shape)!r:.80}")
     return tuple(shape)

@@ -15,7 +15,7 @@ from wconv import dtypes, files
 from wconv.dtypes import DType
 from wconv.errors import FormatError
 from wconv.formats.contents import Contents
-from wconv.tensor import LazyTensor, Packed, Shape, Stored, checked_shape
+from wconv.tensor import LazyTensor, Packed, Shape, Stored, is_shape
 
 HEADER_LIMIT = 100_000_000
 """Bytes of header that are read at most: the format's own limit."""
@@ -81,19 +81,20 @@ def _tensors(header: dict[str, Any], path: str, base: int, size: int) -> dict[st
             raise FormatError(f"{path} holds {name} as {code!r:.40}, a dtype that wconv does not know")
         if not in_order or not isinstance(shape, list):
             raise FormatError(f"{path} has a damaged header: impossible offsets of {name!r:.80}")
-        checked = checked_shape(shape, f"{path}: {name!r:.80}")
-        bits = math.prod(checked) * dtype.bits
+        if not is_shape(shape):
+            raise FormatError(f"{path}: {name!r:.80} has an impossible shape {shape!r:.80}")
+        bits = math.prod(shape) * dtype.bits
         if bits % 8 or bits // 8 != end - begin:
             raise FormatError(
                 f"{path} has a damaged header: {name!r:.80} is {code} {shape}, which is not {end - begin:,} bytes"
             )
-        found.append((begin, end, name, dtype, checked))
+        found.append((begin, end, name, dtype, tuple(shape)))
     found.sort(key=lambda entry: entry[:2])
     _check_cover(found, path, base, size)
     tensors: dict[str, LazyTensor] = {}
-    for begin, _, name, dtype, checked in found:
+    for begin, _, name, dtype, shape in found:
         leaf = Stored if dtype.bits >= 8 else Packed
-        tensors[name] = leaf(path, base + begin, dtype, checked)
+        tensors[name] = leaf(path, base + begin, dtype, shape)
     return tensors
 
 
