@@ -1,0 +1,89 @@
+"""`import wconv.torch as torch`: the part of PyTorch that converts weights, on numpy and ml_dtypes.
+
+Tensors, dtypes, `load` and `save` with torch's meaning: its type promotion, its views over shared memory, its
+rounding. `load` maps files and reads nothing until it is used. There are no gradients (everything behaves as
+under `torch.no_grad()`), no devices but the CPU, no layers and no random numbers: those raise an error that
+says so. Sums, products of matrices and functions such as `exp` are right to within a few units in the last
+place; everything else equals PyTorch's result bit for bit.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+from wconv.torch import dtypes as _dtypes
+from wconv.torch import missing as _missing
+from wconv.torch.device import (
+    channels_last,
+    contiguous_format,
+    device,
+    layout,
+    memory_format,
+    preserve_format,
+    sparse_coo,
+    strided,
+)
+from wconv.torch.dtypes import dtype, finfo, get_default_dtype, iinfo, set_default_dtype
+from wconv.torch.grad import inference_mode, is_grad_enabled, no_grad, set_grad_enabled
+from wconv.torch.methods import gathered as _gathered
+from wconv.torch.size import Size
+from wconv.torch.storage import UntypedStorage
+from wconv.torch.tensor import Tensor
+
+__version__ = "2.5.1+wconv"
+"""At least 2.0, from which safetensors reads without copies; below 2.6, from which transformers would take
+this module for the whole of PyTorch."""
+
+e, inf, nan, pi = 2.718281828459045, float("inf"), float("nan"), 3.141592653589793
+
+globals().update(_dtypes.BY_NAME)
+globals().update({alias: _dtypes.BY_NAME[name] for alias, name in _dtypes.ALIASES.items()})
+globals().update(_gathered())
+
+LATE = {
+    "load": "wconv.torch.loading",
+    "save": "wconv.torch.saving",
+}
+"""Functions whose module is imported when they are first used."""
+
+SUBMODULES = ("nn", "serialization", "cuda", "backends", "version", "utils", "mps")
+
+__all__ = [
+    "LATE",
+    "Size",
+    "Tensor",
+    "UntypedStorage",
+    "channels_last",
+    "contiguous_format",
+    "device",
+    "dtype",
+    "finfo",
+    "get_default_dtype",
+    "iinfo",
+    "inference_mode",
+    "is_grad_enabled",
+    "layout",
+    "memory_format",
+    "no_grad",
+    "preserve_format",
+    "set_default_dtype",
+    "set_grad_enabled",
+    "sparse_coo",
+    "strided",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in LATE:
+        return getattr(importlib.import_module(LATE[name]), name)
+    if name in SUBMODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    error = _missing.attribute(name)
+    if sys._getframe(1).f_code.co_name == "_handle_fromlist" and not name.startswith("__"):
+        # `from wconv.torch import name` swallows AttributeError and its message
+        if importlib.util.find_spec(f"{__name__}.{name}") is not None:
+            raise error
+        raise ImportError(str(error), name=name) from None
+    raise error

@@ -1,0 +1,229 @@
+"""The functions of `elementwise` under all their names, the operators, and the in-place forms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from wconv.tensor import Array
+from wconv.torch import dtypes, elementwise
+from wconv.torch.convert import convert
+from wconv.torch.elementwise import BINARY, REAL, UNARY, Rule, apply
+from wconv.torch.promotion import can_cast, result_type
+from wconv.torch.size import axes
+from wconv.torch.tensor import Tensor
+
+TABLE = {name: elementwise.function(name, rule) for name, rule in {**UNARY, **BINARY}.items()}
+
+
+def add(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
+    """`input + alpha * other`."""
+    return apply("add", Rule(np.add), input, _scaled(input, other, alpha))
+
+
+def sub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
+    """`input - alpha * other`."""
+    if result_type(input, other) is dtypes.bool_:
+        raise RuntimeError("Subtraction, the `-` operator, with two bool tensors is not supported.")
+    return apply("sub", Rule(np.subtract), input, _scaled(input, other, alpha))
+
+
+def _scaled(input: Any, other: Any, alpha: Any) -> Any:
+    """`alpha * other`: exact for narrow floats, whose sum torch rounds once, at the end."""
+    if isinstance(alpha, (int, float)) and alpha == 1:
+        return other
+    common = result_type(input, other)
+    if isinstance(alpha, float) and common.row.kind in ("int", "bool"):
+        raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
+    if common in elementwise.NARROW:
+        raise NotImplementedError(f"alpha with {common} is not offered by wconv.torch: scale in float32 first")
+    return apply("mul", Rule(np.multiply), other, alpha)
+
+
+def rsub(input: Tensor, other: Any) -> Tensor:
+    return sub(other, input)
+
+
+def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
+    """True division, or rounded down ("floor") or towards 0 ("trunc")."""
+    if rounding_mode is None:
+        return TABLE["div"](input, other)
+    if rounding_mode == "floor":
+        return TABLE["floor_divide"](input, other)
+    if rounding_mode != "trunc":
+        raise RuntimeError(f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'")
+    return apply("div", Rule(_divide_towards_zero, refuses=("complex", "bool"), wide_number=True), input, other)
+
+
+def _divide_towards_zero(a: Array, b: Array) -> Any:
+    if a.dtype.kind == "f":
+        return np.trunc(a / b)
+    if not np.all(b):
+        raise RuntimeError("ZeroDivisionError")
+    return (a - np.fmod(a, b)) // b
+
+
+POWERS: dict[float, Callable[[Array], Any]] = {
+    0.5: np.sqrt,
+    2: lambda x: x * x,
+    3: lambda x: x * x * x,
+    -0.5: lambda x: 1 / np.sqrt(x),
+    -1: lambda x: 1 / x,
+    -2: lambda x: 1 / (x * x),
+}
+"""Exponents that torch computes by other means than pow."""
+
+
+def pow(input: Any, exponent: Any) -> Tensor:
+    number = exponent if isinstance(exponent, (int, float)) and not isinstance(exponent, bool) else None
+    if isinstance(input, Tensor) and number is not None:
+        if input.dtype.row.kind == "int" and isinstance(number, int) and number < 0:
+            raise RuntimeError("Integers to negative integer powers are not allowed.")
+        common = result_type(input, number)
+        if common.is_floating_point and number in POWERS:
+            return apply("pow", Rule(lambda x, _: POWERS[number](x)), input, number)
+    return apply("pow", BINARY["power"], input, exponent)
+
+
+def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
+    """Values limited to [min, max]; NaN stays."""
+    if min is None and max is None:
+        raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
+    made = input
+    if min is not None:
+        made = apply("clamp", Rule(np.maximum, refuses=REAL), made, min)
+    return made if max is None else apply("clamp", Rule(np.minimum, refuses=REAL), made, max)
+
+
+def round(input: Tensor, *, decimals: int = 0) -> Tensor:
+    """Halves to even."""
+    if decimals:
+        raise NotImplementedError("round(decimals=…) is not offered by wconv.torch")
+    return apply("round", Rule(np.round, refuses=("complex", "bool")), input)
+
+
+def softmax(input: Tensor, dim: int, dtype: dtypes.dtype | None = None) -> Tensor:
+    source = input if dtype is None else Tensor._of(convert(input._array, dtype))
+    if not source.is_floating_point():
+        raise NotImplementedError(f'"softmax" not implemented for {source.dtype}')
+
+    def compute(x: Array) -> Any:
+        at = axes(dim, x.ndim)
+        powers = np.exp(x - x.max(axis=at, keepdims=True))
+        return powers / powers.sum(axis=at, keepdims=True)
+
+    return apply("softmax", Rule(compute), source)
+
+
+def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
+    """`input + weight * (end - input)`."""
+    return add(input, TABLE["mul"](sub(end, input), weight))
+
+
+def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
+    """Writes `src`'s values into this tensor's memory, converted to its dtype."""
+    if not isinstance(src, Tensor):
+        raise TypeError(f"copy_(): argument 'other' must be Tensor, not {type(src).__name__}")
+    values = src._array if src.dtype is self.dtype else convert(src._array, self.dtype)
+    try:
+        np.copyto(self._array, values)
+    except ValueError:
+        raise RuntimeError(
+            f"The size of tensor a {list(self.shape)} must match the size of tensor b {list(src.shape)}"
+        ) from None
+    return self
+
+
+def fill_(self: Tensor, value: Any) -> Tensor:
+    from wconv.torch import creation
+
+    self._array[...] = creation.scalar(value, self.dtype)
+    return self
+
+
+def zero_(self: Tensor) -> Tensor:
+    return fill_(self, 0)
+
+
+def in_place(name: str, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`add_` out of `add`: the result is written into the first operand.
+
+    Raises (the function): RuntimeError: the result would need another shape or a greater dtype.
+    """
+
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        made = function(self, *args, **kwargs)
+        if not can_cast(made.dtype, self.dtype):
+            raise RuntimeError(
+                f"result type {made.dtype} can't be cast to the desired output type {self.dtype}"
+            )
+        if made.shape != self.shape:
+            raise RuntimeError(
+                f"output with shape {list(self.shape)} doesn't match the broadcast shape {list(made.shape)}"
+            )
+        return copy_(self, made)
+
+    method.__name__ = method.__qualname__ = f"{name}_"
+    return method
+
+
+def operator(function: Callable[..., Tensor], swapped: bool = False) -> Callable[..., Any]:
+    """A binary operator that leaves operands it does not know to the other side."""
+
+    def method(self: Tensor, other: Any) -> Any:
+        if isinstance(other, np.ndarray) and not swapped:
+            other = Tensor._of(other)
+        if not isinstance(other, (Tensor, int, float, complex, np.generic)):
+            return NotImplemented
+        return function(other, self) if swapped else function(self, other)
+
+    return method
+
+
+def _reciprocal_times(number: Any, tensor: Tensor) -> Tensor:
+    """`number / tensor` as torch computes it: in two roundings."""
+    return TABLE["mul"](TABLE["reciprocal"](tensor), number)
+
+
+def _swapped(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return lambda number, tensor: function(tensor, number)
+
+
+NAMED: dict[str, Callable[..., Tensor]] = {
+    **{name: made for name, made in TABLE.items() if name not in ("div", "power")},
+    "add": add, "sub": sub, "div": div, "pow": pow, "clamp": clamp, "round": round, "rsub": rsub,
+}  # fmt: skip
+SECOND_NAMES = {
+    "absolute": "abs", "negative": "neg", "subtract": "sub", "multiply": "mul", "divide": "div",
+    "true_divide": "div", "not_equal": "ne", "less": "lt", "less_equal": "le", "greater": "gt",
+    "greater_equal": "ge", "clip": "clamp", "fix": "trunc", "arctan2": "atan2",
+}  # fmt: skip
+ALL = {**NAMED, **{second: NAMED[first] for second, first in SECOND_NAMES.items()}}
+WITHOUT_IN_PLACE = ("isnan", "isinf", "isfinite", "rsub", "maximum", "minimum", "positive")
+
+METHODS = (softmax, lerp, copy_, fill_, zero_)
+FUNCTIONS = (softmax, lerp)
+ALIASES = {
+    **ALL,
+    **{f"{name}_": in_place(name, f) for name, f in ALL.items() if name not in WITHOUT_IN_PLACE},
+}
+OPERATORS: dict[str, Callable[..., Any]] = {
+    **{f"__{name}__": operator(ALL[name]) for name in ("add", "sub", "mul", "eq", "ne", "lt", "le", "gt", "ge", "pow")},
+    **{f"__i{name}__": ALIASES[f"{name}_"] for name in ("add", "sub", "mul", "pow")},
+    "__truediv__": operator(div), "__itruediv__": ALIASES["div_"],
+    "__floordiv__": operator(ALL["floor_divide"]), "__ifloordiv__": ALIASES["floor_divide_"],
+    "__mod__": operator(ALL["remainder"]), "__imod__": ALIASES["remainder_"],
+    "__and__": operator(ALL["bitwise_and"]), "__or__": operator(ALL["bitwise_or"]),
+    "__xor__": operator(ALL["bitwise_xor"]), "__iand__": ALIASES["bitwise_and_"],
+    "__ior__": ALIASES["bitwise_or_"], "__ixor__": ALIASES["bitwise_xor_"],
+    "__lshift__": operator(ALL["bitwise_left_shift"]), "__rshift__": operator(ALL["bitwise_right_shift"]),
+    "__radd__": operator(_swapped(add), swapped=True), "__rmul__": operator(_swapped(ALL["mul"]), swapped=True),
+    "__rand__": operator(_swapped(ALL["bitwise_and"]), swapped=True),
+    "__ror__": operator(_swapped(ALL["bitwise_or"]), swapped=True),
+    "__rsub__": operator(sub, swapped=True), "__rtruediv__": operator(_reciprocal_times, swapped=True),
+    "__rfloordiv__": operator(ALL["floor_divide"], swapped=True), "__rmod__": operator(ALL["remainder"], swapped=True),
+    "__rpow__": operator(pow, swapped=True),
+    "__neg__": ALL["neg"], "__pos__": ALL["positive"], "__abs__": ALL["abs"], "__invert__": ALL["bitwise_not"],
+}  # fmt: skip

@@ -1,0 +1,308 @@
+"""New tensors: out of Python numbers, numpy arrays, buffers, or nothing but a shape."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from wconv.tensor import Array
+from wconv.torch import dtypes
+from wconv.torch.convert import convert
+from wconv.torch.device import device, keeps_order, layout, memory_format, require_cpu, require_strided
+from wconv.torch.dtypes import dtype
+from wconv.torch.promotion import of_number, promote_types
+from wconv.torch.size import lengths, whole
+from wconv.torch.storage import UntypedStorage
+from wconv.torch.tensor import Tensor
+
+Device = str | device | None
+
+
+def tensor(
+    data: Any, *, dtype: dtype | None = None, device: Device = None, requires_grad: bool = False,
+    pin_memory: bool = False,
+) -> Tensor:  # fmt: skip
+    """A new tensor with a copy of `data`: numbers, nested lists, arrays, tensors."""
+    _require_plain(device, pin_memory)
+    made = Tensor._of(_gathered(data, dtype))
+    made.requires_grad = requires_grad
+    return made
+
+
+def _require_plain(where: Device, pin_memory: bool = False) -> None:
+    require_cpu(where)
+    if pin_memory:
+        raise RuntimeError("pin_memory=True is not offered by wconv.torch: it serves copies to a GPU")
+
+
+def _gathered(data: Any, to: dtype | None) -> Array:
+    """A new array with the values of `data`, of dtype `to` or of the one that torch infers."""
+    if isinstance(data, Tensor):
+        return convert(data._array, to or data.dtype)
+    if isinstance(data, (np.ndarray, np.generic)):
+        array = np.asarray(data)
+        return convert(array, to or dtypes.of_numpy(array.dtype), keep_order=False)
+    if isinstance(data, UntypedStorage):
+        raise TypeError("tensor() needs numbers: use torch.asarray(storage, dtype=torch.uint8)")
+    shape, leaves = _flattened(data)
+    found = to or _inferred(leaves)
+    if found.row.kind == "int":
+        return np.array([scalar(leaf, found) for leaf in leaves], found.numpy).reshape(shape)
+    values = [leaf.item() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+    kind = np.complex128 if any(isinstance(v, complex) for v in values) else np.float64
+    return convert(np.array(values, kind), found).reshape(shape)
+
+
+def _flattened(data: Any) -> tuple[list[int], list[Any]]:
+    """The shape of nested sequences and their numbers in C order."""
+    if isinstance(data, (Tensor, np.ndarray)) and data.shape:
+        flat = data.reshape(-1)
+        return list(data.shape), [flat[at] for at in range(len(flat))]
+    if not isinstance(data, (list, tuple, range)):
+        if not isinstance(data, (Tensor, np.ndarray, np.generic, int, float, complex)):
+            raise (TypeError if isinstance(data, str) else RuntimeError)(
+                f"Could not infer dtype of {type(data).__name__}: a tensor is made of numbers"
+            )
+        return [], [data]
+    inner: list[int] | None = None
+    leaves: list[Any] = []
+    for entry in data:
+        shape, found = _flattened(entry)
+        if inner is not None and shape != inner:
+            raise ValueError(f"expected sequence of length {inner[:1] or 'one'} at every place, got {shape[:1] or 'a number'}")
+        inner = shape
+        leaves.extend(found)
+    return [len(data), *(inner or [])], leaves
+
+
+def _inferred(leaves: list[Any]) -> dtype:
+    found: dtype | None = None
+    for kind in {leaf.dtype if isinstance(leaf, Tensor) else type(leaf): leaf for leaf in leaves}.values():
+        if isinstance(kind, Tensor):
+            each = kind.dtype
+        elif isinstance(kind, (np.generic, np.ndarray)):
+            each = dtypes.of_numpy(kind.dtype)
+        else:
+            each = of_number(kind)
+        found = each if found is None else promote_types(found, each)
+    return found or dtypes.get_default_dtype()
+
+
+def scalar(value: Any, to: dtype) -> Any:
+    """One number as an element of a dtype.
+
+    Raises:
+        RuntimeError: an integer dtype cannot hold it.
+    """
+    number = value.item() if isinstance(value, (Tensor, np.generic, np.ndarray)) else value
+    if to.row.kind == "int" and isinstance(number, (int, float)):
+        limits = np.iinfo(to.numpy)
+        if not math.isfinite(number) or not limits.min <= int(number) <= limits.max:
+            raise RuntimeError(f"value cannot be converted to type {to.name} without overflow")
+        return to.numpy.type(int(number))
+    if not isinstance(number, (int, float, complex)):
+        raise TypeError(f"a number is needed, not {type(value).__name__}")
+    if isinstance(number, complex) and not to.is_complex:
+        raise RuntimeError(f"value cannot be converted to type {to.name} without overflow")
+    return convert(np.asarray(number), to)
+
+
+def legacy(kind: type[Tensor], *data: Any) -> Tensor:
+    """What `torch.Tensor(...)` makes: values in the default dtype, or so many unset ones."""
+    to = dtypes.get_default_dtype()
+    if len(data) == 1 and isinstance(data[0], (list, tuple, np.ndarray, Tensor)):
+        given = data[0]
+        if isinstance(given, Tensor) and given.dtype is to:
+            return given.detach()._as(kind)
+        return kind._of(_gathered(given, to))
+    return kind._of(np.zeros(lengths(data) if data else (0,), to.numpy))
+
+
+def as_tensor(data: Any, dtype: dtype | None = None, device: Device = None) -> Tensor:
+    """`data` as a tensor, over the same memory where its dtype is the one asked for."""
+    require_cpu(device)
+    if isinstance(data, np.ndarray):
+        data = from_numpy(data)
+    if isinstance(data, Tensor):
+        return data if dtype in (None, data.dtype) else Tensor._of(convert(data._array, dtype or data.dtype))
+    return tensor(data, dtype=dtype)
+
+
+def asarray(
+    obj: Any, *, dtype: dtype | None = None, device: Device = None, copy: bool | None = None,
+    requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
+    """`obj` (tensor, array, storage, buffer, numbers) as a tensor; shares memory unless `copy` says otherwise."""
+    require_cpu(device)
+    if isinstance(obj, UntypedStorage):
+        flat = obj.bytes.view((dtype or dtypes.uint8).numpy)
+        shared = Tensor._of(flat)
+    elif isinstance(obj, (bytes, bytearray, memoryview)):
+        shared = frombuffer(obj, dtype=dtype or dtypes.get_default_dtype())
+    else:
+        shared = as_tensor(obj, dtype=dtype)
+    fresh = not isinstance(obj, (Tensor, np.ndarray, UntypedStorage, bytes, bytearray, memoryview))
+    if copy is False and (fresh or (isinstance(obj, Tensor) and shared is not obj)):
+        raise ValueError("can't alias arbitrary sequence or convert without a copy (copy=False)")
+    made = shared.clone() if copy and not fresh else shared
+    if requires_grad:
+        made = made.detach()
+        made.requires_grad = True
+    return made
+
+
+def from_numpy(ndarray: Array) -> Tensor:
+    """A tensor over an array's memory."""
+    if not isinstance(ndarray, np.ndarray):
+        raise TypeError(f"expected np.ndarray (got {type(ndarray).__name__})")
+    if any(step < 0 for step in ndarray.strides):
+        raise ValueError(
+            "At least one stride in the given numpy array is negative, and tensors with negative strides are not"
+            " currently supported. (You can probably work around this by making a copy of your array with"
+            " array.copy().)"
+        )
+    return Tensor._of(np.asarray(ndarray))
+
+
+def from_dlpack(ext_tensor: Any) -> Tensor:
+    """A tensor over the memory of another library's array."""
+    if isinstance(ext_tensor, Tensor):
+        return ext_tensor.detach()
+    return Tensor._of(np.from_dlpack(ext_tensor))
+
+
+def frombuffer(
+    buffer: Any, *, dtype: dtype, count: int = -1, offset: int = 0, requires_grad: bool = False
+) -> Tensor:
+    """A 1-D tensor over a buffer's bytes from `offset` on."""
+    size = memoryview(buffer).nbytes
+    if not 0 <= offset < size:
+        raise ValueError(f"offset ({offset} bytes) must be non-negative and no greater than buffer length ({size} bytes)")
+    if count < 0 and (size - offset) % dtype.itemsize:
+        raise ValueError(
+            f"buffer length ({size - offset} bytes) after offset ({offset} bytes) must be a multiple of element size"
+            f" ({dtype.itemsize})"
+        )
+    if count == 0 or offset + count * dtype.itemsize > size:
+        raise ValueError(f"requested buffer length ({count} * {dtype.itemsize} bytes) does not fit the buffer's {size}")
+    made = Tensor._of(np.frombuffer(buffer, dtype.numpy, count, offset))
+    made.requires_grad = requires_grad
+    return made
+
+
+Maker = Callable[..., Tensor]
+
+
+def _from_shape(name: str, make: Callable[..., Array]) -> tuple[Maker, Maker, Maker]:
+    """`zeros`, `zeros_like` and `Tensor.new_zeros`, for zeros and its like."""
+
+    def function(
+        *size: Any, dtype: dtype | None = None, device: Device = None, layout: layout | None = None,
+        requires_grad: bool = False, pin_memory: bool = False, **named: Any,
+    ) -> Tensor:  # fmt: skip
+        _require_plain(device, pin_memory)
+        require_strided(layout)
+        if "size" in named and not size:
+            size = (named.pop("size"),)
+        if named:
+            raise TypeError(f"{name}() got an unexpected argument {next(iter(named))!r}")
+        shape = lengths(size)
+        if min(shape, default=0) < 0:
+            raise RuntimeError(f"Trying to create tensor with negative dimension {min(shape)}: {list(shape)}")
+        made = Tensor._of(make(shape, (dtype or dtypes.get_default_dtype()).numpy))
+        made.requires_grad = requires_grad
+        return made
+
+    def like(
+        input: Tensor, *, dtype: dtype | None = None, device: Device = None, layout: layout | None = None,
+        requires_grad: bool = False, memory_format: memory_format | None = None,
+    ) -> Tensor:  # fmt: skip
+        require_cpu(device)
+        require_strided(layout)
+        order = "K" if keeps_order(memory_format) else "C"
+        made = np.empty_like(input._array, (dtype or input.dtype).numpy, order)
+        made[...] = make((), made.dtype)
+        found = Tensor._of(made)
+        found.requires_grad = requires_grad
+        return found
+
+    def new(self: Tensor, *size: Any, dtype: dtype | None = None, **named: Any) -> Tensor:
+        return function(*size, dtype=dtype or self.dtype, **named)
+
+    for made, called in ((function, name), (like, f"{name}_like"), (new, f"new_{name}")):
+        made.__name__ = made.__qualname__ = called
+        made.__doc__ = f"torch.{called}."
+    return function, like, new
+
+
+zeros, zeros_like, new_zeros = _from_shape("zeros", np.zeros)
+ones, ones_like, new_ones = _from_shape("ones", np.ones)
+empty, empty_like, new_empty = _from_shape("empty", np.empty)
+
+
+def full(size: Any, fill_value: Any, *, dtype: dtype | None = None, device: Device = None, requires_grad: bool = False) -> Tensor:
+    """A tensor of one value; its dtype follows the value unless given."""
+    require_cpu(device)
+    number = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
+    to = dtype or of_number(number)
+    made = Tensor._of(np.full(lengths((size,)), scalar(number, to), to.numpy))
+    made.requires_grad = requires_grad
+    return made
+
+
+def full_like(input: Tensor, fill_value: Any, *, dtype: dtype | None = None, device: Device = None) -> Tensor:
+    require_cpu(device)
+    to = dtype or input.dtype
+    made = np.empty_like(input._array, to.numpy)
+    made[...] = scalar(fill_value, to)
+    return Tensor._of(made)
+
+
+def new_full(self: Tensor, size: Any, fill_value: Any, *, dtype: dtype | None = None) -> Tensor:
+    return full(size, fill_value, dtype=dtype or self.dtype)
+
+
+def new_tensor(self: Tensor, data: Any, *, dtype: dtype | None = None) -> Tensor:
+    return tensor(data, dtype=dtype or self.dtype)
+
+
+def arange(*bounds: Any, dtype: dtype | None = None, device: Device = None, **named: Any) -> Tensor:
+    """`arange(end)`, `arange(start, end)`, `arange(start, end, step)`: integers unless a bound is a float."""
+    require_cpu(device)
+    names = ("end",) if len(bounds) + len(named) == 1 else ("start", "end", "step")
+    given = {**dict(zip(names, bounds, strict=False)), **named}
+    if "end" not in given or not given.keys() <= {"start", "end", "step"}:
+        raise TypeError(f"arange() got unexpected arguments {sorted(given)}")
+    start, end, step = given.get("start", 0), given["end"], given.get("step", 1)
+    if step == 0:
+        raise RuntimeError("step must be nonzero")
+    if (end - start) * step < 0:
+        raise RuntimeError("upper bound and lower bound inconsistent with step sign")
+    whole_numbers = all(isinstance(each, int) for each in (start, end, step))
+    to = dtype or (dtypes.int64 if whole_numbers else dtypes.get_default_dtype())
+    count = math.ceil((end - start) / step)
+    if to.row.kind == "int":
+        start, step = int(start), int(step)
+        return Tensor._of(convert(start + step * np.arange(count), to))
+    return Tensor._of(convert(start + step * np.arange(count, dtype=np.float64), to))
+
+
+def linspace(start: float, end: float, steps: int, *, dtype: dtype | None = None, device: Device = None) -> Tensor:
+    """`steps` values at equal distance, both ends included (to within a rounding of torch's)."""
+    require_cpu(device)
+    return Tensor._of(convert(np.linspace(start, end, whole(steps)), dtype or dtypes.get_default_dtype()))
+
+
+def eye(n: int, m: int | None = None, *, dtype: dtype | None = None, device: Device = None) -> Tensor:
+    require_cpu(device)
+    return Tensor._of(np.eye(n, m, dtype=(dtype or dtypes.get_default_dtype()).numpy))
+
+
+METHODS = (new_zeros, new_ones, new_empty, new_full, new_tensor)
+FUNCTIONS = (
+    tensor, as_tensor, asarray, from_numpy, from_dlpack, frombuffer, zeros, zeros_like, ones, ones_like, empty,
+    empty_like, full, full_like, arange, linspace, eye,
+)  # fmt: skip

@@ -1,0 +1,38 @@
+"""What is not offered says so: a clear error that names it, what wconv is, and what to do."""
+
+from __future__ import annotations
+
+WHY = {
+    "cuda": "wconv.torch works in the CPU's memory",
+    "jit": "TorchScript needs PyTorch; its weights are read by torch.load",
+    "nn": "wconv.torch.nn holds Parameter only: layers and models need PyTorch",
+    "nn.Module": "layers and models need PyTorch: work on the state dict instead",
+    "nn.functional": "layers and models need PyTorch: work on the state dict instead",
+    "autograd": "no gradients are recorded",
+    "optim": "no gradients are recorded",
+    "compile": "nothing is compiled",
+    "hub": "nothing is downloaded",
+    "distributed": "one process only",
+    "rand": "no random numbers: use numpy.random and torch.from_numpy",
+    "randn": "no random numbers: use numpy.random and torch.from_numpy",
+    "randint": "no random numbers: use numpy.random and torch.from_numpy",
+    "manual_seed": "no random numbers: use numpy.random and torch.from_numpy",
+    "Tensor.cuda": "tensors stay in the CPU's memory",
+    "Tensor.backward": "no gradients are recorded",
+}
+"""A reason for the names that scripts ask for most."""
+
+
+def sentence(name: str) -> str:
+    """The error message for torch's `name` ("jit", "Tensor.cuda")."""
+    reason = WHY.get(name)
+    return (
+        f"torch.{name} is not offered by wconv.torch"
+        + (f" ({reason})" if reason else "")
+        + ": it stands in for the part of PyTorch that converts weights; install PyTorch for the rest"
+    )
+
+
+def attribute(name: str, owner: object = None) -> AttributeError:
+    """The error for an attribute that is not offered."""
+    return AttributeError(sentence(name), name=name.rpartition(".")[2], obj=owner)

@@ -1,0 +1,280 @@
+"""Functions that take axes together: sum, mean, min and max, any and all, norms.
+
+Sums of floats are accumulated in float64 and rounded once, so they are at least as exact as torch's, whose
+last bits depend on the order it adds in. Integers are exact.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from wconv.tensor import Array
+from wconv.torch import dtypes
+from wconv.torch.convert import convert
+from wconv.torch.dtypes import FLOAT8, dtype
+from wconv.torch.size import axes, axis
+from wconv.torch.tensor import Tensor
+
+
+class Extreme(NamedTuple):
+    """What `min`, `max`, `sort` and `topk` return along an axis."""
+
+    values: Tensor
+    indices: Tensor
+
+
+def _finished(array: Any, to: dtype) -> Tensor:
+    made = np.asarray(array)
+    return Tensor._of(made if made.dtype == to.numpy else convert(made, to))
+
+
+def _require_arithmetic(input: Tensor, name: str) -> None:
+    if input.dtype.name in FLOAT8:
+        raise NotImplementedError(f'"{name}" not implemented for {input.dtype}')
+
+
+def _require_floating(input: Tensor, name: str) -> None:
+    _require_arithmetic(input, name)
+    if not (input.is_floating_point() or input.is_complex()):
+        raise RuntimeError(f"{name}(): the input must be floating point or complex, got {input.dtype}")
+
+
+def _exact(array: Array) -> Array:
+    """Floats as float64, complex as complex128, booleans as integers: what sums are made in."""
+    if array.dtype.kind in "iu":
+        return array
+    if array.dtype.kind == "b":
+        return array.astype(np.int64)
+    return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
+
+
+def _total(
+    name: str, compute: Callable[..., Any], input: Tensor, dim: Any, keepdim: bool, to: dtype | None
+) -> Tensor:
+    _require_arithmetic(input, name)
+    result = to or (input.dtype if input.is_floating_point() or input.is_complex() else dtypes.int64)
+    source = input._array if to is None else convert(input._array, to)
+    with np.errstate(all="ignore"):
+        made = compute(_exact(source), axis=axes(dim, input.ndim) if input.ndim else None, keepdims=keepdim)
+    return _finished(made, result)
+
+
+def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: dtype | None = None) -> Tensor:
+    return _total("sum", np.sum, input, dim, keepdim, dtype)
+
+
+def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: dtype | None = None) -> Tensor:
+    return _total("prod", np.prod, input, dim, keepdim, dtype)
+
+
+def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: dtype | None = None) -> Tensor:
+    if dtype is None:
+        _require_floating(input, "mean")
+    return _total("mean", np.mean, input, dim, keepdim, dtype)
+
+
+def _spread(compute: Callable[..., Any], name: str) -> Callable[..., Tensor]:
+    def function(
+        input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: int = 1
+    ) -> Tensor:
+        _require_floating(input, name)
+        if isinstance(dim, bool):
+            dim, unbiased = None, dim
+        missing = correction if unbiased is None else int(unbiased)
+        with np.errstate(all="ignore"):
+            made = compute(_exact(input._array), axis=axes(dim, input.ndim), keepdims=keepdim, ddof=missing)
+        return _finished(made, input.dtype)
+
+    function.__name__ = function.__qualname__ = name
+    return function
+
+
+std, var = _spread(np.std, "std"), _spread(np.var, "var")
+
+
+def cumsum(input: Tensor, dim: int, *, dtype: dtype | None = None) -> Tensor:
+    _require_arithmetic(input, "cumsum")
+    at = axis(dim, input.ndim)
+    result = dtype or (input.dtype if input.is_floating_point() or input.is_complex() else dtypes.int64)
+    source = input._array if dtype is None else convert(input._array, dtype)
+    if not input.ndim:
+        return _finished(source.copy(), result)
+    return _finished(np.cumsum(_exact(source), axis=at), result)
+
+
+def all(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """Whether every element is not 0 (uint8 tensors get a uint8 answer, as torch has it)."""
+    return _truth(np.all, input, dim, keepdim)
+
+
+def any(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """Whether some element is not 0 (uint8 tensors get a uint8 answer, as torch has it)."""
+    return _truth(np.any, input, dim, keepdim)
+
+
+def _truth(compute: Callable[..., Any], input: Tensor, dim: Any, keepdim: bool) -> Tensor:
+    made = compute(input._array != 0, axis=axes(dim, input.ndim) if input.ndim else None, keepdims=keepdim)
+    return _finished(made, dtypes.uint8 if input.dtype is dtypes.uint8 else dtypes.bool_)
+
+
+def _extreme(name: str, compute: Any, where: Any) -> Callable[..., Any]:
+    def function(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+        _require_real(input, name)
+        if isinstance(dim, Tensor):
+            from wconv.torch.arithmetic import TABLE
+
+            return TABLE[f"{name}imum"](input, dim)
+        if dim is None:
+            if not input.numel():
+                raise RuntimeError(f"{name}(): Expected reduction dim to be specified for input.numel() == 0.")
+            return _finished(compute(_ordered(input)), input.dtype)
+        at = axis(dim, input.ndim)
+        if not input.ndim:
+            return Extreme(Tensor._of(input._array.copy()), Tensor._of(np.zeros((), np.int64)))
+        if not input.shape[at]:
+            raise IndexError(f"{name}(): Expected reduction dim {at} to have non-zero size.")
+        indices = np.expand_dims(where(_ordered(input), axis=at), at)
+        values = np.take_along_axis(input._array, indices, at)
+        if not keepdim:
+            indices, values = indices.squeeze(at), values.squeeze(at)
+        return Extreme(Tensor._of(np.asarray(values)), Tensor._of(np.asarray(indices)))
+
+    function.__name__ = function.__qualname__ = name
+    return function
+
+
+def _require_real(input: Tensor, name: str) -> None:
+    _require_arithmetic(input, name)
+    if input.is_complex():
+        raise RuntimeError(f"{name}: complex numbers have no order")
+
+
+def _ordered(input: Tensor) -> Array:
+    """Values that numpy compares quickly and rightly: bfloat16 as float32."""
+    array = input._array
+    return array.astype(np.float32) if input.dtype is dtypes.bfloat16 else array
+
+
+min, max = _extreme("min", np.min, np.argmin), _extreme("max", np.max, np.argmax)
+
+
+def _position(name: str, where: Any) -> Callable[..., Tensor]:
+    def function(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+        _require_real(input, name)
+        if input.dtype is dtypes.bool_:
+            raise NotImplementedError(f'"{name}_cpu" not implemented for {input.dtype}')
+        if not input.numel():
+            raise IndexError(f"{name}(): Expected reduction dim to have non-zero size.")
+        at = None if dim is None or not input.ndim else axis(dim, input.ndim)
+        return Tensor._of(np.asarray(where(_ordered(input), axis=at, keepdims=keepdim), np.int64))
+
+    function.__name__ = function.__qualname__ = name
+    return function
+
+
+argmin, argmax = _position("argmin", np.argmin), _position("argmax", np.argmax)
+
+
+def amin(input: Tensor, dim: Any = (), keepdim: bool = False) -> Tensor:
+    _require_real(input, "amin")
+    return _finished(np.min(_ordered(input), axis=axes(dim, input.ndim), keepdims=keepdim), input.dtype)
+
+
+def amax(input: Tensor, dim: Any = (), keepdim: bool = False) -> Tensor:
+    _require_real(input, "amax")
+    return _finished(np.max(_ordered(input), axis=axes(dim, input.ndim), keepdims=keepdim), input.dtype)
+
+
+def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> Extreme:
+    """Sorted values and where they came from; equal ones keep their order."""
+    _require_real(input, "sort")
+    at = axis(dim, input.ndim)
+    order = _argsort(_ordered(input), at, descending)
+    values = input._array if not input.ndim else np.take_along_axis(input._array, order, at)
+    return Extreme(Tensor._of(np.asarray(values.copy())), Tensor._of(order))
+
+
+def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
+    return sort(input, dim, descending, stable).indices
+
+
+def _argsort(array: Array, at: int, descending: bool) -> Array:
+    if not array.ndim:
+        return np.zeros((), np.int64)
+    if not descending:
+        return np.argsort(array, axis=at, kind="stable")
+    backwards = np.argsort(np.flip(array, at), axis=at, kind="stable")
+    return np.ascontiguousarray(np.flip(array.shape[at] - 1 - backwards, at))
+
+
+def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Extreme:
+    at = axis(dim, input.ndim)
+    if k > (input.shape[at] if input.ndim else 1):
+        raise RuntimeError("selected index k out of range")
+    values, indices = sort(input, at, descending=largest)
+    return Extreme(values.narrow(at, 0, k).contiguous(), indices.narrow(at, 0, k).contiguous())
+
+
+def norm(
+    input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, *, dtype: dtype | None = None
+) -> Tensor:
+    """The p-norm over axes: 2 ("fro"), 1, 0, any other number, or infinity."""
+    _require_floating(input, "norm")
+    result = dtype or input.dtype
+    if input.is_complex():
+        result = result.to_real()
+    values = np.abs(_exact(input._array))
+    at = axes(dim, input.ndim) if input.ndim else None
+    order = 2.0 if p in ("fro", None) else p
+    if not isinstance(order, (int, float)):
+        raise RuntimeError(f"norm with p={p!r} is not offered by wconv.torch")
+    with np.errstate(all="ignore"):
+        if math.isinf(order):
+            made = (np.max if order > 0 else np.min)(values, axis=at, keepdims=keepdim)
+        elif order == 0:
+            made = np.sum(values != 0, axis=at, keepdims=keepdim).astype(np.float64)
+        else:
+            made = np.sum(values**order, axis=at, keepdims=keepdim) ** (1 / order)
+    return _finished(made, result)
+
+
+def count_nonzero(input: Tensor, dim: Any = None) -> Tensor:
+    return _finished(np.sum(input._array != 0, axis=axes(dim, input.ndim) if input.ndim else None), dtypes.int64)
+
+
+def allclose(input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
+    """Whether |input - other| <= atol + rtol * |other| everywhere."""
+    return bool(isclose(input, other, rtol, atol, equal_nan)._array.all())
+
+
+def isclose(input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
+    if input.dtype is not other.dtype:
+        raise RuntimeError(f"{input.dtype} did not match {other.dtype}")
+    values = (_exact(each._array) for each in (input, other))
+    return Tensor._of(np.asarray(np.isclose(*values, rtol=rtol, atol=atol, equal_nan=equal_nan)))
+
+
+def equal(input: Tensor, other: Tensor) -> bool:
+    """Whether shapes and all values are the same (NaN equals nothing)."""
+    if input.shape != other.shape:
+        return False
+    return bool((input == other)._array.all())
+
+
+def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False) -> Any:
+    found = np.unique(input._array, return_inverse=return_inverse, return_counts=return_counts)
+    if not isinstance(found, tuple):
+        return Tensor._of(found)
+    values, *rest = found
+    return (Tensor._of(values), *(Tensor._of(np.asarray(each, np.int64)) for each in rest))
+
+
+METHODS = (
+    sum, prod, mean, std, var, cumsum, all, any, min, max, argmin, argmax, amin, amax, sort, argsort, topk, norm,
+    count_nonzero, allclose, isclose, equal, unique,
+)  # fmt: skip
+FUNCTIONS = METHODS

@@ -1,0 +1,323 @@
+"""The same elements in another shape or order: views wherever torch's are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from wconv.torch.convert import convert
+from wconv.torch.device import keeps_order, memory_format
+from wconv.torch.dtypes import dtype
+from wconv.torch.size import axes, axis, lengths, whole
+from wconv.torch.tensor import Tensor
+
+
+def strided(input: Tensor, shape: Sequence[int], strides: Sequence[int]) -> Tensor:
+    """A view from the tensor's first element on; `strides` in elements, known to stay inside."""
+    steps = [step * input.itemsize for step in strides]
+    return input._view(np.lib.stride_tricks.as_strided(input._array, tuple(shape), steps))
+
+
+def contiguous_strides(shape: Sequence[int]) -> list[int]:
+    """Strides in elements of a C-contiguous tensor."""
+    strides, step = [], 1
+    for length in reversed(shape):
+        strides.append(step)
+        step *= max(length, 1)
+    return strides[::-1]
+
+
+def view_strides(shape: Sequence[int], strides: Sequence[int], new: Sequence[int]) -> list[int] | None:
+    """Strides that show the same memory in the shape `new`; None where only a copy could.
+
+    Walks both shapes from the last axis; axes that follow one another in memory form a run, and a run can be
+    cut anew at will.
+    """
+    if not shape:
+        return [1] * len(new)
+    if not math.prod(shape):
+        return list(strides) if list(shape) == list(new) else contiguous_strides(new)
+    found = [0] * len(new)
+    at, step, run, filled = len(new) - 1, strides[-1], 1, 1
+    for d in reversed(range(len(shape))):
+        run *= shape[d]
+        if d and (shape[d - 1] == 1 or strides[d - 1] == run * step):
+            continue
+        while at >= 0 and (filled < run or new[at] == 1):
+            found[at] = filled * step
+            filled *= new[at]
+            at -= 1
+        if filled != run:
+            return None
+        if d:
+            step, run, filled = strides[d - 1], 1, 1
+    return found if at < 0 else None
+
+
+def complete(shape: Sequence[int], count: int) -> tuple[int, ...]:
+    """`shape` with its -1 filled in.
+
+    Raises:
+        RuntimeError: no such shape holds `count` elements.
+    """
+    if sum(length == -1 for length in shape) > 1:
+        raise RuntimeError("only one dimension can be inferred")
+    if any(length < -1 for length in shape):
+        raise RuntimeError(f"invalid shape dimension {min(shape)}")
+    rest = math.prod(length for length in shape if length != -1)
+    if -1 in shape and rest == 0:
+        raise RuntimeError(
+            f"cannot reshape tensor of {count} elements into shape {list(shape)} because the unspecified"
+            " dimension size -1 can be any value and is ambiguous"
+        )
+    full = tuple(count // rest if length == -1 else length for length in shape)
+    if math.prod(full) != count:
+        raise RuntimeError(f"shape '{list(shape)}' is invalid for input of size {count}")
+    return full
+
+
+def view(self: Tensor, *shape: Any, **named: Any) -> Tensor:
+    """The same memory in another shape, or read as another dtype (the last axis shrinks or grows)."""
+    if "dtype" in named and not shape:
+        shape = (named.pop("dtype"),)
+    if named:
+        raise TypeError(f"view() got an unexpected argument {next(iter(named))!r}")
+    if len(shape) == 1 and isinstance(shape[0], dtype):
+        return _view_dtype(self, shape[0])
+    full = complete(lengths(shape), self.numel())
+    strides = view_strides(self.shape, self.stride(), full)
+    if strides is None:
+        raise RuntimeError(
+            "view size is not compatible with input tensor's size and stride (at least one dimension spans"
+            " across two contiguous subspaces). Use .reshape(...) instead."
+        )
+    return strided(self, full, strides)
+
+
+def _view_dtype(self: Tensor, to: dtype) -> Tensor:
+    old, new = self.itemsize, to.itemsize
+    if old != new:
+        if not self.shape:
+            raise RuntimeError(f"self.dim() cannot be 0 to view {self.dtype} as {to} (different element sizes)")
+        others = self.stride()[:-1]
+        fits = self.shape[-1] * old % new == 0 and self.storage_offset() * old % new == 0
+        if self.stride(-1) != 1 or not fits or any(step * old % new for step in others):
+            raise RuntimeError(
+                f"{self.dtype} of shape {tuple(self.shape)} and strides {self.stride()} cannot be viewed as {to}:"
+                " its last axis must be contiguous and hold a whole number of elements"
+            )
+        if not self.numel():
+            return self._view(np.empty((*self.shape[:-1], self.shape[-1] * old // new), to.numpy))
+    return self._view(self._array.view(to.numpy))
+
+
+def view_as(self: Tensor, other: Tensor) -> Tensor:
+    return view(self, tuple(other.shape))
+
+
+def reshape(input: Tensor, *shape: Any) -> Tensor:
+    """The elements in another shape: a view where possible, else a copy."""
+    full = complete(lengths(shape), input.numel())
+    strides = view_strides(input.shape, input.stride(), full)
+    if strides is None:
+        return Tensor._of(np.array(input._array, order="C").reshape(full))
+    return strided(input, full, strides)
+
+
+def reshape_as(self: Tensor, other: Tensor) -> Tensor:
+    return reshape(self, tuple(other.shape))
+
+
+def permute(input: Tensor, *dims: Any) -> Tensor:
+    order = tuple(axis(dim, input.ndim) for dim in lengths(dims))
+    if len(order) != input.ndim:
+        raise RuntimeError(f"permute: {input.ndim} axes cannot be put in the order {order}")
+    if len(set(order)) != len(order):
+        raise RuntimeError("permute(): duplicate dims are not allowed.")
+    return input._view(input._array.transpose(order))
+
+
+def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
+    first, second = axis(dim0, input.ndim), axis(dim1, input.ndim)
+    return input._view(input._array.swapaxes(first, second) if input.ndim else input._array[...])
+
+
+def t(input: Tensor) -> Tensor:
+    if input.ndim > 2:
+        raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but self is {input.ndim}D")
+    return input._view(input._array.T)
+
+
+def reversed_axes(self: Tensor) -> Tensor:
+    """`tensor.T`: all axes reversed."""
+    return self._view(self._array.T)
+
+
+def matrix_transpose(self: Tensor) -> Tensor:
+    """`tensor.mT`: the last two axes swapped."""
+    if self.ndim < 2:
+        raise RuntimeError(f"tensor.mT is only supported on matrices or batches of matrices. Got {self.ndim}-D tensor.")
+    return transpose(self, -2, -1)
+
+
+def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
+    try:
+        return input._view(np.moveaxis(input._array, source, destination))
+    except np.exceptions.AxisError as error:
+        raise IndexError(str(error)) from None
+    except ValueError as error:
+        raise RuntimeError(str(error)) from None
+
+
+def squeeze(input: Tensor, dim: Any = None) -> Tensor:
+    """Without the axes of length 1: all of them, or those of `dim` that are."""
+    chosen = axes(dim, input.ndim) if input.ndim or dim is not None else ()
+    gone = {d for d in chosen if input.ndim and input.shape[d] == 1}
+    return input._view(input._array.squeeze(tuple(gone)))
+
+
+def unsqueeze(input: Tensor, dim: int) -> Tensor:
+    at = axis(dim, input.ndim + 1)
+    strides = list(input.stride())
+    step = strides[at] * input.shape[at] if at < input.ndim else 1
+    return strided(input, [*input.shape[:at], 1, *input.shape[at:]], [*strides[:at], step, *strides[at:]])
+
+
+def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    first, last = axis(start_dim, input.ndim), axis(end_dim, input.ndim)
+    if first > last:
+        raise RuntimeError("flatten() has invalid args: start_dim cannot come after end_dim")
+    if input.ndim and first == last:
+        return input
+    run = math.prod(input.shape[first : last + 1])
+    return reshape(input, (*input.shape[:first], run, *input.shape[last + 1 :]))
+
+
+def ravel(input: Tensor) -> Tensor:
+    return reshape(input, -1)
+
+
+def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
+    at = axis(dim, input.ndim)
+    if not sizes:
+        raise RuntimeError("unflatten: sizes must be non-empty")
+    try:
+        inner = complete(lengths((tuple(sizes),)), input.shape[at])
+    except RuntimeError as error:
+        raise RuntimeError(f"unflatten: {error}") from None
+    return view(input, (*input.shape[:at], *inner, *input.shape[at + 1 :]))
+
+
+def expand(self: Tensor, *sizes: Any) -> Tensor:
+    """Axes of length 1 repeated without copying; -1 keeps an axis."""
+    wanted = lengths(sizes)
+    new = len(wanted) - self.ndim
+    if new < 0:
+        raise RuntimeError(f"expand: {list(wanted)} has fewer axes than the tensor's {self.ndim}")
+    shape, strides = [0] * len(wanted), [0] * len(wanted)
+    for at in reversed(range(len(wanted))):
+        if at >= new:
+            length, step = self.shape[at - new], self.stride()[at - new]
+        else:
+            length, step = 1, shape[at + 1] * strides[at + 1] if at + 1 < len(wanted) else 1
+        asked = wanted[at]
+        if asked == -1 and at >= new:
+            asked = length
+        if asked < 0 or (asked != length and length != 1):
+            raise RuntimeError(f"expand: {list(self.shape)} cannot be expanded to {list(wanted)}")
+        shape[at], strides[at] = asked, step if asked == length else 0
+    return strided(self, shape, strides)
+
+
+def expand_as(self: Tensor, other: Tensor) -> Tensor:
+    return expand(self, tuple(other.shape))
+
+
+def broadcast_to(input: Tensor, size: Sequence[int]) -> Tensor:
+    return expand(input, tuple(size))
+
+
+def repeat(self: Tensor, *repeats: Any) -> Tensor:
+    """The tensor tiled, so many times along each axis."""
+    times = lengths(repeats)
+    if len(times) < self.ndim:
+        raise RuntimeError(
+            "Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor"
+        )
+    if any(time < 0 for time in times):
+        raise RuntimeError(f"repeat: negative count in {list(times)}")
+    return Tensor._of(np.tile(self._array, times))
+
+
+def tile(input: Tensor, *dims: Any) -> Tensor:
+    times = lengths(dims)
+    return repeat(input, (1,) * (input.ndim - len(times)) + times)
+
+
+def flip(input: Tensor, *dims: Any) -> Tensor:
+    """A copy with some axes reversed."""
+    wanted = lengths(dims)
+    return Tensor._of(np.flip(input._array, axes(wanted, input.ndim) if wanted else ()).copy(order="K"))
+
+
+def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
+    if dims is not None:
+        dims = axes(dims, input.ndim)
+        shifts = (shifts,) if isinstance(shifts, int) else tuple(shifts)
+        if len(shifts) != len(dims):
+            raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, dims:{len(dims)}")
+    return Tensor._of(np.ascontiguousarray(np.roll(input._array, shifts, dims)))
+
+
+def contiguous(self: Tensor, memory_format: memory_format | None = None) -> Tensor:
+    """Itself when C-contiguous, else a copy that is."""
+    if memory_format is not None:
+        keeps_order(memory_format)
+    return self if is_contiguous(self) else Tensor._of(np.array(self._array, order="C"))
+
+
+def is_contiguous(self: Tensor, memory_format: memory_format | None = None) -> bool:
+    if memory_format is not None:
+        keeps_order(memory_format)
+    return bool(self._array.flags.c_contiguous)
+
+
+def clone(input: Tensor, *, memory_format: memory_format | None = None) -> Tensor:
+    return Tensor._of(convert(input._array, input.dtype, keep_order=keeps_order(memory_format)))
+
+
+def as_strided(input: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None) -> Tensor:
+    """Any view of the tensor's storage.
+
+    Raises:
+        RuntimeError: it would reach outside the storage.
+    """
+    shape, steps = lengths((tuple(size),)), lengths((tuple(stride),))
+    first = input.storage_offset() if storage_offset is None else whole(storage_offset)
+    if len(shape) != len(steps) or min((0, first, *shape, *steps)) < 0:
+        raise RuntimeError(f"as_strided: sizes {list(shape)} and strides {list(steps)} do not fit together")
+    storage = input.untyped_storage()
+    last = first + sum((length - 1) * step for length, step in zip(shape, steps, strict=True))
+    if math.prod(shape) and (last + 1) * input.itemsize > storage.nbytes():
+        raise RuntimeError(
+            f"setStorage: sizes {list(shape)}, strides {list(steps)}, storage offset {first} are out of bounds for"
+            f" storage of size {storage.nbytes()}"
+        )
+    made = Tensor._at(storage, input.dtype, first, shape, steps)
+    made._root = input._owner
+    return made
+
+
+METHODS = (
+    view, view_as, reshape, reshape_as, permute, transpose, t, movedim, squeeze, unsqueeze, flatten, ravel,
+    unflatten, expand, expand_as, broadcast_to, repeat, tile, flip, roll, contiguous, is_contiguous, clone, as_strided,
+)  # fmt: skip
+FUNCTIONS = (
+    reshape, permute, transpose, t, movedim, squeeze, unsqueeze, flatten, ravel, unflatten, broadcast_to, tile,
+    flip, roll, clone, as_strided,
+)  # fmt: skip
+ALIASES = {"swapaxes": transpose, "swapdims": transpose, "moveaxis": movedim}
+PROPERTIES = {"T": reversed_axes, "mT": matrix_transpose}

@@ -1,0 +1,350 @@
+"""`Tensor`: a numpy array with torch's meaning, or the place in a storage where one lies until it is used.
+
+The class holds what every tensor knows and its ways out (numpy, Python, MLX, DLPack). Everything else is in
+plain functions whose modules list which of them are methods; `methods.py` attaches them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from wconv.tensor import Array
+from wconv.torch import grad, missing
+from wconv.torch.device import CPU, device, layout, strided
+from wconv.torch.dtypes import dtype, of_numpy
+from wconv.torch.size import Size, axis
+from wconv.torch.storage import UntypedStorage
+
+
+class Tensor:
+    """An array of one dtype. Views share memory where torch's do; nothing is read until it is used."""
+
+    __module__ = "torch"
+    __array_priority__ = 1000
+
+    _held: Array | None
+    _dtype: dtype
+    _shape: Size
+    _strides: tuple[int, ...]
+    _offset: int
+    _storage: UntypedStorage | None
+    _root: Tensor | None
+
+    def __new__(cls, *data: Any) -> Tensor:
+        """`Tensor([[1, 2]])`: float values; `Tensor(2, 3)`: so many of them, unset."""
+        from wconv.torch import creation
+
+        return creation.legacy(cls, *data)
+
+    @classmethod
+    def _of(cls, array: Array, root: Tensor | None = None) -> Tensor:
+        """The tensor that is `array` (of a dtype that torch has); `root`: whose memory it is a view of."""
+        made = object.__new__(cls)
+        made._held, made._dtype = array, of_numpy(array.dtype)
+        made._shape = Size(array.shape)
+        made._storage, made._root = None, root
+        made._requires_grad = False
+        return made
+
+    @classmethod
+    def _at(
+        cls, storage: UntypedStorage, dtype: dtype, offset: int, shape: Sequence[int], strides: Sequence[int]
+    ) -> Tensor:
+        """A view of a storage, not looked at yet; `offset` (elements) and `strides` have been checked."""
+        made = object.__new__(cls)
+        made._held, made._dtype, made._shape = None, dtype, Size(shape)
+        made._offset, made._strides = offset, tuple(strides)
+        made._storage, made._root = storage, None
+        made._requires_grad = False
+        return made
+
+    @property
+    def _owner(self) -> Tensor:
+        """The tensor whose memory this one is a view of; itself when it is none."""
+        return self if self._root is None else self._root
+
+    def _view(self, array: Array) -> Tensor:
+        """`array`, made out of this tensor's memory, as a tensor."""
+        return Tensor._of(array, self._owner)
+
+    def _as(self, kind: type[Tensor]) -> Tensor:
+        """The same tensor, of another class, over the same memory."""
+        made = object.__new__(kind)
+        made.__dict__.update(self.__dict__)
+        if made._storage is None:
+            made._root = self._owner
+        return made
+
+    @property
+    def _array(self) -> Array:
+        """The values; read now if they were not yet."""
+        if self._held is None:
+            assert self._storage is not None
+            bytes, size = self._storage.bytes, self._dtype.itemsize
+            first = self._offset * size
+            usable = (bytes.size - first) // size * size
+            flat = bytes[first : first + usable].view(self._dtype.numpy)
+            self._held = np.lib.stride_tricks.as_strided(
+                flat, self._shape, [stride * size for stride in self._strides]
+            )
+        return self._held
+
+    # what a tensor knows without being read
+
+    @property
+    def dtype(self) -> dtype:
+        return self._dtype
+
+    @property
+    def shape(self) -> Size:
+        return self._shape
+
+    @property
+    def ndim(self) -> int:
+        return len(self._shape)
+
+    @property
+    def device(self) -> device:
+        return CPU
+
+    @property
+    def layout(self) -> layout:
+        return strided
+
+    @property
+    def itemsize(self) -> int:
+        return self._dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        return self.numel() * self._dtype.itemsize
+
+    @property
+    def is_cuda(self) -> bool:
+        return False
+
+    is_sparse = is_quantized = is_meta = is_mps = is_nested = is_cuda
+
+    @property
+    def requires_grad(self) -> bool:
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if value and not (self._dtype.is_floating_point or self._dtype.is_complex):
+            raise RuntimeError("only Tensors of floating point and complex dtype can require gradients")
+        self._requires_grad = bool(value)
+
+    @property
+    def grad(self) -> None:
+        return None
+
+    @property
+    def is_leaf(self) -> bool:
+        return True
+
+    @property
+    def data(self) -> Tensor:
+        """The same memory, without `requires_grad`."""
+        return self.detach()
+
+    def numel(self) -> int:
+        return math.prod(self._shape)
+
+    nelement = numel
+
+    def dim(self) -> int:
+        return len(self._shape)
+
+    ndimension = dim
+
+    def size(self, dim: int | None = None) -> Any:
+        return self._shape if dim is None else self._shape[self._axis(dim)]
+
+    def element_size(self) -> int:
+        return self._dtype.itemsize
+
+    def stride(self, dim: int | None = None) -> Any:
+        """Steps in elements, one per axis; of one axis if it is named."""
+        size = self._dtype.itemsize
+        steps = self._strides if self._held is None else tuple(step // size for step in self._held.strides)
+        return steps if dim is None else steps[self._axis(dim)]
+
+    def _axis(self, dim: int) -> int:
+        if not self._shape:
+            raise IndexError(f"Dimension specified as {dim} but tensor has no dimensions")
+        return axis(dim, self.ndim)
+
+    def is_floating_point(self) -> bool:
+        return self._dtype.is_floating_point
+
+    def is_complex(self) -> bool:
+        return self._dtype.is_complex
+
+    def is_signed(self) -> bool:
+        return self._dtype.is_signed
+
+    # memory
+
+    def untyped_storage(self) -> UntypedStorage:
+        """The bytes that this tensor is a view of; the same object for all views of one memory."""
+        root = self._owner
+        if root._storage is None:
+            root._storage = _storage_of(root._array)
+        return root._storage
+
+    def data_ptr(self) -> int:
+        """The address of the first element; 0 for an empty tensor."""
+        return int(self._array.ctypes.data) if self.numel() else 0
+
+    def storage_offset(self) -> int:
+        """How many elements into the storage the tensor begins."""
+        if self._held is None:
+            return self._offset
+        if not self.numel():
+            return 0
+        return (self.data_ptr() - self.untyped_storage().data_ptr()) // self._dtype.itemsize
+
+    # ways out
+
+    def numpy(self, *, force: bool = False) -> Array:
+        """The values as an array over the same memory.
+
+        Raises:
+            TypeError: numpy has no such dtype (bfloat16, float8): use `.float()`, or mlx's `mx.array(tensor)`.
+            RuntimeError: the tensor requires grad: `detach` it first, or pass `force=True`.
+        """
+        if self._requires_grad and not force and grad.is_grad_enabled():
+            raise RuntimeError(
+                "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead."
+            )
+        if self._dtype.row.module != "numpy":
+            raise TypeError(
+                f"Got unsupported ScalarType {self._dtype.row.storage or self._dtype.name}: numpy has no"
+                f" {self._dtype.name}. Use .float().numpy(), mx.array(tensor), or"
+                " wconv.load for arrays of ml_dtypes"
+            )
+        return self._array
+
+    def __array__(self, dtype: np.dtype[Any] | None = None, copy: bool | None = None) -> Array:
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def __array_wrap__(self, array: Array, context: Any = None, return_scalar: bool = False) -> Tensor:
+        return Tensor._of(np.asarray(array))
+
+    def __mlx_array__(self) -> Any:
+        """The values as an `mlx.core.array` of the same dtype (float64 as float32, as MLX has it from torch).
+
+        Raises:
+            TypeError: MLX has no such dtype.
+        """
+        import mlx.core as mx
+
+        if self._dtype.name == "bfloat16":
+            return mx.array(np.ascontiguousarray(self._array).view(np.uint16)).view(mx.bfloat16)
+        if self._dtype.name == "complex128" or self._dtype.row.module != "numpy":
+            raise TypeError(f"MLX has no {self._dtype.name}: convert first, for example with .to(torch.float32)")
+        return mx.array(self._array)
+
+    def __dlpack__(self, **options: Any) -> Any:
+        """A DLPack capsule, for `mx.array(tensor)`, `np.from_dlpack(tensor)` and others.
+
+        Raises:
+            BufferError: the dtype has none (float8).
+        """
+        if self._dtype.name == "bfloat16":
+            return self.__mlx_array__().__dlpack__()
+        if self._dtype.row.module != "numpy":
+            raise BufferError(f"{self._dtype} cannot be exchanged by DLPack")
+        array = self._array if self._array.flags.writeable else self._array.copy()
+        return array.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (1, 0)
+
+    def item(self) -> Any:
+        """The only element as a Python number.
+
+        Raises:
+            RuntimeError: there is not exactly one.
+        """
+        if self.numel() != 1:
+            raise RuntimeError(f"a Tensor with {self.numel()} elements cannot be converted to Scalar")
+        value = self._array.reshape(()).item()
+        return value if isinstance(value, (bool, int, float, complex)) else float(value)
+
+    def tolist(self) -> Any:
+        """The values as nested lists of Python numbers; one number for a 0-d tensor."""
+        array = self._array
+        if self._dtype.row.module != "numpy":
+            array = array.astype(np.float32)
+        return array.tolist()
+
+    def __bool__(self) -> bool:
+        if self.numel() > 1:
+            raise RuntimeError("Boolean value of Tensor with more than one value is ambiguous")
+        if not self.numel():
+            raise RuntimeError("Boolean value of Tensor with no values is ambiguous")
+        return bool(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __complex__(self) -> complex:
+        return complex(self.item())
+
+    def __index__(self) -> int:
+        if self.numel() != 1 or self._dtype.row.kind not in ("int", "bool"):
+            raise TypeError("only integer tensors of a single element can be converted to an index")
+        return int(self.item())
+
+    def __len__(self) -> int:
+        if not self._shape:
+            raise TypeError("len() of a 0-d tensor")
+        return self._shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if not self._shape:
+            raise TypeError("iteration over a 0-d tensor")
+        return iter(self.unbind(0))
+
+    __hash__ = object.__hash__
+
+    def __repr__(self) -> str:
+        from wconv.torch import printing
+
+        return printing.show(self)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if not self._shape else object.__format__(self, spec)
+
+    def __reduce__(self) -> Any:
+        return _rebuild, (type(self), self._array.copy(), self._requires_grad)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # Python's own questions: __cuda_array_interface__, _repr_html_
+            raise AttributeError(f"'Tensor' object has no attribute {name!r}", name=name, obj=self)
+        raise missing.attribute(f"Tensor.{name}", self)
+
+
+def _rebuild(kind: type[Tensor], array: Array, requires_grad: bool) -> Tensor:
+    made = kind._of(array)
+    made._requires_grad = requires_grad
+    return made
+
+
+def _storage_of(array: Array) -> UntypedStorage:
+    """The bytes from an array's first element to its last."""
+    if not array.size:
+        return UntypedStorage(0)
+    extent = sum((length - 1) * step for length, step in zip(array.shape, array.strides, strict=True))
+    first = np.lib.stride_tricks.as_strided(array, (1,) * max(array.ndim, 1), (0,) * max(array.ndim, 1))
+    first = first.reshape(1).view(np.uint8)
+    return UntypedStorage.of(np.lib.stride_tricks.as_strided(first, (extent + array.itemsize,), (1,)))
