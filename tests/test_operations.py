@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from wconv import dtypes, operations
+from wconv import dtypes, nodes, operations
 from wconv.errors import FormatError
 from wconv.tensor import InMemory, LazyTensor, Packed, Stored, checked_shape, from_array
 
@@ -35,8 +35,8 @@ def stored(values: Any, tmp_path: Path) -> Stored:
 def _limits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same answers whichever of an operation's two ways is taken."""
     if request.param == "in slabs":
-        monkeypatch.setattr(operations, "WHOLE_LIMIT", 256)
-        monkeypatch.setattr(operations, "SEGMENT", 64)
+        monkeypatch.setattr(nodes, "WHOLE_LIMIT", 256)
+        monkeypatch.setattr(nodes, "SEGMENT", 64)
 
 
 def check(lazy: LazyTensor, expected: Any) -> None:

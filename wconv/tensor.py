@@ -186,7 +186,7 @@ class LazyTensor(ABC):
         """Every element plus a number, rounded once to the tensor's own dtype."""
         from wconv import operations
 
-        return operations.Add(self, value)
+        return operations.add(self, value)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

@@ -17,7 +17,7 @@ from wconv import casts
 from wconv.casts import NONE, Overflow
 from wconv.dtypes import DType
 from wconv.kernels import Scratch
-from wconv.operations import Cast
+from wconv.nodes import Cast
 from wconv.plan import Entry, Shard
 from wconv.tensor import Array, LazyTensor, Stored
 

@@ -11,7 +11,7 @@ from wconv import dtypes, operations
 from wconv.dtypes import DType
 from wconv.formats.objects import TorchTensor, UnavailableError
 from wconv.formats.sources import FileSource
-from wconv.operations import Derived
+from wconv.nodes import Derived
 from wconv.tensor import Array, LazyTensor, Packed, Shape, Stored
 
 SPAN = 1 << 20

@@ -9,7 +9,7 @@ import numpy as np
 from wconv import dtypes
 from wconv.dtypes import DType
 from wconv.errors import LayoutError
-from wconv.operations import by_blocks
+from wconv.nodes import by_blocks
 from wconv.tensor import Array, LazyTensor, Shape
 
 BLOCK = 128
