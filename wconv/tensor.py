@@ -290,7 +290,8 @@ def is_shape(lengths: Sequence[Any]) -> bool:
         return True
     if set(map(type, lengths)) != {int} or min(lengths) < 0:
         return False
-    return math.prod(lengths if 0 not in lengths else filter(None, lengths)) < 2**63
+    product: int = math.prod(lengths if 0 not in lengths else filter(None, lengths))
+    return product < 2**63
 
 
 def checked_shape(shape: Sequence[Any], where: str) -> Shape:
