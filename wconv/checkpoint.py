@@ -12,6 +12,7 @@ from typing import Any
 
 from wconv import formats
 from wconv.errors import FormatError
+from wconv.modules import Module
 from wconv.tensor import LazyTensor
 
 JSON_LIMIT = 256 << 20
@@ -59,6 +60,7 @@ class Checkpoint(Mapping[str, LazyTensor]):
         left_out: weights files in the directory that were not opened, each with the reason.
         notes: what the user should be told.
         ties: groups of names that share their bytes.
+        modules: the modules that the tensors belong to, by dotted path, where a file holds whole modules.
     """
 
     path: Path
@@ -71,6 +73,7 @@ class Checkpoint(Mapping[str, LazyTensor]):
     left_out: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     ties: tuple[tuple[str, ...], ...] = ()
+    modules: Mapping[str, Module] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> LazyTensor:
         return self.tensors[name]
@@ -116,11 +119,12 @@ def open(path: str | os.PathLike[str], *, key: str | None = None) -> Checkpoint:
         skipped=contents.skipped,
         notes=contents.notes,
         ties=contents.ties,
+        modules=contents.modules,
     )
 
 
 def _open_directory(directory: Path, key: str | None) -> Checkpoint:
-    names = sorted(entry.name for entry in os.scandir(directory) if not entry.is_dir())
+    names = sorted(name for name in os.listdir(directory) if not os.path.isdir(directory / name))
     config = read_json(directory / "config.json") if "config.json" in names else None
     index = _index_name(names)
     if index is not None:
@@ -153,6 +157,7 @@ def _open_directory(directory: Path, key: str | None) -> Checkpoint:
         left_out,
         tuple(dict.fromkeys((*unlisted, *(note for contents in merged for note in contents.notes)))),
         tuple(tie for contents in merged for tie in contents.ties),
+        {path: module for contents in merged for path, module in contents.modules.items()},
     )
 
 
@@ -205,8 +210,10 @@ def _weight_map(directory: Path, index: str) -> dict[str, str]:
 
 
 def is_plain(name: str) -> bool:
-    """A file name that stays within its directory on every system."""
-    return bool(name) and name not in (".", "..") and not any(sign in name for sign in "/\\\0:")
+    """A file name that stays within its directory on every system, and fits on a line."""
+    if not 0 < len(name) < 256 or name in (".", "..") or not name.isprintable():
+        return False
+    return not any(sign in name for sign in "/\\:")
 
 
 def _find_weights(directory: Path, names: list[str]) -> list[str]:
@@ -271,7 +278,7 @@ def _merge(directory: Path, shards: list[str], key: str | None) -> list[formats.
         contents = formats.open_file(str(directory / shard), key=key)
         for name in contents.tensors:
             if name in owner:
-                raise FormatError(f"{directory}: {name} stands in both {owner[name]} and {shard}")
+                raise FormatError(f"{directory}: {name:.80} stands in both {owner[name]} and {shard}")
             owner[name] = shard
         merged.append(contents)
     return merged
@@ -288,16 +295,16 @@ def _check_index(
         for name in contents.tensors:
             listed = weight_map.get(name)
             if listed is None and contents.format != "safetensors":
-                unlisted.append(f"{name} is in {shard} though {index} does not list it")
+                unlisted.append(f"{name:.200} is in {shard} though {index} does not list it")
             elif listed != shard:
                 where = f"places in {listed}" if listed else "does not list"
                 raise FormatError(
-                    f"{directory / shard} holds {name}, which {index} {where}:"
+                    f"{directory / shard} holds {name:.80}, which {index} {where}:"
                     " download both again, or delete the index"
                 )
     for name, shard in weight_map.items():
         if name not in held:
-            raise FormatError(f"{name} is missing: {index} places it in {directory / shard}, which lacks it")
+            raise FormatError(f"{name:.80} is missing: {index} places it in {directory / shard}, which lacks it")
     return tuple(unlisted)
 
 

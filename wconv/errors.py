@@ -4,6 +4,13 @@
 class WconvError(Exception):
     """Any failure that wconv foresees. `str(error)` is one line; the command prints it and exits with 1."""
 
+    def __str__(self) -> str:
+        # names come from files: a newline or a terminal's escape sequence in one is shown, not obeyed
+        text = super().__str__()
+        if text.isprintable():
+            return text
+        return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+
 
 class FormatError(WconvError):
     """A file is damaged, incomplete, or not the kind of file it was taken for."""

@@ -284,11 +284,15 @@ def swap_bytes(raw: NDArray[np.uint8], dtype: DType) -> None:
         raw.view(f"u{width}").byteswap(inplace=True)
 
 
+MOST_AXES = 64
+"""Axes that an array of numpy's can have."""
+
+
 def is_shape(lengths: Sequence[Any]) -> bool:
-    """Whether these are non-negative integers whose product, zeros left out, stays below 2^63."""
+    """Whether these are at most 64 non-negative integers whose product, zeros left out, stays below 2^63."""
     if not lengths:
         return True
-    if set(map(type, lengths)) != {int} or min(lengths) < 0:
+    if len(lengths) > MOST_AXES or set(map(type, lengths)) != {int} or min(lengths) < 0:
         return False
     product: int = math.prod(lengths if 0 not in lengths else filter(None, lengths))
     return product < 2**63

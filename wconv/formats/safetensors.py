@@ -74,11 +74,11 @@ def _tensors(header: dict[str, Any], path: str, base: int, size: int) -> dict[st
         try:
             code, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
             dtype = dtypes.BY_CODE.get(code)
-            in_order = type(begin) is int and type(end) is int and 0 <= begin <= end and len(entry) == 3
+            in_order = type(begin) is int and type(end) is int and 0 <= begin <= end < 2**63 and len(entry) == 3
         except (TypeError, KeyError, ValueError):
             raise FormatError(f"{path} has a damaged header: {name!r:.80} is no tensor") from None
         if dtype is None:
-            raise FormatError(f"{path} holds {name} as {code!r:.40}, a dtype that wconv does not know")
+            raise FormatError(f"{path} holds {name:.80} as {code!r:.40}, a dtype that wconv does not know")
         if not in_order or not isinstance(shape, list):
             raise FormatError(f"{path} has a damaged header: impossible offsets of {name!r:.80}")
         if not is_shape(shape):
@@ -86,7 +86,7 @@ def _tensors(header: dict[str, Any], path: str, base: int, size: int) -> dict[st
         bits = math.prod(shape) * dtype.bits
         if bits % 8 or bits // 8 != end - begin:
             raise FormatError(
-                f"{path} has a damaged header: {name!r:.80} is {code} {shape}, which is not {end - begin:,} bytes"
+                f"{path} has a damaged header: {name!r:.80} is {code} {shape!r:.80}, which is not {end - begin:,} bytes"
             )
         found.append((begin, end, name, dtype, tuple(shape)))
     found.sort(key=lambda entry: entry[:2])
