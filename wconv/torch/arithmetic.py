@@ -38,7 +38,9 @@ def _scaled(input: Any, other: Any, alpha: Any) -> Any:
     if isinstance(alpha, float) and common.row.kind in ("int", "bool"):
         raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
     if common in elementwise.NARROW:
-        raise NotImplementedError(f"alpha with {common} is not offered by wconv.torch: scale in float32 first")
+        raise NotImplementedError(
+            f"alpha with {common} is not offered by wconv.torch: scale in float32 first"
+        )
     return apply("mul", Rule(np.multiply), other, alpha)
 
 
@@ -53,8 +55,12 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
     if rounding_mode == "floor":
         return TABLE["floor_divide"](input, other)
     if rounding_mode != "trunc":
-        raise RuntimeError(f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'")
-    return apply("div", Rule(_divide_towards_zero, refuses=("complex", "bool"), wide_number=True), input, other)
+        raise RuntimeError(
+            f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'"
+        )
+    return apply(
+        "div", Rule(_divide_towards_zero, refuses=("complex", "bool"), wide_number=True), input, other
+    )
 
 
 def _divide_towards_zero(a: Array, b: Array) -> Any:
@@ -193,13 +199,30 @@ def _swapped(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 NAMED: dict[str, Callable[..., Tensor]] = {
     **{name: made for name, made in TABLE.items() if name not in ("div", "power")},
-    "add": add, "sub": sub, "div": div, "pow": pow, "clamp": clamp, "round": round, "rsub": rsub,
-}  # fmt: skip
+    "add": add,
+    "sub": sub,
+    "div": div,
+    "pow": pow,
+    "clamp": clamp,
+    "round": round,
+    "rsub": rsub,
+}
 SECOND_NAMES = {
-    "absolute": "abs", "negative": "neg", "subtract": "sub", "multiply": "mul", "divide": "div",
-    "true_divide": "div", "not_equal": "ne", "less": "lt", "less_equal": "le", "greater": "gt",
-    "greater_equal": "ge", "clip": "clamp", "fix": "trunc", "arctan2": "atan2",
-}  # fmt: skip
+    "absolute": "abs",
+    "negative": "neg",
+    "subtract": "sub",
+    "multiply": "mul",
+    "divide": "div",
+    "true_divide": "div",
+    "not_equal": "ne",
+    "less": "lt",
+    "less_equal": "le",
+    "greater": "gt",
+    "greater_equal": "ge",
+    "clip": "clamp",
+    "fix": "trunc",
+    "arctan2": "atan2",
+}
 ALL = {**NAMED, **{second: NAMED[first] for second, first in SECOND_NAMES.items()}}
 WITHOUT_IN_PLACE = ("isnan", "isinf", "isfinite", "rsub", "maximum", "minimum", "positive")
 
@@ -210,20 +233,36 @@ ALIASES = {
     **{f"{name}_": in_place(name, f) for name, f in ALL.items() if name not in WITHOUT_IN_PLACE},
 }
 OPERATORS: dict[str, Callable[..., Any]] = {
-    **{f"__{name}__": operator(ALL[name]) for name in ("add", "sub", "mul", "eq", "ne", "lt", "le", "gt", "ge", "pow")},
+    **{
+        f"__{name}__": operator(ALL[name])
+        for name in ("add", "sub", "mul", "eq", "ne", "lt", "le", "gt", "ge", "pow")
+    },
     **{f"__i{name}__": ALIASES[f"{name}_"] for name in ("add", "sub", "mul", "pow")},
-    "__truediv__": operator(div), "__itruediv__": ALIASES["div_"],
-    "__floordiv__": operator(ALL["floor_divide"]), "__ifloordiv__": ALIASES["floor_divide_"],
-    "__mod__": operator(ALL["remainder"]), "__imod__": ALIASES["remainder_"],
-    "__and__": operator(ALL["bitwise_and"]), "__or__": operator(ALL["bitwise_or"]),
-    "__xor__": operator(ALL["bitwise_xor"]), "__iand__": ALIASES["bitwise_and_"],
-    "__ior__": ALIASES["bitwise_or_"], "__ixor__": ALIASES["bitwise_xor_"],
-    "__lshift__": operator(ALL["bitwise_left_shift"]), "__rshift__": operator(ALL["bitwise_right_shift"]),
-    "__radd__": operator(_swapped(add), swapped=True), "__rmul__": operator(_swapped(ALL["mul"]), swapped=True),
+    "__truediv__": operator(div),
+    "__itruediv__": ALIASES["div_"],
+    "__floordiv__": operator(ALL["floor_divide"]),
+    "__ifloordiv__": ALIASES["floor_divide_"],
+    "__mod__": operator(ALL["remainder"]),
+    "__imod__": ALIASES["remainder_"],
+    "__and__": operator(ALL["bitwise_and"]),
+    "__or__": operator(ALL["bitwise_or"]),
+    "__xor__": operator(ALL["bitwise_xor"]),
+    "__iand__": ALIASES["bitwise_and_"],
+    "__ior__": ALIASES["bitwise_or_"],
+    "__ixor__": ALIASES["bitwise_xor_"],
+    "__lshift__": operator(ALL["bitwise_left_shift"]),
+    "__rshift__": operator(ALL["bitwise_right_shift"]),
+    "__radd__": operator(_swapped(add), swapped=True),
+    "__rmul__": operator(_swapped(ALL["mul"]), swapped=True),
     "__rand__": operator(_swapped(ALL["bitwise_and"]), swapped=True),
     "__ror__": operator(_swapped(ALL["bitwise_or"]), swapped=True),
-    "__rsub__": operator(sub, swapped=True), "__rtruediv__": operator(_reciprocal_times, swapped=True),
-    "__rfloordiv__": operator(ALL["floor_divide"], swapped=True), "__rmod__": operator(ALL["remainder"], swapped=True),
+    "__rsub__": operator(sub, swapped=True),
+    "__rtruediv__": operator(_reciprocal_times, swapped=True),
+    "__rfloordiv__": operator(ALL["floor_divide"], swapped=True),
+    "__rmod__": operator(ALL["remainder"], swapped=True),
     "__rpow__": operator(pow, swapped=True),
-    "__neg__": ALL["neg"], "__pos__": ALL["positive"], "__abs__": ALL["abs"], "__invert__": ALL["bitwise_not"],
-}  # fmt: skip
+    "__neg__": ALL["neg"],
+    "__pos__": ALL["positive"],
+    "__abs__": ALL["abs"],
+    "__invert__": ALL["bitwise_not"],
+}

@@ -7,15 +7,21 @@ from typing import Any
 
 from wconv.torch import dtypes
 from wconv.torch.convert import convert
-from wconv.torch.device import device, keeps_order, memory_format, require_cpu
+from wconv.torch.device import keeps_order, memory_format, require_cpu
 from wconv.torch.dtypes import dtype
 from wconv.torch.tensor import Tensor
 
 
 def to(
-    self: Tensor, *args: Any, dtype: dtype | None = None, device: Any = None, non_blocking: bool = False,
-    copy: bool = False, memory_format: memory_format | None = None, other: Tensor | None = None,
-) -> Tensor:  # fmt: skip
+    self: Tensor,
+    *args: Any,
+    dtype: dtype | None = None,
+    device: Any = None,
+    non_blocking: bool = False,
+    copy: bool = False,
+    memory_format: memory_format | None = None,
+    other: Tensor | None = None,
+) -> Tensor:
     """In another dtype and on the CPU: `to(dtype)`, `to(device)`, `to(device, dtype)`, `to(other)`.
 
     Itself where nothing changes.
@@ -56,17 +62,34 @@ def _short(name: str, target: dtype) -> Callable[..., Tensor]:
 
 
 SHORT = {
-    "double": "float64", "float": "float32", "half": "float16", "bfloat16": "bfloat16", "long": "int64",
-    "int": "int32", "short": "int16", "char": "int8", "byte": "uint8", "bool": "bool",
-    "cfloat": "complex64", "cdouble": "complex128",
-}  # fmt: skip
+    "double": "float64",
+    "float": "float32",
+    "half": "float16",
+    "bfloat16": "bfloat16",
+    "long": "int64",
+    "int": "int32",
+    "short": "int16",
+    "char": "int8",
+    "byte": "uint8",
+    "bool": "bool",
+    "cfloat": "complex64",
+    "cdouble": "complex128",
+}
 
 TYPED = {
-    "DoubleTensor": "float64", "FloatTensor": "float32", "HalfTensor": "float16", "BFloat16Tensor": "bfloat16",
-    "LongTensor": "int64", "IntTensor": "int32", "ShortTensor": "int16", "CharTensor": "int8",
-    "ByteTensor": "uint8", "BoolTensor": "bool", "ComplexFloatTensor": "complex64",
+    "DoubleTensor": "float64",
+    "FloatTensor": "float32",
+    "HalfTensor": "float16",
+    "BFloat16Tensor": "bfloat16",
+    "LongTensor": "int64",
+    "IntTensor": "int32",
+    "ShortTensor": "int16",
+    "CharTensor": "int8",
+    "ByteTensor": "uint8",
+    "BoolTensor": "bool",
+    "ComplexFloatTensor": "complex64",
     "ComplexDoubleTensor": "complex128",
-}  # fmt: skip
+}
 """torch's older names for dtypes, as `Tensor.type()` still gives them."""
 
 
@@ -154,6 +177,16 @@ def numel(input: Tensor) -> int:
 
 
 METHODS = (to, type, type_as, cpu, detach, detach_, requires_grad_, view_as_real, view_as_complex)
-FUNCTIONS = (real, imag, view_as_real, view_as_complex, is_tensor, is_floating_point, is_complex, numel, detach)
+FUNCTIONS = (
+    real,
+    imag,
+    view_as_real,
+    view_as_complex,
+    is_tensor,
+    is_floating_point,
+    is_complex,
+    numel,
+    detach,
+)
 ALIASES = {name: _short(name, dtypes.BY_NAME[target]) for name, target in SHORT.items()}
 PROPERTIES = {"real": real, "imag": imag}

@@ -10,6 +10,7 @@ from wconv import casts
 from wconv.tensor import Array
 from wconv.torch import dtypes
 from wconv.torch.dtypes import dtype
+from wconv.torch.strides import empty_as, memory_order
 
 
 def convert(array: Array, to: dtype, *, keep_order: bool = True) -> Array:
@@ -18,16 +19,16 @@ def convert(array: Array, to: dtype, *, keep_order: bool = True) -> Array:
     Args:
         keep_order: lay the copy out as `array` is laid out, as torch does; otherwise C-contiguous.
     """
-    order = "K" if keep_order else "C"
-    if array.dtype == to.numpy:
-        return np.array(array, order=order, copy=True)
     if array.dtype.kind == "c" and not to.is_complex and to is not dtypes.bool_:
         warnings.warn("Casting complex values to real discards the imaginary part", UserWarning, stacklevel=3)
         array = array.real
-    if to is dtypes.bool_:
-        return np.asarray(array != 0)
-    out = np.empty_like(array, dtype=to.numpy, order=order, subok=False)
-    by_memory = sorted(range(out.ndim), key=lambda axis: -out.strides[axis])
-    source = np.ascontiguousarray(array.transpose(by_memory))
-    casts.cast(source.reshape(-1), out.transpose(by_memory).reshape(-1))
+    out = empty_as(array, to.numpy, keep_order=keep_order)
+    if array.dtype == to.numpy:
+        np.copyto(out, array)
+    elif to is dtypes.bool_:
+        np.not_equal(array, 0, out=out)
+    else:
+        by_memory = memory_order(out)
+        source = np.ascontiguousarray(array.transpose(by_memory))
+        casts.cast(source.reshape(-1), out.transpose(by_memory).reshape(-1))
     return out

@@ -16,15 +16,20 @@ from wconv.torch.dtypes import dtype
 from wconv.torch.promotion import of_number, promote_types
 from wconv.torch.size import lengths, whole
 from wconv.torch.storage import UntypedStorage
+from wconv.torch.strides import empty_as
 from wconv.torch.tensor import Tensor
 
 Device = str | device | None
 
 
 def tensor(
-    data: Any, *, dtype: dtype | None = None, device: Device = None, requires_grad: bool = False,
+    data: Any,
+    *,
+    dtype: dtype | None = None,
+    device: Device = None,
+    requires_grad: bool = False,
     pin_memory: bool = False,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """A new tensor with a copy of `data`: numbers, nested lists, arrays, tensors."""
     _require_plain(device, pin_memory)
     made = Tensor._of(_gathered(data, dtype))
@@ -44,7 +49,7 @@ def _gathered(data: Any, to: dtype | None) -> Array:
         return convert(data._array, to or data.dtype)
     if isinstance(data, (np.ndarray, np.generic)):
         array = np.asarray(data)
-        return convert(array, to or dtypes.of_numpy(array.dtype), keep_order=False)
+        return convert(array, to or dtypes.of_numpy(array.dtype))
     if isinstance(data, UntypedStorage):
         raise TypeError("tensor() needs numbers: use torch.asarray(storage, dtype=torch.uint8)")
     shape, leaves = _flattened(data)
@@ -72,7 +77,9 @@ def _flattened(data: Any) -> tuple[list[int], list[Any]]:
     for entry in data:
         shape, found = _flattened(entry)
         if inner is not None and shape != inner:
-            raise ValueError(f"expected sequence of length {inner[:1] or 'one'} at every place, got {shape[:1] or 'a number'}")
+            raise ValueError(
+                f"expected sequence of length {inner[:1] or 'one'} at every place, got {shape[:1] or 'a number'}"
+            )
         inner = shape
         leaves.extend(found)
     return [len(data), *(inner or [])], leaves
@@ -132,9 +139,13 @@ def as_tensor(data: Any, dtype: dtype | None = None, device: Device = None) -> T
 
 
 def asarray(
-    obj: Any, *, dtype: dtype | None = None, device: Device = None, copy: bool | None = None,
+    obj: Any,
+    *,
+    dtype: dtype | None = None,
+    device: Device = None,
+    copy: bool | None = None,
     requires_grad: bool = False,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """`obj` (tensor, array, storage, buffer, numbers) as a tensor; shares memory unless `copy` says otherwise."""
     require_cpu(device)
     if isinstance(obj, UntypedStorage):
@@ -180,14 +191,18 @@ def frombuffer(
     """A 1-D tensor over a buffer's bytes from `offset` on."""
     size = memoryview(buffer).nbytes
     if not 0 <= offset < size:
-        raise ValueError(f"offset ({offset} bytes) must be non-negative and no greater than buffer length ({size} bytes)")
+        raise ValueError(
+            f"offset ({offset} bytes) must be non-negative and no greater than buffer length ({size} bytes)"
+        )
     if count < 0 and (size - offset) % dtype.itemsize:
         raise ValueError(
             f"buffer length ({size - offset} bytes) after offset ({offset} bytes) must be a multiple of element size"
             f" ({dtype.itemsize})"
         )
     if count == 0 or offset + count * dtype.itemsize > size:
-        raise ValueError(f"requested buffer length ({count} * {dtype.itemsize} bytes) does not fit the buffer's {size}")
+        raise ValueError(
+            f"requested buffer length ({count} * {dtype.itemsize} bytes) does not fit the buffer's {size}"
+        )
     made = Tensor._of(np.frombuffer(buffer, dtype.numpy, count, offset))
     made.requires_grad = requires_grad
     return made
@@ -200,9 +215,14 @@ def _from_shape(name: str, make: Callable[..., Array]) -> tuple[Maker, Maker, Ma
     """`zeros`, `zeros_like` and `Tensor.new_zeros`, for zeros and its like."""
 
     def function(
-        *size: Any, dtype: dtype | None = None, device: Device = None, layout: layout | None = None,
-        requires_grad: bool = False, pin_memory: bool = False, **named: Any,
-    ) -> Tensor:  # fmt: skip
+        *size: Any,
+        dtype: dtype | None = None,
+        device: Device = None,
+        layout: layout | None = None,
+        requires_grad: bool = False,
+        pin_memory: bool = False,
+        **named: Any,
+    ) -> Tensor:
         _require_plain(device, pin_memory)
         require_strided(layout)
         if "size" in named and not size:
@@ -217,13 +237,17 @@ def _from_shape(name: str, make: Callable[..., Array]) -> tuple[Maker, Maker, Ma
         return made
 
     def like(
-        input: Tensor, *, dtype: dtype | None = None, device: Device = None, layout: layout | None = None,
-        requires_grad: bool = False, memory_format: memory_format | None = None,
-    ) -> Tensor:  # fmt: skip
+        input: Tensor,
+        *,
+        dtype: dtype | None = None,
+        device: Device = None,
+        layout: layout | None = None,
+        requires_grad: bool = False,
+        memory_format: memory_format | None = None,
+    ) -> Tensor:
         require_cpu(device)
         require_strided(layout)
-        order = "K" if keeps_order(memory_format) else "C"
-        made = np.empty_like(input._array, (dtype or input.dtype).numpy, order)
+        made = empty_as(input._array, (dtype or input.dtype).numpy, keep_order=keeps_order(memory_format))
         made[...] = make((), made.dtype)
         found = Tensor._of(made)
         found.requires_grad = requires_grad
@@ -243,7 +267,14 @@ ones, ones_like, new_ones = _from_shape("ones", np.ones)
 empty, empty_like, new_empty = _from_shape("empty", np.empty)
 
 
-def full(size: Any, fill_value: Any, *, dtype: dtype | None = None, device: Device = None, requires_grad: bool = False) -> Tensor:
+def full(
+    size: Any,
+    fill_value: Any,
+    *,
+    dtype: dtype | None = None,
+    device: Device = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """A tensor of one value; its dtype follows the value unless given."""
     require_cpu(device)
     number = fill_value.item() if isinstance(fill_value, Tensor) else fill_value
@@ -256,7 +287,7 @@ def full(size: Any, fill_value: Any, *, dtype: dtype | None = None, device: Devi
 def full_like(input: Tensor, fill_value: Any, *, dtype: dtype | None = None, device: Device = None) -> Tensor:
     require_cpu(device)
     to = dtype or input.dtype
-    made = np.empty_like(input._array, to.numpy)
+    made = empty_as(input._array, to.numpy)
     made[...] = scalar(fill_value, to)
     return Tensor._of(made)
 
@@ -290,7 +321,9 @@ def arange(*bounds: Any, dtype: dtype | None = None, device: Device = None, **na
     return Tensor._of(convert(start + step * np.arange(count, dtype=np.float64), to))
 
 
-def linspace(start: float, end: float, steps: int, *, dtype: dtype | None = None, device: Device = None) -> Tensor:
+def linspace(
+    start: float, end: float, steps: int, *, dtype: dtype | None = None, device: Device = None
+) -> Tensor:
     """`steps` values at equal distance, both ends included (to within a rounding of torch's)."""
     require_cpu(device)
     return Tensor._of(convert(np.linspace(start, end, whole(steps)), dtype or dtypes.get_default_dtype()))
@@ -303,6 +336,21 @@ def eye(n: int, m: int | None = None, *, dtype: dtype | None = None, device: Dev
 
 METHODS = (new_zeros, new_ones, new_empty, new_full, new_tensor)
 FUNCTIONS = (
-    tensor, as_tensor, asarray, from_numpy, from_dlpack, frombuffer, zeros, zeros_like, ones, ones_like, empty,
-    empty_like, full, full_like, arange, linspace, eye,
-)  # fmt: skip
+    tensor,
+    as_tensor,
+    asarray,
+    from_numpy,
+    from_dlpack,
+    frombuffer,
+    zeros,
+    zeros_like,
+    ones,
+    ones_like,
+    empty,
+    empty_like,
+    full,
+    full_like,
+    arange,
+    linspace,
+    eye,
+)

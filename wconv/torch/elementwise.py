@@ -16,6 +16,7 @@ from wconv.torch import dtypes
 from wconv.torch.convert import convert
 from wconv.torch.dtypes import FLOAT8, dtype
 from wconv.torch.promotion import result_type
+from wconv.torch.strides import empty_in, memory_order
 from wconv.torch.tensor import Tensor
 
 NARROW = (dtypes.float16, dtypes.bfloat16)
@@ -28,7 +29,7 @@ class Rule:
     Attributes:
         compute: on arrays of the dtype that the function computes in.
         result: "same" as the operands' common dtype; "float": integers become the default float first;
-            "bool".
+            "bool"; "real": complex ones lose their imaginary part.
         refuses: kinds of dtype it is not defined for, as torch has it.
         wide_number: a second operand without dimensions takes part in float32, not rounded to the
             result's float16 or bfloat16 first (torch's mul and div do so, its add does not).
@@ -66,7 +67,10 @@ def _floor_divide(a: Array, b: Array) -> Any:
 
 def _remainder(a: Array, b: Array) -> Any:
     _zero_divisor(b)
-    return np.remainder(a, b)
+    if a.dtype.kind != "f":
+        return np.remainder(a, b)
+    rest = np.fmod(a, b)  # numpy's remainder gives a 0 the divisor's sign, torch's keeps the dividend's
+    return np.where((rest != 0) & ((b < 0) != (rest < 0)), rest + b, rest)
 
 
 def _fmod(a: Array, b: Array) -> Any:
@@ -84,11 +88,11 @@ INT_ONLY = ("float", "complex")
 REAL = ("complex",)
 
 UNARY = {
-    "abs": Rule(np.abs, refuses=("bool",), float8=True),
+    "abs": Rule(np.abs, "real", refuses=("bool",), float8=True),
     "neg": Rule(np.negative, refuses=("bool",)),
     "positive": Rule(np.positive, refuses=("bool",)),
-    "square": Rule(lambda x: x * x),
-    "sign": Rule(np.sign, refuses=REAL),
+    "square": Rule(lambda x: x * x, refuses=("bool",)),
+    "sign": Rule(lambda x: x if x.dtype.kind == "b" else np.sign(x), refuses=REAL),
     "floor": Rule(np.floor, refuses=("complex", "bool")),
     "ceil": Rule(np.ceil, refuses=("complex", "bool")),
     "trunc": Rule(np.trunc, refuses=("complex", "bool")),
@@ -164,7 +168,9 @@ def apply(name: str, rule: Rule, *operands: Any) -> Tensor:
     for at, each in enumerate(given):
         exact = at == 1 and rule.wide_number and not getattr(each, "shape", ())
         arrays.append(_prepared(each, result, computed, exact))
-    return finish(name, rule.compute, arrays, dtypes.bool_ if rule.result == "bool" else result)
+    if rule.result == "bool":
+        result = dtypes.bool_
+    return finish(name, rule.compute, arrays, result.to_real() if rule.result == "real" else result)
 
 
 def finish(name: str, compute: Callable[..., Any], arrays: list[Array], result: dtype) -> Tensor:
@@ -179,7 +185,19 @@ def finish(name: str, compute: Callable[..., Any], arrays: list[Array], result: 
         raise RuntimeError(f"{name}: the sizes of the tensors do not match: {shapes}") from None
     except TypeError:
         raise RuntimeError(f'"{name}" not implemented for {result}') from None
-    return Tensor._of(made if made.dtype == result.numpy else convert(made, result))
+    return Tensor._of(_laid_out(made if made.dtype == result.numpy else convert(made, result), arrays))
+
+
+def _laid_out(made: Array, arrays: list[Array]) -> Array:
+    """The result with its axes in memory as torch orders them; numpy differs where the operands do."""
+    if made.ndim < 2 or all(array.flags.c_contiguous or array.ndim < 2 for array in arrays):
+        return made
+    order = memory_order(*(np.broadcast_to(array, made.shape) for array in arrays))
+    wanted = empty_in(order, made.shape, made.dtype)
+    if wanted.strides == made.strides:
+        return made
+    wanted[...] = made
+    return wanted
 
 
 def _operand(name: str, given: Any) -> Any:

@@ -47,6 +47,8 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
 def _as_array(value: Any, like: Tensor) -> Array:
     from wconv.torch import creation
 
+    if isinstance(value, (list, tuple)):
+        raise TypeError(f"can't assign a {type(value).__name__} to a tensor: use torch.tensor")
     made = value if isinstance(value, Tensor) else creation.tensor(value)
     return made._array if made.dtype is like.dtype else convert(made._array, like.dtype)
 
@@ -99,6 +101,8 @@ def _number(entry: Any) -> int | None:
         return int(entry.item()) if not entry.shape and entry.dtype.row.kind == "int" else None
     if isinstance(entry, (list, tuple, np.ndarray)):
         return None
+    if isinstance(entry, str):
+        raise TypeError("a tensor cannot be indexed by a name")
     try:
         return whole(entry)
     except TypeError:
@@ -144,13 +148,16 @@ def _numpy_index(picks: Sequence[Array | None]) -> tuple[Any, ...]:
 
 def _gathered(array: Array, picks: Sequence[Array | None]) -> Array:
     try:
-        return np.ascontiguousarray(array[_numpy_index(picks)]) if array.ndim else array.copy()
+        found = array[_numpy_index(picks)]
+        return np.array(found, order="C").reshape(-1).reshape(found.shape)
     except IndexError as error:
         raise IndexError(f"shape mismatch: {error}") from None
 
 
 def _sliced(part: Tensor, at: int, entry: slice) -> Tensor:
-    start, stop, step = (None if each is None else whole(each) for each in (entry.start, entry.stop, entry.step))
+    start, stop, step = (
+        None if each is None else whole(each) for each in (entry.start, entry.stop, entry.step)
+    )
     if step is not None and step < 1:
         raise ValueError("step must be greater than zero")
     index = (*[slice(None)] * at, slice(start, stop, step))
@@ -192,7 +199,7 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     length = input.shape[at] if input.ndim else 1
     indices = index._array.reshape(-1)
     if ((indices < 0) | (indices >= length)).any():
-        raise IndexError("index out of range in self")
+        raise RuntimeError(f"index_select(): index out of range of an axis of {length}")
     if not input.ndim:
         return Tensor._of(input._array.copy())
     return Tensor._of(np.ascontiguousarray(np.take(input._array, indices, axis=at)))
@@ -209,7 +216,9 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     if ((indices < 0) | (indices >= input.shape[at])).any():
         raise RuntimeError(f"index is out of bounds for dimension {at} with size {input.shape[at]}")
     if any(index.shape[d] > input.shape[d] for d in range(input.ndim) if d != at):
-        raise RuntimeError(f"Size does not match at some dimension: index {list(index.shape)}, {list(input.shape)}")
+        raise RuntimeError(
+            f"Size does not match at some dimension: index {list(index.shape)}, {list(input.shape)}"
+        )
     cut = tuple(slice(None) if d == at else slice(index.shape[d]) for d in range(input.ndim))
     return Tensor._of(np.take_along_axis(input._array[cut], indices, at))
 
@@ -243,10 +252,11 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
     """Where the elements are not 0: one row of indices per element, or one tensor per axis."""
     array = input._array
     if as_tuple:
-        return tuple(Tensor._of(each) for each in np.nonzero(array.reshape(array.shape or (1,))))
+        found = np.nonzero(array.reshape(array.shape or (1,)))
+        return tuple(Tensor._of(np.ascontiguousarray(each)) for each in found)
     if not array.ndim:
         return Tensor._of(np.zeros((int(bool(array)), 0), np.int64))
-    return Tensor._of(np.ascontiguousarray(np.argwhere(array)))
+    return Tensor._of(np.array(np.nonzero(array)).T)
 
 
 def take(input: Tensor, index: Tensor) -> Tensor:
@@ -259,7 +269,15 @@ def _checked_take(flat: Array, indices: Array) -> Array:
 
 
 METHODS = (
-    select, narrow, index_select, gather, masked_select, masked_fill, masked_fill_, nonzero, take,
-)  # fmt: skip
+    select,
+    narrow,
+    index_select,
+    gather,
+    masked_select,
+    masked_fill,
+    masked_fill_,
+    nonzero,
+    take,
+)
 FUNCTIONS = (select, narrow, index_select, gather, masked_select, masked_fill, nonzero, take)
 OPERATORS = {"__getitem__": getitem, "__setitem__": setitem}

@@ -27,7 +27,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     at = axis(dim, full[0].ndim)
     arrays = [part._array if part.dtype is common else convert(part._array, common) for part in full]
     try:
-        return Tensor._of(np.concatenate(arrays, at))
+        return Tensor._of(np.asarray(np.concatenate(arrays, at), order="C"))
     except ValueError:
         shapes = ", ".join(str(list(part.shape)) for part in full[:4])
         raise RuntimeError(f"Sizes of tensors must match except in dimension {at}. Got {shapes}") from None
@@ -54,7 +54,9 @@ def _tensors(tensors: Any, name: str) -> list[Tensor]:
         raise (ValueError if name == "cat" else RuntimeError)(f"{name} expects a non-empty list of Tensors")
     for part in parts:
         if not isinstance(part, Tensor):
-            raise TypeError(f"{name}: expected Tensor as element in argument 0, but got {type(part).__name__}")
+            raise TypeError(
+                f"{name}: expected Tensor as element in argument 0, but got {type(part).__name__}"
+            )
     return parts
 
 
@@ -107,7 +109,9 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
     at = axis(dim, input.ndim)
     length = input.shape[at]
     if isinstance(indices_or_sections, (list, tuple)):
-        cuts = [max(0, min(cut if cut >= 0 else cut + length, length)) for cut in map(whole, indices_or_sections)]
+        cuts = [
+            max(0, min(cut if cut >= 0 else cut + length, length)) for cut in map(whole, indices_or_sections)
+        ]
     else:
         sections = whole(indices_or_sections)
         if sections < 1:
@@ -121,7 +125,7 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
 def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """A view of each position of an axis."""
     if not input.ndim:
-        raise RuntimeError("unbind: Dimension specified as 0 but tensor has no dimensions")
+        raise IndexError("unbind: Dimension specified as 0 but tensor has no dimensions")
     at = axis(dim, input.ndim)
     return tuple(select(input, at, position) for position in range(input.shape[at]))
 
@@ -149,8 +153,14 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     given = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else tensors
     if indexing not in ("ij", "xy"):
         raise RuntimeError(f'meshgrid: indexing must be one of "xy" or "ij", but received: {indexing}')
-    grids = np.meshgrid(*(each._array.reshape(-1) for each in given), indexing=indexing)  # type: ignore[call-overload]
-    return tuple(Tensor._of(grid) for grid in grids)
+    order = list(range(len(given)))
+    if indexing == "xy" and len(given) > 1:
+        order[:2] = [1, 0]
+    shape = [given[at].numel() for at in order]
+    return tuple(
+        each.reshape([-1 if at == order[axis_of] else 1 for axis_of in range(len(given))]).expand(shape)
+        for at, each in enumerate(given)
+    )
 
 
 METHODS = (split, chunk, tensor_split, unbind)

@@ -23,7 +23,9 @@ def _product(name: str, compute: Callable[..., Any], *operands: Tensor) -> Tenso
         if not isinstance(operand, Tensor):
             raise TypeError(f"{name}(): every operand must be Tensor, not {type(operand).__name__}")
         if operand.dtype is not kind:
-            raise RuntimeError(f"expected m1 and m2 to have the same dtype, but got: {kind} != {operand.dtype}")
+            raise RuntimeError(
+                f"expected m1 and m2 to have the same dtype, but got: {kind} != {operand.dtype}"
+            )
     if kind.name in FLOAT8 or kind is dtypes.bool_:
         raise NotImplementedError(f'"{name}" not implemented for {kind}')
     computed = dtypes.float32 if kind in NARROW else kind
@@ -32,8 +34,12 @@ def _product(name: str, compute: Callable[..., Any], *operands: Tensor) -> Tenso
         with np.errstate(all="ignore"):
             made = np.asarray(compute(*arrays))
     except ValueError as error:
-        raise RuntimeError(f"{name}: shapes {[list(each.shape) for each in operands]} do not fit: {error}") from None
-    return Tensor._of(np.ascontiguousarray(made) if kind is computed else convert(made, kind, keep_order=False))
+        raise RuntimeError(
+            f"{name}: shapes {[list(each.shape) for each in operands]} do not fit: {error}"
+        ) from None
+    return Tensor._of(
+        np.asarray(made, order="C") if kind is computed else convert(made, kind, keep_order=False)
+    )
 
 
 def matmul(input: Tensor, other: Tensor) -> Tensor:
@@ -81,7 +87,7 @@ def _triangle(name: str, compute: Any) -> Callable[..., Tensor]:
     def function(input: Tensor, diagonal: int = 0) -> Tensor:
         if input.ndim < 2:
             raise RuntimeError(f"{name}: input tensor must have at least 2 dimensions")
-        return Tensor._of(np.ascontiguousarray(compute(input._array, diagonal).astype(input.dtype.numpy)))
+        return Tensor._of(np.asarray(compute(input._array, diagonal), input.dtype.numpy, order="C"))
 
     function.__name__ = function.__qualname__ = name
     return function

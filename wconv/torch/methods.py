@@ -5,7 +5,17 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from wconv.torch import arithmetic, casting, creation, indexing, joining, linear, promotion, reductions, shapes
+from wconv.torch import (
+    arithmetic,
+    casting,
+    creation,
+    indexing,
+    joining,
+    linear,
+    promotion,
+    reductions,
+    shapes,
+)
 from wconv.torch.tensor import Tensor
 
 MODULES = (creation, casting, shapes, indexing, joining, arithmetic, reductions, linear)

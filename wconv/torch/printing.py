@@ -22,7 +22,16 @@ def show(tensor: Tensor) -> str:
     array = tensor._array
     if tensor.dtype.row.module != "numpy":
         array = array.astype(np.float32)
-    body = np.array2string(array, separator=", ", precision=4, threshold=1000, edgeitems=3, prefix="tensor(")
+    width = 4 if array.dtype == bool and array.all() else 5
+    body = np.array2string(
+        array,
+        separator=", ",
+        precision=4,
+        threshold=1000,
+        edgeitems=3,
+        prefix="tensor(",
+        formatter={"bool": lambda value: str(value).rjust(width)} if array.dtype == bool else None,
+    )
     extra = []
     if not tensor.numel() and tensor.ndim != 1:
         extra.append(f"size={tuple(tensor.shape)}")

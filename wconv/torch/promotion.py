@@ -84,6 +84,10 @@ def _outweigh(higher: dtype | None, lower: dtype | None) -> dtype | None:
         return higher or lower
     if KINDS.index(lower.row.kind) <= KINDS.index(higher.row.kind):
         return higher
+    if lower.is_complex and higher is dtypes.float16:
+        raise RuntimeError(
+            "torch.float16 and a complex number make torch.complex32, which wconv.torch has not"
+        )
     if lower.is_complex and higher.is_floating_point:
         return dtypes.complex128 if higher is dtypes.float64 else dtypes.complex64
     return promote_types(higher, lower)
@@ -91,7 +95,4 @@ def _outweigh(higher: dtype | None, lower: dtype | None) -> dtype | None:
 
 def can_cast(from_: dtype, to: dtype) -> bool:
     """Whether torch lets a result of dtype `from_` be written into a tensor of dtype `to`."""
-    return (
-        KINDS.index(from_.row.kind) <= KINDS.index(to.row.kind)
-        and not (from_.row.kind == "int" and from_.is_signed and to.row.kind == "int" and not to.is_signed)
-    )
+    return KINDS.index(from_.row.kind) <= KINDS.index(to.row.kind)

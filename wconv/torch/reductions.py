@@ -67,7 +67,9 @@ def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: dtype |
     return _total("sum", np.sum, input, dim, keepdim, dtype)
 
 
-def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: dtype | None = None) -> Tensor:
+def prod(
+    input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: dtype | None = None
+) -> Tensor:
     return _total("prod", np.prod, input, dim, keepdim, dtype)
 
 
@@ -79,7 +81,12 @@ def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: dtype 
 
 def _spread(compute: Callable[..., Any], name: str) -> Callable[..., Tensor]:
     def function(
-        input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: int = 1
+        input: Tensor,
+        dim: Any = None,
+        unbiased: bool | None = None,
+        keepdim: bool = False,
+        *,
+        correction: int = 1,
     ) -> Tensor:
         _require_floating(input, name)
         if isinstance(dim, bool):
@@ -130,7 +137,9 @@ def _extreme(name: str, compute: Any, where: Any) -> Callable[..., Any]:
             return TABLE[f"{name}imum"](input, dim)
         if dim is None:
             if not input.numel():
-                raise RuntimeError(f"{name}(): Expected reduction dim to be specified for input.numel() == 0.")
+                raise RuntimeError(
+                    f"{name}(): Expected reduction dim to be specified for input.numel() == 0."
+                )
             return _finished(compute(_ordered(input)), input.dtype)
         at = axis(dim, input.ndim)
         if not input.ndim:
@@ -243,15 +252,21 @@ def norm(
 
 
 def count_nonzero(input: Tensor, dim: Any = None) -> Tensor:
-    return _finished(np.sum(input._array != 0, axis=axes(dim, input.ndim) if input.ndim else None), dtypes.int64)
+    return _finished(
+        np.sum(input._array != 0, axis=axes(dim, input.ndim) if input.ndim else None), dtypes.int64
+    )
 
 
-def allclose(input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
+def allclose(
+    input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> bool:
     """Whether |input - other| <= atol + rtol * |other| everywhere."""
     return bool(isclose(input, other, rtol, atol, equal_nan)._array.all())
 
 
-def isclose(input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
+def isclose(
+    input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> Tensor:
     if input.dtype is not other.dtype:
         raise RuntimeError(f"{input.dtype} did not match {other.dtype}")
     values = (_exact(each._array) for each in (input, other))
@@ -265,7 +280,9 @@ def equal(input: Tensor, other: Tensor) -> bool:
     return bool((input == other)._array.all())
 
 
-def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False) -> Any:
+def unique(
+    input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False
+) -> Any:
     found = np.unique(input._array, return_inverse=return_inverse, return_counts=return_counts)
     if not isinstance(found, tuple):
         return Tensor._of(found)
@@ -274,7 +291,28 @@ def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, ret
 
 
 METHODS = (
-    sum, prod, mean, std, var, cumsum, all, any, min, max, argmin, argmax, amin, amax, sort, argsort, topk, norm,
-    count_nonzero, allclose, isclose, equal, unique,
-)  # fmt: skip
+    sum,
+    prod,
+    mean,
+    std,
+    var,
+    cumsum,
+    all,
+    any,
+    min,
+    max,
+    argmin,
+    argmax,
+    amin,
+    amax,
+    sort,
+    argsort,
+    topk,
+    norm,
+    count_nonzero,
+    allclose,
+    isclose,
+    equal,
+    unique,
+)
 FUNCTIONS = METHODS

@@ -12,49 +12,14 @@ from wconv.torch.convert import convert
 from wconv.torch.device import keeps_order, memory_format
 from wconv.torch.dtypes import dtype
 from wconv.torch.size import axes, axis, lengths, whole
+from wconv.torch.strides import restride, view_strides
 from wconv.torch.tensor import Tensor
 
 
 def strided(input: Tensor, shape: Sequence[int], strides: Sequence[int]) -> Tensor:
     """A view from the tensor's first element on; `strides` in elements, known to stay inside."""
     steps = [step * input.itemsize for step in strides]
-    return input._view(np.lib.stride_tricks.as_strided(input._array, tuple(shape), steps))
-
-
-def contiguous_strides(shape: Sequence[int]) -> list[int]:
-    """Strides in elements of a C-contiguous tensor."""
-    strides, step = [], 1
-    for length in reversed(shape):
-        strides.append(step)
-        step *= max(length, 1)
-    return strides[::-1]
-
-
-def view_strides(shape: Sequence[int], strides: Sequence[int], new: Sequence[int]) -> list[int] | None:
-    """Strides that show the same memory in the shape `new`; None where only a copy could.
-
-    Walks both shapes from the last axis; axes that follow one another in memory form a run, and a run can be
-    cut anew at will.
-    """
-    if not shape:
-        return [1] * len(new)
-    if not math.prod(shape):
-        return list(strides) if list(shape) == list(new) else contiguous_strides(new)
-    found = [0] * len(new)
-    at, step, run, filled = len(new) - 1, strides[-1], 1, 1
-    for d in reversed(range(len(shape))):
-        run *= shape[d]
-        if d and (shape[d - 1] == 1 or strides[d - 1] == run * step):
-            continue
-        while at >= 0 and (filled < run or new[at] == 1):
-            found[at] = filled * step
-            filled *= new[at]
-            at -= 1
-        if filled != run:
-            return None
-        if d:
-            step, run, filled = strides[d - 1], 1, 1
-    return found if at < 0 else None
+    return input._view(restride(input._array, shape, steps))
 
 
 def complete(shape: Sequence[int], count: int) -> tuple[int, ...]:
@@ -101,7 +66,9 @@ def _view_dtype(self: Tensor, to: dtype) -> Tensor:
     old, new = self.itemsize, to.itemsize
     if old != new:
         if not self.shape:
-            raise RuntimeError(f"self.dim() cannot be 0 to view {self.dtype} as {to} (different element sizes)")
+            raise RuntimeError(
+                f"self.dim() cannot be 0 to view {self.dtype} as {to} (different element sizes)"
+            )
         others = self.stride()[:-1]
         fits = self.shape[-1] * old % new == 0 and self.storage_offset() * old % new == 0
         if self.stride(-1) != 1 or not fits or any(step * old % new for step in others):
@@ -159,7 +126,9 @@ def reversed_axes(self: Tensor) -> Tensor:
 def matrix_transpose(self: Tensor) -> Tensor:
     """`tensor.mT`: the last two axes swapped."""
     if self.ndim < 2:
-        raise RuntimeError(f"tensor.mT is only supported on matrices or batches of matrices. Got {self.ndim}-D tensor.")
+        raise RuntimeError(
+            f"tensor.mT is only supported on matrices or batches of matrices. Got {self.ndim}-D tensor."
+        )
     return transpose(self, -2, -1)
 
 
@@ -289,7 +258,9 @@ def clone(input: Tensor, *, memory_format: memory_format | None = None) -> Tenso
     return Tensor._of(convert(input._array, input.dtype, keep_order=keeps_order(memory_format)))
 
 
-def as_strided(input: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None) -> Tensor:
+def as_strided(
+    input: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
+) -> Tensor:
     """Any view of the tensor's storage.
 
     Raises:
@@ -312,12 +283,48 @@ def as_strided(input: Tensor, size: Sequence[int], stride: Sequence[int], storag
 
 
 METHODS = (
-    view, view_as, reshape, reshape_as, permute, transpose, t, movedim, squeeze, unsqueeze, flatten, ravel,
-    unflatten, expand, expand_as, broadcast_to, repeat, tile, flip, roll, contiguous, is_contiguous, clone, as_strided,
-)  # fmt: skip
+    view,
+    view_as,
+    reshape,
+    reshape_as,
+    permute,
+    transpose,
+    t,
+    movedim,
+    squeeze,
+    unsqueeze,
+    flatten,
+    ravel,
+    unflatten,
+    expand,
+    expand_as,
+    broadcast_to,
+    repeat,
+    tile,
+    flip,
+    roll,
+    contiguous,
+    is_contiguous,
+    clone,
+    as_strided,
+)
 FUNCTIONS = (
-    reshape, permute, transpose, t, movedim, squeeze, unsqueeze, flatten, ravel, unflatten, broadcast_to, tile,
-    flip, roll, clone, as_strided,
-)  # fmt: skip
+    reshape,
+    permute,
+    transpose,
+    t,
+    movedim,
+    squeeze,
+    unsqueeze,
+    flatten,
+    ravel,
+    unflatten,
+    broadcast_to,
+    tile,
+    flip,
+    roll,
+    clone,
+    as_strided,
+)
 ALIASES = {"swapaxes": transpose, "swapdims": transpose, "moveaxis": movedim}
 PROPERTIES = {"T": reversed_axes, "mT": matrix_transpose}

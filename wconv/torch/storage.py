@@ -41,7 +41,9 @@ class UntypedStorage:
         return made
 
     @classmethod
-    def from_file(cls, filename: str | os.PathLike[str], shared: bool = False, nbytes: int = 0) -> UntypedStorage:
+    def from_file(
+        cls, filename: str | os.PathLike[str], shared: bool = False, nbytes: int = 0
+    ) -> UntypedStorage:
         """The first `nbytes` of a file, mapped: nothing is read until it is used.
 
         Writing into the storage never changes the file.
@@ -50,7 +52,9 @@ class UntypedStorage:
             RuntimeError: `shared` is set (it would write into the file), or the file is shorter.
         """
         if shared:
-            raise RuntimeError("UntypedStorage.from_file(shared=True) is not offered: wconv never writes into a source")
+            raise RuntimeError(
+                "UntypedStorage.from_file(shared=True) is not offered: wconv never writes into a source"
+            )
         held = map_file(os.fspath(filename))
         if nbytes > held.size:
             raise RuntimeError(f"{os.fspath(filename)} holds {held.size} bytes, {nbytes} were asked for")
@@ -94,7 +98,9 @@ class UntypedStorage:
     cpu = untyped
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, UntypedStorage) and (self is other or np.array_equal(self.bytes, other.bytes))
+        return isinstance(other, UntypedStorage) and (
+            self is other or np.array_equal(self.bytes, other.bytes)
+        )
 
     __hash__ = object.__hash__
 

@@ -18,6 +18,7 @@ from wconv.torch.device import CPU, device, layout, strided
 from wconv.torch.dtypes import dtype, of_numpy
 from wconv.torch.size import Size, axis
 from wconv.torch.storage import UntypedStorage
+from wconv.torch.strides import address, contiguous_strides, restride
 
 
 class Tensor:
@@ -88,9 +89,7 @@ class Tensor:
             first = self._offset * size
             usable = (bytes.size - first) // size * size
             flat = bytes[first : first + usable].view(self._dtype.numpy)
-            self._held = np.lib.stride_tricks.as_strided(
-                flat, self._shape, [stride * size for stride in self._strides]
-            )
+            self._held = restride(flat, self._shape, [stride * size for stride in self._strides])
         return self._held
 
     # what a tensor knows without being read
@@ -171,6 +170,9 @@ class Tensor:
     def stride(self, dim: int | None = None) -> Any:
         """Steps in elements, one per axis; of one axis if it is named."""
         size = self._dtype.itemsize
+        if not self.numel():
+            steps = tuple(contiguous_strides(self._shape))
+            return steps if dim is None else steps[self._axis(dim)]
         steps = self._strides if self._held is None else tuple(step // size for step in self._held.strides)
         return steps if dim is None else steps[self._axis(dim)]
 
@@ -199,15 +201,16 @@ class Tensor:
 
     def data_ptr(self) -> int:
         """The address of the first element; 0 for an empty tensor."""
-        return int(self._array.ctypes.data) if self.numel() else 0
+        return address(self._array) if self.numel() else 0
 
     def storage_offset(self) -> int:
         """How many elements into the storage the tensor begins."""
         if self._held is None:
             return self._offset
-        if not self.numel():
+        storage = self.untyped_storage()
+        if not storage.nbytes():
             return 0
-        return (self.data_ptr() - self.untyped_storage().data_ptr()) // self._dtype.itemsize
+        return (address(self._held) - storage.data_ptr()) // self._dtype.itemsize
 
     # ways out
 
@@ -245,9 +248,11 @@ class Tensor:
         import mlx.core as mx
 
         if self._dtype.name == "bfloat16":
-            return mx.array(np.ascontiguousarray(self._array).view(np.uint16)).view(mx.bfloat16)
+            return mx.array(np.asarray(self._array, order="C").view(np.uint16)).view(mx.bfloat16)
         if self._dtype.name == "complex128" or self._dtype.row.module != "numpy":
-            raise TypeError(f"MLX has no {self._dtype.name}: convert first, for example with .to(torch.float32)")
+            raise TypeError(
+                f"MLX has no {self._dtype.name}: convert first, for example with .to(torch.float32)"
+            )
         return mx.array(self._array)
 
     def __dlpack__(self, **options: Any) -> Any:
@@ -291,14 +296,19 @@ class Tensor:
             raise RuntimeError("Boolean value of Tensor with no values is ambiguous")
         return bool(self.item())
 
+    def _number(self) -> Any:
+        if self.numel() != 1:
+            raise ValueError("only one element tensors can be converted to Python scalars")
+        return self.item()
+
     def __int__(self) -> int:
-        return int(self.item())
+        return int(self._number())
 
     def __float__(self) -> float:
-        return float(self.item())
+        return float(self._number())
 
     def __complex__(self) -> complex:
-        return complex(self.item())
+        return complex(self._number())
 
     def __index__(self) -> int:
         if self.numel() != 1 or self._dtype.row.kind not in ("int", "bool"):
@@ -345,6 +355,5 @@ def _storage_of(array: Array) -> UntypedStorage:
     if not array.size:
         return UntypedStorage(0)
     extent = sum((length - 1) * step for length, step in zip(array.shape, array.strides, strict=True))
-    first = np.lib.stride_tricks.as_strided(array, (1,) * max(array.ndim, 1), (0,) * max(array.ndim, 1))
-    first = first.reshape(1).view(np.uint8)
-    return UntypedStorage.of(np.lib.stride_tricks.as_strided(first, (extent + array.itemsize,), (1,)))
+    first = restride(array, (1,), (array.itemsize,)).view(np.uint8)
+    return UntypedStorage.of(restride(first, (extent + array.itemsize,), (1,)))

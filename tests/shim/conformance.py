@@ -1,0 +1,8 @@
+"""The conformance table: calls as data, each run on the shim and on torch."""
+
+from __future__ import annotations
+
+from tests.shim import rows_arithmetic, rows_dtypes, rows_shapes, rows_values
+from tests.shim.table import Row
+
+TABLE: list[Row] = [*rows_dtypes.ROWS, *rows_shapes.ROWS, *rows_arithmetic.ROWS, *rows_values.ROWS]

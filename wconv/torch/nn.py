@@ -1,0 +1,34 @@
+"""`torch.nn` for weights: `Parameter`, and an error that says so for everything else."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from wconv.torch import missing
+from wconv.torch.casting import detach
+from wconv.torch.tensor import Tensor
+
+
+class Parameter(Tensor):
+    """A tensor that a state dict marks as trainable."""
+
+    __module__ = "torch.nn.parameter"
+
+    def __new__(cls, data: Tensor | None = None, requires_grad: bool = True) -> Parameter:
+        if data is None:
+            from wconv.torch.creation import zeros
+
+            data = zeros(0)
+        made = detach(data)._as(cls)
+        made.requires_grad = requires_grad
+        assert isinstance(made, Parameter)
+        return made
+
+
+parameter = sys.modules[__name__]
+"""`torch.nn.parameter` holds the same class."""
+
+
+def __getattr__(name: str) -> Any:
+    raise missing.attribute(f"nn.{name}")
