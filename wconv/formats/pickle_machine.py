@@ -9,7 +9,8 @@ The contract, which the code below keeps and the tests check:
 3. Only a `Constructor` of that table is ever called (REDUCE, NEWOBJ, OBJ, INST), and those are functions of
    wconv that check their arguments. Calling anything else makes a `Record`, which only remembers.
    BUILD, APPENDS, SETITEMS and ADDITEMS touch exact dicts, lists, sets and the classes of `objects`.
-4. Names of modules that act on the machine (`pickle_contract.FORBIDDEN`) are refused outright, to say what the file tried.
+4. Names of modules that act on the machine (`pickle_contract.FORBIDDEN`) are refused outright, to say what
+   the file tried.
 5. Memory is taken only for bytes that the file has: lengths are checked first; the memo is a list that
    cannot be longer than the program read so far; everything else that is made is charged against
    `BUDGET`. The program itself is read in windows and may have `PROGRAM_LIMIT` bytes.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, Literal
 
 from wconv.errors import FormatError
 from wconv.formats.objects import OrderedDict, Storage
@@ -14,6 +14,8 @@ from wconv.formats.torch_shortcut import TRIGGER, shortcut
 
 MAGIC = 0x1950A86A20F9469CFC6C
 START = b"\x80\x02\x8a\x0a" + MAGIC.to_bytes(10, "little") + b"."
+
+_ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
 
 STORAGES_LIMIT = 10_000_000
 """Storages in one stream."""
@@ -31,8 +33,7 @@ def recognise(source: Source) -> bool:
 class LegacyStorages:
     """Answers the persistent ids of a stream, and remembers the storages until their bytes are reached."""
 
-    def __init__(self, swap: bool) -> None:
-        self.swap = swap
+    def __init__(self) -> None:
         self.storages: dict[str, Storage] = {}
         self.views: dict[tuple[str, int, int], Storage] = {}
         self.machine: Machine | None = None
@@ -56,7 +57,7 @@ class LegacyStorages:
         root = self.storages.get(key)
         if root is None:
             machine.charge(300)
-            root = self.storages[key] = Storage(key, name, dtype, numel, location, swap=self.swap)
+            root = self.storages[key] = Storage(key, name, dtype, numel, location)
         elif (root.name, root.numel) != (name, numel):
             raise machine.damaged(f"storage {key!r:.40} is described in two ways")
         return root
@@ -75,32 +76,42 @@ class LegacyStorages:
         if found is None:
             machine.charge(300)
             key = f"{root.key}[{view[1]}:{view[1] + view[2]}]"
-            found = Storage(key, root.name, root.dtype, view[2], root.location, swap=self.swap)
+            found = Storage(key, root.name, root.dtype, view[2], root.location)
             self.views[root.key, view[1], view[2]] = found
         return found
 
-    def place(self, source: Source, keys: list[str], at: int) -> None:
+    def place(self, source: Source, keys: list[str], at: int, little: bool) -> None:
         """Finds each storage's bytes: for every key a count of eight bytes, then the elements.
+
+        torch itself writes little-endian on every machine, whatever `little` (its system's order, as the
+        stream has it) says; other writers of big-endian machines did not. The counts, which the pickle holds
+        too, tell which it is.
 
         Raises:
             FormatError: the stream ends early, or a count is not what the pickle said.
         """
+        order = "little" if little else ""
         for key in keys:
             storage = self.storages.get(key)
             if storage is None:
                 raise FormatError(f"{source.where} is damaged: nothing uses its storage {key!r:.40}")
-            order = "big" if self.swap == (sys.byteorder == "little") else "little"
-            numel = int.from_bytes(source.read(at, 8), order, signed=True)  # type: ignore[arg-type]
-            if numel != storage.numel:
+            counted = source.read(at, 8)
+            found = {name for name in _ORDERS if int.from_bytes(counted, name) == storage.numel}
+            if (order and order not in found) or not found:
                 raise FormatError(
                     f"{source.where} is damaged: storage {key!r:.40} should have {storage.numel:,} elements"
-                    f" and has {numel:,}"
+                    f" and has {int.from_bytes(counted, 'little'):,}"
                 )
+            if not order and len(found) == 1:
+                order = next(iter(found))
             at += 8
             if at + storage.nbytes > source.size:
                 raise FormatError(f"{source.where} is truncated: it ends within a storage; download it again")
             storage.source, storage.start = source, at
             at += storage.nbytes
+        swap = (order or "big") != sys.byteorder
+        for storage in (*self.storages.values(), *self.views.values()):
+            storage.swap = swap
         for (key, offset, _), view in self.views.items():
             root = self.storages[key]
             view.source, view.start = root.source, root.start + offset * root.dtype.itemsize
@@ -127,7 +138,7 @@ def load(source: Source) -> Any:
     if magic != MAGIC or version != 1001:
         raise FormatError(f"{source.where} is a PyTorch stream of another version ({version!r:.40})")
     little = system.get("little_endian", True) if type(system) in (dict, OrderedDict) else True
-    storages = LegacyStorages(bool(little) != (sys.byteorder == "little"))
+    storages = LegacyStorages()
     machine = Machine(source, NAMES, storages, at, (TRIGGER, shortcut(storages)))
     storages.machine = machine
     root = machine.run()
@@ -138,5 +149,5 @@ def load(source: Source) -> Any:
     names = [str(key) if type(key) is int else key for key in keys]
     if not all(type(name) is str for name in names) or len(set(names)) != len(names):
         raise FormatError(f"{source.where} is damaged: its list of storages is none")
-    storages.place(source, names, machine.end)
+    storages.place(source, names, machine.end, bool(little))
     return root
