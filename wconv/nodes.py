@@ -69,6 +69,21 @@ class Add(Derived):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Sum(Derived):
+    """The parent plus another tensor of its dtype and shape, element by element."""
+
+    other: LazyTensor
+
+    @property
+    def grain(self) -> int:
+        return math.lcm(self.parent.grain, self.other.grain)
+
+    def fill(self, start: int, stop: int, out: Array) -> None:
+        self.parent.fill(start, stop, out)
+        np.add(out, self.other.elements(start, stop), out=out)
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Reshape(Derived):
     """The parent's elements in another shape."""
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from wconv import dtypes
 from wconv.dtypes import DType
-from wconv.nodes import Add, Cast, Concat, Reshape, Slice, Transpose, View
+from wconv.nodes import Add, Cast, Concat, Reshape, Slice, Sum, Transpose, View
 from wconv.tensor import LazyTensor, Stored
 
 
@@ -146,3 +146,16 @@ def view(tensor: LazyTensor, dtype: DType | str) -> LazyTensor:
 def add(tensor: LazyTensor, value: float) -> LazyTensor:
     """Every element plus a number, rounded once to the tensor's own dtype."""
     return Add(tensor, value)
+
+
+def add_tensors(tensor: LazyTensor, other: LazyTensor) -> LazyTensor:
+    """The sum of two tensors, element by element, rounded to their dtype.
+
+    Raises:
+        ValueError: their dtypes or shapes differ.
+    """
+    if tensor.dtype is not other.dtype or tensor.shape != other.shape:
+        raise ValueError(
+            f"{tensor.dtype.name} {tensor.shape} and {other.dtype.name} {other.shape} cannot be added"
+        )
+    return Sum(tensor, other)

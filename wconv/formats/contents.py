@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from wconv.modules import Module
 from wconv.tensor import LazyTensor
 
 
@@ -21,6 +22,7 @@ class Contents:
         skipped: names of tensors that cannot be had, each with the reason ("on the meta device").
         notes: what the user should be told, one sentence each (which wrapper was opened, what was decoded).
         ties: groups of names that share storage, offset, shape and dtype.
+        modules: the modules that the tensors belong to, by their dotted paths ("" is the outermost).
         root: the object as the file holds it, with `LazyTensor` leaves; None for formats that are flat.
     """
 
@@ -30,4 +32,5 @@ class Contents:
     skipped: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     ties: tuple[tuple[str, ...], ...] = ()
+    modules: Mapping[str, Module] = field(default_factory=dict)
     root: Any = None

@@ -69,6 +69,7 @@ class Flattened:
     paths: dict[str, tuple[str, ...]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    modules: dict[str, Record] = field(default_factory=dict)
 
 
 def children(value: Any) -> Iterator[tuple[Any, Any]]:
@@ -188,6 +189,8 @@ def flatten(root: Any, where: str) -> Flattened:
             if any(identity == id(value) for _, identity in active):
                 continue
             active.append((len(path), id(value)))
+        if is_module(value) or is_script(value):
+            found.modules[".".join(path)] = value
         members = _members(value)
         if members is not None:
             pending.extend(reversed([((*path, _name(key)), member) for key, member in members]))

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from wconv.errors import FormatError, UnsafeError
-from wconv.formats import dense, npy, sparse, state_dict, torch_legacy, torch_tar, torch_zip, torchscript
+from wconv.formats import (
+    dense,
+    npy,
+    pickled_modules,
+    sparse,
+    state_dict,
+    torch_legacy,
+    torch_tar,
+    torch_zip,
+    torchscript,
+)
 from wconv.formats.contents import Contents
 from wconv.formats.objects import LEAVES, Record, SparseTensor, TorchTensor, UnavailableError
 from wconv.formats.pickle_machine import Machine
@@ -100,7 +110,8 @@ def contents(tree: Tree, source: Source, key: str | None, expand: bool) -> Conte
     if not expand:
         _check_inflation(tensors, tied, source, where)
     metadata = {**_beside(tree.root, chosen.path), **found.others}
-    return Contents(tree.format, tensors, metadata, skipped, tuple(notes), tied, tree.root)
+    modules = pickled_modules.by_path(found.modules, taken)
+    return Contents(tree.format, tensors, metadata, skipped, tuple(notes), tied, modules, tree.root)
 
 
 def _lazy(

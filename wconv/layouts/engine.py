@@ -67,6 +67,7 @@ class Applied:
         keep_dtype: new names that a cast of the model leaves alone.
         sources: for each new name the source tensors it is made of.
         notes: what the user should be told, one sentence each.
+        unchanged: source names that passed as they are because nothing is known of them, with the reason.
     """
 
     tensors: dict[str, LazyTensor]
@@ -74,6 +75,7 @@ class Applied:
     keep_dtype: frozenset[str] = frozenset()
     sources: dict[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    unchanged: dict[str, str] = field(default_factory=dict)
 
 
 def apply(
@@ -94,7 +96,7 @@ def apply(
         LayoutError: a tensor fits no rule, or the checkpoint is converted in part.
     """
     if layout is None:
-        kept = frozenset(name for name in tensors if _matches(KEEP_DTYPE, name))
+        kept = frozenset(name for name in tensors if matches(KEEP_DTYPE, name))
         return Applied(dict(tensors), {}, kept, {name: (name,) for name in tensors})
     context = Context(config or {}, options or {})
     state = {name: Entry(tensor, (name,)) for name, tensor in tensors.items()}
@@ -111,7 +113,7 @@ def apply(
     return Applied(
         {name: entry.tensor for name, entry in state.items()},
         dropped,
-        frozenset(name for name in state if _matches(tuple(keep), name)),
+        frozenset(name for name in state if matches(tuple(keep), name)),
         {name: entry.sources for name, entry in state.items()},
         tuple(notes),
     )
@@ -163,7 +165,7 @@ def nearest(names: Iterable[str], name: str) -> list[str]:
     """Up to two known names that resemble `name`, with its own numbers in place of `#`."""
     numbers = re.findall(r"(?<=\.)\d+(?=\.)", name)
     flat = re.sub(r"(?<=\.)\d+(?=\.)", "#", name)
-    close = difflib.get_close_matches(flat, [text for one in names for text in _examples(one)], 2, 0.6)
+    close = difflib.get_closematches(flat, [text for one in names for text in _examples(one)], 2, 0.6)
     filled = []
     for text in close:
         values = iter(numbers)
@@ -200,10 +202,10 @@ def _is_quantized(config: Mapping[str, Any]) -> bool:
 
 
 def _known(names: tuple[str, ...], name: str, quantized: bool) -> bool:
-    if _matches(names, name):
+    if matches(names, name):
         return True
     base, found = QUANTIZED.subn(".weight", name)
-    return quantized and bool(found) and _matches(names, base)
+    return quantized and bool(found) and matches(names, base)
 
 
 @functools.lru_cache(maxsize=256)
@@ -212,7 +214,8 @@ def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(f"(?:{one})" for one in plain) or r"(?!)")
 
 
-def _matches(patterns: tuple[str, ...], name: str) -> bool:
+def matches(patterns: tuple[str, ...], name: str) -> bool:
+    """Whether a name fits one of the patterns."""
     return _any_of(patterns).fullmatch(name) is not None
 
 

@@ -1,0 +1,48 @@
+"""Which modules a pickled `nn.Module` or a TorchScript archive is made of: their classes, by their paths."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from wconv.formats.objects import Record
+from wconv.formats.state_dict import INFIXES, is_module
+from wconv.modules import Module
+
+MANGLED = re.compile(r"^__torch__\.|___torch_mangle_\d+\.")
+"""What TorchScript adds to the path of a class."""
+
+CLASS_NAME_LIMIT = 200
+"""Characters of a class's path that are kept; the text is the file's own and will be shown."""
+
+
+def by_path(records: Mapping[str, Record], taken: Sequence[str]) -> dict[str, Module]:
+    """The modules under the paths that their tensors' names begin with.
+
+    Args:
+        records: pickled and scripted modules by their dotted paths, outer ones first.
+        taken: the prefixes and infixes that were taken off the tensors' names, in order; a wrapper that is
+            left without a name of its own makes way for what it wraps.
+    """
+    return {_without(path, taken): _module(record) for path, record in records.items()}
+
+
+def _module(record: Record) -> Module:
+    attributes = record.attributes
+    plain = {
+        str(name): value for name, value in attributes.items() if isinstance(value, bool | int | float | str)
+    }
+    buffers = attributes.get("_buffers") if is_module(record) else None
+    names = frozenset(map(str, buffers)) if isinstance(buffers, dict) else frozenset()
+    shown = MANGLED.sub("", record.class_name).encode("unicode_escape").decode()[:CLASS_NAME_LIMIT]
+    return Module(shown, plain, names)
+
+
+def _without(path: str, taken: Sequence[str]) -> str:
+    text = path + "."
+    for part in taken:
+        if part in INFIXES:
+            text = ("." + text).replace("." + part, ".").removeprefix(".")
+        else:
+            text = text.removeprefix(part)
+    return text.removesuffix(".")
