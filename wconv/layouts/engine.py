@@ -165,7 +165,7 @@ def nearest(names: Iterable[str], name: str) -> list[str]:
     """Up to two known names that resemble `name`, with its own numbers in place of `#`."""
     numbers = re.findall(r"(?<=\.)\d+(?=\.)", name)
     flat = re.sub(r"(?<=\.)\d+(?=\.)", "#", name)
-    close = difflib.get_closematches(flat, [text for one in names for text in _examples(one)], 2, 0.6)
+    close = difflib.get_close_matches(flat, [text for one in names for text in _examples(one)], 2, 0.6)
     filled = []
     for text in close:
         values = iter(numbers)
