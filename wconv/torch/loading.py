@@ -1,0 +1,236 @@
+"""`torch.load`: every checkpoint that wconv reads, as tensors over mapped bytes, and nothing in it executed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from wconv import dtypes as rows
+from wconv import formats
+from wconv.formats import objects
+from wconv.formats.sources import FileSource
+from wconv.tensor import LazyTensor
+from wconv.torch import dtypes, lazy
+from wconv.torch.device import device, require_cpu
+from wconv.torch.nn import Parameter
+from wconv.torch.storage import UntypedStorage
+from wconv.torch.tensor import Tensor
+
+
+def load(
+    f: Any,
+    map_location: Any = None,
+    pickle_module: Any = None,
+    *,
+    weights_only: bool | None = None,
+    mmap: bool | None = None,
+    **pickle_load_args: Any,
+) -> Any:
+    """The object that a checkpoint holds, its tensors lying in the mapped file until they are used.
+
+    Objects of classes that are no data come back as `Unpickled`: their attributes can be read, and nothing is
+    imported or run, whatever `weights_only` says; `mmap` makes no difference either.
+
+    Args:
+        f: a path, or an open binary file.
+        map_location: None, the CPU in any form, or a function as torch takes it.
+        pickle_load_args: `encoding` is accepted: text of old pickles is decoded as Python 3 does.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        WconvError: the file is damaged, or no checkpoint.
+        RuntimeError: another device was asked for.
+        TypeError: an argument is not offered.
+    """
+    if pickle_module is not None and getattr(pickle_module, "__name__", "") != "pickle":
+        raise TypeError("load(pickle_module=…) is not offered by wconv.torch: it never runs a pickle")
+    if not pickle_load_args.keys() <= {"encoding"}:
+        raise TypeError(f"load() got an unexpected argument {min(pickle_load_args.keys() - {'encoding'})!r}")
+    _require_map_to_cpu(map_location)
+    if isinstance(f, (str, os.PathLike)):
+        path = os.fspath(f)
+        if not os.path.exists(path):
+            raise FileNotFoundError(2, "No such file or directory", path)
+        return _Loader().convert(formats.load_tree(path))
+    if not hasattr(f, "read"):
+        raise AttributeError(f"load() needs a path or a file that can be read, not {type(f).__name__}")
+    return _load_stream(f)
+
+
+def _load_stream(file: Any) -> Any:
+    """From an open file: it is copied aside, mapped, and unlinked."""
+    with tempfile.TemporaryDirectory(prefix="wconv-") as folder:
+        path = os.path.join(folder, "archive.pt")
+        with open(path, "wb") as copy:
+            shutil.copyfileobj(file, copy)
+        loader = _Loader()
+        found = loader.convert(formats.load_tree(path))
+        for storage in loader.storages.values():
+            _ = storage.bytes
+        return found
+
+
+def _require_map_to_cpu(map_location: Any) -> None:
+    if isinstance(map_location, dict):
+        for target in map_location.values():
+            require_cpu(target)
+    elif callable(map_location):
+        answer = map_location(UntypedStorage(0), "cpu")
+        if answer is not None and not isinstance(answer, UntypedStorage):
+            raise RuntimeError("map_location must return the storage or None: wconv.torch keeps tensors on the CPU")
+    elif isinstance(map_location, (str, device)) or map_location is None:
+        require_cpu(map_location)
+    else:
+        raise TypeError(f"map_location={map_location!r:.60} is not offered by wconv.torch: use 'cpu'")
+
+
+class Unpickled:
+    """An instance of a class that is no data, as its checkpoint describes it: attributes, and nothing that acts.
+
+    `argparse.Namespace`, a training program's configuration, a whole pickled module: their attributes can be
+    read as those of the real object, `items` and `elements` are what was put into it.
+    """
+
+    def __init__(self, name: str, attributes: dict[Any, Any], items: dict[Any, Any], elements: list[Any]) -> None:
+        self.class_name = name
+        self.items, self.elements = items, elements
+        self.__dict__.update({key: value for key, value in attributes.items() if isinstance(key, str)})
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"this {self.__dict__.get('class_name')} from a checkpoint has no attribute {name!r} here: wconv.torch"
+            " keeps such objects as inert data"
+        )
+
+    def __repr__(self) -> str:
+        return f"<{self.class_name} from a checkpoint, inert>"
+
+
+class _Loader:
+    """One load: shared objects stay shared, tensors over one storage share memory."""
+
+    def __init__(self) -> None:
+        self.maps = lazy.Maps()
+        self.storages: dict[int, UntypedStorage] = {}
+        self._done: dict[int, Any] = {}
+        self._alive: list[Any] = []
+
+    def convert(self, node: Any) -> Any:
+        """What a node of the readers' tree is to a caller of torch.load."""
+        make = NODES.get(type(node))
+        if make is None:
+            return self._lazy(node) if isinstance(node, LazyTensor) else node
+        if id(node) not in self._done:
+            self._alive.append(node)
+            self._done[id(node)] = make(self, node)
+        return self._done[id(node)]
+
+    def _dict(self, node: dict[Any, Any]) -> Any:
+        made: Any = OrderedDict() if isinstance(node, objects.OrderedDict) else {}
+        self._done[id(node)] = made
+        made.update((self.convert(key), self.convert(value)) for key, value in node.items())
+        attributes = getattr(node, "attributes", None)
+        if isinstance(attributes, dict):
+            made.__dict__.update(self.convert(attributes))
+        return made
+
+    def _list(self, node: list[Any]) -> list[Any]:
+        made: list[Any] = []
+        self._done[id(node)] = made
+        made.extend(self.convert(entry) for entry in node)
+        return made
+
+    def _tuple(self, node: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(self.convert(entry) for entry in node)
+
+    def _record(self, node: objects.Record) -> Unpickled:
+        made = Unpickled(node.class_name, {}, {}, [])
+        self._done[id(node)] = made
+        attributes, items = self.convert(node.attributes), self.convert(node.items)
+        made.__init__(node.class_name, attributes, items, self.convert(node.elements))  # type: ignore[misc]
+        return made
+
+    def _lazy(self, node: LazyTensor) -> Tensor:
+        return lazy.tensor(node, self.maps, "a tensor of the file")
+
+    def _array(self, node: objects.NumpyArray) -> Any:
+        return node.lazy().numpy()
+
+    def _storage(self, node: objects.Storage) -> UntypedStorage:
+        return self._storage_of(node, node.dtype)
+
+    def _storage_of(self, node: objects.Storage, row: rows.DType) -> UntypedStorage:
+        """The bytes of a storage; those of the other byte order are swapped by elements of `row`."""
+        if id(node) not in self.storages:
+            self._alive.append(node)
+            source = node.source
+            if type(source) is FileSource and not node.swap:
+                made = self.maps.range(source.path, source.start + node.start, node.nbytes)
+            else:
+                typed = row if node.name.endswith("UntypedStorage") else node.dtype
+                made = UntypedStorage.pending(node.nbytes, lazy.reading(node.elements(typed)))
+            self.storages[id(node)] = made
+        return self.storages[id(node)]
+
+    def _tensor(self, node: objects.TorchTensor) -> Any:
+        if isinstance(node.dtype, str) or node.quantizer is not None:
+            return NotOffered(f"a tensor of dtype {node.dtype}")
+        if node.dtype.bits < 8:
+            return NotOffered(f"a tensor of dtype {node.dtype.name}")
+        to = dtypes.by_name(node.dtype.name)
+        if node.conj or node.neg:
+            made = lazy.tensor(node.lazy(), self.maps, "a tensor of the file")
+        else:
+            storage = self._storage_of(node.storage, node.dtype)
+            made = Tensor._at(storage, to, node.offset, node.shape, node.stride)
+        if node.parameter:
+            return Parameter(made, node.requires_grad)
+        made._requires_grad = node.requires_grad
+        return made
+
+    def _not_offered(self, node: Any) -> NotOffered:
+        kinds = {
+            objects.SparseTensor: "a sparse tensor",
+            objects.NestedTensor: "a nested tensor",
+            objects.MetaTensor: "a tensor on the meta device, saved without its values,",
+        }
+        return NotOffered(kinds[type(node)])
+
+    def _dtype(self, node: rows.DType) -> Any:
+        return dtypes.BY_NAME.get(node.name, node)
+
+
+class NotOffered:
+    """Stands where a checkpoint holds something that wconv.torch has no tensor for; says so when it is used."""
+
+    def __init__(self, what: str) -> None:
+        self.__dict__["_what"] = what
+
+    def __getattr__(self, name: str) -> Any:
+        raise NotImplementedError(
+            f"the checkpoint holds {self._what} which is not offered by wconv.torch (asked for .{name}):"
+            f" convert the file with the wconv command, or load it with PyTorch"
+        )
+
+    def __repr__(self) -> str:
+        return f"<{self._what}: not offered by wconv.torch>"
+
+
+NODES: dict[type, Callable[[_Loader, Any], Any]] = {
+    dict: _Loader._dict,
+    objects.OrderedDict: _Loader._dict,
+    list: _Loader._list,
+    tuple: _Loader._tuple,
+    objects.Record: _Loader._record,
+    objects.TorchTensor: _Loader._tensor,
+    objects.Storage: _Loader._storage,
+    objects.NumpyArray: _Loader._array,
+    objects.SparseTensor: _Loader._not_offered,
+    objects.NestedTensor: _Loader._not_offered,
+    objects.MetaTensor: _Loader._not_offered,
+    rows.DType: _Loader._dtype,
+}
