@@ -16,7 +16,7 @@ from wconv import checkpoint, dtypes, layouts, sidecars, writer
 from wconv.checkpoint import Checkpoint
 from wconv.dtypes import DType
 from wconv.errors import FormatError, OutputError, WconvError
-from wconv.layouts import configs
+from wconv.layouts import configs, modules
 from wconv.plan import MAX_SHARD_SIZE, Entry, Plan, make, parse_size
 from wconv.report import Report, changes, overflow_line
 from wconv.sidecars import Sidecars
@@ -151,7 +151,11 @@ def prepare(
         raise FormatError(f"{source} holds no tensors")
     picked, filtered = _filter(opened, include, exclude)
     chosen = layouts.choose(layout, opened.config, picked)
-    applied = layouts.apply(chosen, picked, opened.config, options)
+    by_type = chosen is None and layout == "auto" and modules.fits(opened.modules)
+    if by_type:
+        applied = modules.apply(picked, opened.modules)
+    else:
+        applied = layouts.apply(chosen, picked, opened.config, options)
     if not applied.tensors:
         raise WconvError(f"no tensor of {source} is left to write: look at --include, --exclude and --key")
     entries = [
@@ -160,7 +164,7 @@ def prepare(
     ]
     target = Path(dst) if dst is not None else default_output(source)
     single = target.suffix == ".safetensors"
-    metadata = _metadata(opened, laid_out=chosen is not None)
+    metadata = _metadata(opened, laid_out=by_type or chosen is not None)
     plan = make(entries, metadata, max_shard_size=limit, filename=target.name if single else None)
     from_directory = opened.path.is_dir()
     beside = sidecars.find(source, opened.files) if from_directory and not single else None
@@ -169,7 +173,7 @@ def prepare(
         source=source,
         output=target,
         model_type=str((opened.config or {}).get("model_type", "")),
-        layout=chosen.consumers[0] if chosen else None,
+        layout=chosen.consumers[0] if chosen else modules.CONSUMER if by_type else None,
         tensors_read=len(opened),
         tensors_written=len(entries),
         shards=tuple(shard.filename for shard in plan.shards),
@@ -183,8 +187,14 @@ def prepare(
         config_added=added,
         notes=(*opened.notes, *applied.notes),
         command=_command(chosen, target),
+        unchanged=applied.unchanged,
     )
-    parameters = {"dtype": dtype, "layout": layout, "options": dict(options or {}), "rules": str(chosen)}
+    parameters = {
+        "dtype": dtype,
+        "layout": layout,
+        "options": dict(options or {}),
+        "rules": f"{chosen} {by_type}",
+    }
     return Conversion(
         opened, plan, applied.sources, config, beside, report, parameters, _states(opened.files)
     )

@@ -38,6 +38,7 @@ class Report:
         notes: anything else worth a sentence.
         command: loads the result.
         resumed: shards that an earlier run had finished.
+        unchanged: source names that the layout does not know and that passed as they are, with the reason.
     """
 
     source: Path
@@ -60,6 +61,7 @@ class Report:
     seconds: float = 0.0
     overflows: Mapping[str, Overflow] = field(default_factory=dict)
     resumed: tuple[str, ...] = ()
+    unchanged: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data for JSON."""
@@ -78,6 +80,7 @@ class Report:
             yield f"  {change}: {plural(count, 'tensor')}"
         yield from grouped("kept", self.kept)
         yield from grouped("dropped", self.dropped)
+        yield from grouped("unchanged", self.unchanged)
         yield from grouped("cannot be read", self.skipped)
         yield from grouped("left out", self.left_out)
         if self.config_added:
