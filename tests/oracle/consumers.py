@@ -93,6 +93,6 @@ def mlx_vlm_model(path: Path) -> Any:
         return oracle("mlx_vlm.utils").load_model(path)
 
 
-def text_logits(model: Any) -> Any:
+def text_logits(model: Any, *, wide: bool = False) -> Any:
     """The logits of a vision-language model for text alone."""
-    return model.language_model(oracle("mlx.core").array(IDS)).logits
+    return logits(model.language_model, wide=wide).logits

@@ -33,8 +33,11 @@ pytestmark = pytest.mark.oracle
 OLD = "WCONV_OLD_MLX_VLM"
 """Environment variable: where `pip install --target` put mlx-vlm 0.6.0."""
 
-IN_MLX_LM = ("qwen2_5_vl", "qwen2_vl")
+IN_MLX_LM = ("qwen2_5_vl", "qwen2_vl", "qwen3_vl", "mistral3", "llava", "gemma3")
 """Models whose language part mlx-lm runs, too."""
+
+NEWER = ("internvl", "llava_onevision")
+"""Models that mlx-vlm 0.6 does not have."""
 
 
 @pytest.mark.parametrize("tiny", MODELS, ids=str)
@@ -44,13 +47,15 @@ def test_mlx_vlm_loads_what_its_own_conversion_gives(
     modern = save(tiny, tmp_path / "modern")
     published = as_published(modern, tiny, tmp_path / "published")
     theirs = mlx_vlm_model(mlx_vlm_conversion(published, tmp_path / "theirs", monkeypatch))
+    expected, wide = parameters(theirs), "moe" in tiny.model_type
+    said = text_logits(theirs, wide=wide)
     for source in (modern, published):
         converted = tmp_path / f"{source.name}-ours"
         wconv.convert(source, converted, dtype="float16")
         assert_same_parameters(stored(converted), stored(tmp_path / "theirs"))
         ours = mlx_vlm_model(converted)
-        assert_same_parameters(parameters(ours), parameters(theirs))
-        assert_same_logits(text_logits(ours), text_logits(theirs))
+        assert_same_parameters(parameters(ours), expected)
+        assert_same_logits(text_logits(ours, wide=wide), said)
 
 
 @pytest.mark.parametrize("tiny", [one for one in MODELS if one.model_type in IN_MLX_LM], ids=str)
@@ -66,7 +71,7 @@ def test_mlx_lm_runs_the_same_directory(tiny: Tiny, tmp_path: Path) -> None:
         assert_same_logits(logits(ours), logits(theirs))
 
 
-@pytest.mark.parametrize("tiny", MODELS, ids=str)
+@pytest.mark.parametrize("tiny", [one for one in MODELS if one.model_type not in NEWER], ids=str)
 def test_mlx_vlm_0_6_which_trusts_the_format_loads_it(tiny: Tiny, tmp_path: Path) -> None:
     directory = old_mlx_vlm()
     modern = save(tiny, tmp_path / "modern")

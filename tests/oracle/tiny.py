@@ -41,6 +41,7 @@ class Tiny:
         auto: the class of transformers that builds it.
         sized: whether `SIZES` belong into the config's root.
         names: how published checkpoints spell names: (theirs, transformers') prefixes, the first that fits.
+        swapped: endings of names whose last two axes are the other way round in published checkpoints.
         variant: tells two of the same type apart.
     """
 
@@ -50,6 +51,7 @@ class Tiny:
     auto: str = "AutoModelForCausalLM"
     sized: bool = True
     names: Sequence[tuple[str, str]] = ()
+    swapped: tuple[str, ...] = ()
     variant: str = ""
 
     def __str__(self) -> str:
@@ -86,8 +88,8 @@ def randomise(model: Any) -> None:
 def as_published(source: Path, tiny: Tiny, to: Path) -> Path:
     """The same weights with config.json as older transformers wrote it."""
     shutil.copytree(source, to)
-    if tiny.names:
-        respell(to, tiny.names)
+    if tiny.names or tiny.swapped:
+        respell(to, tiny)
     config = json.loads((source / "config.json").read_text())
     config["torch_dtype"] = config.pop("dtype")
     config.pop("rope_parameters", None)
@@ -98,16 +100,23 @@ def as_published(source: Path, tiny: Tiny, to: Path) -> Path:
     return to
 
 
-def respell(model: Path, names: Sequence[tuple[str, str]]) -> None:
-    """Gives the tensors in `model` the prefixes that they have in published checkpoints."""
+def respell(model: Path, tiny: Tiny) -> None:
+    """Gives the tensors in `model` the names and axes that they have in published checkpoints."""
     torch = oracle("safetensors.torch")
     index = model / "model.safetensors.index.json"
     for path in model.glob("*.safetensors"):
-        state = {published(name, names): tensor for name, tensor in torch.load_file(path).items()}
+        state = {
+            published(name, tiny.names): tensor.mT.contiguous()
+            if tiny.swapped and name.endswith(tiny.swapped)
+            else tensor
+            for name, tensor in torch.load_file(path).items()
+        }
         torch.save_file(state, path, metadata={"format": "pt"})
     if index.exists():
         content = json.loads(index.read_text())
-        content["weight_map"] = {published(name, names): at for name, at in content["weight_map"].items()}
+        content["weight_map"] = {
+            published(name, tiny.names): at for name, at in content["weight_map"].items()
+        }
         index.write_text(json.dumps(content))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.oracle.tiny import GONE, SIZES, Tiny
+from tests.oracle.tiny import GONE, SIZES, Tiny, merged
 
 AUTO = "AutoModelForImageTextToText"
 THETA = {"rope_theta": 5000.0}
@@ -60,10 +60,276 @@ QWEN = (
     ),
 )
 
+SIGLIP = {
+    "model_type": "siglip_vision_model",
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 28,
+    "patch_size": 14,
+    "vision_use_head": False,
+}
+CLIP = {**SIGLIP, "model_type": "clip_vision_model", "projection_dim": 16}
+LLAMA = {**TEXT, "model_type": "llama", "head_dim": 16}
+TOWER = [("vision_tower.vision_model.", "vision_tower.")]
+"""Published checkpoints have one more module around the vision encoder."""
+
+TEXT_HUB = {"text_config": THETA}
+LOCAL = {
+    "rope_parameters": {
+        "full_attention": {"rope_type": "default", "rope_theta": 5000.0},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 700.0},
+    }
+}
+QWEN3_VISION = {
+    "depth": 2,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_heads": 2,
+    "out_hidden_size": 64,
+    "num_position_embeddings": 16,
+    "deepstack_visual_indexes": [0, 1],
+}
+QWEN3_ROPE = {"rope_parameters": {**QWEN_TEXT["rope_parameters"], "mrope_interleaved": True}}
+QWEN3_HUB = {
+    "text_config": {**THETA, "rope_scaling": {"rope_type": "default", "mrope_interleaved": True, **MROPE}}
+}
+
+OTHERS = (
+    Tiny(
+        "qwen3_vl",
+        {
+            "text_config": {**SIZES, **QWEN3_ROPE, "head_dim": 16},
+            "vision_config": QWEN3_VISION,
+            "tie_word_embeddings": False,
+            **QWEN_TOKENS,
+        },
+        {**QWEN3_HUB, "vision_config": {"model_type": "qwen3_vl"}},
+        AUTO,
+        sized=False,
+    ),
+    Tiny(
+        "qwen3_vl_moe",
+        {
+            "text_config": {
+                **SIZES,
+                **QWEN3_ROPE,
+                "head_dim": 16,
+                "num_experts": 4,
+                "num_experts_per_tok": 2,
+                "moe_intermediate_size": 24,
+            },
+            "vision_config": QWEN3_VISION,
+            "tie_word_embeddings": False,
+            **QWEN_TOKENS,
+        },
+        merged(
+            {
+                "text_config": {"num_experts": 4, "tie_word_embeddings": GONE},
+                "vision_config": {"model_type": "qwen3_vl_moe"},
+            },
+            QWEN3_HUB,
+        ),
+        AUTO,
+        sized=False,
+        swapped=(".gate_up_proj", ".down_proj"),
+    ),
+    Tiny(
+        "llava",
+        {"text_config": LLAMA, "vision_config": CLIP, "image_token_index": 266},
+        TEXT_HUB,
+        AUTO,
+        sized=False,
+        names=TOWER,
+    ),
+    Tiny(
+        "llava_next",
+        {"text_config": LLAMA, "vision_config": CLIP, "image_token_index": 266},
+        TEXT_HUB,
+        AUTO,
+        sized=False,
+        names=TOWER,
+    ),
+    Tiny(
+        "paligemma",
+        {
+            "text_config": {**TEXT, "model_type": "gemma", "head_dim": 16},
+            "vision_config": {**SIGLIP, "projection_dim": 64, "num_image_tokens": 4},
+            "projection_dim": 64,
+            "image_token_index": 266,
+        },
+        TEXT_HUB,
+        AUTO,
+        sized=False,
+        names=TOWER,
+    ),
+    Tiny(
+        "gemma3",
+        {
+            "text_config": {
+                **SIZES,
+                **LOCAL,
+                "head_dim": 16,
+                "num_hidden_layers": 4,
+                "sliding_window_pattern": 2,
+            },
+            "vision_config": {**SIGLIP, "image_size": 448},
+            "image_token_index": 266,
+        },
+        {"text_config": {**THETA, "rope_local_base_freq": 700.0, "sliding_window_pattern": 2}},
+        AUTO,
+        sized=False,
+        names=TOWER,
+    ),
+    Tiny(
+        "idefics3",
+        {
+            "text_config": LLAMA,
+            "vision_config": {**SIGLIP, "model_type": "idefics3_vision"},
+            "image_token_id": 266,
+        },
+        TEXT_HUB,
+        AUTO,
+        sized=False,
+    ),
+    Tiny(
+        "smolvlm",
+        {
+            "text_config": LLAMA,
+            "vision_config": {**SIGLIP, "model_type": "smolvlm_vision"},
+            "image_token_id": 266,
+        },
+        TEXT_HUB,
+        AUTO,
+        sized=False,
+    ),
+    Tiny(
+        "idefics2",
+        {
+            "text_config": {**TEXT, "model_type": "mistral", "head_dim": 16, "sliding_window": None},
+            "vision_config": {**SIGLIP, "model_type": "idefics2_vision"},
+            "perceiver_config": {
+                "hidden_size": 64,
+                "resampler_n_latents": 4,
+                "resampler_depth": 2,
+                "resampler_n_heads": 4,
+                "resampler_head_dim": 16,
+                "num_key_value_heads": 2,
+            },
+            "image_token_id": 266,
+        },
+        TEXT_HUB,
+        AUTO,
+        sized=False,
+    ),
+    Tiny(
+        "mistral3",
+        {
+            "text_config": {**TEXT, "model_type": "mistral", "head_dim": 16, "sliding_window": None},
+            "vision_config": {
+                "model_type": "pixtral",
+                "hidden_size": 32,
+                "intermediate_size": 48,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 2,
+                "head_dim": 16,
+                "image_size": 56,
+                "patch_size": 14,
+            },
+            "image_token_index": 266,
+            "tie_word_embeddings": False,
+        },
+        TEXT_HUB,
+        AUTO,
+        sized=False,
+    ),
+    Tiny(
+        "internvl",
+        {
+            "text_config": {**TEXT, "model_type": "qwen3", "head_dim": 16},
+            "vision_config": {
+                "hidden_size": 32,
+                "intermediate_size": 48,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 2,
+                "image_size": [28, 28],
+                "patch_size": [14, 14],
+                "use_qk_norm": True,
+            },
+            "image_token_id": 266,
+            "tie_word_embeddings": False,
+        },
+        {"text_config": {**THETA, "tie_word_embeddings": False}},
+        AUTO,
+        sized=False,
+    ),
+    Tiny(
+        "mllama",
+        {
+            "text_config": {
+                **LLAMA,
+                "model_type": "mllama_text_model",
+                "num_hidden_layers": 3,
+                "cross_attention_layers": [1],
+                "bos_token_id": 262,
+                "pad_token_id": 262,
+            },
+            "vision_config": {
+                "hidden_size": 32,
+                "intermediate_size": 48,
+                "num_hidden_layers": 2,
+                "num_global_layers": 1,
+                "attention_heads": 2,
+                "image_size": 28,
+                "patch_size": 14,
+                "intermediate_layers_indices": [0, 1],
+                "vision_output_dim": 96,
+            },
+            "image_token_index": 266,
+        },
+        TEXT_HUB,
+        AUTO,
+        sized=False,
+    ),
+    Tiny(
+        "llava_onevision",
+        {
+            "text_config": {**TEXT, "model_type": "qwen2"},
+            "vision_config": SIGLIP,
+            "image_token_index": 266,
+            "video_token_index": 267,
+            "tie_word_embeddings": False,
+        },
+        TEXT_HUB,
+        AUTO,
+        sized=False,
+    ),
+    Tiny(
+        "aya_vision",
+        {
+            "text_config": {
+                **TEXT,
+                "model_type": "cohere2",
+                "head_dim": 16,
+                "num_hidden_layers": 4,
+                "sliding_window_pattern": 2,
+            },
+            "vision_config": SIGLIP,
+            "image_token_index": 266,
+            "alignment_intermediate_size": 128,
+        },
+        {"text_config": {**THETA, "sliding_window_pattern": 2}},
+        AUTO,
+        sized=False,
+        names=TOWER,
+    ),
+)
+
 FIXTURE = Tiny(
     "qwen2_5_vl",
     hub=hoisted(rope_theta=1000000.0, eos_token_id=261, vision_config={"model_type": "qwen2_5_vl"}),
 )
 """The model in `fixtures/`."""
 
-MODELS = (*QWEN,)
+MODELS = (*QWEN, *OTHERS)

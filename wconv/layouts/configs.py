@@ -107,8 +107,9 @@ NOT_HOISTED = ("model_type", "architectures", "dtype", "torch_dtype", "transform
 def normalise(config: Mapping[str, Any]) -> tuple[Config, tuple[str, ...]]:
     """`config` with the fields that the consumers read, and the dotted paths of those that were added.
 
-    Values that are there already are never replaced, but for `vision_config.model_type` where the consumers
-    refuse the newer name.
+    Values that are there already are not replaced, with two exceptions: `vision_config.model_type` where the
+    consumers refuse the newer name, and the language model's `tie_word_embeddings`, which transformers takes
+    from the root and the consumers from the part.
     """
     new = copy.deepcopy(dict(config))
     added = []
@@ -116,9 +117,10 @@ def normalise(config: Mapping[str, Any]) -> tuple[Config, tuple[str, ...]]:
         for name, value in _missing(part):
             part[name] = value
             added.append(prefix + name)
+    tied = new.get("tie_word_embeddings")
     for prefix, part in _parts(new):
-        if prefix and "tie_word_embeddings" not in part and "tie_word_embeddings" in new:
-            part["tie_word_embeddings"] = new["tie_word_embeddings"]
+        if prefix and isinstance(tied, bool) and part.get("tie_word_embeddings") is not tied:
+            part["tie_word_embeddings"] = tied
             added.append(prefix + "tie_word_embeddings")
     text = new.get("text_config")
     if new.get("model_type") in HOISTED and isinstance(text, dict):

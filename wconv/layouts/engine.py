@@ -102,21 +102,26 @@ def apply(
     state = {name: Entry(tensor, (name,)) for name, tensor in tensors.items()}
     dropped: dict[str, str] = {}
     notes: list[str] = []
-    state = _run(layout.spellings, state, context, dropped)
+    state = run_rules(layout.spellings, state, context, dropped)
     done = already(layout, state, context)
     if done:
         notes.append(f"the tensors are in {layout.consumers[0]}'s layout already")
     rules = [rule for rule in layout.rules if not done or isinstance(rule, Drop | Copy)]
-    state = _run(rules, state, context, dropped)
+    state = run_rules(rules, state, context, dropped)
     check_names(layout, state, quantized=_is_quantized(context.config))
-    keep = [rule.source for rule in layout.rules if isinstance(rule, KeepDtype)]
     return Applied(
         {name: entry.tensor for name, entry in state.items()},
         dropped,
-        frozenset(name for name in state if matches(tuple(keep), name)),
+        kept_names(layout, state),
         {name: entry.sources for name, entry in state.items()},
         tuple(notes),
     )
+
+
+def kept_names(layout: Layout, names: Iterable[str]) -> frozenset[str]:
+    """The names, of the consumer's, whose dtype the layout keeps."""
+    keep = tuple(rule.source for rule in layout.rules if isinstance(rule, KeepDtype))
+    return frozenset(name for name in names if matches(keep, name))
 
 
 def already(layout: Layout, state: State, context: Context) -> bool:
@@ -173,7 +178,8 @@ def nearest(names: Iterable[str], name: str) -> list[str]:
     return filled
 
 
-def _run(rules: Iterable[Rule], state: State, context: Context, dropped: dict[str, str]) -> State:
+def run_rules(rules: Iterable[Rule], state: State, context: Context, dropped: dict[str, str]) -> State:
+    """The state after the active ones of `rules`; `dropped` gains what they leave out, with the reason."""
     for rule in rules:
         if not rule.active(context):
             continue

@@ -20,7 +20,7 @@ DEPTH_PRO = Layout(
         ),
         rename(f"encoder.{UPSAMPLERS}.#.weight", f"encoder.{UPSAMPLERS}.layers.#.weight"),
         rename("head.#.(weight|bias)", "head.convs.#.(weight|bias)"),
-        reshape(f"{VISION_TRANSFORMERS}.blocks.#.(ls1|ls2).gamma", (-1,)),
+        reshape(f"{VISION_TRANSFORMERS}.blocks.#.(ls1|ls2).gamma", (-1,), back=(-1,)),
         transpose(f"{VISION_TRANSFORMERS}.patch_embed.proj.weight", "conv2d"),
         transpose(f"encoder.{UPSAMPLERS}.layers.0.weight", "conv2d"),
         transpose(f"encoder.{UPSAMPLERS}.layers.(1|2|3).weight", "conv_transpose2d"),

@@ -18,7 +18,7 @@ from wconv.layouts.rules import (
     view_flat,
 )
 from wconv.layouts.scaled import dequantized
-from wconv.layouts.settings import setting
+from wconv.layouts.settings import When, setting
 
 EXPERT_COUNT = setting("num_experts|num_local_experts|n_routed_experts")
 LAYERS = setting("num_hidden_layers")
@@ -54,6 +54,7 @@ KV_B: tuple[Rule, ...] = (
     reshape(
         "model.layers.#.self_attn.kv_b_proj.weight",
         (setting("num_attention_heads"), -1, setting("kv_lora_rank")),
+        back=(-1, setting("kv_lora_rank")),
     ),
     split(
         "model.layers.#.self_attn.kv_b_proj.weight",
@@ -83,8 +84,10 @@ QWEN3_NEXT_NORMS = (
     add_one("model.norm.weight"),
 )
 
+IN_16_BITS = When(setting("quantization_config.quant_method", "none"), "mxfp4", negated=True)
+
 GPT_OSS: tuple[Rule, ...] = (
-    view_flat("model.layers.#.mlp.experts.(gate_up|down)_proj_blocks", "uint32"),
+    view_flat("model.layers.#.mlp.experts.(gate_up|down)_proj_blocks", "uint32", back=("uint8", 16)),
     split(
         "model.layers.#.mlp.experts.gate_up_proj_(blocks|scales)",
         (
@@ -105,14 +108,19 @@ GPT_OSS: tuple[Rule, ...] = (
         "model.layers.#.mlp.experts.down_proj.(weight|scales|bias)",
     ),
     # The same model in 16 bits, as transformers holds it: inputs before outputs.
-    transpose("model.layers.#.mlp.experts.(gate_up_proj|down_proj)", "swap_last"),
+    transpose("model.layers.#.mlp.experts.(gate_up_proj|down_proj)", "swap_last", when=IN_16_BITS),
     split(
         "model.layers.#.mlp.experts.gate_up_proj",
         ("model.layers.#.mlp.experts.gate_proj.weight", "model.layers.#.mlp.experts.up_proj.weight"),
         -2,
         interleaved=True,
+        when=IN_16_BITS,
     ),
-    rename("model.layers.#.mlp.experts.down_proj", "model.layers.#.mlp.experts.down_proj.weight"),
+    rename(
+        "model.layers.#.mlp.experts.down_proj",
+        "model.layers.#.mlp.experts.down_proj.weight",
+        when=IN_16_BITS,
+    ),
 )
 
 

@@ -1,73 +1,110 @@
-"""mlx-vlm's layouts of vision-language models; mlx-lm loads all of them too."""
+"""mlx-vlm's layouts of vision-language models: Qwen's here, the others gathered."""
 
 from __future__ import annotations
 
+from wconv.layouts import mlx_vlm_encoders
 from wconv.layouts.engine import Layout
-from wconv.layouts.rules import Rule, drop, rename, transpose
-from wconv.layouts.settings import setting, tied
+from wconv.layouts.mlx_vlm_common import BOTH, COMMAND, POSITIONS, ROTARY, TEXT, channels, tied_head
+from wconv.layouts.rules import Rule, rename, split, stack, transpose
+from wconv.layouts.settings import setting
 
-COMMAND = "mlx_vlm.generate --model {model} --image IMAGE --prompt 'Describe this image.'"
-CONSUMERS = ("mlx-vlm", "mlx-lm")
+PATCHES = transpose("vision_tower.patch_embed.proj.weight", "conv3d", last=channels())
+BLOCKS = "vision_tower.blocks.#"
+EXPERTS = "language_model.model.layers.#.mlp.experts"
+SWITCH = "language_model.model.layers.#.mlp.switch_mlp"
 
-TEXT = (
-    "language_model.model.embed_tokens.weight",
-    "language_model.model.norm.weight",
-    "language_model.lm_head.weight",
-    "language_model.model.layers.#.self_attn.(q|k|v|o)_proj.(weight|bias)",
-    "language_model.model.layers.#.mlp.(gate|up|down)_proj.weight",
-    "language_model.model.layers.#.(input|post_attention)_layernorm.weight",
-)
-
-QWEN_SPELLINGS: tuple[Rule, ...] = (
+QWEN2_SPELLINGS: tuple[Rule, ...] = (
     rename("model.visual.**", "visual.**"),
     rename("model.language_model.**", "model.**"),
 )
+"""Some trainers save the two parts inside `model`, which the consumers refuse for these models."""
 
-QWEN_VISION: tuple[Rule, ...] = (
-    drop("**rotary_emb.inv_freq", "recomputed by the consumer"),
-    drop("**position_ids", "recomputed by the consumer"),
+QWEN2: tuple[Rule, ...] = (
+    ROTARY,
+    POSITIONS,
     rename("visual.**", "vision_tower.**"),
     rename("model.**", "language_model.model.**"),
     rename("lm_head.**", "language_model.lm_head.**"),
-    drop("language_model.lm_head.weight", "tied to the embedding", when=tied(False)),
-    transpose(
-        "vision_tower.patch_embed.proj.weight",
-        "conv3d",
-        last=setting("vision_config.in_channels|vision_config.in_chans", 3),
-    ),
+    PATCHES,
 )
 
+QWEN3: tuple[Rule, ...] = (
+    ROTARY,
+    POSITIONS,
+    rename("model.visual.**", "vision_tower.**"),
+    rename("model.language_model.**", "language_model.model.**"),
+    rename("lm_head.**", "language_model.lm_head.**"),
+    tied_head(False),
+    PATCHES,
+)
+
+QWEN3_NAMES = (
+    *TEXT,
+    "vision_tower.patch_embed.proj.(weight|bias)",
+    "vision_tower.pos_embed.weight",
+    f"{BLOCKS}.norm(1|2).(weight|bias)",
+    f"{BLOCKS}.attn.(qkv|proj).(weight|bias)",
+    f"{BLOCKS}.mlp.linear_fc(1|2).(weight|bias)",
+    "vision_tower.merger.(norm|linear_fc1|linear_fc2).(weight|bias)",
+    "vision_tower.deepstack_merger_list.#.(norm|linear_fc1|linear_fc2).(weight|bias)",
+)
+
+QWEN3_EXPERTS: tuple[Rule, ...] = (
+    stack(
+        f"{EXPERTS}.{{e}}.(gate|up|down)_proj.weight",
+        f"{SWITCH}.(gate|up|down)_proj.weight",
+        count=setting("num_experts|num_local_experts"),
+    ),
+    # Published with inputs before outputs; transformers 5 saves them as MLX has them.
+    transpose(f"{EXPERTS}.gate_up_proj", "swap_last", only=(-2, setting("hidden_size"))),
+    transpose(f"{EXPERTS}.down_proj", "swap_last", only=(-1, setting("hidden_size"))),
+    split(f"{EXPERTS}.gate_up_proj", (f"{SWITCH}.gate_proj.weight", f"{SWITCH}.up_proj.weight"), -2),
+    rename(f"{EXPERTS}.down_proj", f"{SWITCH}.down_proj.weight"),
+)
+
+
+def qwen(model_type: str, rules: tuple[Rule, ...], names: tuple[str, ...], *spellings: Rule) -> Layout:
+    return Layout(BOTH, (model_type,), names, rules, spellings, command=COMMAND)
+
+
 LAYOUTS = (
-    Layout(
-        consumers=CONSUMERS,
-        model_types=("qwen2_5_vl",),
-        command=COMMAND,
-        spellings=QWEN_SPELLINGS,
-        rules=QWEN_VISION,
-        names=(
+    qwen(
+        "qwen2_5_vl",
+        (*QWEN2, tied_head(True)),
+        (
             *TEXT,
             "vision_tower.patch_embed.proj.weight",
-            "vision_tower.blocks.#.norm(1|2).weight",
-            "vision_tower.blocks.#.attn.(qkv|proj).(weight|bias)",
-            "vision_tower.blocks.#.mlp.(gate|up|down)_proj.(weight|bias)",
+            f"{BLOCKS}.norm(1|2).weight",
+            f"{BLOCKS}.attn.(qkv|proj).(weight|bias)",
+            f"{BLOCKS}.mlp.(gate|up|down)_proj.(weight|bias)",
             "vision_tower.merger.ln_q.weight",
             "vision_tower.merger.mlp.#.(weight|bias)",
         ),
+        *QWEN2_SPELLINGS,
     ),
-    Layout(
-        consumers=CONSUMERS,
-        model_types=("qwen2_vl",),
-        command=COMMAND,
-        spellings=QWEN_SPELLINGS,
-        rules=QWEN_VISION,
-        names=(
+    qwen(
+        "qwen2_vl",
+        (*QWEN2, tied_head(False)),
+        (
             *TEXT,
             "vision_tower.patch_embed.proj.weight",
-            "vision_tower.blocks.#.norm(1|2).(weight|bias)",
-            "vision_tower.blocks.#.attn.(qkv|proj).(weight|bias)",
-            "vision_tower.blocks.#.mlp.fc(1|2).(weight|bias)",
+            f"{BLOCKS}.norm(1|2).(weight|bias)",
+            f"{BLOCKS}.attn.(qkv|proj).(weight|bias)",
+            f"{BLOCKS}.mlp.fc(1|2).(weight|bias)",
             "vision_tower.merger.ln_q.(weight|bias)",
             "vision_tower.merger.mlp.#.(weight|bias)",
         ),
+        *QWEN2_SPELLINGS,
     ),
+    qwen("qwen3_vl", QWEN3, QWEN3_NAMES),
+    qwen(
+        "qwen3_vl_moe",
+        (*QWEN3, *QWEN3_EXPERTS),
+        (
+            *QWEN3_NAMES,
+            "language_model.model.layers.#.mlp.gate.weight",
+            f"{SWITCH}.(gate|up|down)_proj.weight",
+        ),
+    ),
+    *mlx_vlm_encoders.LAYOUTS,
 )

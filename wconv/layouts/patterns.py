@@ -107,6 +107,18 @@ def compile_pattern(text: str) -> Pattern:
     return Pattern(text, kept, wildcards, re.compile(expression))
 
 
+SAMPLES = {"#": "0", "**": "x", "*": "x", "{e}": "0"}
+
+
+def sample(pattern: str) -> tuple[str, ...]:
+    """Names that a pattern matches: one for each choice of its words."""
+    texts = [""]
+    for part in compile_pattern(pattern).parts:
+        choices = words(part) if part.startswith("(") and is_wildcard(part) else [SAMPLES.get(part, part)]
+        texts = [text + choice for text in texts for choice in choices]
+    return tuple(texts)
+
+
 def check_target(source: str, target: str) -> None:
     """Refuses a target whose wildcards do not answer the source's one for one.
 

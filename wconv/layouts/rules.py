@@ -116,9 +116,10 @@ class Drop(Rule):
 
 @dataclass(frozen=True, slots=True)
 class Rename(Rule):
-    """Gives tensors another name."""
+    """Gives tensors another name; names that a pattern of `but` matches stay."""
 
     target: str
+    but: tuple[str, ...] = ()
 
     verb: ClassVar[str] = "rename"
 
@@ -127,7 +128,18 @@ class Rename(Rule):
         return (self.target,)
 
     def outputs(self, name: str, entry: Entry, match: Match, context: Context) -> State:
+        if self._stays(name):
+            return {name: entry}
         return {compile_pattern(self.target).render(match, self.pattern): entry}
+
+    def verdict(self, name: str, entry: Entry, context: Context) -> Verdict | None:
+        return None if self._stays(name) else Rule.verdict(self, name, entry, context)
+
+    def _stays(self, name: str) -> bool:
+        return any(compile_pattern(one).match(name) for one in self.but)
+
+    def detail(self) -> str:
+        return f" → {self.target}" + (f" (but not {', '.join(self.but)})" if self.but else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +149,14 @@ class Transpose(Rule):
     Attributes:
         last: the length that the last axis has once this is done (and axis 1 before it), by which a converted
             checkpoint is told from one that is still to be converted when names do not tell.
+        only: an axis and its length: tensors of another length there have the right order already.
+        undo: from the consumer's order back to torch's.
     """
 
     role: str
     last: int | Setting | None = None
+    only: tuple[int, Setting] | None = None
+    undo: bool = False
 
     verb: ClassVar[str] = "transpose"
 
@@ -157,7 +173,8 @@ class Transpose(Rule):
         if self.role == "swap_last":
             axes = tuple(range(entry.tensor.ndim))
             return (*axes[:-2], axes[-1], axes[-2])
-        return ROLES[self.role]
+        order = ROLES[self.role]
+        return tuple(order.index(axis) for axis in range(len(order))) if self.undo else order
 
     def outputs(self, name: str, entry: Entry, match: Match, context: Context) -> State:
         order = self.order(entry)
@@ -165,10 +182,19 @@ class Transpose(Rule):
             raise LayoutError(
                 f"{name} has the shape {entry.tensor.shape}, expected {len(order)} axes ({self.role})"
             )
+        if self.only is not None and not self._wanted(name, entry.tensor, self.only, context):
+            return {name: entry}
         return {name: Entry(entry.tensor.transpose(order), entry.sources)}
 
+    def _wanted(self, name: str, tensor: LazyTensor, only: tuple[int, Setting], context: Context) -> bool:
+        axis, length = only
+        if len(set(tensor.shape[-2:])) == 1:
+            raise LayoutError(f"{name} has the shape {tensor.shape}, which does not tell its axes apart")
+        return tensor.shape[axis] == length.number(context)
+
     def detail(self) -> str:
-        return f" as {self.role}"
+        where = f" where axis {self.only[0]} is {self.only[1]}" if self.only else ""
+        return f" {'back from' if self.undo else 'as'} {self.role}{where}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,9 +318,14 @@ class Copy(Rule):
 
 @dataclass(frozen=True, slots=True)
 class Reshape(Rule):
-    """Gives tensors another shape; lengths are numbers, settings, or `-1` for what is left."""
+    """Gives tensors another shape; lengths are numbers, settings, or `-1` for what is left.
+
+    Attributes:
+        back: the shape that they had, written alike, for the way back.
+    """
 
     shape: tuple[int | Setting, ...]
+    back: tuple[int | Setting, ...] = ()
 
     verb: ClassVar[str] = "reshape"
 
@@ -311,9 +342,14 @@ class Reshape(Rule):
 
 @dataclass(frozen=True, slots=True)
 class View(Rule):
-    """Reads the same bytes as another dtype and joins the last two axes."""
+    """Reads the same bytes as another dtype and joins the last two axes.
+
+    Attributes:
+        back: the dtype and the length of the last axis that they had, for the way back.
+    """
 
     dtype: str
+    back: tuple[str, int] | None = None
 
     verb: ClassVar[str] = "view"
 
@@ -381,17 +417,22 @@ def drop(source: str, reason: str, *, beyond: Setting | None = None, when: When 
     return Drop(source, reason, beyond, when=when)
 
 
-def rename(source: str, target: str, *, when: When | None = None) -> Rename:
+def rename(source: str, target: str, *, but: tuple[str, ...] = (), when: When | None = None) -> Rename:
     check_target(source, target)
-    return Rename(source, target, when=when)
+    return Rename(source, target, but, when=when)
 
 
 def transpose(
-    source: str, role: str, *, last: int | Setting | None = None, when: When | None = None
+    source: str,
+    role: str,
+    *,
+    last: int | Setting | None = None,
+    only: tuple[int, Setting] | None = None,
+    when: When | None = None,
 ) -> Transpose:
     if role != "swap_last" and role not in ROLES:
         raise LayoutError(f"{role!r} is no order of axes: one of {', '.join(ROLES)}, swap_last")
-    return Transpose(source, role, last, when=when)
+    return Transpose(source, role, last, only, when=when)
 
 
 def split(
@@ -422,12 +463,20 @@ def copy_if_missing(source: str, target: str, *, when: When | None = None) -> Co
     return Copy(source, target, when=when)
 
 
-def reshape(source: str, shape: tuple[int | Setting, ...], *, when: When | None = None) -> Reshape:
-    return Reshape(source, shape, when=when)
+def reshape(
+    source: str,
+    shape: tuple[int | Setting, ...],
+    *,
+    back: tuple[int | Setting, ...] = (),
+    when: When | None = None,
+) -> Reshape:
+    return Reshape(source, shape, back, when=when)
 
 
-def view_flat(source: str, dtype: str, *, when: When | None = None) -> View:
-    return View(source, dtype, when=when)
+def view_flat(
+    source: str, dtype: str, *, back: tuple[str, int] | None = None, when: When | None = None
+) -> View:
+    return View(source, dtype, back, when=when)
 
 
 def keep_dtype(source: str) -> KeepDtype:
