@@ -304,7 +304,9 @@ def _check_index(
                 )
     for name, shard in weight_map.items():
         if name not in held:
-            raise FormatError(f"{name:.80} is missing: {index} places it in {directory / shard}, which lacks it")
+            raise FormatError(
+                f"{name:.80} is missing: {index} places it in {directory / shard}, which lacks it"
+            )
     return tuple(unlisted)
 
 

@@ -49,7 +49,7 @@ def parse_header(text: bytes, path: str) -> dict[str, Any]:
     except RecursionError:
         raise FormatError(f"{path} has a damaged header: it is nested too deeply") from None
     except ValueError as error:
-        raise FormatError(f"{path} has a damaged header: {str(error):.120}") from None
+        raise FormatError(f"{path} has a damaged header: {error!s:.120}") from None
     if not isinstance(header, dict):
         raise FormatError(f"{path} has a damaged header: it is no JSON object")
     return header
@@ -74,7 +74,8 @@ def _tensors(header: dict[str, Any], path: str, base: int, size: int) -> dict[st
         try:
             code, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
             dtype = dtypes.BY_CODE.get(code)
-            in_order = type(begin) is int and type(end) is int and 0 <= begin <= end < 2**63 and len(entry) == 3
+            numbers = type(begin) is int and type(end) is int
+            in_order = numbers and 0 <= begin <= end < 2**63 and len(entry) == 3
         except (TypeError, KeyError, ValueError):
             raise FormatError(f"{path} has a damaged header: {name!r:.80} is no tensor") from None
         if dtype is None:
@@ -86,7 +87,8 @@ def _tensors(header: dict[str, Any], path: str, base: int, size: int) -> dict[st
         bits = math.prod(shape) * dtype.bits
         if bits % 8 or bits // 8 != end - begin:
             raise FormatError(
-                f"{path} has a damaged header: {name!r:.80} is {code} {shape!r:.80}, which is not {end - begin:,} bytes"
+                f"{path} has a damaged header: {name!r:.80} is {code} {shape!r:.80},"
+                f" which is not {end - begin:,} bytes"
             )
         found.append((begin, end, name, dtype, tuple(shape)))
     found.sort(key=lambda entry: entry[:2])
@@ -107,16 +109,12 @@ def _check_cover(found: list[tuple[int, int, str, DType, Shape]], path: str, bas
             raise FormatError(f"{path} has a damaged header: {name!r:.80} {what}")
         at = end
     if base + at > size:
-        raise FormatError(
-            f"{path} is truncated: {size:,} bytes of {base + at:,}; download it again"
-        )
+        raise FormatError(f"{path} is truncated: {size:,} bytes of {base + at:,}; download it again")
     if base + at < size:
         raise FormatError(f"{path} has {size - base - at:,} bytes behind its last tensor: it is damaged")
 
 
-def make_header(
-    entries: Iterable[tuple[str, DType, Shape]], metadata: Mapping[str, str] | None
-) -> bytes:
+def make_header(entries: Iterable[tuple[str, DType, Shape]], metadata: Mapping[str, str] | None) -> bytes:
     """The bytes before the first tensor, padded with spaces so that data starts at a multiple of 8.
 
     Args:
@@ -130,7 +128,9 @@ def make_header(
     for name, dtype, shape in entries:
         end = at + dtype.nbytes(math.prod(shape))
         lengths = ",".join(map(str, shape))
-        parts.append(f'{quote(name)}:{{"dtype":"{dtype.code}","shape":[{lengths}],"data_offsets":[{at},{end}]}}')
+        parts.append(
+            f'{quote(name)}:{{"dtype":"{dtype.code}","shape":[{lengths}],"data_offsets":[{at},{end}]}}'
+        )
         at = end
     text = ("{" + ",".join(parts) + "}").encode()
     text += b" " * (-len(text) % 8)

@@ -1,0 +1,9 @@
+"""All cases, in one list."""
+
+from __future__ import annotations
+
+from tests.hostile import archives, bombs, code, good, headers, inflating, machine, streams, views
+
+ROOMS = (good, code, views, machine, archives, streams, headers, bombs, inflating)
+
+CASES = [case for room in ROOMS for case in room.cases()]
