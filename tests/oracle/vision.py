@@ -6,6 +6,7 @@ from tests.oracle.tiny import GONE, SIZES, Tiny, merged
 
 AUTO = "AutoModelForImageTextToText"
 THETA = {"rope_theta": 5000.0}
+UNTIED = {"tie_word_embeddings": False}
 ROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 5000.0}}
 MROPE = {"mrope_section": [2, 3, 3]}
 TEXT = {**SIZES, **ROPE}
@@ -93,7 +94,11 @@ QWEN3_VISION = {
 }
 QWEN3_ROPE = {"rope_parameters": {**QWEN_TEXT["rope_parameters"], "mrope_interleaved": True}}
 QWEN3_HUB = {
-    "text_config": {**THETA, "rope_scaling": {"rope_type": "default", "mrope_interleaved": True, **MROPE}}
+    "text_config": {
+        **UNTIED,
+        **THETA,
+        "rope_scaling": {"rope_type": "default", "mrope_interleaved": True, **MROPE},
+    }
 }
 
 OTHERS = (
@@ -126,7 +131,7 @@ OTHERS = (
         },
         merged(
             {
-                "text_config": {"num_experts": 4, "tie_word_embeddings": GONE},
+                "text_config": {"num_experts": 4},
                 "vision_config": {"model_type": "qwen3_vl_moe"},
             },
             QWEN3_HUB,
@@ -177,7 +182,10 @@ OTHERS = (
             "vision_config": {**SIGLIP, "image_size": 448},
             "image_token_index": 266,
         },
-        {"text_config": {**THETA, "rope_local_base_freq": 700.0, "sliding_window_pattern": 2}},
+        {
+            "vocab_size": 272,
+            "text_config": {**THETA, "rope_local_base_freq": 700.0, "sliding_window_pattern": 2},
+        },
         AUTO,
         sized=False,
         names=TOWER,
@@ -260,7 +268,7 @@ OTHERS = (
             "image_token_id": 266,
             "tie_word_embeddings": False,
         },
-        {"text_config": {**THETA, "tie_word_embeddings": False}},
+        {"text_config": {**THETA, **UNTIED}},
         AUTO,
         sized=False,
     ),

@@ -91,6 +91,9 @@ NULLS: dict[str, tuple[str, ...]] = {"glm4_moe": ("rope_scaling",)}
 HOISTED = ("qwen2_vl", "qwen2_5_vl")
 """Model types whose consumers read the language model's fields from the root."""
 
+HOISTED_ALONE = {"gemma3": ("vocab_size",)}
+"""Fields of the language model's part that a consumer reads from the root alone, by model type."""
+
 VISION_TYPES = {
     "qwen2_vl_vision": "qwen2_vl",
     "qwen2_5_vl_vision": "qwen2_5_vl",
@@ -123,8 +126,8 @@ def normalise(config: Mapping[str, Any]) -> tuple[Config, tuple[str, ...]]:
             part["tie_word_embeddings"] = tied
             added.append(prefix + "tie_word_embeddings")
     text = new.get("text_config")
-    if new.get("model_type") in HOISTED and isinstance(text, dict):
-        hoisted = {name: value for name, value in text.items() if name not in (*new, *NOT_HOISTED)}
+    if isinstance(text, dict):
+        hoisted = {name: text[name] for name in _hoisted(new, text) if name not in new}
         new.update(hoisted)
         added.extend(hoisted)
     vision = new.get("vision_config")
@@ -147,6 +150,13 @@ def with_dtype(config: Mapping[str, Any], dtype: str) -> Config:
             if isinstance(part.get(name), str):
                 part[name] = dtype
     return new
+
+
+def _hoisted(config: Config, text: Config) -> list[str]:
+    model_type = str(config.get("model_type"))
+    if model_type in HOISTED:
+        return [name for name in text if name not in NOT_HOISTED]
+    return [name for name in HOISTED_ALONE.get(model_type, ()) if name in text]
 
 
 def _parts(config: Config) -> Iterator[tuple[str, Config]]:
