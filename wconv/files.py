@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
 
-from wconv.errors import FormatError
+from wconv.errors import FormatError, OutputError
 
 OPEN_FILES = 64
 """How many descriptors a process keeps open; macOS allows a process 256."""
@@ -116,3 +120,25 @@ def source(path: str) -> SourceFile:
     if wanted is not None and found.stamp != wanted:
         raise FormatError(f"{path} changed since it was opened: open it again")
     return found
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A new file that takes `path`'s place when the block ends; after an error, what was there stays.
+
+    A checkpoint that is being read or mapped can so be replaced by what is made of it.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    target = Path(path)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "wb") as file:
+            yield file
+        os.replace(partial, target)
+    except OSError as error:
+        raise OutputError(f"{target} cannot be written: {error.strerror}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()

@@ -80,7 +80,9 @@ class PickleWriter:
             described = self._describe(value)
             write = WRITERS.get(type(described))
             if write is None:
-                raise OutputError(f"an object of {type(value).__module__}.{type(value).__name__} cannot be saved")
+                raise OutputError(
+                    f"an object of {type(value).__module__}.{type(value).__name__} cannot be saved"
+                )
             write(self, described)
             self._put(id(value), value)
             return

@@ -39,7 +39,7 @@ def open_file(path: str) -> Contents:
     metadata = header.pop("__metadata__", None) or {}
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise FormatError(f"{path} has a damaged header: __metadata__ must map strings to strings")
-    return Contents("safetensors", _tensors(header, path, 8 + length, file.size), metadata)
+    return Contents("safetensors", tensors(header, path, 8 + length, file.size), metadata)
 
 
 def parse_header(text: bytes, path: str) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def _no_constant(constant: str) -> Any:
     raise ValueError(f"{constant} is no JSON")
 
 
-def _tensors(header: dict[str, Any], path: str, base: int, size: int) -> dict[str, LazyTensor]:
+def tensors(header: dict[str, Any], path: str, base: int, size: int) -> dict[str, LazyTensor]:
     found: list[tuple[int, int, str, DType, Shape]] = []
     for name, entry in header.items():
         try:

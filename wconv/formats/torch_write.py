@@ -13,11 +13,11 @@ import os
 import struct
 import zipfile
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from wconv import files
 from wconv.dtypes import DType
 from wconv.errors import OutputError
 from wconv.formats.pickle_write import Call, Global, Persistent, PickleWriter
@@ -102,11 +102,15 @@ class _Archive:
             return Call(Global("torch._utils", "_rebuild_tensor_v2"), pid, *view)
         kind = Global("torch.storage", "UntypedStorage")
         pid = Persistent("storage", kind, key, "cpu", elements.nbytes)
-        return Call(Global("torch._utils", "_rebuild_tensor_v3"), pid, *view, Global("torch", elements.dtype.name))
+        return Call(
+            Global("torch._utils", "_rebuild_tensor_v3"), pid, *view, Global("torch", elements.dtype.name)
+        )
 
     def _key(self, storage: SavedStorage) -> str:
         if storage.elements.dtype.bits < 8:
-            raise OutputError(f"{storage.elements.dtype.name} tensors cannot be saved for torch: cast them first")
+            raise OutputError(
+                f"{storage.elements.dtype.name} tensors cannot be saved for torch: cast them first"
+            )
         key = self.keys.get(id(storage))
         if key is None:
             key = self.keys[id(storage)] = str(len(self.storages))
@@ -117,7 +121,9 @@ class _Archive:
 def whole(lazy: LazyTensor, *, requires_grad: bool = False, parameter: bool = False) -> SavedTensor:
     """A lazy tensor with a storage of its own."""
     stride = tuple(math.prod(max(length, 1) for length in lazy.shape[at + 1 :]) for at in range(lazy.ndim))
-    return SavedTensor(SavedStorage(lazy.reshape((lazy.size,))), 0, lazy.shape, stride, requires_grad, parameter)
+    return SavedTensor(
+        SavedStorage(lazy.reshape((lazy.size,))), 0, lazy.shape, stride, requires_grad, parameter
+    )
 
 
 def save(root: Any, target: str | os.PathLike[str] | IO[bytes]) -> None:
@@ -137,17 +143,8 @@ def save(root: Any, target: str | os.PathLike[str] | IO[bytes]) -> None:
     if not isinstance(target, (str, os.PathLike)):
         _write(target, "archive", pickled, archive.storages)
         return
-    path = Path(target)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
-            _write(file, path.stem or "archive", pickled, archive.storages)
-        os.replace(partial, path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from None
-    finally:
-        with suppress(OSError):
-            partial.unlink()
+    with files.replacing(target) as file:
+        _write(file, Path(target).stem or "archive", pickled, archive.storages)
 
 
 def _write(file: IO[bytes], folder: str, pickled: bytes, storages: Sequence[SavedStorage]) -> None:

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import importlib
 import sys
+from importlib.util import find_spec
 from typing import Any
 
 from wconv.torch import dtypes as _dtypes
 from wconv.torch import missing as _missing
+from wconv.torch.casting import TYPED as _TYPED
 from wconv.torch.device import (
     channels_last,
     contiguous_format,
@@ -45,10 +47,10 @@ globals().update(_gathered())
 LATE = {
     "load": "wconv.torch.loading",
     "save": "wconv.torch.saving",
+    "installed": "wconv.torch.install",
 }
 """Functions whose module is imported when they are first used."""
 
-SUBMODULES = ("nn", "serialization", "cuda", "backends", "version", "utils", "mps")
 
 __all__ = [
     "LATE",
@@ -78,12 +80,19 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in LATE:
         return getattr(importlib.import_module(LATE[name]), name)
-    if name in SUBMODULES:
-        return importlib.import_module(f"{__name__}.{name}")
+    if name == "nn":
+        return importlib.import_module("wconv.torch.nn")
+    if name in _TYPED:
+        from wconv.torch.typed import CLASSES
+
+        return CLASSES[name]
+    from wconv.torch.submodules import OFFERED, submodule
+
+    if name in OFFERED:
+        return submodule(name)
     error = _missing.attribute(name)
-    if sys._getframe(1).f_code.co_name == "_handle_fromlist" and not name.startswith("__"):
-        # `from wconv.torch import name` swallows AttributeError and its message
-        if importlib.util.find_spec(f"{__name__}.{name}") is not None:
-            raise error
-        raise ImportError(str(error), name=name) from None
+    by_from = sys._getframe(1).f_code.co_name == "_handle_fromlist"
+    if by_from and not name.startswith("__") and find_spec(f"{__name__}.{name}") is None:
+        # `from torch import name` swallows an AttributeError, and with it the sentence
+        raise ImportError(str(error), name=name)
     raise error

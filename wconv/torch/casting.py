@@ -100,6 +100,7 @@ def type(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
             if name == self.dtype.name:
                 return f"torch.{old}"
         return str(self.dtype).replace("torch.", "torch.").title().replace("Torch.", "torch.") + "Tensor"
+    dtype = getattr(dtype, "of", dtype)  # torch.HalfTensor
     if isinstance(dtype, str):
         plain = dtype.removeprefix("torch.")
         if plain not in TYPED:

@@ -53,5 +53,3 @@ def tensor(lazy: LazyTensor, maps: Maps, what: str) -> Tensor:
 def reading(lazy: LazyTensor) -> Callable[[], Bytes]:
     """Reads all of a tensor when called."""
     return lambda: lazy.elements().view(np.uint8)
-
-

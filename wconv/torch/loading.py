@@ -81,7 +81,9 @@ def _require_map_to_cpu(map_location: Any) -> None:
     elif callable(map_location):
         answer = map_location(UntypedStorage(0), "cpu")
         if answer is not None and not isinstance(answer, UntypedStorage):
-            raise RuntimeError("map_location must return the storage or None: wconv.torch keeps tensors on the CPU")
+            raise RuntimeError(
+                "map_location must return the storage or None: wconv.torch keeps tensors on the CPU"
+            )
     elif isinstance(map_location, (str, device)) or map_location is None:
         require_cpu(map_location)
     else:
@@ -95,7 +97,9 @@ class Unpickled:
     read as those of the real object, `items` and `elements` are what was put into it.
     """
 
-    def __init__(self, name: str, attributes: dict[Any, Any], items: dict[Any, Any], elements: list[Any]) -> None:
+    def __init__(
+        self, name: str, attributes: dict[Any, Any], items: dict[Any, Any], elements: list[Any]
+    ) -> None:
         self.class_name = name
         self.items, self.elements = items, elements
         self.__dict__.update({key: value for key, value in attributes.items() if isinstance(key, str)})

@@ -1,4 +1,4 @@
-"""`torch.nn` for weights: `Parameter`, and an error that says so for everything else."""
+"""`torch.nn` for weights: `Parameter`, `Module` for `isinstance`, and an error for everything else."""
 
 from __future__ import annotations
 
@@ -26,9 +26,25 @@ class Parameter(Tensor):
         return made
 
 
+class Module:
+    """Stands for torch's class in `isinstance` and annotations: nothing is one, and none can be made."""
+
+    __module__ = "torch.nn"
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Module:
+        raise NotImplementedError(missing.sentence("nn.Module"))
+
+    def __init_subclass__(cls) -> None:
+        raise NotImplementedError(missing.sentence("nn.Module"))
+
+
 parameter = sys.modules[__name__]
 """`torch.nn.parameter` holds the same class."""
 
 
 def __getattr__(name: str) -> Any:
+    if name == "functional":
+        from wconv.torch.submodules import submodule
+
+        return submodule("nn.functional")
     raise missing.attribute(f"nn.{name}")

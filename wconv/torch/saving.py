@@ -79,7 +79,9 @@ class _Saver:
         if kind is Size:
             return self._keep(value, Call(Global("torch", "Size"), tuple(value)))
         if kind is device:
-            return self._keep(value, Call(Global("torch", "device"), value.type, *filter(None, [value.index])))
+            return self._keep(
+                value, Call(Global("torch", "device"), value.type, *filter(None, [value.index]))
+            )
         return value.row if kind is dtypes.dtype else value
 
     def _keep(self, value: Any, made: Any) -> Any:
