@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from wconv.formats import torchscript
 from wconv.formats.objects import Record
 from wconv.formats.state_dict import INFIXES, is_module
 from wconv.modules import Module
@@ -24,7 +25,10 @@ def by_path(records: Mapping[str, Record], taken: Sequence[str]) -> dict[str, Mo
         taken: the prefixes and infixes that were taken off the tensors' names, in order; a wrapper that is
             left without a name of its own makes way for what it wraps.
     """
-    return {_without(path, taken): _module(record) for path, record in records.items()}
+    modules = {_without(path, taken): _module(record) for path, record in records.items()}
+    if any(torchscript.CONSTANTS in record.items for record in records.values()):
+        modules[torchscript.CONSTANTS] = Module("a traced function's constants")
+    return modules
 
 
 def _module(record: Record) -> Module:

@@ -6,6 +6,7 @@ torch 2.13's and mlx 0.32's own layers; every row is compared with both by a for
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -155,7 +156,9 @@ LAYERS: Mapping[str, Layer] = {
     "torch.nn.modules.instancenorm.InstanceNorm3d": INSTANCE_NORM,
     "torch.nn.modules.batchnorm.BatchNorm1d": BATCH_NORM,
     "torch.nn.modules.batchnorm.BatchNorm2d": BATCH_NORM,
-    "torch.nn.modules.batchnorm.BatchNorm3d": BATCH_NORM,
+    "torch.nn.modules.batchnorm.BatchNorm3d": dataclasses.replace(
+        BATCH_NORM, hint="which takes no 5-D input: join the spatial axes"
+    ),
     "torch.nn.modules.batchnorm.SyncBatchNorm": BATCH_NORM,
     "torch.nn.modules.conv.Conv1d": Layer("Conv1d", _kernel("conv1d")),
     "torch.nn.modules.conv.Conv2d": Layer("Conv2d", _kernel("conv2d")),
@@ -218,6 +221,7 @@ class _Applying:
         self.unchanged: dict[str, str] = {}
         self.known: Counter[str] = Counter()
         self.unknown: Counter[str] = Counter()
+        self.lists: list[str] = []
 
     def add(self, path: str, own: State) -> None:
         """One module's own tensors, by the names that it has for them."""
@@ -245,7 +249,12 @@ class _Applying:
             else:
                 self._pass(prefix, name, entry, f"{CONSUMER}.{layer.name} has no such parameter")
         if layer.arrange and arranged:
-            for target, entry in layer.arrange(arranged, path or module.class_name).items():
+            laid_out = layer.arrange(arranged, path or module.class_name)
+            lists = dict.fromkeys(name.partition(".")[0] for name in laid_out if "." in name)
+            if lists:
+                kind = f"of {CONSUMER}.{layer.name}, one for each layer and direction"
+                self.lists.append(f"{path or 'the model'}: lists {kind}: {', '.join(lists)}")
+            for target, entry in laid_out.items():
                 self._put(prefix, target, entry)
 
     def _pass(self, prefix: str, name: str, entry: Entry, why: str) -> None:
@@ -268,7 +277,7 @@ class _Applying:
         if self.unknown:
             counted = (f"{name} {count}" for name, count in self.unknown.items())
             told.append("layers not recognised: " + ", ".join(counted))
-        return told
+        return told + self.lists
 
 
 def _told(class_name: str, counts: Mapping[str, int]) -> str:
