@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wconv import checkpoint, dtypes, layouts, sidecars, writer
+from wconv import checkpoint, dtypes, sidecars, writer
 from wconv.checkpoint import Checkpoint
 from wconv.dtypes import DType
 from wconv.errors import FormatError, OutputError, WconvError
-from wconv.layouts import configs, modules
+from wconv.layouts import Layout, configs
+from wconv.layouts.choice import HUB, lay_out
 from wconv.plan import MAX_SHARD_SIZE, Entry, Plan, make, parse_size
 from wconv.report import Report, changes, overflow_line
 from wconv.sidecars import Sidecars
@@ -73,7 +74,8 @@ def convert(
     dst: str | os.PathLike[str] | None = None,
     *,
     dtype: str | None = None,
-    layout: str = "auto",
+    layout: str | Layout = "auto",
+    rules: str | os.PathLike[str] | Layout | None = None,
     include: str | None = None,
     exclude: str | None = None,
     max_shard_size: int | str = MAX_SHARD_SIZE,
@@ -99,6 +101,7 @@ def convert(
         dst,
         dtype=dtype,
         layout=layout,
+        rules=rules,
         include=include,
         exclude=exclude,
         max_shard_size=max_shard_size,
@@ -121,7 +124,8 @@ def prepare(
     dst: str | os.PathLike[str] | None = None,
     *,
     dtype: str | None = None,
-    layout: str = "auto",
+    layout: str | Layout = "auto",
+    rules: str | os.PathLike[str] | Layout | None = None,
     include: str | None = None,
     exclude: str | None = None,
     max_shard_size: int | str = MAX_SHARD_SIZE,
@@ -134,7 +138,9 @@ def prepare(
         src: a model directory or a weights file.
         dst: a directory, or a `.safetensors` file; beside the source when absent.
         dtype: "float16", "bfloat16" or "float32" for all floating tensors; the source's own when absent.
-        layout: "auto", a consumer's name, or "hf" to keep names and layouts.
+        layout: "auto", a consumer's name, a Layout, or "hf" for the hub's names and layouts, to which an
+            MLX model is laid back.
+        rules: a rules file or a Layout instead of the tables; "hf" undoes it.
         include, exclude: regular expressions searched in the source's tensor names.
         max_shard_size: bytes of tensors in one file, or "5GB", "500MB".
         key: the path to the state dict in a wrapped PyTorch checkpoint.
@@ -150,30 +156,26 @@ def prepare(
     if not opened.tensors:
         raise FormatError(f"{source} holds no tensors")
     picked, filtered = _filter(opened, include, exclude)
-    chosen = layouts.choose(layout, opened.config, picked)
-    by_type = chosen is None and layout == "auto" and modules.fits(opened.modules)
-    if by_type:
-        applied = modules.apply(picked, opened.modules)
-    else:
-        applied = layouts.apply(chosen, picked, opened.config, options)
+    laid = lay_out(layout, picked, opened.config, rules=rules, types=opened.modules, options=options)
+    applied = laid.applied
     if not applied.tensors:
         raise WconvError(f"no tensor of {source} is left to write: look at --include, --exclude and --key")
     entries = [
         Entry(name, tensor, written_dtype(name, tensor.dtype, requested, applied.tensors, applied.keep_dtype))
         for name, tensor in applied.tensors.items()
     ]
-    target = Path(dst) if dst is not None else default_output(source)
+    target = Path(dst) if dst is not None else default_output(source, "HF" if layout == HUB else "MLX")
     single = target.suffix == ".safetensors"
-    metadata = _metadata(opened, laid_out=by_type or chosen is not None)
+    metadata = _metadata(opened, laid.format)
     plan = make(entries, metadata, max_shard_size=limit, filename=target.name if single else None)
     from_directory = opened.path.is_dir()
     beside = sidecars.find(source, opened.files) if from_directory and not single else None
-    config, added = _config(opened, entries, requested) if beside else (None, ())
+    config, added = _config(opened, entries, requested, laid.stale) if beside else (None, ())
     report = Report(
         source=source,
         output=target,
         model_type=str((opened.config or {}).get("model_type", "")),
-        layout=chosen.consumers[0] if chosen else modules.CONSUMER if by_type else None,
+        layout=laid.consumer,
         tensors_read=len(opened),
         tensors_written=len(entries),
         shards=tuple(shard.filename for shard in plan.shards),
@@ -186,14 +188,14 @@ def prepare(
         left_out=_left_out(opened, beside),
         config_added=added,
         notes=(*opened.notes, *applied.notes),
-        command=_command(chosen, target),
+        command=_command(laid.command, target),
         unchanged=applied.unchanged,
     )
     parameters = {
         "dtype": dtype,
-        "layout": layout,
+        "layout": str(layout),
         "options": dict(options or {}),
-        "rules": f"{chosen} {by_type}",
+        "rules": laid.rules,
     }
     return Conversion(
         opened, plan, applied.sources, config, beside, report, parameters, _states(opened.files)
@@ -258,18 +260,23 @@ def run(
     )
 
 
-def default_output(source: Path) -> Path:
+def default_output(source: Path, mark: str = "MLX") -> Path:
     """`X-MLX` beside a directory `X` (for a hub cache: in the working directory, by the model's name);
-    `x.safetensors` beside a file, `x-MLX.safetensors` when it is safetensors itself."""
+    `x.safetensors` beside a file, `x-MLX.safetensors` when it is safetensors itself. A mark "HF" takes the
+    place of "MLX"."""
     if source.is_dir():
         real = source.resolve()
         repository = real.parent.parent.name
         if real.parent.name == "snapshots" and repository.startswith("models--"):
-            return Path(repository.split("--")[-1] + "-MLX")
+            return Path(_marked(repository.split("--")[-1], mark))
         place = source if source.name not in ("", "..") else real
-        return place.with_name(place.name + "-MLX")
-    suffix = "-MLX.safetensors" if source.suffix == ".safetensors" else ".safetensors"
-    return source.with_name(source.stem + suffix)
+        return place.with_name(_marked(place.name, mark))
+    stem = _marked(source.stem, mark) if source.suffix == ".safetensors" else source.stem
+    return source.with_name(stem + ".safetensors")
+
+
+def _marked(name: str, mark: str) -> str:
+    return (name.removesuffix("-MLX") if mark != "MLX" else name) + "-" + mark
 
 
 def _requested(dtype: str | None) -> DType | None:
@@ -305,15 +312,15 @@ def _expression(text: str | None, option: str) -> re.Pattern[str] | None:
         raise WconvError(f"{option} {text!r} is no regular expression: {error}") from None
 
 
-def _metadata(opened: Checkpoint, *, laid_out: bool) -> dict[str, str]:
+def _metadata(opened: Checkpoint, promise: str | None) -> dict[str, str]:
     """The source's own header strings, and `format`: "mlx" promises final names, which only rules give."""
     texts = {name: value for name, value in opened.metadata.items() if isinstance(value, str)}
     strings = texts if opened.format == "safetensors" else {}
-    return {**strings, "format": "mlx" if laid_out else strings.get("format", "pt")}
+    return {**strings, "format": promise or strings.get("format", "pt")}
 
 
 def _config(
-    opened: Checkpoint, entries: Sequence[Entry], requested: DType | None
+    opened: Checkpoint, entries: Sequence[Entry], requested: DType | None, stale: Sequence[str]
 ) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
     if opened.config is None:
         return None, ()
@@ -321,6 +328,8 @@ def _config(
     floating = [entry.dtype for entry in entries if entry.dtype.is_floating]
     if requested is not None and floating:
         config = configs.with_dtype(config, requested.name)
+    for name in stale:
+        config.pop(name, None)
     return config, tuple(added)
 
 
@@ -343,11 +352,10 @@ def _left_out(opened: Checkpoint, beside: Sidecars | None) -> dict[str, str]:
     return {**looked, **beside.left_out}
 
 
-def _command(chosen: layouts.Layout | None, target: Path) -> str:
+def _command(command: str, target: Path) -> str:
     if target.suffix == ".safetensors":
         return f"mlx.core.load({str(target)!r})"
-    command = chosen.command if chosen and chosen.command else "mlx_lm.generate --model {model}"
-    return command.format(model=target)
+    return command.replace("{model}", str(target))
 
 
 def _states(files: Sequence[Path]) -> tuple[tuple[int, int], ...]:

@@ -23,19 +23,22 @@ def tables(consumer: str) -> tuple[Layout, ...]:
     return tuple(module.LAYOUTS)
 
 
-def choose(name: str, config: Mapping[str, Any] | None, names: Collection[str]) -> Layout | None:
+def choose(name: str | Layout, config: Mapping[str, Any] | None, names: Collection[str]) -> Layout | None:
     """The layout for a model, by its `model_type` or, without a config, by its tensors' names.
 
     None when there is no table: names stay as they are.
 
     Args:
-        name: "auto", a consumer ("mlx-lm", "mlx-vlm", "mflux"), or "hf" for the source's own names.
+        name: "auto", a consumer ("mlx-lm", "mlx-vlm", "mflux"), "hf" for the source's own names, or a
+            layout of one's own, which is the answer.
         config: the model's config.json, if it has one.
         names: the source's tensor names.
 
     Raises:
         LayoutError: `name` is no layout.
     """
+    if isinstance(name, Layout):
+        return name
     if name not in NAMES:
         raise LayoutError(f"{name!r} is not a layout: one of {', '.join(NAMES)}")
     model_type = str((config or {}).get("model_type", "")).lower()

@@ -31,6 +31,10 @@ QUANTIZED = re.compile(
 """Companions of a `.weight` in a quantized checkpoint, which the consumer's loader takes as they are."""
 
 
+class ConvertedInPartError(LayoutError):
+    """Some tensors are in the consumer's layout and some are not."""
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """What a consumer calls a model's tensors and how it lays them out.
@@ -68,6 +72,7 @@ class Applied:
         sources: for each new name the source tensors it is made of.
         notes: what the user should be told, one sentence each.
         unchanged: source names that passed as they are because nothing is known of them, with the reason.
+        unmatched: rules that no tensor matched when their turn came.
     """
 
     tensors: dict[str, LazyTensor]
@@ -76,6 +81,7 @@ class Applied:
     sources: dict[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     unchanged: dict[str, str] = field(default_factory=dict)
+    unmatched: tuple[Rule, ...] = ()
 
 
 def apply(
@@ -102,12 +108,13 @@ def apply(
     state = {name: Entry(tensor, (name,)) for name, tensor in tensors.items()}
     dropped: dict[str, str] = {}
     notes: list[str] = []
-    state = run_rules(layout.spellings, state, context, dropped)
+    unmatched: list[Rule] = []
+    state = run_rules(layout.spellings, state, context, dropped, unmatched)
     done = already(layout, state, context)
     if done:
         notes.append(f"the tensors are in {layout.consumers[0]}'s layout already")
     rules = [rule for rule in layout.rules if not done or isinstance(rule, Drop | Copy)]
-    state = run_rules(rules, state, context, dropped)
+    state = run_rules(rules, state, context, dropped, unmatched)
     check_names(layout, state, quantized=_is_quantized(context.config))
     return Applied(
         {name: entry.tensor for name, entry in state.items()},
@@ -115,6 +122,7 @@ def apply(
         kept_names(layout, state),
         {name: entry.sources for name, entry in state.items()},
         tuple(notes),
+        unmatched=() if done else tuple(unmatched),
     )
 
 
@@ -131,15 +139,21 @@ def already(layout: Layout, state: State, context: Context) -> bool:
         LayoutError: some are and some are not.
     """
     rules = [rule for rule in layout.rules if rule.active(context)]
+    drops = [rule.dropping(context) for rule in rules if isinstance(rule, Drop)]
+    sources = tuple(rule.source for rule in rules if rule.by_name)
+    targets = tuple(target for rule in rules if rule.by_name for target in rule.targets)
+    others = [rule for rule in rules if not rule.by_name and not isinstance(rule, Drop)]
     seen: dict[str, str] = {}
     for name, entry in state.items():
-        if any(isinstance(rule, Drop) and rule.drops(name, context) for rule in rules):
+        if any(dropped(name) for dropped in drops):
             continue
-        verdicts = [verdict for rule in rules if (verdict := rule.verdict(name, entry, context))]
-        if verdicts:
-            seen.setdefault("source" if "source" in verdicts else "final", name)
+        verdicts = {rule.verdict(name, entry, context) for rule in others}
+        if "source" in verdicts or matches(sources, name):
+            seen.setdefault("source", name)
+        elif "final" in verdicts or matches(targets, name):
+            seen.setdefault("final", name)
     if len(seen) == 2:
-        raise LayoutError(
+        raise ConvertedInPartError(
             f"the checkpoint is converted in part: {seen['final']} is in {layout.consumers[0]}'s layout and"
             f" {seen['source']} is not; convert the original instead"
         )
@@ -178,15 +192,27 @@ def nearest(names: Iterable[str], name: str) -> list[str]:
     return filled
 
 
-def run_rules(rules: Iterable[Rule], state: State, context: Context, dropped: dict[str, str]) -> State:
-    """The state after the active ones of `rules`; `dropped` gains what they leave out, with the reason."""
+def run_rules(
+    rules: Iterable[Rule],
+    state: State,
+    context: Context,
+    dropped: dict[str, str],
+    unmatched: list[Rule] | None = None,
+) -> State:
+    """The state after the active ones of `rules`.
+
+    `dropped` gains what they leave out, with the reason; `unmatched` those that no tensor matched.
+    """
     for rule in rules:
         if not rule.active(context):
             continue
         if isinstance(rule, Drop):
-            gone = [name for name in state if rule.drops(name, context)]
+            drops = rule.dropping(context)
+            gone = [name for name in state if drops(name)]
             dropped.update((source, rule.reason) for name in gone for source in state[name].sources)
-        if isinstance(rule, Transpose):
+        if unmatched is not None and not any(map(rule.pattern.match, state)):
+            unmatched.append(rule)
+        if isinstance(rule, Transpose) and rule.last is not None:
             _check_not_done(rule, state, context)
         state = rule.apply(state, context)
     return state
@@ -195,7 +221,7 @@ def run_rules(rules: Iterable[Rule], state: State, context: Context, dropped: di
 def _check_not_done(rule: Transpose, state: State, context: Context) -> None:
     for name, entry in state.items():
         if rule.verdict(name, entry, context) == "final":
-            raise LayoutError(
+            raise ConvertedInPartError(
                 f"the checkpoint is converted in part: {entry.sources[0]} is transposed already and others"
                 " are not; convert the original instead"
             )

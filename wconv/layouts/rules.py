@@ -62,8 +62,13 @@ class Rule:
     def active(self, context: Context) -> bool:
         return self.when is None or self.when.holds(context)
 
+    @property
+    def by_name(self) -> bool:
+        """Whether names alone tell that this rule is still to be applied, or that it has been."""
+        return bool(self.targets)
+
     def verdict(self, name: str, entry: Entry, context: Context) -> Verdict | None:
-        """Whether this tensor shows that the rules are still to be applied, or that they have been."""
+        """Whether this tensor shows that the rule is still to be applied, or that it has been."""
         if self.targets and self.pattern.match(name):
             return "source"
         if any(compile_pattern(target).match(name) for target in self.targets):
@@ -73,8 +78,9 @@ class Rule:
     def apply(self, state: State, context: Context) -> State:
         """The state after this rule. Raises LayoutError where the tensors do not fit it."""
         after: State = {}
+        pattern = self.pattern
         for name, entry in state.items():
-            match = self.pattern.match(name)
+            match = pattern.match(name)
             new = {name: entry} if match is None else self.outputs(name, entry, match, context)
             put(after, new, self)
         return after
@@ -100,14 +106,23 @@ class Drop(Rule):
 
     verb: ClassVar[str] = "drop"
 
-    def drops(self, name: str, context: Context) -> bool:
-        match = self.pattern.match(name)
-        if match is None:
-            return False
-        return self.beyond is None or self.pattern.numbers(match)[0] >= self.beyond.number(context)
+    def dropping(self, context: Context) -> Callable[[str], bool]:
+        """Whether a name is one of those left out, for this config."""
+        pattern = self.pattern
+        limit = None if self.beyond is None else self.beyond.number(context)
 
-    def outputs(self, name: str, entry: Entry, match: Match, context: Context) -> State:
-        return {} if self.drops(name, context) else {name: entry}
+        def drops(name: str) -> bool:
+            match = pattern.match(name)
+            return match is not None and (limit is None or pattern.numbers(match)[0] >= limit)
+
+        return drops
+
+    def drops(self, name: str, context: Context) -> bool:
+        return self.dropping(context)(name)
+
+    def apply(self, state: State, context: Context) -> State:
+        drops = self.dropping(context)
+        return {name: entry for name, entry in state.items() if not drops(name)}
 
     def detail(self) -> str:
         limit = f" from {self.beyond} on" if self.beyond else ""
@@ -131,6 +146,10 @@ class Rename(Rule):
         if self._stays(name):
             return {name: entry}
         return {compile_pattern(self.target).render(match, self.pattern): entry}
+
+    @property
+    def by_name(self) -> bool:
+        return not self.but
 
     def verdict(self, name: str, entry: Entry, context: Context) -> Verdict | None:
         return None if self._stays(name) else Rule.verdict(self, name, entry, context)
@@ -250,12 +269,13 @@ class Stack(Rule):
     def apply(self, state: State, context: Context) -> State:
         groups: dict[str, dict[int, tuple[str, Entry]]] = {}
         after: State = {}
+        pattern, target = self.pattern, compile_pattern(self.target)
         for name, entry in state.items():
-            match = self.pattern.match(name)
+            match = pattern.match(name)
             if match is None:
                 put(after, {name: entry}, self)
                 continue
-            new = compile_pattern(self.target).render(match, self.pattern)
+            new = target.render(match, pattern)
             members = groups.setdefault(new, {})
             if not members:
                 put(after, {new: entry}, self)  # holds the place in the order

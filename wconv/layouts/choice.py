@@ -1,0 +1,105 @@
+"""Which rules a conversion follows, and in which direction; what comes of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from wconv import layouts
+from wconv.errors import LayoutError
+from wconv.layouts import modules
+from wconv.layouts.engine import Applied, ConvertedInPartError, Layout, apply
+from wconv.layouts.inverse import restore
+from wconv.layouts.rules_file import read
+from wconv.modules import Module
+from wconv.tensor import LazyTensor
+
+HUB = "hf"
+LOADS_HUB = "transformers.AutoModel.from_pretrained('{model}')"
+LOADS_UNKNOWN = "mlx_lm.generate --model {model}"
+
+
+@dataclass(frozen=True, slots=True)
+class LaidOut:
+    """The tensors as they will be written, and for whom.
+
+    Attributes:
+        consumer: whose layout it is; None when names and layouts passed unchanged.
+        format: what the header promises: "mlx" for final names and layouts, "pt" for the hub's; None for
+            what the source promised.
+        command: loads the result; `{model}` stands for its path.
+        rules: what was done, as text, to tell one conversion from another.
+        stale: fields of config.json that are no longer true.
+    """
+
+    applied: Applied
+    consumer: str | None = None
+    format: str | None = None
+    command: str = LOADS_UNKNOWN
+    rules: str = ""
+    stale: tuple[str, ...] = ()
+
+
+def lay_out(
+    layout: str | Layout,
+    tensors: Mapping[str, LazyTensor],
+    config: Mapping[str, Any] | None = None,
+    *,
+    rules: str | os.PathLike[str] | Layout | None = None,
+    types: Mapping[str, Module] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> LaidOut:
+    """Lays a state dict out as it is asked for, without writing anything.
+
+    Args:
+        layout: "auto", a consumer's name, "hf" for the way back to the hub's layout, or rules of one's own.
+        config: the model's config.json.
+        rules: rules of one's own instead of the tables: a rules file, or a Layout; "auto" applies them,
+            "hf" undoes them.
+        types: the modules that the checkpoint holds, for models without a table.
+        options: what a layout lets one choose ("include_fov").
+
+    Raises:
+        LayoutError: there is no such layout, or the tensors do not fit it.
+    """
+    own = _own(layout, rules)
+    if layout == HUB:
+        return _back(own or layouts.choose("auto", config, tensors), tensors, config, options)
+    chosen = own or layouts.choose(layout, config, tensors)
+    if chosen is None and layout == "auto" and types and modules.fits(types):
+        return LaidOut(modules.apply(tensors, types), modules.CONSUMER, "mlx", rules="by layer type")
+    applied = apply(chosen, tensors, config, options)
+    if chosen is None:
+        return LaidOut(applied)
+    if own is not None:
+        unmatched = tuple(f"no tensor matches the rule: {rule}" for rule in applied.unmatched)
+        applied = replace(applied, notes=(*applied.notes, *unmatched))
+    return LaidOut(applied, chosen.consumers[0], "mlx", chosen.command or LOADS_UNKNOWN, str(chosen))
+
+
+def _own(layout: str | Layout, rules: str | os.PathLike[str] | Layout | None) -> Layout | None:
+    if rules is None:
+        return layout if isinstance(layout, Layout) else None
+    if layout not in ("auto", HUB):
+        raise LayoutError(f"rules of one's own and the layout {layout!r} exclude each other: choose one")
+    return rules if isinstance(rules, Layout) else read(os.fspath(rules))
+
+
+def _back(
+    table: Layout | None,
+    tensors: Mapping[str, LazyTensor],
+    config: Mapping[str, Any] | None,
+    options: Mapping[str, Any] | None,
+) -> LaidOut:
+    unchanged = LaidOut(apply(None, tensors, config, options), None, "pt", LOADS_HUB)
+    try:
+        restored = restore(table, tensors, config, options)
+    except ConvertedInPartError as error:
+        note = f"names and layouts are kept as they are: {error}"
+        return replace(unchanged, applied=replace(unchanged.applied, notes=(note,)))
+    if table is None or restored is None:
+        return unchanged
+    stale = ("quantization_config",) if any(rule.verb == "compute" for rule in table.rules) else ()
+    return LaidOut(restored, "transformers", "pt", LOADS_HUB, f"undone: {table}", stale)

@@ -1,0 +1,140 @@
+"""How the values of a rules file read and write: texts, numbers, settings and conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from wconv.errors import LayoutError
+from wconv.layouts.settings import Option, Setting, When
+
+
+class WrongRuleError(LayoutError):
+    """Something in a rules file that is no rule; `key` says where in its rule, if anywhere."""
+
+    def __init__(self, message: str, key: str = "") -> None:
+        super().__init__(message)
+        self.key = key
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of value: how it is read from TOML (value, key; raises WrongRuleError) and written to it."""
+
+    read: Callable[[Any, str], Any]
+    write: Callable[[Any], Any] = lambda value: value
+
+
+def _text(value: Any, key: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise WrongRuleError(f"{key} must be a text, not {value!r:.60}", key)
+    return value
+
+
+def _number(value: Any, key: str) -> int:
+    if type(value) is not int:
+        raise WrongRuleError(f"{key} must be a whole number, not {value!r:.60}", key)
+    return value
+
+
+def _any_number(value: Any, key: str) -> float:
+    if type(value) not in (int, float):
+        raise WrongRuleError(f"{key} must be a number, not {value!r:.60}", key)
+    return float(value)
+
+
+def _flag(value: Any, key: str) -> bool:
+    if not isinstance(value, bool):
+        raise WrongRuleError(f"{key} must be true or false, not {value!r:.60}", key)
+    return value
+
+
+def _setting(value: Any, key: str) -> Setting:
+    if isinstance(value, str) and value:
+        return Setting(value)
+    if not isinstance(value, Mapping) or not {"setting"} <= set(value) <= {"setting", "default"}:
+        raise WrongRuleError(
+            f'{key} must be a field of config.json: "name", or {{ setting = "name", default = 1 }},'
+            f" not {value!r:.60}",
+            key,
+        )
+    return Setting(_text(value["setting"], key), value.get("default"))
+
+
+def _plain_setting(value: Setting) -> Any:
+    return value.path if value.default is None else {"setting": value.path, "default": value.default}
+
+
+def _number_or_setting(value: Any, key: str) -> int | Setting:
+    return value if type(value) is int else _setting(value, key)
+
+
+def _plain_number_or_setting(value: int | Setting) -> Any:
+    return _plain_setting(value) if isinstance(value, Setting) else value
+
+
+def several(kind: Kind) -> Kind:
+    """A list of values of a kind."""
+
+    def read(value: Any, key: str) -> tuple[Any, ...]:
+        if not isinstance(value, list):
+            raise WrongRuleError(f"{key} must be a list, not {value!r:.60}", key)
+        return tuple(kind.read(item, key) for item in value)
+
+    return Kind(read, lambda value: [kind.write(item) for item in value])
+
+
+def pair(first: Kind, second: Kind) -> Kind:
+    """A list of two values."""
+
+    def read(value: Any, key: str) -> tuple[Any, Any]:
+        if not isinstance(value, list) or len(value) != 2:
+            raise WrongRuleError(f"{key} must be a list of two, not {value!r:.60}", key)
+        return first.read(value[0], key), second.read(value[1], key)
+
+    return Kind(read, lambda value: [first.write(value[0]), second.write(value[1])])
+
+
+def _when(value: Any, key: str) -> When:
+    keys = set(value) if isinstance(value, Mapping) else set()
+    if len(keys & {"setting", "option"}) != 1 or keys - {"setting", "option", "default", "is", "is_not"}:
+        raise WrongRuleError(
+            f'{key} must be a condition: {{ setting = "tie_word_embeddings", default = true, is = true }},'
+            f" not {value!r:.60}",
+            key,
+        )
+    if "is" in keys and "is_not" in keys:
+        raise WrongRuleError(f"{key} has both is and is_not", key)
+    what: Setting | Option
+    if "setting" in keys:
+        what = Setting(_text(value["setting"], key), value.get("default"))
+    else:
+        what = Option(_text(value["option"], key), value.get("default", False))
+    equals = value["is_not"] if "is_not" in keys else value.get("is", True)
+    return When(what, equals, negated="is_not" in keys)
+
+
+def _plain_when(value: When) -> dict[str, Any]:
+    if isinstance(value.what, Setting):
+        plain: dict[str, Any] = {"setting": value.what.path}
+        unless: Any = None
+    else:
+        plain, unless = {"option": value.what.name}, False
+    if value.what.default is not unless:
+        plain["default"] = value.what.default
+    plain["is_not" if value.negated else "is"] = value.equals
+    return plain
+
+
+TEXT = Kind(_text)
+TEXTS = several(TEXT)
+PATTERN = TEXT
+PATTERNS = TEXTS
+NUMBER = Kind(_number)
+ANY_NUMBER = Kind(_any_number)
+FLAG = Kind(_flag)
+SETTING = Kind(_setting, _plain_setting)
+LENGTH = Kind(_number_or_setting, _plain_number_or_setting)
+LENGTHS = several(LENGTH)
+WHEN = Kind(_when, _plain_when)
