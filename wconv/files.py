@@ -8,7 +8,6 @@ import stat
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO
 
 from wconv.errors import FormatError, OutputError
@@ -94,6 +93,13 @@ def _stamp(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
+def _now(path: str) -> tuple[int, int, int] | None:
+    try:
+        return _stamp(os.stat(path))
+    except OSError:
+        return None
+
+
 def stamped(path: str) -> SourcePath:
     """`path`, bound to the file that is there now. Raises as `SourceFile` does."""
     bound = SourcePath(path)
@@ -110,7 +116,7 @@ def source(path: str) -> SourceFile:
     with _lock:
         found = _open.get(path)
         wanted = path.stamp if isinstance(path, SourcePath) else None
-        if found is None or found.stamp != (wanted or _stamp(os.stat(path))):
+        if found is None or found.stamp != (wanted or _now(path)):
             _open.pop(path, None)
             found = _open[str(path)] = SourceFile(path)
             if len(_open) > OPEN_FILES:
@@ -131,14 +137,14 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     Raises:
         OutputError: the file cannot be written.
     """
-    target = Path(path)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    folder, name = os.path.split(os.fspath(path))
+    partial = os.path.join(folder, f".{name}.{os.getpid()}.partial")
     try:
         with open(partial, "wb") as file:
             yield file
-        os.replace(partial, target)
+        os.replace(partial, path)
     except OSError as error:
-        raise OutputError(f"{target} cannot be written: {error.strerror}") from None
+        raise OutputError(f"{os.fspath(path)} cannot be written: {error.strerror}") from None
     finally:
         with contextlib.suppress(OSError):
-            partial.unlink()
+            os.unlink(partial)

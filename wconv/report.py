@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -167,5 +166,9 @@ def gigabytes(count: int) -> str:
     """Bytes for people: three digits and a unit of 1,000."""
     if count < 1000:
         return plural(count, "byte")
-    power = min(int(math.log10(count) // 3), 4)
-    return f"{count / 1000**power:.3g} {('bytes', 'kB', 'MB', 'GB', 'TB')[power]}"
+    value, unit = count / 1000, "kB"
+    for unit in ("kB", "MB", "GB", "TB"):
+        if value < 999.5 or unit == "TB":
+            break
+        value /= 1000
+    return f"{value:,.0f} {unit}" if value >= 99.95 else f"{value:.3g} {unit}"
