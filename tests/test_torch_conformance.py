@@ -45,7 +45,7 @@ def test_a_row_that_differs_is_told_apart() -> None:
     row = Row("made up", lambda t: t.ones(2, 2))
     right = observe(shim, row)
     for key, value in {
-        "values": right["values"][:3] + ["nan"],
+        "values": [*right["values"][:3], "nan"],
         "tensor": "torch.float64",
         "shape": [4],
         "strides": [1, 2],

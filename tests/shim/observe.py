@@ -10,7 +10,7 @@ from typing import Any
 from tests.shim.table import Row
 
 ULPS = {"torch.float64": 2**-50, "torch.float32": 2**-21, "torch.float16": 2**-10, "torch.bfloat16": 2**-7}
-"""Relative distance that sums, products of matrices and functions such as exp may be apart: a few last places."""
+"""How far apart, relatively, sums, products of matrices and functions such as exp may be: a few last places."""
 
 
 def observe(torch: Any, row: Row) -> Any:
@@ -62,8 +62,8 @@ def number(value: complex) -> Any:
 def agree(row: Row, found: Any, expected: Any) -> bool:
     """Whether the shim did what torch did.
 
-    An error agrees when whoever catches torch's catches the shim's. Rows marked `close` may differ in the last
-    places.
+    An error agrees when whoever catches torch's catches the shim's. Rows marked `close` may differ in the
+    last places.
     """
     if isinstance(expected, dict) and "raises" in expected:
         if not (isinstance(found, dict) and "raises" in found):

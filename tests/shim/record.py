@@ -1,4 +1,4 @@
-"""Writes expected.json: what torch itself does with every row. `python -m tests.shim.record`, with torch 2.13."""
+"""Writes expected.json, what torch 2.13 does with every row: `python -m tests.shim.record`."""
 
 from __future__ import annotations
 

@@ -254,7 +254,7 @@ ROWS: list[Row] = [
                 t.Size([2, 3]).numel(),
                 repr(t.Size([2, 3])[1:]),
                 t.Size([2]) == (2,),
-                repr(t.Size([1]) + (2,)),
+                repr(t.Size([1]) + t.Size([2])),
             ],
             "Size of a tensor": lambda t: [
                 repr(cube(t).shape),

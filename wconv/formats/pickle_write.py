@@ -1,7 +1,7 @@
 """A pickle writer for plain data and tensors: protocol 2, in the opcodes and names that torch itself writes.
 
-It writes dicts, lists, tuples, strings, bytes, numbers, booleans and None, and what `torch_write` describes; any
-other object is refused by name. What it writes loads with `torch.load(weights_only=True)`.
+It writes dicts, lists, tuples, strings, bytes, numbers, booleans and None, and what `torch_write` describes;
+any other object is refused by name. What it writes loads with `torch.load(weights_only=True)`.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class PickleWriter:
         self._put(("str", value))
 
     def binary(self, value: bytes) -> None:
-        """Protocol 2 has no bytes: they go as latin-1 text through `_codecs.encode`, as Python's own pickle does."""
+        """Protocol 2 has no bytes: they go as latin-1 text through `_codecs.encode`, as Python's pickle does."""
         self.call(Call(Global("_codecs", "encode"), value.decode("latin-1"), "latin1"))
         self._put(id(value), value)
 

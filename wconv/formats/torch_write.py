@@ -24,7 +24,7 @@ from wconv.formats.pickle_write import Call, Global, Persistent, PickleWriter
 from wconv.tensor import LazyTensor, Shape
 
 ALIGNMENT = 64
-"""Bytes to whose multiples storages are moved, so that they can be mapped as any dtype; torch's choice too."""
+"""Bytes to whose multiples storages are moved, so that any dtype can be mapped there; torch's choice too."""
 
 BLOCK = 4 << 20
 """Bytes of a storage that are in memory at once."""
@@ -170,7 +170,7 @@ def _entry(archive: zipfile.ZipFile, name: str, size: int) -> IO[bytes]:
     info = zipfile.ZipInfo(name, LATEST)
     info.file_size = size
     assert archive.fp is not None
-    # a large entry's header gets 20 bytes of zip64 sizes; zipfile decides by a size that it exaggerates by 5 %
+    # a large entry's header gets 20 bytes of zip64 sizes; zipfile exaggerates by 5 % to decide
     header = 30 + len(name.encode()) + 4 + (20 if size * 1.05 > ZIP64_FROM else 0)
     padding = -(archive.fp.tell() + header) % ALIGNMENT
     info.extra = b"FB" + struct.pack("<H", padding) + b"Z" * padding

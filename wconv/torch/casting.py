@@ -9,6 +9,7 @@ from wconv.torch import dtypes
 from wconv.torch.convert import convert
 from wconv.torch.device import keeps_order, memory_format, require_cpu
 from wconv.torch.dtypes import dtype
+from wconv.torch.shapes import squeeze, unsqueeze, view
 from wconv.torch.tensor import Tensor
 
 
@@ -150,15 +151,14 @@ def view_as_real(input: Tensor) -> Tensor:
     """A complex tensor as a real one with a last axis of 2, over the same memory."""
     if not input.is_complex():
         raise RuntimeError("view_as_real is only supported for complex tensors")
-    return input.unsqueeze(-1).view(input.dtype.to_real())
+    return view(unsqueeze(input, -1), input.dtype.to_real())
 
 
 def view_as_complex(input: Tensor) -> Tensor:
     """A real tensor with a last axis of 2 as a complex one, over the same memory."""
     if not input.is_floating_point() or not input.ndim or input.shape[-1] != 2:
         raise RuntimeError("Tensor must be floating point and have a last dimension of size 2")
-    made: Tensor = input.view(input.dtype.to_complex()).squeeze(-1)
-    return made
+    return squeeze(view(input, input.dtype.to_complex()), -1)
 
 
 def is_tensor(obj: Any) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 
 from wconv.tensor import Array
 from wconv.torch import dtypes
+from wconv.torch.casting import detach
 from wconv.torch.convert import convert
 from wconv.torch.device import device, keeps_order, layout, memory_format, require_cpu, require_strided
 from wconv.torch.dtypes import dtype
@@ -78,7 +79,7 @@ def _flattened(data: Any) -> tuple[list[int], list[Any]]:
         shape, found = _flattened(entry)
         if inner is not None and shape != inner:
             raise ValueError(
-                f"expected sequence of length {inner[:1] or 'one'} at every place, got {shape[:1] or 'a number'}"
+                f"the nested sequences are ragged: {inner or 'a number'} at one place, {shape or 'a number'} at another"
             )
         inner = shape
         leaves.extend(found)
@@ -123,7 +124,7 @@ def legacy(kind: type[Tensor], *data: Any) -> Tensor:
     if len(data) == 1 and isinstance(data[0], (list, tuple, np.ndarray, Tensor)):
         given = data[0]
         if isinstance(given, Tensor) and given.dtype is to:
-            return given.detach()._as(kind)
+            return detach(given)._as(kind)
         return kind._of(_gathered(given, to))
     return kind._of(np.zeros(lengths(data) if data else (0,), to.numpy))
 
@@ -146,7 +147,7 @@ def asarray(
     copy: bool | None = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """`obj` (tensor, array, storage, buffer, numbers) as a tensor; shares memory unless `copy` says otherwise."""
+    """A tensor, array, storage, buffer or numbers as a tensor; shares memory unless `copy` says otherwise."""
     require_cpu(device)
     if isinstance(obj, UntypedStorage):
         flat = obj.bytes.view((dtype or dtypes.uint8).numpy)
@@ -171,9 +172,7 @@ def from_numpy(ndarray: Array) -> Tensor:
         raise TypeError(f"expected np.ndarray (got {type(ndarray).__name__})")
     if any(step < 0 for step in ndarray.strides):
         raise ValueError(
-            "At least one stride in the given numpy array is negative, and tensors with negative strides are not"
-            " currently supported. (You can probably work around this by making a copy of your array with"
-            " array.copy().)"
+            f"the array runs backwards in memory (strides {ndarray.strides}), which tensors cannot: pass array.copy()"
         )
     return Tensor._of(np.asarray(ndarray))
 
@@ -181,7 +180,7 @@ def from_numpy(ndarray: Array) -> Tensor:
 def from_dlpack(ext_tensor: Any) -> Tensor:
     """A tensor over the memory of another library's array."""
     if isinstance(ext_tensor, Tensor):
-        return ext_tensor.detach()
+        return detach(ext_tensor)
     return Tensor._of(np.from_dlpack(ext_tensor))
 
 
@@ -191,18 +190,13 @@ def frombuffer(
     """A 1-D tensor over a buffer's bytes from `offset` on."""
     size = memoryview(buffer).nbytes
     if not 0 <= offset < size:
-        raise ValueError(
-            f"offset ({offset} bytes) must be non-negative and no greater than buffer length ({size} bytes)"
-        )
+        raise ValueError(f"offset {offset} does not lie within the buffer of {size} bytes")
     if count < 0 and (size - offset) % dtype.itemsize:
         raise ValueError(
-            f"buffer length ({size - offset} bytes) after offset ({offset} bytes) must be a multiple of element size"
-            f" ({dtype.itemsize})"
+            f"the {size - offset} bytes from offset {offset} on are no whole number of {dtype} ({dtype.itemsize} bytes)"
         )
     if count == 0 or offset + count * dtype.itemsize > size:
-        raise ValueError(
-            f"requested buffer length ({count} * {dtype.itemsize} bytes) does not fit the buffer's {size}"
-        )
+        raise ValueError(f"{count} elements of {dtype.itemsize} bytes do not fit the buffer's {size}")
     made = Tensor._of(np.frombuffer(buffer, dtype.numpy, count, offset))
     made.requires_grad = requires_grad
     return made

@@ -13,14 +13,16 @@ class device:  # noqa: N801 - torch's name
     __module__ = "torch"
     __slots__ = ("index", "type")
 
+    type: str
+    index: int | None
+
     def __init__(self, type: str | device, index: int | None = None) -> None:
-        if isinstance(type, device):
-            type, index = type.type, type.index
-        if not isinstance(type, str):
-            raise TypeError(f"device() needs a name such as 'cpu', got {type!r:.60}")
-        name, colon, number = type.partition(":")
+        given = str(type) if isinstance(type, device) else type
+        if not isinstance(given, str):
+            raise TypeError(f"device() needs a name such as 'cpu', got {given!r:.60}")
+        name, colon, number = given.partition(":")
         if name not in KNOWN or (colon and not number.isdigit()):
-            raise RuntimeError(f"Invalid device string: {type!r}")
+            raise RuntimeError(f"Invalid device string: {given!r}")
         self.type = name
         self.index = int(number) if colon else index
 

@@ -132,7 +132,7 @@ class finfo:  # noqa: N801 - torch's name
             raise TypeError(
                 f"torch.finfo() requires a floating point input type. Use torch.iinfo to handle '{of}'"
             )
-        limits = ml_dtypes.finfo(of.to_real().numpy)
+        limits = ml_dtypes.finfo(of.to_real().numpy)  # type: ignore[no-untyped-call]
         self.dtype = of.to_real().name
         self.bits = of.to_real().itemsize * 8
         for name in ("eps", "max", "min", "tiny", "smallest_normal", "resolution"):

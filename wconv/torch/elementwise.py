@@ -212,10 +212,7 @@ def _operand(name: str, given: Any) -> Any:
 
 def _prepared(operand: Any, result: dtype, computed: dtype, exact: bool) -> Array:
     """The operand as an array of the dtype to compute in; narrow results round their operands first."""
-    if isinstance(operand, Tensor):
-        array = operand._array
-    else:
-        array = _number(operand, computed)
+    array = operand._array if isinstance(operand, Tensor) else _number(operand, computed)
     if array.dtype == computed.numpy:
         return array if exact or result is computed else _rounded(operand, array, result, computed)
     if not exact and result is not computed and array.dtype != result.numpy:

@@ -1,4 +1,4 @@
-"""`tensor[...]` and its relatives. Integers, slices, None and `...` give views; masks and index tensors, copies."""
+"""`tensor[...]` and its relatives: integers, slices, None and `...` give views, masks and index tensors copies."""
 
 from __future__ import annotations
 
@@ -26,21 +26,17 @@ def getitem(self: Tensor, index: Any) -> Tensor:
 def setitem(self: Tensor, index: Any, value: Any) -> None:
     """`self[index] = value`; the value is converted to the tensor's dtype."""
     part, picks = _resolve(self, index)
-    array = part._array
+    target = part._array
     new = _as_array(value, self)
-    if all(pick is None for pick in picks):
-        target, where = array, ...
-    else:
-        target, where = array, _numpy_index(picks)
-    wanted = array.shape if where is ... else array[where].shape
+    where: Any = ... if all(pick is None for pick in picks) else _numpy_index(picks)
+    wanted = target.shape if where is ... else target[where].shape
     while new.ndim > len(wanted) and new.shape[0] == 1:
         new = new[0]
     try:
         target[where] = new
     except ValueError:
         raise RuntimeError(
-            f"shape mismatch: value tensor of shape {list(new.shape)} cannot be broadcast to indexing result of"
-            f" shape {list(wanted)}"
+            f"values of shape {list(new.shape)} cannot be written where the index picks {list(wanted)}"
         ) from None
 
 
@@ -66,7 +62,8 @@ def _resolve(self: Tensor, index: Any) -> tuple[Tensor, list[Array | None]]:
         raise IndexError("an index can hold only one ellipsis ('...')")
     if ellipses:
         entries[ellipses[0] : ellipses[0] + 1] = [slice(None)] * (self.ndim - consumed)
-    part, picks = self, []
+    part = self
+    picks: list[Array | None] = []
     for entry in entries:
         at = len(picks)
         if entry is None or isinstance(entry, bool):
@@ -107,8 +104,7 @@ def _number(entry: Any) -> int | None:
         return whole(entry)
     except TypeError:
         raise IndexError(
-            "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices"
-            f" (got {type(entry).__name__})"
+            f"{type(entry).__name__} is no index: use integers, slices, ..., None, masks or index tensors"
         ) from None
 
 
@@ -126,8 +122,7 @@ def _index_arrays(entry: Any, part: Tensor, at: int) -> list[Array]:
         for axis_of_mask, length in enumerate(array.shape):
             if length != part.shape[at + axis_of_mask]:
                 raise IndexError(
-                    f"The shape of the mask {list(array.shape)} at index {axis_of_mask} does not match the shape"
-                    f" of the indexed tensor {list(part.shape)} at index {at + axis_of_mask}"
+                    f"a mask of shape {list(array.shape)} does not fit axis {at} of a tensor of {list(part.shape)}"
                 )
         return list(np.nonzero(array)) if array.ndim else [np.arange(int(array.item()))]
     if array.dtype.kind not in "iu":
@@ -160,8 +155,8 @@ def _sliced(part: Tensor, at: int, entry: slice) -> Tensor:
     )
     if step is not None and step < 1:
         raise ValueError("step must be greater than zero")
-    index = (*[slice(None)] * at, slice(start, stop, step))
-    return part._view(part._array[index])
+    where = (*[slice(None)] * at, slice(start, stop, step))
+    return part._view(part._array[where])
 
 
 def select(input: Tensor, dim: int, index: int) -> Tensor:
@@ -172,7 +167,8 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
     length = input.shape[at]
     if not -length <= position < length:
         raise IndexError(f"index {position} is out of bounds for dimension {at} with size {length}")
-    return input._view(input._array[(*[slice(None)] * at, position, ...)])
+    where: tuple[Any, ...] = (*[slice(None)] * at, position, ...)
+    return input._view(input._array[where])
 
 
 def narrow(input: Tensor, dim: int, start: Any, length: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""wconv.torch in torch's place: `import torch` and `import safetensors.torch` find it, for a while or for good."""
+"""wconv.torch in torch's place: what `import torch` and `import safetensors.torch` find, for a while or for good."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def install() -> ModuleType:
 def installed() -> Iterator[ModuleType]:
     """`with wconv.torch.installed(): import mflux …`: wconv.torch is torch within the block.
 
-    Afterwards everything is as it was: PyTorch itself if it had been imported, nothing if not. Modules that were
-    imported within the block keep the torch that they found.
+    Afterwards everything is as it was: PyTorch itself if it had been imported, nothing if not. Modules that
+    were imported within the block keep the torch that they found.
     """
     before = {name: module for name, module in sys.modules.items() if _ours(name)}
     finders = list(sys.meta_path)

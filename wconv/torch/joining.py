@@ -78,10 +78,7 @@ def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Te
     if isinstance(split_size_or_sections, (list, tuple)):
         sizes = [whole(size) for size in split_size_or_sections]
         if sum(sizes) != length or min(sizes, default=0) < 0:
-            raise RuntimeError(
-                f"split_with_sizes expects split_sizes to sum exactly to {length} (input tensor's size at dimension"
-                f" {at}), but got split_sizes={sizes}"
-            )
+            raise RuntimeError(f"split: the lengths {sizes} do not add up to the {length} of axis {at}")
     else:
         size = whole(split_size_or_sections)
         if size < 0 or (size == 0 and length):

@@ -1,4 +1,4 @@
-"""`torch.load`: every checkpoint that wconv reads, as tensors over mapped bytes, and nothing in it executed."""
+"""`torch.load`: every checkpoint that wconv reads, as tensors over mapped bytes; nothing in it is executed."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _require_map_to_cpu(map_location: Any) -> None:
 
 
 class Unpickled:
-    """An instance of a class that is no data, as its checkpoint describes it: attributes, and nothing that acts.
+    """An instance of a class that is no data, as its checkpoint describes it: attributes, nothing that acts.
 
     `argparse.Namespace`, a training program's configuration, a whole pickled module: their attributes can be
     read as those of the real object, `items` and `elements` are what was put into it.
@@ -106,8 +106,8 @@ class Unpickled:
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(
-            f"this {self.__dict__.get('class_name')} from a checkpoint has no attribute {name!r} here: wconv.torch"
-            " keeps such objects as inert data"
+            f"this {self.__dict__.get('class_name')} from a checkpoint has no attribute {name!r} here:"
+            " wconv.torch keeps such objects as inert data"
         )
 
     def __repr__(self) -> str:
@@ -209,7 +209,7 @@ class _Loader:
 
 
 class NotOffered:
-    """Stands where a checkpoint holds something that wconv.torch has no tensor for; says so when it is used."""
+    """Stands where a checkpoint holds something that wconv.torch has no tensor for, and says so when used."""
 
     def __init__(self, what: str) -> None:
         self.__dict__["_what"] = what

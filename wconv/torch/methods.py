@@ -1,4 +1,4 @@
-"""Attaches the functions that the other modules list to `Tensor`, and gathers those that the module offers."""
+"""Attaches the functions that the other modules list to `Tensor`; gathers those that `wconv.torch` offers."""
 
 from __future__ import annotations
 
@@ -48,4 +48,3 @@ def gathered() -> dict[str, Any]:
 
 for each in MODULES:
     _attach(each)
-Tensor.__hash__ = object.__hash__  # type: ignore[method-assign]  # __eq__ is element by element

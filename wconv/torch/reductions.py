@@ -269,25 +269,29 @@ def isclose(
 ) -> Tensor:
     if input.dtype is not other.dtype:
         raise RuntimeError(f"{input.dtype} did not match {other.dtype}")
-    values = (_exact(each._array) for each in (input, other))
-    return Tensor._of(np.asarray(np.isclose(*values, rtol=rtol, atol=atol, equal_nan=equal_nan)))
+    first, second = _exact(input._array), _exact(other._array)
+    return Tensor._of(np.asarray(np.isclose(first, second, rtol=rtol, atol=atol, equal_nan=equal_nan)))
 
 
 def equal(input: Tensor, other: Tensor) -> bool:
     """Whether shapes and all values are the same (NaN equals nothing)."""
     if input.shape != other.shape:
         return False
-    return bool((input == other)._array.all())
+    from wconv.torch.arithmetic import TABLE
+
+    return bool(TABLE["eq"](input, other)._array.all())
 
 
 def unique(
     input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False
 ) -> Any:
-    found = np.unique(input._array, return_inverse=return_inverse, return_counts=return_counts)
-    if not isinstance(found, tuple):
-        return Tensor._of(found)
-    values, *rest = found
-    return (Tensor._of(values), *(Tensor._of(np.asarray(each, np.int64)) for each in rest))
+    values, inverse, counts = np.unique(input._array, return_inverse=True, return_counts=True)
+    found = [Tensor._of(values)]
+    if return_inverse:
+        found.append(Tensor._of(inverse.reshape(input.shape)))
+    if return_counts:
+        found.append(Tensor._of(counts))
+    return found[0] if len(found) == 1 else tuple(found)
 
 
 METHODS = (

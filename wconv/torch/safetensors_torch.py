@@ -5,6 +5,7 @@ Tensors lie in the mapped file until they are used.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping
 from typing import IO, Any
@@ -17,6 +18,7 @@ from wconv.formats import safetensors as format
 from wconv.torch import dtypes, lazy, missing
 from wconv.torch.creation import frombuffer, zeros
 from wconv.torch.device import require_cpu
+from wconv.torch.indexing import getitem
 from wconv.torch.tensor import Tensor
 
 TensorDict = dict[str, Tensor]
@@ -89,9 +91,7 @@ def _in_order(tensors: Mapping[str, Tensor]) -> TensorDict:
             )
         if not tensor.is_contiguous():
             raise ValueError(
-                f"You are trying to save a non contiguous tensor: `{name}` which is not allowed. It either means you"
-                " are trying to save tensors which are reference of each other in which case it's recommended to"
-                " save only the full tensors, or to call `.contiguous()` first."
+                f"{name} is not contiguous (a view of another tensor?): save the whole tensor, or call .contiguous()"
             )
     _require_apart(tensors)
     return dict(sorted(tensors.items(), key=lambda item: (-item[1].itemsize, item[0])))
@@ -100,11 +100,10 @@ def _in_order(tensors: Mapping[str, Tensor]) -> TensorDict:
 def _require_apart(tensors: Mapping[str, Tensor]) -> None:
     """Raises: RuntimeError: two tensors overlap in memory."""
     ranges = sorted((t.data_ptr(), t.data_ptr() + t.nbytes, name) for name, t in tensors.items() if t.numel())
-    for (_, end, name), (start, _, other) in zip(ranges, ranges[1:], strict=False):
+    for (_, end, name), (start, _, other) in itertools.pairwise(ranges):
         if start < end:
             raise RuntimeError(
-                f"Some tensors share memory, this will lead to duplicate memory on disk and potential differences"
-                f" when loading them again: {sorted((name, other))}"
+                f"{name} and {other} share memory, which a safetensors file cannot say: save one, or clone()"
             )
 
 
@@ -195,8 +194,7 @@ class Slice:
         return self._tensor.dtype.row.code
 
     def __getitem__(self, index: Any) -> Tensor:
-        made: Tensor = self._tensor[index]
-        return made
+        return getitem(self._tensor, index)
 
 
 def storage_ptr(tensor: Tensor) -> int:

@@ -95,8 +95,7 @@ class _Saver:
             known = self._storages[id(storage)] = (storage, self._saved(storage, tensor.dtype), tensor.dtype)
         if known[2] is not tensor.dtype:
             raise RuntimeError(
-                "Cannot save multiple tensors or storages that view the same data as different types:"
-                f" {known[2]} and {tensor.dtype}"
+                f"two tensors see one storage as {known[2]} and as {tensor.dtype}, which cannot be saved: clone() one"
             )
         return torch_write.SavedTensor(
             known[1],

@@ -56,8 +56,8 @@ def view(self: Tensor, *shape: Any, **named: Any) -> Tensor:
     strides = view_strides(self.shape, self.stride(), full)
     if strides is None:
         raise RuntimeError(
-            "view size is not compatible with input tensor's size and stride (at least one dimension spans"
-            " across two contiguous subspaces). Use .reshape(...) instead."
+            f"no view of shape {list(full)} shows a tensor of shape {list(self.shape)} and strides"
+            f" {self.stride()}: use .reshape(...), which copies"
         )
     return strided(self, full, strides)
 
@@ -73,8 +73,8 @@ def _view_dtype(self: Tensor, to: dtype) -> Tensor:
         fits = self.shape[-1] * old % new == 0 and self.storage_offset() * old % new == 0
         if self.stride(-1) != 1 or not fits or any(step * old % new for step in others):
             raise RuntimeError(
-                f"{self.dtype} of shape {tuple(self.shape)} and strides {self.stride()} cannot be viewed as {to}:"
-                " its last axis must be contiguous and hold a whole number of elements"
+                f"{self.dtype} {tuple(self.shape)} with strides {self.stride()} cannot be viewed as {to}: its last"
+                " axis must be contiguous and hold a whole number of elements"
             )
         if not self.numel():
             return self._view(np.empty((*self.shape[:-1], self.shape[-1] * old // new), to.numpy))
@@ -213,9 +213,7 @@ def repeat(self: Tensor, *repeats: Any) -> Tensor:
     """The tensor tiled, so many times along each axis."""
     times = lengths(repeats)
     if len(times) < self.ndim:
-        raise RuntimeError(
-            "Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor"
-        )
+        raise RuntimeError(f"repeat: {len(times)} counts for a tensor of {self.ndim} axes")
     if any(time < 0 for time in times):
         raise RuntimeError(f"repeat: negative count in {list(times)}")
     return Tensor._of(np.tile(self._array, times))
@@ -274,8 +272,8 @@ def as_strided(
     last = first + sum((length - 1) * step for length, step in zip(shape, steps, strict=True))
     if math.prod(shape) and (last + 1) * input.itemsize > storage.nbytes():
         raise RuntimeError(
-            f"setStorage: sizes {list(shape)}, strides {list(steps)}, storage offset {first} are out of bounds for"
-            f" storage of size {storage.nbytes()}"
+            f"as_strided: {list(shape)} with strides {list(steps)} from {first} on reaches outside the storage of"
+            f" {storage.nbytes()} bytes"
         )
     made = Tensor._at(storage, input.dtype, first, shape, steps)
     made._root = input._owner

@@ -79,7 +79,7 @@ def memory_order(*arrays: Array) -> list[int]:
 
 
 def _further_out(arrays: Sequence[Array], first: int, second: int) -> int:
-    """Whether axis `first` lies further out than `second` (1), further in (-1), or neither for certain (0)."""
+    """Whether axis `first` lies further out than `second` (1), further in (-1), or neither is certain (0)."""
     for array in arrays:
         one, other = array.strides[first], array.strides[second]
         if one and other and one != other:

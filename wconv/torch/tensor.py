@@ -149,7 +149,8 @@ class Tensor:
     @property
     def data(self) -> Tensor:
         """The same memory, without `requires_grad`."""
-        return self.detach()
+        detached: Tensor = self.detach()
+        return detached
 
     def numel(self) -> int:
         return math.prod(self._shape)
@@ -218,12 +219,12 @@ class Tensor:
         """The values as an array over the same memory.
 
         Raises:
-            TypeError: numpy has no such dtype (bfloat16, float8): use `.float()`, or mlx's `mx.array(tensor)`.
+            TypeError: numpy has no such dtype (bfloat16, float8): use `.float()`, or `mx.array(tensor)`.
             RuntimeError: the tensor requires grad: `detach` it first, or pass `force=True`.
         """
         if self._requires_grad and not force and grad.is_grad_enabled():
             raise RuntimeError(
-                "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead."
+                "a tensor that requires grad cannot become an array: use tensor.detach().numpy()"
             )
         if self._dtype.row.module != "numpy":
             raise TypeError(
@@ -291,14 +292,16 @@ class Tensor:
 
     def __bool__(self) -> bool:
         if self.numel() > 1:
-            raise RuntimeError("Boolean value of Tensor with more than one value is ambiguous")
+            raise RuntimeError(
+                f"a tensor of {self.numel()} elements is neither true nor false: use .any() or .all()"
+            )
         if not self.numel():
-            raise RuntimeError("Boolean value of Tensor with no values is ambiguous")
+            raise RuntimeError("a tensor without elements is neither true nor false")
         return bool(self.item())
 
     def _number(self) -> Any:
         if self.numel() != 1:
-            raise ValueError("only one element tensors can be converted to Python scalars")
+            raise ValueError(f"a tensor of {self.numel()} elements is no single number")
         return self.item()
 
     def __int__(self) -> int:
@@ -312,13 +315,13 @@ class Tensor:
 
     def __index__(self) -> int:
         if self.numel() != 1 or self._dtype.row.kind not in ("int", "bool"):
-            raise TypeError("only integer tensors of a single element can be converted to an index")
+            raise TypeError("an index must be a single integer")
         return int(self.item())
 
     def __len__(self) -> int:
         if not self._shape:
             raise TypeError("len() of a 0-d tensor")
-        return self._shape[0]
+        return int(self._shape[0])
 
     def __iter__(self) -> Iterator[Tensor]:
         if not self._shape:

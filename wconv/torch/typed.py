@@ -1,4 +1,4 @@
-"""`torch.FloatTensor` and its kin: torch's older names for tensors of one dtype, mostly met in annotations."""
+"""`torch.FloatTensor` and its kin: older names for tensors of one dtype, mostly met in annotations."""
 
 from __future__ import annotations
 
