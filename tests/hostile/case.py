@@ -10,7 +10,7 @@ from typing import Any, Literal
 from tests.hostile.containers import VALUES
 
 Data = bytes | Callable[[], bytes]
-Expects = Literal["refused", "inert"]
+Expects = Literal["refused", "inert", "either"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class Case:
     Attributes:
         name: unique; the test's name.
         expects: "refused": a WconvError of one line that names the file. "inert": the file opens, nothing
-            in it has run, and its tensors are exactly `tensors`.
+            in it has run, and its tensors are exactly `tensors`. "either" (of the fuzz): one of the two, with
+            any tensors.
         make: writes into an empty directory and returns the path to open.
         tensors: name → flat values, of a file that opens.
         seconds: within which it must end, on an idle machine.

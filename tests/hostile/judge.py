@@ -135,6 +135,8 @@ def _contents_fault(contents: Contents, values: Mapping[str, Any], case: Case) -
     )
     if foreign is not None:
         return f"let a {type(foreign).__module__}.{type(foreign).__qualname__} through"
+    if case.expects == "either":
+        return None
     if case.expects == "refused":
         more = {name: type(value).__name__ for name, value in contents.metadata.items()}
         return f"opened, with {list(values)!r:.120}, {more!r:.120} and {dict(contents.skipped)!r:.300}"

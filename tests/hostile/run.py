@@ -1,6 +1,6 @@
 """The guarded process: `python -m tests.hostile.run DIRECTORY PART OF` prints one JSON line per case.
 
-`python -m tests.hostile.run DIRECTORY bad` runs readers that must be caught, over a good file, and the standard
+`python -m tests.hostile.run DIRECTORY bad` runs readers that must be caught over a good file, and the usual
 unpickler over the cases that are alive, to show that the guard and the judge can fail.
 """
 

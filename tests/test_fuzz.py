@@ -1,0 +1,125 @@
+"""Damaged files end in a WconvError or in a tensor, and in nothing else. `WCONV_FUZZ=100000` looks longer."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.hostile import good, mutation
+from tests.hostile.assemble import storage, tensor
+from tests.hostile.case import Case
+from tests.hostile.containers import torch_zip
+from tests.hostile.guard import Guard
+from tests.hostile.judge import judge
+from tests.hostile.run import limit_memory, read_file
+from wconv import formats
+from wconv.errors import WconvError
+
+EXAMPLES = int(os.environ.get("WCONV_FUZZ", "250"))
+FIXTURES = Path(__file__).parent.parent / "fixtures" / "torch"
+SEED_SIZE = 64 << 10
+
+SEEDS = [
+    *good.files().values(),
+    *(
+        path.read_bytes()
+        for path in sorted(FIXTURES.rglob("*"))
+        if path.is_file() and path.suffix not in (".py", ".json", ".md") and path.stat().st_size <= SEED_SIZE
+    ),
+]
+
+Survives = Callable[[bytes], None]
+
+fuzz = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize="WCONV_FUZZ" not in os.environ,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
+)
+
+
+@pytest.fixture(scope="module")
+def survives(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Survives]:
+    """Fails when reading these bytes does anything but end in a WconvError or in tensors."""
+    guard = Guard()
+    directory = tmp_path_factory.mktemp("fuzz")
+    path = directory / "model.bin"
+    case = Case("fuzz", "either", lambda directory: path)
+    for data in SEEDS:  # imports whatever is imported late
+        path.write_bytes(data)
+        _open_quietly(path)
+
+    def check(data: bytes) -> None:
+        path.write_bytes(data)
+        assert judge(case, path, read_file, guard) is None
+
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    limit_memory()
+    yield check
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def _open_quietly(path: Path) -> None:
+    try:
+        for tensor in formats.open_file(str(path)).tensors.values():
+            tensor.numpy()
+    except WconvError:
+        pass
+
+
+@fuzz
+@given(data=mutation.damaged(SEEDS))
+def test_damaged_bytes(survives: Survives, data: bytes) -> None:
+    survives(data)
+
+
+@fuzz
+@given(program=mutation.programs(mutation.pickles()), container=st.sampled_from(mutation.CONTAINERS))
+def test_damaged_opcodes(survives: Survives, program: bytes, container: str) -> None:
+    survives(mutation.wrapped(program, container))
+
+
+@fuzz
+@given(data=mutation.odd_tensors())
+def test_odd_arguments(survives: Survives, data: bytes) -> None:
+    survives(data)
+
+
+@fuzz
+@given(data=st.one_of(mutation.odd_headers(), mutation.odd_archives(), mutation.odd_arrays()))
+def test_odd_headers(survives: Survives, data: bytes) -> None:
+    survives(data)
+
+
+@fuzz
+@given(
+    offset=st.integers(-2, 20),
+    axes=st.lists(st.tuples(st.integers(-1, 6), st.integers(-3, 12)), max_size=4),
+    numel=st.integers(20, 26),
+)
+def test_a_view_is_right_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, offset: int, axes: list[tuple[int, int]], numel: int
+) -> None:
+    """Against numpy's own strides over the same storage of 24 elements."""
+    elements = np.arange(24, dtype=np.float32)
+    size, stride = [length for length, _ in axes], [step for _, step in axes]
+    last = offset + sum((length - 1) * step for length, step in axes)
+    fits = min([0, offset, *size, *stride]) >= 0 and numel <= 24 and (0 in size or last < numel)
+    path = tmp_path_factory.getbasetemp() / "view.bin"
+    stored = tensor(storage(numel=numel), offset, tuple(size), tuple(stride))
+    path.write_bytes(torch_zip({"w": stored}, {"0": elements[:numel].tobytes()}))
+    try:
+        found = formats.open_file(str(path)).tensors["w"].numpy()
+    except WconvError:
+        assert not fits or 0 in size
+        return
+    assert fits
+    strides = [4 * step for step in stride]
+    np.testing.assert_array_equal(found, np.lib.stride_tricks.as_strided(elements[offset:], size, strides))
