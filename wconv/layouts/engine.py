@@ -142,12 +142,12 @@ def already(layout: Layout, state: State, context: Context) -> bool:
     drops = [rule.dropping(context) for rule in rules if isinstance(rule, Drop)]
     sources = tuple(rule.source for rule in rules if rule.by_name)
     targets = tuple(target for rule in rules if rule.by_name for target in rule.targets)
-    others = [rule for rule in rules if not rule.by_name and not isinstance(rule, Drop)]
+    others = [rule for rule in rules if rule.judges and not rule.by_name]
     seen: dict[str, str] = {}
     for name, entry in state.items():
         if any(dropped(name) for dropped in drops):
             continue
-        verdicts = {rule.verdict(name, entry, context) for rule in others}
+        verdicts = [rule.verdict(name, entry, context) for rule in others]
         if "source" in verdicts or matches(sources, name):
             seen.setdefault("source", name)
         elif "final" in verdicts or matches(targets, name):

@@ -63,9 +63,14 @@ class Rule:
         return self.when is None or self.when.holds(context)
 
     @property
-    def by_name(self) -> bool:
-        """Whether names alone tell that this rule is still to be applied, or that it has been."""
+    def judges(self) -> bool:
+        """Whether a tensor can show that this rule is still to be applied, or that it has been."""
         return bool(self.targets)
+
+    @property
+    def by_name(self) -> bool:
+        """Whether its name alone shows that, by `source` and `targets`."""
+        return self.judges
 
     def verdict(self, name: str, entry: Entry, context: Context) -> Verdict | None:
         """Whether this tensor shows that the rule is still to be applied, or that it has been."""
@@ -108,12 +113,14 @@ class Drop(Rule):
 
     def dropping(self, context: Context) -> Callable[[str], bool]:
         """Whether a name is one of those left out, for this config."""
-        pattern = self.pattern
-        limit = None if self.beyond is None else self.beyond.number(context)
+        pattern, matches = self.pattern, self.pattern.expression.fullmatch
+        if self.beyond is None:
+            return lambda name: matches(name) is not None
+        limit = self.beyond.number(context)
 
         def drops(name: str) -> bool:
             match = pattern.match(name)
-            return match is not None and (limit is None or pattern.numbers(match)[0] >= limit)
+            return match is not None and pattern.numbers(match)[0] >= limit
 
         return drops
 
@@ -178,6 +185,14 @@ class Transpose(Rule):
     undo: bool = False
 
     verb: ClassVar[str] = "transpose"
+
+    @property
+    def judges(self) -> bool:
+        return self.last is not None
+
+    @property
+    def by_name(self) -> bool:
+        return False
 
     def verdict(self, name: str, entry: Entry, context: Context) -> Verdict | None:
         shape = entry.tensor.shape
