@@ -1,0 +1,96 @@
+"""Measures wconv beside other programs: whole processes, run in turn, on data that it makes and removes.
+
+    python -m tests.benchmarks                      # every case: 3 GB models, some minutes
+    python -m tests.benchmarks model --runs 7
+    python -m tests.benchmarks model small --scale 0.3 --runs 3
+
+Timed runs and the run that watches memory are separate. Outputs are removed between runs, outside of
+the time. Data lie in the page cache before the first run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import shutil
+import tempfile
+from pathlib import Path
+
+from tests.benchmarks import data, measure, report
+from tests.benchmarks.cases import CASES, Case
+from tests.benchmarks.report import Measured
+
+
+def main() -> None:
+    options = _parser().parse_args()
+    for name in options.cases or CASES:
+        case = CASES[name]
+        print(f"\n## {name}\n\n{case.about}\n", flush=True)
+        if lacking := _lacking(case.needs):
+            print(f"Not measured: making the data needs {lacking}.")
+            continue
+        place = Path(tempfile.mkdtemp(prefix="wconv-benchmark-", dir=options.directory))
+        try:
+            source = case.make(place / "source", options.scale)
+            data.warm(source)
+            measured = run(case, source, place / "output", options.runs, memory=not options.no_memory)
+        finally:
+            shutil.rmtree(place)
+        print("\n".join(report.lines(measured, case.goals)), flush=True)
+
+
+def run(case: Case, source: Path, output: Path, runs: int, *, memory: bool) -> dict[str, Measured]:
+    """Runs each program so many times, in turns that begin with another program each time."""
+    measured = {name: Measured(failure=_absence(program.needs)) for name, program in case.programs.items()}
+    for turn in range(runs + memory):
+        names = [*case.programs][turn % len(case.programs) :] + [*case.programs][: turn % len(case.programs)]
+        for name in names:
+            one = measured[name]
+            if one.failure:
+                continue
+            argv = case.programs[name].command(source, output)
+            try:
+                if turn < runs:
+                    one.seconds.append(measure.seconds(argv))
+                else:
+                    one.anonymous = measure.peak_anonymous(argv)
+            except measure.FailedError as error:
+                one.failure = f"failed: {error}"
+            remove_outputs(output)
+    return measured
+
+
+def remove_outputs(output: Path) -> None:
+    """Removes the output, whatever its suffix, and what an interrupted run left beside it."""
+    for path in output.parent.glob(output.name + "*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _lacking(packages: tuple[str, ...]) -> str:
+    return ", ".join(name for name in packages if importlib.util.find_spec(name) is None)
+
+
+def _absence(packages: tuple[str, ...]) -> str:
+    lacking = _lacking(packages)
+    return f"{lacking} is not installed" if lacking else ""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("cases", nargs="*", choices=[*CASES, []], metavar="CASE", help=", ".join(CASES))
+    parser.add_argument("--runs", type=int, default=5, help="timed runs of each program (default: 5)")
+    parser.add_argument("--scale", type=float, default=1.0, help="size of the data (default: 1, 3 GB)")
+    parser.add_argument("--directory", type=Path, help="where data go (default: the system's temporary one)")
+    parser.add_argument("--no-memory", action="store_true", help="leave out the run that watches memory")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Whole processes: how long they run, and how much anonymous memory they and their children hold at most."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+ROOT = Path(__file__).resolve().parents[2]
+INTERVAL = 0.005
+"""Seconds between two looks at a process's memory."""
+
+
+class FailedError(Exception):
+    """A program ended with an error; `str()` is the last line that it wrote."""
+
+
+def seconds(argv: Sequence[str]) -> float:
+    """Wall time from start to end of one process.
+
+    Raises:
+        FailedError: it returned another code than 0.
+    """
+    with tempfile.TemporaryFile() as errors:
+        began = time.perf_counter()
+        process = _start(argv, errors)
+        code = process.wait()
+        taken = time.perf_counter() - began
+        _check(code, errors)
+    return taken
+
+
+def peak_anonymous(argv: Sequence[str]) -> int | None:
+    """The most bytes of anonymous memory (RssAnon) that a process and its children held together.
+
+    File pages are left out: what a program maps from the page cache is the system's to take back. None
+    where there is no /proc (macOS).
+
+    Raises:
+        FailedError: it returned another code than 0.
+    """
+    if not Path("/proc/self/status").exists():
+        return None
+    peak = 0
+    with tempfile.TemporaryFile() as errors:
+        process = _start(argv, errors)
+        while process.poll() is None:
+            peak = max(peak, sum(_anonymous(pid) for pid in _family(process.pid)))
+            time.sleep(INTERVAL)
+        _check(process.returncode, errors)
+    return peak
+
+
+def _start(argv: Sequence[str], errors: IO[bytes]) -> subprocess.Popen[Any]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    return subprocess.Popen(argv, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=errors)
+
+
+def _check(code: int, errors: IO[bytes]) -> None:
+    if code:
+        errors.seek(0)
+        lines = errors.read().decode(errors="replace").strip().splitlines()
+        raise FailedError(lines[-1] if lines else f"exit code {code}")
+
+
+def _family(pid: int) -> list[int]:
+    """A process and all its descendants."""
+    found = [pid]
+    for task in _listed(f"/proc/{pid}/task"):
+        for child in _text(f"/proc/{pid}/task/{task}/children").split():
+            found.extend(_family(int(child)))
+    return found
+
+
+def _anonymous(pid: int) -> int:
+    for line in _text(f"/proc/{pid}/status").splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) << 10
+    return 0
+
+
+def _listed(path: str) -> list[str]:
+    try:
+        return os.listdir(path)
+    except OSError:
+        return []
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:  # it has ended
+        return ""
+
+
+def python(*arguments: object) -> list[str]:
+    """The command line of this interpreter."""
+    return [sys.executable, *map(str, arguments)]
