@@ -57,6 +57,11 @@ def rewrite(model: Path, change: Callable[[str, Any], dict[str, Any]]) -> None:
     (model / "model.safetensors.index.json").unlink(missing_ok=True)
 
 
+def say_quantized(model: Path, how: dict[str, Any]) -> None:
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "quantization_config": how}))
+
+
 def in_blocks(name: str, tensor: Any) -> dict[str, Any]:
     """DeepSeek's way: a scale for each 128 rows by 128 columns of a projection."""
     torch = oracle("torch")
@@ -97,9 +102,11 @@ def test_deepseeks_blocks_are_decoded_as_mlx_lm_does(tmp_path: Path) -> None:
     tiny = Tiny("deepseek_v3", {**plain.config, **WIDE}, plain.hub)
     source = as_published(save(tiny, tmp_path / "modern"), tiny, tmp_path / "published")
     rewrite(source, in_blocks)
+    say_quantized(source, {"quant_method": "fp8", "weight_block_size": [128, 128]})
     theirs = mlx_lm_conversion(source, tmp_path / "theirs")
     wconv.convert(source, tmp_path / "ours", dtype="float16")
     assert_same_parameters(stored(tmp_path / "ours"), stored(theirs))
+    assert "quantization_config" not in json.loads((tmp_path / "ours" / "config.json").read_text())
 
 
 def test_mistrals_single_scales_are_decoded_as_mlx_vlm_does(
@@ -116,9 +123,7 @@ def test_mistrals_single_scales_are_decoded_as_mlx_vlm_does(
 def test_gpt_osss_4_bit_experts_stay_in_4_bits(tmp_path: Path) -> None:
     modern = save(GPT_OSS, tmp_path / "modern")
     rewrite(modern, in_mxfp4)
-    config = json.loads((modern / "config.json").read_text())
-    config["quantization_config"] = {"quant_method": "mxfp4", "modules_to_not_convert": []}
-    (modern / "config.json").write_text(json.dumps(config))
+    say_quantized(modern, {"quant_method": "mxfp4", "modules_to_not_convert": []})
     published = as_published(modern, GPT_OSS, tmp_path / "published")
     theirs = mlx_lm_model(mlx_lm_conversion(published, tmp_path / "theirs"))
     expected, said = parameters(theirs), logits(theirs, wide=True)

@@ -76,7 +76,13 @@ def lay_out(
     if own is not None:
         unmatched = tuple(f"no tensor matches the rule: {rule}" for rule in applied.unmatched)
         applied = replace(applied, notes=(*applied.notes, *unmatched))
-    return LaidOut(applied, chosen.consumers[0], "mlx", chosen.command or LOADS_UNKNOWN, str(chosen))
+    stale = ("quantization_config",) if _holds_8_bits(tensors) and not _holds_8_bits(applied.tensors) else ()
+    command = chosen.command or LOADS_UNKNOWN
+    return LaidOut(applied, chosen.consumers[0], "mlx", command, str(chosen), stale)
+
+
+def _holds_8_bits(tensors: Mapping[str, LazyTensor]) -> bool:
+    return any(tensor.dtype.name == "float8_e4m3fn" for tensor in tensors.values())
 
 
 def _own(layout: str | Layout, rules: str | os.PathLike[str] | Layout | None) -> Layout | None:
