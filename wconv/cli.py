@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
 from collections.abc import Iterable
@@ -30,6 +31,8 @@ class DefaultsToConvert(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         signal.signal(signal.SIGTERM, _interrupt)
+        # numpy's BLAS would start a thread for each core, none of which ever works
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         gc.disable()  # what a command makes lives until it ends: looking for garbage is a fifth of its time
         try:
             return super().invoke(ctx)
@@ -84,12 +87,18 @@ def main() -> None:
     "--dtype", type=click.Choice(TARGETS), help="Cast floating tensors; the source's own by default."
 )
 @click.option(
-    "--layout", default="auto", show_default=True, help="auto, a consumer's name, or hf: names unchanged."
+    "--layout", default="auto", show_default=True, help="auto, a consumer's name, or hf: back to the hub's."
+)
+@click.option(
+    "--rules", type=click.Path(path_type=Path), metavar="FILE", help="Rules of your own; see wconv rules."
 )
 @click.option("--include", metavar="REGEX", help="Convert only tensors whose source name matches.")
 @click.option("--exclude", metavar="REGEX", help="Leave out tensors whose source name matches.")
 @click.option("--max-shard-size", default="5GB", show_default=True, metavar="SIZE", help="5GB, 500MB, …")
 @click.option("--key", metavar="PATH", help="Where the state dict lies in a wrapped PyTorch checkpoint.")
+@click.option(
+    "--optimizer", is_flag=True, help="Write the state of Adam, AdamW or SGD for mlx.optimizers too."
+)
 @click.option("--include-fov", is_flag=True, help="Keep a field-of-view network that the layout drops.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run.")
@@ -162,3 +171,21 @@ def inspect(source: Path, key: str | None, as_json: bool) -> None:
         _print_json(to_dict(opened))
     else:
         _print(lines(opened))
+
+
+@main.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("model_type", required=False)
+@click.option(
+    "--layout", default="auto", show_default=True, help="The consumer, for models with several tables."
+)
+def rules(model_type: str | None, layout: str) -> None:
+    """List the models that have rules; print those of MODEL_TYPE as a file that --rules takes."""
+    from wconv import layouts
+    from wconv.layouts.rules_file import write
+
+    if model_type is None:
+        rows = list(layouts.describe())
+        widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+        _print(f"{row[0]:{widths[0]}}  {row[1]:{widths[1]}}  {row[2]}" for row in rows)
+        return
+    click.echo(write(layouts.find(model_type, layout)), nl=False)
