@@ -6,7 +6,7 @@ import dataclasses
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from wconv.checkpoint import Checkpoint
 from wconv.dtypes import DType
 from wconv.errors import FormatError, OutputError, WconvError
 from wconv.layouts import Layout, configs
-from wconv.layouts.choice import HUB, lay_out
+from wconv.layouts.choice import HUB, LaidOut, lay_out
 from wconv.plan import MAX_SHARD_SIZE, Entry, Plan, make, parse_size
 from wconv.report import Report, changes, overflow_line
 from wconv.sidecars import Sidecars
@@ -80,6 +80,7 @@ def convert(
     exclude: str | None = None,
     max_shard_size: int | str = MAX_SHARD_SIZE,
     key: str | None = None,
+    optimizer: bool = False,
     options: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -106,6 +107,7 @@ def convert(
         exclude=exclude,
         max_shard_size=max_shard_size,
         key=key,
+        optimizer=optimizer,
         options=options,
     )
     return run(
@@ -130,6 +132,7 @@ def prepare(
     exclude: str | None = None,
     max_shard_size: int | str = MAX_SHARD_SIZE,
     key: str | None = None,
+    optimizer: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> Conversion:
     """Plans a conversion without reading a tensor or writing a byte.
@@ -144,6 +147,7 @@ def prepare(
         include, exclude: regular expressions searched in the source's tensor names.
         max_shard_size: bytes of tensors in one file, or "5GB", "500MB".
         key: the path to the state dict in a wrapped PyTorch checkpoint.
+        optimizer: write the optimizer's state too, as `optimizer.safetensors` beside the model.
         options: what a layout lets one choose ("include_fov").
 
     Raises:
@@ -156,7 +160,11 @@ def prepare(
     if not opened.tensors:
         raise FormatError(f"{source} holds no tensors")
     picked, filtered = _filter(opened, include, exclude)
-    laid = lay_out(layout, picked, opened.config, rules=rules, types=opened.modules, options=options)
+
+    def laid_out(tensors: Mapping[str, LazyTensor]) -> LaidOut:
+        return lay_out(layout, tensors, opened.config, rules=rules, types=opened.modules, options=options)
+
+    laid = laid_out(picked)
     applied = laid.applied
     if not applied.tensors:
         raise WconvError(f"no tensor of {source} is left to write: look at --include, --exclude and --key")
@@ -164,12 +172,19 @@ def prepare(
         Entry(name, tensor, written_dtype(name, tensor.dtype, requested, applied.tensors, applied.keep_dtype))
         for name, tensor in applied.tensors.items()
     ]
-    target = Path(dst) if dst is not None else default_output(source, "HF" if layout == HUB else "MLX")
+    mark = "HF" if layout == HUB else "MLX"
+    target = Path(dst) if dst is not None else default_output(source, mark, directory=optimizer)
     single = target.suffix == ".safetensors"
     metadata = _metadata(opened, laid.format)
     plan = make(entries, metadata, max_shard_size=limit, filename=target.name if single else None)
+    state = _optimizer(opened, picked, target, laid_out) if optimizer else None
+    if state is not None:
+        plan = Plan(
+            (*plan.shards, *state.plan.shards), frozenset(shard.filename for shard in state.plan.shards)
+        )
     from_directory = opened.path.is_dir()
-    beside = sidecars.find(source, opened.files) if from_directory and not single else None
+    read = (*opened.files, *(state.files if state else ()))
+    beside = sidecars.find(source, read) if from_directory and not single else None
     config, added = _config(opened, entries, requested, laid.stale) if beside else (None, ())
     report = Report(
         source=source,
@@ -187,7 +202,7 @@ def prepare(
         skipped=opened.skipped,
         left_out=_left_out(opened, beside),
         config_added=added,
-        notes=(*opened.notes, *applied.notes),
+        notes=(*opened.notes, *applied.notes, *(state.notes if state else ())),
         command=_command(laid.command, target),
         unchanged=applied.unchanged,
     )
@@ -197,9 +212,8 @@ def prepare(
         "options": dict(options or {}),
         "rules": laid.rules,
     }
-    return Conversion(
-        opened, plan, applied.sources, config, beside, report, parameters, _states(opened.files)
-    )
+    sources = {**applied.sources, **(state.sources if state else {})}
+    return Conversion(opened, plan, sources, config, beside, report, parameters, _states(opened.files))
 
 
 def run(
@@ -260,10 +274,10 @@ def run(
     )
 
 
-def default_output(source: Path, mark: str = "MLX") -> Path:
+def default_output(source: Path, mark: str = "MLX", *, directory: bool = False) -> Path:
     """`X-MLX` beside a directory `X` (for a hub cache: in the working directory, by the model's name);
     `x.safetensors` beside a file, `x-MLX.safetensors` when it is safetensors itself. A mark "HF" takes the
-    place of "MLX"."""
+    place of "MLX". With `directory`, a directory `x-MLX` beside a file."""
     if source.is_dir():
         real = source.resolve()
         repository = real.parent.parent.name
@@ -271,12 +285,44 @@ def default_output(source: Path, mark: str = "MLX") -> Path:
             return Path(_marked(repository.split("--")[-1], mark))
         place = source if source.name not in ("", "..") else real
         return place.with_name(_marked(place.name, mark))
+    if directory:
+        return source.with_name(_marked(source.stem, mark))
     stem = _marked(source.stem, mark) if source.suffix == ".safetensors" else source.stem
     return source.with_name(stem + ".safetensors")
 
 
 def _marked(name: str, mark: str) -> str:
     return (name.removesuffix("-MLX") if mark != "MLX" else name) + "-" + mark
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """The file of an optimizer's state: its plan, what each tensor is made of, what the user should know."""
+
+    plan: Plan
+    sources: Mapping[str, tuple[str, ...]]
+    notes: tuple[str, ...]
+    files: tuple[Path, ...]
+
+
+def _optimizer(
+    opened: Checkpoint,
+    picked: dict[str, LazyTensor],
+    target: Path,
+    laid_out: Callable[[Mapping[str, LazyTensor]], LaidOut],
+) -> _State:
+    """Plans `optimizer.safetensors`; the state keeps its own dtype, for moments lose more than weights."""
+    from wconv import optimizers
+
+    if target.suffix == ".safetensors":
+        raise WconvError(f"--optimizer writes a second file beside the model: make {target} a directory")
+    state = optimizers.lay_out(opened, picked, lambda tensors: laid_out(tensors).applied)
+    entries = [
+        Entry(name, tensor, written_dtype(name, tensor.dtype, None, state.tensors))
+        for name, tensor in state.tensors.items()
+    ]
+    planned = make(entries, state.metadata, filename=optimizers.FILENAME)
+    return _State(planned, state.sources, state.notes, state.files)
 
 
 def _requested(dtype: str | None) -> DType | None:

@@ -62,9 +62,15 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All shards of an output."""
+    """All files of tensors of an output.
+
+    Attributes:
+        shards: every file, the model's first.
+        beside: names of those that are not the model's and that its index leaves out.
+    """
 
     shards: tuple[Shard, ...]
+    beside: frozenset[str] = frozenset()
 
     @property
     def entries(self) -> Iterator[Entry]:
@@ -82,10 +88,11 @@ class Plan:
 
     def index(self) -> dict[str, Any]:
         """What `model.safetensors.index.json` says: as mlx-lm writes it."""
-        weight_map = {entry.name: shard.filename for shard in self.shards for entry in shard.entries}
-        parameters = sum(entry.tensor.size for entry in self.entries)
+        model = Plan(tuple(shard for shard in self.shards if shard.filename not in self.beside))
+        weight_map = {entry.name: shard.filename for shard in model.shards for entry in shard.entries}
+        parameters = sum(entry.tensor.size for entry in model.entries)
         return {
-            "metadata": {"total_size": self.data_bytes, "total_parameters": parameters},
+            "metadata": {"total_size": model.data_bytes, "total_parameters": parameters},
             "weight_map": dict(sorted(weight_map.items())),
         }
 
