@@ -42,6 +42,7 @@ class Tiny:
         sized: whether `SIZES` belong into the config's root.
         names: how published checkpoints spell names: (theirs, transformers') prefixes, the first that fits.
         swapped: endings of names whose last two axes are the other way round in published checkpoints.
+        fused: published checkpoints hold each layer's experts in two tensors.
         variant: tells two of the same type apart.
     """
 
@@ -52,6 +53,7 @@ class Tiny:
     sized: bool = True
     names: Sequence[tuple[str, str]] = ()
     swapped: tuple[str, ...] = ()
+    fused: bool = False
     variant: str = ""
 
     def __str__(self) -> str:
@@ -88,7 +90,7 @@ def randomise(model: Any) -> None:
 def as_published(source: Path, tiny: Tiny, to: Path) -> Path:
     """The same weights with config.json as older transformers wrote it."""
     shutil.copytree(source, to)
-    if tiny.names or tiny.swapped:
+    if tiny.names or tiny.swapped or tiny.fused:
         respell(to, tiny)
     config = json.loads((source / "config.json").read_text())
     config["torch_dtype"] = config.pop("dtype")
@@ -102,22 +104,37 @@ def as_published(source: Path, tiny: Tiny, to: Path) -> Path:
 
 def respell(model: Path, tiny: Tiny) -> None:
     """Gives the tensors in `model` the names and axes that they have in published checkpoints."""
-    torch = oracle("safetensors.torch")
-    index = model / "model.safetensors.index.json"
-    for path in model.glob("*.safetensors"):
-        state = {
-            published(name, tiny.names): tensor.mT.contiguous()
-            if tiny.swapped and name.endswith(tiny.swapped)
-            else tensor
-            for name, tensor in torch.load_file(path).items()
-        }
-        torch.save_file(state, path, metadata={"format": "pt"})
-    if index.exists():
-        content = json.loads(index.read_text())
-        content["weight_map"] = {
-            published(name, tiny.names): at for name, at in content["weight_map"].items()
-        }
-        index.write_text(json.dumps(content))
+    files = oracle("safetensors.torch")
+    state: dict[str, Any] = {}
+    for path in sorted(model.glob("*.safetensors")):
+        state.update(files.load_file(path))
+        path.unlink()
+    (model / "model.safetensors.index.json").unlink(missing_ok=True)
+    if tiny.fused:
+        state = fused(state)
+    respelt = {
+        published(name, tiny.names): tensor.mT.contiguous()
+        if tiny.swapped and name.endswith(tiny.swapped)
+        else tensor
+        for name, tensor in state.items()
+    }
+    files.save_file(respelt, model / "model.safetensors", metadata={"format": "pt"})
+
+
+def fused(state: dict[str, Any]) -> dict[str, Any]:
+    """Each layer's experts as two tensors: gates above ups, and downs."""
+    torch = oracle("torch")
+    layers = sorted({name.split(".experts.")[0] for name in state if ".experts." in name})
+    whole = {name: tensor for name, tensor in state.items() if ".experts." not in name}
+    for layer in layers:
+        experts = range(sum(name.startswith(f"{layer}.experts.") for name in state) // 3)
+        gate, up, down = (
+            torch.stack([state[f"{layer}.experts.{at}.{part}_proj.weight"] for at in experts])
+            for part in ("gate", "up", "down")
+        )
+        whole[f"{layer}.experts.gate_up_proj"] = torch.cat([gate, up], dim=1)
+        whole[f"{layer}.experts.down_proj"] = down
+    return whole
 
 
 def published(name: str, names: Sequence[tuple[str, str]]) -> str:

@@ -101,6 +101,48 @@ QWEN3_HUB = {
     }
 }
 
+QWEN3_5_TEXT = {
+    **SIZES,
+    "head_dim": 16,
+    "num_hidden_layers": 4,
+    "linear_key_head_dim": 16,
+    "linear_value_head_dim": 16,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "rope_parameters": {**QWEN3_ROPE["rope_parameters"], "partial_rotary_factor": 0.5},
+}
+QWEN3_5_VISION = {key: value for key, value in QWEN3_VISION.items() if key != "deepstack_visual_indexes"}
+QWEN3_5_HUB = {"text_config": {"rope_parameters": QWEN3_5_TEXT["rope_parameters"]}}
+
+QWEN3_5 = (
+    Tiny(
+        "qwen3_5",
+        {"text_config": QWEN3_5_TEXT, "vision_config": QWEN3_5_VISION, **UNTIED, **QWEN_TOKENS},
+        {**QWEN3_5_HUB, "vision_config": {"model_type": "qwen3_5"}},
+        AUTO,
+        sized=False,
+    ),
+    Tiny(
+        "qwen3_5_moe",
+        {
+            "text_config": {
+                **QWEN3_5_TEXT,
+                "num_experts": 4,
+                "num_experts_per_tok": 2,
+                "moe_intermediate_size": 24,
+                "shared_expert_intermediate_size": 48,
+            },
+            "vision_config": QWEN3_5_VISION,
+            **UNTIED,
+            **QWEN_TOKENS,
+        },
+        {**QWEN3_5_HUB, "vision_config": {"model_type": "qwen3_5_moe"}},
+        AUTO,
+        sized=False,
+        fused=True,
+    ),
+)
+
 OTHERS = (
     Tiny(
         "qwen3_vl",
@@ -340,4 +382,4 @@ FIXTURE = Tiny(
 )
 """The model in `fixtures/`."""
 
-MODELS = (*QWEN, *OTHERS)
+MODELS = (*QWEN, *QWEN3_5, *OTHERS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from wconv.errors import LayoutError
 from wconv.layouts.engine import Applied, Layout, apply
 
-__all__ = ["Applied", "Layout", "apply", "choose", "describe", "tables"]
+__all__ = ["Applied", "Layout", "apply", "choose", "describe", "find", "tables"]
 
 CONSUMERS = ("mlx-vlm", "mlx-lm", "mflux")
 """In the order in which "auto" asks them: mlx-vlm's layout of a model serves mlx-lm too."""
@@ -47,6 +48,24 @@ def choose(name: str | Layout, config: Mapping[str, Any] | None, names: Collecti
             if _fits(layout, model_type, names):
                 return layout
     return None
+
+
+def find(model_type: str, name: str = "auto") -> Layout:
+    """The table of a model type, of the first consumer that has one or of that called `name`.
+
+    Raises:
+        LayoutError: there is none; the nearest model types are named.
+    """
+    layout = choose(name, {"model_type": model_type}, ())
+    if layout is not None:
+        return layout
+    known = {one for consumer, one, _ in describe() if name in ("auto", consumer)}
+    close = difflib.get_close_matches(model_type.lower(), known, 3)
+    whom = f" for {name}" if name != "auto" else ""
+    raise LayoutError(
+        f"there are no rules for {model_type!r}{whom}"
+        + (f": nearest {', '.join(close)}" if close else "; wconv rules lists the models that have some")
+    )
 
 
 def _fits(layout: Layout, model_type: str, names: Collection[str]) -> bool:

@@ -107,5 +107,6 @@ def _back(
         return replace(unchanged, applied=replace(unchanged.applied, notes=(note,)))
     if table is None or restored is None:
         return unchanged
-    stale = ("quantization_config",) if any(rule.verb == "compute" for rule in table.rules) else ()
+    stated = ((config or {}).get("quantization_config") or {}).get("quant_method")
+    stale = ("quantization_config",) if stated == "fp8" and not _holds_8_bits(restored.tensors) else ()
     return LaidOut(restored, "transformers", "pt", LOADS_HUB, f"undone: {table}", stale)

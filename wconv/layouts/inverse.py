@@ -190,6 +190,8 @@ def _not_restored(layout: Layout, restored: Mapping[str, LazyTensor], context: C
     missing: dict[str, list[str]] = {}
     perhaps: dict[str, list[str]] = {}
     for at, rule in enumerate(layout.rules):
+        if isinstance(rule, Compute) and rule.active(context):
+            perhaps.setdefault(f"{rule.name} with them", []).append(rule.companion)
         if not isinstance(rule, Drop) or not rule.active(context):
             continue
         if rule.pattern.wildcards:
@@ -198,17 +200,11 @@ def _not_restored(layout: Layout, restored: Mapping[str, LazyTensor], context: C
         name = _original(rule.source, replace(layout, rules=layout.rules[:at]), context)
         if name not in restored:
             missing.setdefault(rule.reason, []).append(name)
-    computed = [rule for rule in layout.rules if isinstance(rule, Compute) and rule.active(context)]
     return [
         *(f"not restored ({reason}): {', '.join(names)}" for reason, names in missing.items()),
         *(
             f"not restored, where the original had any ({reason}): {', '.join(patterns)}"
             for reason, patterns in perhaps.items()
-        ),
-        *(
-            f"not restored ({rule.name} with them): {rule.companion}"
-            for rule in computed
-            if context.config.get("quantization_config")
         ),
     ]
 

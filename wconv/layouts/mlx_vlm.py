@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from wconv.layouts import mlx_vlm_encoders
+from wconv.layouts import mlx_vlm_encoders, mlx_vlm_hybrids
 from wconv.layouts.engine import Layout
-from wconv.layouts.mlx_vlm_common import BOTH, COMMAND, POSITIONS, ROTARY, TEXT, channels, tied_head
+from wconv.layouts.mlx_vlm_common import (
+    BOTH,
+    COMMAND,
+    POSITIONS,
+    QWEN3_VISION,
+    ROTARY,
+    TEXT,
+    channels,
+    tied_head,
+)
 from wconv.layouts.rules import Rule, rename, split, stack, transpose
 from wconv.layouts.settings import setting
 
@@ -38,16 +47,7 @@ QWEN3: tuple[Rule, ...] = (
     PATCHES,
 )
 
-QWEN3_NAMES = (
-    *TEXT,
-    "vision_tower.patch_embed.proj.(weight|bias)",
-    "vision_tower.pos_embed.weight",
-    f"{BLOCKS}.norm(1|2).(weight|bias)",
-    f"{BLOCKS}.attn.(qkv|proj).(weight|bias)",
-    f"{BLOCKS}.mlp.linear_fc(1|2).(weight|bias)",
-    "vision_tower.merger.(norm|linear_fc1|linear_fc2).(weight|bias)",
-    "vision_tower.deepstack_merger_list.#.(norm|linear_fc1|linear_fc2).(weight|bias)",
-)
+QWEN3_NAMES = (*TEXT, *QWEN3_VISION)
 
 QWEN3_EXPERTS: tuple[Rule, ...] = (
     stack(
@@ -106,5 +106,6 @@ LAYOUTS = (
             f"{SWITCH}.(gate|up|down)_proj.weight",
         ),
     ),
+    *mlx_vlm_hybrids.LAYOUTS,
     *mlx_vlm_encoders.LAYOUTS,
 )

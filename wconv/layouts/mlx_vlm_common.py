@@ -25,6 +25,17 @@ TEXT = (
 )
 """A language model in `language_model.model`, of any of the usual families."""
 
+QWEN3_VISION = (
+    "vision_tower.patch_embed.proj.(weight|bias)",
+    "vision_tower.pos_embed.weight",
+    "vision_tower.blocks.#.norm(1|2).(weight|bias)",
+    "vision_tower.blocks.#.attn.(qkv|proj).(weight|bias)",
+    "vision_tower.blocks.#.mlp.linear_fc(1|2).(weight|bias)",
+    "vision_tower.merger.(norm|linear_fc1|linear_fc2).(weight|bias)",
+    "vision_tower.deepstack_merger_list.#.(norm|linear_fc1|linear_fc2).(weight|bias)",
+)
+"""The vision encoder of Qwen3-VL and later."""
+
 
 def tied_head(tied_by_default: bool) -> Rule:
     """The output layer is left out where it is the embedding."""

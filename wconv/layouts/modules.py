@@ -25,33 +25,37 @@ SEQUENTIAL = ("torch.nn.modules.container.Sequential",)
 """Containers whose members MLX keeps in a list `layers`; of all others it has torch's names."""
 
 
+HOLDERS = (
+    "torch.nn.modules.container.ParameterList",
+    "torch.nn.modules.container.ParameterDict",
+)
+"""Containers of tensors; MLX has lists and dicts for them, under the same names."""
+
+
 @dataclass(frozen=True, slots=True)
 class Becomes:
     """What one parameter becomes.
 
     Attributes:
         targets: its names in MLX; several when it is split into equal parts along axis 0.
+        axes: how many it has.
         order: the order of axes that MLX has, in terms of torch's; empty when it is the same.
     """
 
     targets: tuple[str, ...]
+    axes: int
     order: tuple[int, ...] = ()
 
     def outputs(self, entry: Entry, module: Module, own: State) -> list[LazyTensor]:
         """The tensors for `targets`; `own` are all of the module's by torch's names.
 
         Raises:
-            LayoutError: the tensor has not the axes of such a parameter.
+            LayoutError: the tensor has not the shape of such a parameter.
         """
-        tensor = entry.tensor
-        if self.order and len(self.order) != tensor.ndim:
-            raise LayoutError(
-                f"{entry.sources[0]} of a {module.class_name} has {tensor.ndim} axes, not {len(self.order)}"
-            )
+        tensor, count = entry.tensor, len(self.targets)
         if self.order:
             return [tensor.transpose(self.order)]
-        count = len(self.targets)
-        if count > 1 and (tensor.ndim < 1 or tensor.shape[0] % count):
+        if tensor.shape[0] % count:
             raise LayoutError(f"{entry.sources[0]} has the shape {tensor.shape}, which is no {count} parts")
         return list(tensor.split(count)) if count > 1 else [tensor]
 
@@ -62,7 +66,7 @@ class TransposedKernel(Becomes):
 
     def outputs(self, entry: Entry, module: Module, own: State) -> list[LazyTensor]:
         shape, groups = entry.tensor.shape, self.groups(module, own)
-        if len(shape) < 3 or not groups or shape[0] % groups:
+        if not groups or shape[0] % groups:
             raise LayoutError(f"{entry.sources[0]} has the shape {shape}, which is no {groups} groups")
         inner, outer, kernel = shape[0] // groups, shape[1], shape[2:]
         grouped = entry.tensor.reshape((groups, inner, outer, *kernel))
@@ -71,7 +75,7 @@ class TransposedKernel(Becomes):
 
     @staticmethod
     def groups(module: Module, own: State) -> int | None:
-        """Into how many groups the channels fall; TorchScript tells it only by the bias's length."""
+        """Into how many groups the channels fall; where no setting tells it, the bias's length may."""
         groups = module.settings.get("groups")
         if type(groups) is int and groups > 0:
             return groups
@@ -100,35 +104,39 @@ class Layer:
     hint: str = ""
 
 
-def _same(*names: str) -> dict[str, Becomes]:
-    return {name: Becomes((name,)) for name in names}
+def _same(**axes: int) -> dict[str, Becomes]:
+    """Parameters that keep their names and axes; how many axes each has."""
+    return {name: Becomes((name,), count) for name, count in axes.items()}
 
 
 def _kernel(role: str) -> dict[str, Becomes]:
-    return {"weight": Becomes(("weight",), ROLES[role]), **_same("bias")}
+    order = ROLES[role]
+    return {"weight": Becomes(("weight",), len(order), order), **_same(bias=1)}
+
+
+def _transposed(name: str, axes: int) -> Layer:
+    return Layer(name, {"weight": TransposedKernel(("weight",), axes), **_same(bias=1)})
 
 
 def _projections(part: str) -> tuple[str, ...]:
     return tuple(f"{name}_proj.{part}" for name in ("query", "key", "value"))
 
 
-LINEAR = Layer("Linear", _same("weight", "bias"))
-EMBEDDING = Layer("Embedding", _same("weight"))
+LINEAR = Layer("Linear", _same(weight=2, bias=1))
 BATCH_NORM = Layer(
     "BatchNorm",
-    _same("weight", "bias", "running_mean", "running_var"),
+    _same(weight=1, bias=1, running_mean=1, running_var=1),
     {"num_batches_tracked": "mlx.nn.BatchNorm does not count batches"},
 )
-INSTANCE_NORM = Layer("InstanceNorm", _same("weight", "bias"), hint="affine=True where there are weights")
-TRANSPOSED = {"weight": TransposedKernel(("weight",)), **_same("bias")}
+INSTANCE_NORM = Layer("InstanceNorm", _same(weight=1, bias=1), hint="affine=True where there are weights")
 ATTENTION = Layer(
     "MultiHeadAttention",
     {
-        "in_proj_weight": Becomes(_projections("weight")),
-        "in_proj_bias": Becomes(_projections("bias")),
-        "q_proj_weight": Becomes(("query_proj.weight",)),
-        "k_proj_weight": Becomes(("key_proj.weight",)),
-        "v_proj_weight": Becomes(("value_proj.weight",)),
+        "in_proj_weight": Becomes(_projections("weight"), 2),
+        "in_proj_bias": Becomes(_projections("bias"), 1),
+        "q_proj_weight": Becomes(("query_proj.weight",), 2),
+        "k_proj_weight": Becomes(("key_proj.weight",), 2),
+        "v_proj_weight": Becomes(("value_proj.weight",), 2),
     },
     hint="bias=True where there are biases",
 )
@@ -138,18 +146,18 @@ LAYERS: Mapping[str, Layer] = {
     "torch.nn.modules.linear.Linear": LINEAR,
     "torch.nn.modules.linear.NonDynamicallyQuantizableLinear": LINEAR,
     "torch.nn.modules.linear.Bilinear": Layer(
-        "Bilinear", {"weight": Becomes(("weight",), (0, 2, 1)), **_same("bias")}
+        "Bilinear", {"weight": Becomes(("weight",), 3, (0, 2, 1)), **_same(bias=1)}
     ),
     "transformers.pytorch_utils.Conv1D": Layer(
-        "Linear", {"weight": Becomes(("weight",), ROLES["matrix"]), **_same("bias")}
+        "Linear", {"weight": Becomes(("weight",), 2, ROLES["matrix"]), **_same(bias=1)}
     ),
-    "torch.nn.modules.sparse.Embedding": EMBEDDING,
-    "torch.nn.modules.normalization.LayerNorm": Layer("LayerNorm", _same("weight", "bias")),
+    "torch.nn.modules.sparse.Embedding": Layer("Embedding", _same(weight=2)),
+    "torch.nn.modules.normalization.LayerNorm": Layer("LayerNorm", _same(weight=1, bias=1)),
     "torch.nn.modules.normalization.RMSNorm": Layer(
-        "RMSNorm", _same("weight"), hint="eps=1.1920929e-07 where torch's was not set"
+        "RMSNorm", _same(weight=1), hint="eps=1.1920929e-07 where torch's was not set"
     ),
     "torch.nn.modules.normalization.GroupNorm": Layer(
-        "GroupNorm", _same("weight", "bias"), hint="pytorch_compatible=True"
+        "GroupNorm", _same(weight=1, bias=1), hint="pytorch_compatible=True"
     ),
     "torch.nn.modules.instancenorm.InstanceNorm1d": INSTANCE_NORM,
     "torch.nn.modules.instancenorm.InstanceNorm2d": INSTANCE_NORM,
@@ -163,10 +171,10 @@ LAYERS: Mapping[str, Layer] = {
     "torch.nn.modules.conv.Conv1d": Layer("Conv1d", _kernel("conv1d")),
     "torch.nn.modules.conv.Conv2d": Layer("Conv2d", _kernel("conv2d")),
     "torch.nn.modules.conv.Conv3d": Layer("Conv3d", _kernel("conv3d")),
-    "torch.nn.modules.conv.ConvTranspose1d": Layer("ConvTranspose1d", TRANSPOSED),
-    "torch.nn.modules.conv.ConvTranspose2d": Layer("ConvTranspose2d", TRANSPOSED),
-    "torch.nn.modules.conv.ConvTranspose3d": Layer("ConvTranspose3d", TRANSPOSED),
-    "torch.nn.modules.activation.PReLU": Layer("PReLU", _same("weight")),
+    "torch.nn.modules.conv.ConvTranspose1d": _transposed("ConvTranspose1d", 3),
+    "torch.nn.modules.conv.ConvTranspose2d": _transposed("ConvTranspose2d", 4),
+    "torch.nn.modules.conv.ConvTranspose3d": _transposed("ConvTranspose3d", 5),
+    "torch.nn.modules.activation.PReLU": Layer("PReLU", _same(weight=1)),
     "torch.nn.modules.activation.MultiheadAttention": ATTENTION,
     "torch.nn.modules.rnn.LSTM": Layer("LSTM", dropped=AGAIN, arrange=recurrent.lstm),
     "torch.nn.modules.rnn.GRU": Layer("GRU", dropped=AGAIN, arrange=recurrent.gru),
@@ -216,18 +224,23 @@ class _Applying:
 
     def __init__(self, modules: Mapping[str, Module]) -> None:
         self.modules = modules
+        self.paths = _consumer_paths(modules)
         self.state: State = {}
         self.dropped: dict[str, str] = {}
         self.unchanged: dict[str, str] = {}
         self.known: Counter[str] = Counter()
         self.unknown: Counter[str] = Counter()
-        self.lists: list[str] = []
+        self.remarks: list[str] = []
 
     def add(self, path: str, own: State) -> None:
         """One module's own tensors, by the names that it has for them."""
         module = self.modules.get(path, Module("no module"))
         layer = LAYERS.get(module.class_name)
-        prefix = _consumer_path(path, self.modules)
+        prefix = self.paths.get(path, path)
+        if module.class_name in HOLDERS:
+            for name, entry in own.items():
+                self._put(prefix, name, entry)
+            return
         reason = _no_counterpart(layer, module, own)
         if layer is None or reason:
             self.unknown[module.class_name] += 1
@@ -235,6 +248,11 @@ class _Applying:
                 self._pass(prefix, name, entry, reason)
             return
         self.known[module.class_name] += 1
+        padding = module.settings.get("padding_mode", "zeros")
+        if padding != "zeros":
+            self.remarks.append(
+                f"{path} pads with {padding!r:.40}, not with zeros as {CONSUMER}.{layer.name}"
+            )
         arranged: State = {}
         for name, entry in own.items():
             why = next((why for text, why in layer.dropped.items() if re.fullmatch(text, name)), None)
@@ -253,7 +271,7 @@ class _Applying:
             lists = dict.fromkeys(name.partition(".")[0] for name in laid_out if "." in name)
             if lists:
                 kind = f"of {CONSUMER}.{layer.name}, one for each layer and direction"
-                self.lists.append(f"{path or 'the model'}: lists {kind}: {', '.join(lists)}")
+                self.remarks.append(f"{path or 'the model'}: lists {kind}: {', '.join(lists)}")
             for target, entry in laid_out.items():
                 self._put(prefix, target, entry)
 
@@ -277,7 +295,7 @@ class _Applying:
         if self.unknown:
             counted = (f"{name} {count}" for name, count in self.unknown.items())
             told.append("layers not recognised: " + ", ".join(counted))
-        return told + self.lists
+        return told + self.remarks
 
 
 def _told(class_name: str, counts: Mapping[str, int]) -> str:
@@ -295,9 +313,12 @@ def _no_counterpart(layer: Layer | None, module: Module, own: State) -> str:
         return f"of {module.class_name}, which {CONSUMER} has not"
     if layer.arrange and any(recurrent.PROJECTION.fullmatch(name) for name in own):
         return f"of {module.class_name} with proj_size, which {CONSUMER} has not"
-    kernel = layer.parameters.get("weight")
-    if isinstance(kernel, TransposedKernel) and "weight" in own and kernel.groups(module, own) is None:
-        return f"of {module.class_name} whose groups the file does not tell"
+    for name, entry in own.items():
+        becomes = layer.parameters.get(name)
+        if becomes is not None and entry.tensor.ndim != becomes.axes:
+            return f"of {module.class_name} with {entry.tensor.ndim} axes, not {becomes.axes}"
+        if isinstance(becomes, TransposedKernel) and becomes.groups(module, own) is None:
+            return f"of {module.class_name} whose groups the file does not tell"
     return ""
 
 
@@ -313,13 +334,16 @@ def _owned(tensors: Mapping[str, LazyTensor], modules: Mapping[str, Module]) -> 
     return owned
 
 
-def _consumer_path(path: str, modules: Mapping[str, Module]) -> str:
-    """A module's path in MLX: members of a `Sequential` are in its list `layers`."""
-    parts = path.split(".") if path else []
-    renamed: list[str] = []
-    for at, part in enumerate(parts):
-        container = modules.get(".".join(parts[:at]))
+def _consumer_paths(modules: Mapping[str, Module]) -> dict[str, str]:
+    """Each module's path in MLX: members of a `Sequential` are numbered in its list `layers`."""
+    paths: dict[str, str] = {}
+    members: Counter[str] = Counter()
+    for path in modules:
+        parent, _, name = path.rpartition(".")
+        container = modules.get(parent) if path else None
+        above = paths.get(parent, parent)
         if container is not None and container.class_name in SEQUENTIAL:
-            renamed.append("layers")
-        renamed.append(part)
-    return ".".join(renamed)
+            name = f"layers.{members[parent]}"
+        members[parent] += 1
+        paths[path] = f"{above}.{name}" if above else name
+    return paths
