@@ -17,6 +17,8 @@ from wconv.workspace import Workspace, check_space
 if TYPE_CHECKING:
     import mlx.core as mx
 
+    from wconv.layouts import Layout
+
 MLX_SUFFIX = ".safetensors"
 
 
@@ -42,7 +44,7 @@ def load(path: str | os.PathLike[str], *, key: str | None = None) -> dict[str, A
 def load_mlx(
     path: str | os.PathLike[str],
     *,
-    layout: str = "hf",
+    layout: str | Layout = "hf",
     dtype: str | None = None,
     key: str | None = None,
     options: Mapping[str, Any] | None = None,
@@ -52,7 +54,8 @@ def load_mlx(
     Dtypes that MLX lacks become what `wconv` writes for them (float64 → float32).
 
     Args:
-        layout: "hf" keeps names and layouts; "auto" or a consumer's name ("mflux") applies its rules.
+        layout: "hf" keeps names and layouts; "auto", a consumer's name ("mflux") or a Layout of your own
+            applies rules.
         dtype: cast floating tensors to it.
         options: what a layout lets one choose ("include_fov").
 
