@@ -13,7 +13,7 @@ import pytest
 import wconv
 from tests.oracle.layers import CASES, Case
 from tests.oracles import oracle
-from wconv.layouts.modules import LAYERS
+from wconv.layouts.layers import LAYERS
 
 pytestmark = pytest.mark.oracle
 
