@@ -62,7 +62,7 @@ def _open(path: str, key: str | None, expand: bool) -> Contents:
     else:
         from wconv.formats import torch_file
 
-        found = _read(source)
+        found = _read(source, expand)
         if not isinstance(found, Contents):
             return torch_file.contents(found, source, key, expand)
         contents = found
@@ -96,7 +96,7 @@ def load_tree(path: str) -> Any:
     return found.root
 
 
-def _read(source: Source) -> Tree | Contents:
+def _read(source: Source, expand: bool = False) -> Tree | Contents:
     """A file that is neither safetensors nor `.npy`: an archive, a stream or a pickle; others are named."""
     from wconv.formats import sniff, torch_file, torch_legacy, torch_tar
 
@@ -104,7 +104,7 @@ def _read(source: Source) -> Tree | Contents:
     if start.startswith(b"PK\x03\x04"):
         from wconv.formats.zip_directory import ZipDirectory
 
-        return _read_zip(ZipDirectory(source))
+        return _read_zip(ZipDirectory(source), expand)
     if start[:1] == b"\x80" or torch_legacy.recognise(source) or torch_tar.recognise(start):
         return torch_file.read(source)
     if start[:1] in _PLAIN_STARTS and not start[:512].isascii():
@@ -135,7 +135,7 @@ def _looks_like_old_pickle(source: Source) -> bool:
     )
 
 
-def _read_zip(directory: ZipDirectory) -> Tree | Contents:
+def _read_zip(directory: ZipDirectory, expand: bool) -> Tree | Contents:
     from wconv.formats import numpy_file, torch_export, torch_file, torch_zip, torchscript
 
     where = directory.source.where
@@ -152,7 +152,7 @@ def _read_zip(directory: ZipDirectory) -> Tree | Contents:
     if folder is not None:
         return torch_file.Tree("TorchScript archive", torchscript.load_json(directory, folder), 0)
     if numpy_file.is_npz(directory):
-        return numpy_file.open_npz(directory)
+        return numpy_file.open_npz(directory, expand)
     if any(name.startswith("MAR-INF/") for name in names):
         raise FormatError(f"{where} is a TorchServe archive (.mar): unpack it and convert the weights in it")
     if any(name.endswith((".safetensors", ".pt", ".pth", ".bin", ".ckpt")) for name in names):

@@ -44,7 +44,7 @@ HEADER_LIMIT = 64 << 10
 
 _HEADER = re.compile(
     r"""\s*\{\s*'descr':\s*'(?P<code>[^']{1,20})',\s*'fortran_order':\s*(?P<fortran>True|False),"""
-    r"""\s*'shape':\s*\((?P<shape>[\dL,\s]*)\),?\s*\}\s*"""
+    r"""\s*'shape':\s*\((?P<shape>\s*|\s*\d+L?\s*,\s*|\s*\d+L?(?:\s*,\s*\d+L?)+\s*,?\s*)\),?\s*\}\s*"""
 )
 
 
@@ -62,8 +62,10 @@ def check(array: NumpyArray, where: str) -> None:
     """Refuses an array whose bytes are not as many as its shape says."""
     dtype = element_type(array.dtype)
     checked_shape(array.shape, f"a numpy array in {where}")
-    if dtype is None or not isinstance(array.data, Source):
+    if dtype is None:
         return
+    if not isinstance(array.data, Source):
+        raise FormatError(f"{where} is damaged: a numpy array of numbers has a list of them")
     if array.data.size != math.prod(array.shape) * dtype.itemsize:
         raise FormatError(
             f"{where} is damaged: a numpy array of shape {array.shape!r:.80} and type {dtype.name}"
@@ -109,7 +111,9 @@ def read_npy(source: Source) -> NumpyArray:
     array.dtype = match["code"]
     array.fortran = match["fortran"] == "True"
     lengths = match["shape"].replace("L", "").split(",")
-    array.shape = tuple(int(text) for text in lengths if text.strip().isdigit() and len(text) < 40)
+    if any(len(text) > 40 for text in lengths):
+        raise FormatError(f"{source.where} is a damaged .npy file: its shape is impossible")
+    array.shape = tuple(int(text) for text in lengths if text.strip())
     if element_type(array.dtype) is None:
         raise NotNumbersError(f"{source.where} has an array of type {array.dtype!r:.40}, not of numbers")
     start_of_data = 8 + width + size

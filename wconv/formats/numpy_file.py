@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wconv.errors import FormatError
-from wconv.formats import npy
+from wconv.formats import npy, torch_file
 from wconv.formats.contents import Contents
 from wconv.formats.objects import UnavailableError
 from wconv.formats.sources import Source
@@ -21,11 +21,12 @@ def is_npz(directory: ZipDirectory) -> bool:
     return bool(directory.entries) and all(name.endswith(".npy") for name in directory.entries)
 
 
-def open_npz(directory: ZipDirectory) -> Contents:
+def open_npz(directory: ZipDirectory, expand: bool) -> Contents:
     """The arrays of an archive under their names.
 
     Raises:
         FormatError: an array is damaged, or none is of numbers.
+        UnsafeError: they inflate to far more than the file and `expand` was not asked for.
     """
     tensors: dict[str, LazyTensor] = {}
     skipped: dict[str, str] = {}
@@ -37,4 +38,6 @@ def open_npz(directory: ZipDirectory) -> Contents:
             skipped[name] = str(error)
     if not tensors:
         raise FormatError(f"{directory.source.where} is an .npz archive without arrays of numbers")
+    if not expand:
+        torch_file.check_inflation(tensors, directory.source)
     return Contents("NumPy archive", tensors, skipped=skipped)

@@ -333,3 +333,25 @@ class NumpyArray:
 
 Leaf = TorchTensor | SparseTensor | MetaTensor | NumpyArray | Storage
 LEAVES = (TorchTensor, SparseTensor, MetaTensor, NumpyArray, Storage)
+
+
+def shown(value: Any, limit: int = 60) -> str:
+    """A value from a file for the line of an error: as much of its `repr` as can be had at once.
+
+    A `repr` of its own would print shared parts again and again, numbers of thousands of digits, and what is
+    nested deeper than Python can follow.
+    """
+    if type(value) in (tuple, list):
+        inner = [_shown_part(item, limit) for item in value[:8]]
+        return f"({', '.join(inner)}{', …' if len(value) > 8 else ''})"[:limit]
+    return _shown_part(value, limit)
+
+
+def _shown_part(value: Any, limit: int) -> str:
+    if isinstance(value, str | bytes):
+        return repr(value[:limit])[:limit]
+    if type(value) is int:
+        return str(value) if abs(value) < 2**64 else f"an integer of {value.bit_length()} bits"
+    if value is None or isinstance(value, bool | float | complex | Global | DType):
+        return repr(value)[:limit]
+    return f"a {type(value).__name__}"

@@ -15,14 +15,15 @@ The contract, which the code below keeps and the tests check:
    cannot be longer than the program read so far; everything else that is made is charged against
    `BUDGET`. The program itself is read in windows and may have `PROGRAM_LIMIT` bytes.
 6. Keys of dicts and members of sets are hashed only when they are scalars, names, records (by identity) or
-   shallow tuples of those, so that no nesting can overflow the stack or double the work.
+   shallow tuples of those, so that no nesting can overflow the stack or double the work; numbers whose
+   hashes could be made to collide are refused.
 7. Bad input raises `FormatError` or `UnsafeError`, nothing else.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from wconv.errors import FormatError, UnsafeError
@@ -44,9 +45,12 @@ from wconv.formats.pickle_contract import (
     FORBIDDEN_BUILTINS,
     FORBIDDEN_NAMES,
     KEY_DEPTH,
+    KEY_FLOAT,
     KEY_INTEGER,
     KEY_NODES,
+    KEY_PART_INTEGER,
     MARGIN,
+    MARKS,
     PAYLOAD,
     PROGRAM_LIMIT,
     SCALARS,
@@ -61,6 +65,8 @@ from wconv.formats.pickle_contract import (
 )
 from wconv.formats.pickle_opcodes import HANDLERS
 from wconv.formats.sources import MemorySource, Source
+
+_BY_IDENTITY = frozenset({TorchTensor, Storage, NumpyArray})
 
 Shortcut = Callable[["Machine", bytes, int], int]
 
@@ -83,6 +89,7 @@ class Machine:
 
     Attributes:
         end: where the pickle ended, after `run`.
+        nested: bytes of checkpoints within this pickle that were read.
         program: how many bytes of it are program; the number of its objects is below that.
     """
 
@@ -102,6 +109,7 @@ class Machine:
         self.marks: list[int] = []
         self.memo: list[Any] = []
         self.budget = BUDGET
+        self.nested = 0
         self.end = at
         self.program = 0
         self.base = at
@@ -120,7 +128,8 @@ class Machine:
             return self._run()
         except Again:
             self.stack, self.marks, self.memo = [], [], []
-            self.budget, self.base, self.program, self.shortcut = BUDGET, start, 0, None
+            self.budget, self.nested = BUDGET, 0
+            self.base, self.program, self.shortcut = start, 0, None
             return self._run()
 
     def _run(self) -> Any:
@@ -189,10 +198,13 @@ class Machine:
                 at += 1
             elif code == 0x28:  # MARK
                 marks.append(len(stack))
+                if len(marks) > MARKS:
+                    raise UnsafeError(f"{self.source.where} holds objects in {MARKS:,} others: refused")
             elif code == 0x74:  # TUPLE
                 mark = marks.pop()
                 items = tuple(stack[mark:])
                 stack[mark:] = (items,)
+                self.budget -= 56 + 8 * len(items)
             elif code == 0x58:  # BINUNICODE
                 count = int.from_bytes(data[at : at + 4], "little")
                 stop = at + 4 + count
@@ -201,6 +213,7 @@ class Machine:
                     if len(text) != count:
                         raise self.damaged("it ends within a string")
                     push(str(text, "utf-8", "surrogatepass"))
+                    self.budget -= 56 + count
                     at = stop
                 else:
                     at = self.long_text(at + 4, count)
@@ -228,6 +241,9 @@ class Machine:
             )
         if start > self.source.size:
             raise self.damaged("it ends early")
+        self.budget -= 9 * (len(self.stack) + len(self.memo)) + 40 * len(self.marks)
+        self.charge(0)
+        self.budget += 9 * (len(self.stack) + len(self.memo)) + 40 * len(self.marks)
         self.base = start
         self.window = self.source.read(start, count)
         last = start + count == self.source.size
@@ -260,6 +276,7 @@ class Machine:
     def payload(self, at: int, count: int) -> int:
         """Pushes a byte string: as bytes, or as a `Source` when it is long enough to be left in the file."""
         if count < PAYLOAD:
+            self.budget -= 64 + count
             self.stack.append(self.take(at, count))
         else:
             if self.base + at + count > self.source.size:
@@ -330,22 +347,31 @@ class Machine:
         self.charge(400)
         return Record(function, args)
 
-    def key(self, key: Any) -> Any:
-        """`key` when it can be hashed safely."""
+    def key(self, key: Any, largest: int = KEY_INTEGER) -> Any:
+        """`key` when it can be hashed and compared in constant time, and not made to collide at will.
+
+        Raises:
+            FormatError: it is of a kind that is no key.
+            UnsafeError: it is nested, or a number that was made to collide.
+        """
         kind = type(key)
-        if kind is str:
+        if kind in SCALARS or kind in _BY_IDENTITY:
             return key
         if kind is int:
-            if abs(key) < KEY_INTEGER:
+            if abs(key) < largest:
                 return key
-        elif kind in SCALARS:
+            raise UnsafeError(f"{self.source.where} has a number for a key that no weights need: refused")
+        if kind is float and abs(key) < KEY_FLOAT:
             return key
-        elif kind is tuple:
+        if kind is tuple:
             self._check_tuple(key)
             return key
-        elif kind in (TorchTensor, Storage, NumpyArray, frozenset):
-            return key  # hashed by identity; a frozenset's members were checked when it was made
         raise self.damaged(f"a {kind.__name__} serves as a key")
+
+    def frozen(self, items: Sequence[Any]) -> frozenset[Any]:
+        """A frozenset; it is never a key itself, so that none is within another."""
+        self.charge(216 + 50 * len(items))
+        return frozenset([self.key(item) for item in items])
 
     def _check_tuple(self, key: tuple[Any, ...]) -> None:
         pending: list[tuple[Any, int]] = [(key, 0)]
@@ -354,13 +380,11 @@ class Machine:
             value, depth = pending.pop()
             seen += 1
             if seen > KEY_NODES or depth > KEY_DEPTH:
-                raise UnsafeError(
-                    f"{self.source.where} holds a pickle with a key of tuples in tuples: refused"
-                )
+                raise UnsafeError(f"{self.source.where} has a key of tuples in tuples: refused")
             if type(value) is tuple:
                 pending.extend((item, depth + 1) for item in value[: KEY_NODES + 1])
             else:
-                self.key(value)
+                self.key(value, KEY_PART_INTEGER)
 
     def set_items(self, target: Any, items: list[Any]) -> None:
         """SETITEMS: keys and values in turn."""
@@ -380,11 +404,13 @@ class Machine:
     def extend(self, target: Any, items: list[Any]) -> None:
         """APPENDS and ADDITEMS."""
         if type(target) is list:
+            self.charge(9 * len(items))
             target.extend(items)
         elif type(target) is set:
             self.charge(100 * len(items))
             target.update([self.key(item) for item in items])
         elif type(target) is Record:
+            self.charge(9 * len(items))
             target.elements.extend(items)
         else:
             raise self.damaged(f"it appends to a {type(target).__name__}")

@@ -15,12 +15,20 @@ if TYPE_CHECKING:
     from wconv.formats.pickle_machine import Machine
 
 
+def _spend(machine: Machine, count: int) -> None:
+    """`Machine.charge`, without the call where it matters."""
+    machine.budget -= count
+    if machine.budget < 0:
+        machine.charge(0)
+
+
 def _fixed(push_format: str) -> Callable[[Machine, int], int]:
     """A handler for a number of fixed size."""
     number = struct.Struct(push_format)
 
     def handler(machine: Machine, at: int) -> int:
         machine.stack.append(number.unpack_from(machine.window, at)[0])
+        _spend(machine, 32)
         return at + number.size
 
     return handler
@@ -29,6 +37,7 @@ def _fixed(push_format: str) -> Callable[[Machine, int], int]:
 def _constant(value: Any) -> Callable[[Machine, int], int]:
     def handler(machine: Machine, at: int) -> int:
         machine.stack.append(value)
+        _spend(machine, 8)
         return at
 
     return handler
@@ -48,9 +57,7 @@ def _short_tuple(count: int) -> Callable[[Machine, int], int]:
         stack = machine.stack
         if len(stack) < count:
             raise IndexError
-        machine.budget -= 64
-        if machine.budget < 0:
-            machine.charge(0)
+        _spend(machine, 64)
         stack[-count:] = (tuple(stack[-count:]),)
         return at
 
@@ -73,6 +80,7 @@ def _text(machine: Machine, at: int, count: int) -> int:
     if count >= MARGIN // 2:
         return machine.long_text(at, count)
     machine.stack.append(str(machine.take(at, count), "utf-8", "surrogatepass"))
+    _spend(machine, 64 + count)
     return at + count
 
 
@@ -83,6 +91,7 @@ def _payload(machine: Machine, at: int, count: int) -> int:
 def _old_text(machine: Machine, at: int, count: int) -> int:
     """A Python 2 string: text where it is text, bytes where it is not."""
     at = machine.payload(at, count)
+    _spend(machine, 64)
     machine.stack[-1] = _from_python2(machine.stack[-1])
     return at
 
@@ -98,7 +107,7 @@ def _from_python2(data: Any) -> Any:
 
 def _bytearray(machine: Machine, at: int, count: int) -> int:
     data = machine.take(at, count)
-    machine.charge(count)
+    machine.charge(56 + count)
     machine.stack.append(bytearray(data))
     return machine.skip(at, count)
 
@@ -106,6 +115,7 @@ def _bytearray(machine: Machine, at: int, count: int) -> int:
 def _long_integer(machine: Machine, at: int, count: int) -> int:
     if count > NUMBER_LIMIT:
         raise UnsafeError(f"{machine.source.where} holds an integer of {count:,} bytes: refused")
+    machine.budget -= 32 + 2 * count
     machine.stack.append(int.from_bytes(machine.take(at, count), "little", signed=True))
     return at + count
 
@@ -135,6 +145,7 @@ def _number_line(parse: Callable[[str], Any]) -> Callable[[Machine, int], int]:
         text, at = machine.line(at)
         if len(text) > NUMBER_LIMIT:
             raise UnsafeError(f"{machine.source.where} holds a number of {len(text):,} digits: refused")
+        machine.budget -= 32 + len(text)
         try:
             machine.stack.append(parse(text.decode("ascii")))
         except ValueError:
@@ -162,11 +173,13 @@ def _string(machine: Machine, at: int) -> int:
     except ValueError:
         raise machine.damaged("a string has a wrong escape") from None
     machine.stack.append(_from_python2(data))
+    machine.budget -= 56 + len(data)
     return at
 
 
 def _unicode(machine: Machine, at: int) -> int:
     text, at = machine.line(at)
+    machine.budget -= 80 + 4 * len(text)
     machine.stack.append(codecs.raw_unicode_escape_decode(text)[0])
     return at
 
@@ -263,6 +276,7 @@ def _long_get(machine: Machine, at: int) -> int:
 
 
 def _memoize(machine: Machine, at: int) -> int:
+    _spend(machine, 8)
     machine.memo.append(machine.stack[-1])
     return at
 
@@ -300,15 +314,15 @@ def _dict(machine: Machine, at: int) -> int:
 
 
 def _list(machine: Machine, at: int) -> int:
-    machine.charge(56)
-    machine.stack.append(machine.pop_mark())
+    items = machine.pop_mark()
+    machine.charge(56 + 8 * len(items))
+    machine.stack.append(items)
     return at
 
 
 def _frozenset(machine: Machine, at: int) -> int:
     items = machine.pop_mark()
-    machine.charge(216 + 50 * len(items))
-    machine.stack.append(frozenset([machine.key(item) for item in items]))
+    machine.stack.append(machine.frozen(items))
     return at
 
 

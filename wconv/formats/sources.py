@@ -171,15 +171,54 @@ class DeflatedSource(Source):
                 if first < last:
                     out[first - offset : last - offset] = block[first - done : last - done]
                 done += len(block)
+            if done == self.size:
+                self._check_end(inflater, taken)
+                return
             with self._lock:
                 if done == len(self._states) * self._step:
                     self._states.append((done, taken, inflater.copy()))
+
+    def _check_end(self, inflater: Any, taken: int) -> None:
+        """The stream must end where the directory says; `taken` bytes of it were given to the inflater."""
+        while not inflater.eof:
+            pending = inflater.unconsumed_tail
+            if not pending:
+                pending = self.packed.read(taken, min(1 << 16, self.packed.size - taken))
+                taken += len(pending)
+            try:
+                more = inflater.decompress(pending, 1)
+            except zlib.error as error:
+                raise FormatError(f"{self.where} is damaged: {error}; download it again") from None
+            if more or not (pending or inflater.eof):
+                what = "goes on after" if more else "is cut off at"
+                raise FormatError(f"{self.where} is damaged: it {what} its {self.size:,} bytes")
 
     def tensor(self, offset: int, dtype: DType, count: int, swap: bool) -> LazyTensor:
         return Inflated(self, offset, dtype, (count,), swap)
 
     def part(self, offset: int, size: int) -> Source:
-        return MemorySource(self.read(offset, size), self.where)
+        return PartSource(self, offset, size)
+
+
+class PartSource(Source):
+    """A range of a deflated source."""
+
+    __slots__ = ("start", "whole")
+
+    def __init__(self, whole: Source, start: int, size: int) -> None:
+        self.whole = whole
+        self.start = start
+        self.size = size
+        self.where = whole.where
+
+    def _read(self, offset: int, count: int) -> bytes:
+        return self.whole.read(self.start + offset, count)
+
+    def tensor(self, offset: int, dtype: DType, count: int, swap: bool) -> LazyTensor:
+        return self.whole.tensor(self.start + offset, dtype, count, swap)
+
+    def part(self, offset: int, size: int) -> Source:
+        return PartSource(self.whole, self.start + offset, size)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

@@ -38,7 +38,7 @@ def lazy(tensor: SparseTensor) -> LazyTensor:
         raise UnavailableError(
             f"it is sparse, and dense it would take {dense:,} bytes for the {stored:,} it has"
         )
-    return Dense(tensor.layout, indices, values, tensor.shape)
+    return Dense(tensor.layout, indices, values, tensor.shape, tensor.values.storage_where)
 
 
 def _check(tensor: SparseTensor, values: LazyTensor, indices: tuple[LazyTensor, ...]) -> None:
@@ -84,6 +84,7 @@ class Dense(LazyTensor):
     indices: tuple[LazyTensor, ...]
     values: LazyTensor
     shape: Shape
+    where: str
 
     @property
     def dtype(self) -> DType:  # type: ignore[override]
@@ -117,7 +118,9 @@ class Dense(LazyTensor):
         for along, length in zip(index, lengths, strict=True):
             along = along.astype(np.int64)
             if along.size and (along.min() < 0 or along.max() >= length):
-                raise FormatError("a sparse tensor's index lies outside of its shape")
+                raise FormatError(
+                    f"{self.where} is damaged: a sparse tensor's index lies outside of its shape"
+                )
             place = place * length + along
         return place
 
@@ -135,7 +138,7 @@ class Dense(LazyTensor):
             or (compressed[:, -1] != count).any()
             or (np.diff(compressed, axis=1) < 0).any()
         ):
-            raise FormatError("a sparse tensor's compressed index is damaged")
+            raise FormatError(f"{self.where} is damaged: a sparse tensor's index contradicts itself")
         outer = np.stack([np.repeat(np.arange(row.size - 1), np.diff(row)) for row in compressed]).reshape(
             len(compressed), count
         )

@@ -380,7 +380,7 @@ def ties(tensors: Mapping[str, Any]) -> tuple[tuple[tuple[str, ...], ...], list[
     for name, tensor in tensors.items():
         if type(tensor) is TorchTensor and 0 not in tensor.shape:
             by_source.setdefault(id(tensor.storage.source), []).append((*_extent(tensor), name, tensor))
-    groups: dict[tuple[Any, ...], list[str]] = {}
+    groups: dict[tuple[Any, ...], dict[str, None]] = {}
     overlaps: list[tuple[str, str]] = []
     for source, views in by_source.items():
         views.sort(key=lambda view: view[:2])
@@ -391,9 +391,7 @@ def ties(tensors: Mapping[str, Any]) -> tuple[tuple[tuple[str, ...], ...], list[
                 continue
             known = len(groups)
             for other, alike in ((last_name, last), (name, tensor)):
-                group = groups.setdefault((source, *_identity(alike)), [])
-                if other not in group:
-                    group.append(other)
+                groups.setdefault((source, *_identity(alike)), {})[other] = None
             if len(groups) == known + 2 or (
                 len(groups) == known + 1 and _identity(last) != _identity(tensor)
             ):

@@ -66,7 +66,7 @@ def load(directory: ZipDirectory, folder: str) -> dict[str, Any]:
             entry for entry in directory.entries if entry.endswith(".pt") and "/data/" in "/" + entry
         ):
             if name.startswith((folder + "data/weights/", folder + "data/constants/")):
-                value = torch_file.load(directory.part(name), nested=True)
+                value = torch_file.load(directory.part(name))
                 found.update(value if isinstance(value, dict) else {name: value})
     return found
 
@@ -76,7 +76,7 @@ def load_old(directory: ZipDirectory) -> Any:
     found: dict[str, Any] = {}
     for name in directory.entries:
         if name.rpartition("/")[2] in OLD_STATES and directory.entries[name].size:
-            value = torch_file.load(directory.part(name), nested=True)
+            value = torch_file.load(directory.part(name))
             if isinstance(value, dict):
                 found.update({key: leaf for key, leaf in value.items() if key not in found})
     return found
@@ -91,7 +91,7 @@ def _table(directory: ZipDirectory, folder: str, name: str, swap: bool) -> dict[
         for key, entry in table.items():
             member = folder + entry["path_name"]
             if entry.get("use_pickle"):
-                found[str(key)] = torch_file.load(directory.part(member), nested=True)
+                found[str(key)] = torch_file.load(directory.part(member))
             elif entry.get("tensor_meta") is not None:
                 found[str(key)] = _tensor(machine, directory, member, entry, swap)
         return found

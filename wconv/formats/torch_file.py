@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,11 +29,15 @@ from wconv.tensor import LazyTensor
 
 __all__ = ["Tree", "contents", "dense", "load", "npy", "read", "sparse"]
 
-INFLATION = 16
-"""How many times the file's size its tensors may have without being asked for by `expand=True` …"""
+INFLATION = 8
+"""How many times the file's size its tensors may have without being asked for by `expand=True`; …"""
 
 INFLATION_FREE = 64 << 20
-"""… beyond this many bytes, which any file may have."""
+"""… they may have this many bytes in any case."""
+
+
+NESTING = 3
+"""Checkpoints within checkpoints."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +81,23 @@ def read_zip(directory: ZipDirectory) -> Tree:
     return Tree("PyTorch zip", torch_zip.load(directory, folder), program)
 
 
-def load(source: Source, nested: bool = False) -> Any:
-    """The root of `read`'s tree, for a checkpoint within a checkpoint (`nested`: no deeper)."""
-    tree = read(source)
-    return tree.root
+_nesting = contextvars.ContextVar("_nesting", default=0)
+
+
+def load(source: Source) -> Any:
+    """The root of `read`'s tree, for a checkpoint within another file.
+
+    Raises:
+        UnsafeError: it lies within more than `NESTING` others.
+    """
+    depth = _nesting.get()
+    if depth >= NESTING:
+        raise UnsafeError(f"{source.where} holds checkpoints within checkpoints: refused")
+    token = _nesting.set(depth + 1)
+    try:
+        return read(source).root
+    finally:
+        _nesting.reset(token)
 
 
 def contents(tree: Tree, source: Source, key: str | None, expand: bool) -> Contents:
@@ -96,11 +114,12 @@ def contents(tree: Tree, source: Source, key: str | None, expand: bool) -> Conte
     found = state_dict.flatten(chosen.value, where)
     if not found.tensors and not found.skipped:
         raise FormatError(f"{where} ({tree.format}) holds no tensors")
-    short, taken = state_dict.strip_prefixes(list(found.tensors))
+    short, taken = state_dict.strip_prefixes([*found.tensors, *found.skipped])
     notes = [*chosen.notes, *found.notes]
     if taken:
         notes.append(f"took {', '.join(taken)} off the names")
         found.tensors = {short[name]: leaf for name, leaf in found.tensors.items()}
+        found.skipped = {short[name]: reason for name, reason in found.skipped.items()}
     tensors, skipped = _lazy(found.tensors, found.skipped, notes)
     tied, overlaps = state_dict.ties({name: found.tensors[name] for name in tensors})
     for one, other in overlaps[:3]:
@@ -108,7 +127,7 @@ def contents(tree: Tree, source: Source, key: str | None, expand: bool) -> Conte
     if len(overlaps) > 3:
         notes.append(f"{len(overlaps) - 3} more tensors share some of their elements with others")
     if not expand:
-        _check_inflation(tensors, tied, source, where)
+        check_inflation(tensors, source)
     metadata = {**_beside(tree.root, chosen.path), **found.others}
     modules = pickled_modules.by_path(found.modules, taken)
     return Contents(tree.format, tensors, metadata, skipped, tuple(notes), tied, modules, tree.root)
@@ -121,12 +140,12 @@ def _lazy(
     left = dict(skipped)
     changed: dict[str, int] = {}
     for name, leaf in leaves.items():
+        kind = type(leaf)
         try:
-            tensors[name] = leaf.lazy()
+            tensors[name] = dense.lazy(leaf) if kind is TorchTensor else leaf.lazy()
         except UnavailableError as error:
             left[name] = str(error)
             continue
-        kind = type(leaf)
         if kind is TorchTensor:
             if isinstance(leaf.dtype, str):
                 text = f"{leaf.dtype} → {tensors[name].dtype.name}"
@@ -138,15 +157,13 @@ def _lazy(
     return tensors, left
 
 
-def _check_inflation(
-    tensors: Mapping[str, LazyTensor], tied: tuple[tuple[str, ...], ...], source: Source, where: str
-) -> None:
-    again = {name for group in tied for name in group[1:]}
-    total = sum(tensor.nbytes for name, tensor in tensors.items() if name not in again)
-    if total > INFLATION * source.size + INFLATION_FREE:
+def check_inflation(tensors: Mapping[str, LazyTensor], source: Source) -> None:
+    """Refuses tensors that would take far more than their file. Raises `UnsafeError`."""
+    total = sum(tensor.nbytes for tensor in tensors.values())
+    if total > max(INFLATION * source.size, INFLATION_FREE):
         largest = max(tensors, key=lambda name: tensors[name].nbytes)
         raise UnsafeError(
-            f"{where} has {source.size:,} bytes and its tensors would take {total:,} (the largest:"
+            f"{source.where} has {source.size:,} bytes and its tensors would take {total:,} (the largest:"
             f" {largest:.200}, {tensors[largest].shape!r:.80}): refused unless opened with expand=True"
         )
 

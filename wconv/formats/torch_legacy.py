@@ -6,10 +6,10 @@ import sys
 from typing import Any, Literal
 
 from wconv.errors import FormatError
-from wconv.formats.objects import OrderedDict, Storage
+from wconv.formats.objects import OrderedDict, Storage, shown
 from wconv.formats.pickle_machine import Machine
 from wconv.formats.sources import Source
-from wconv.formats.torch_names import NAMES, storage_dtype
+from wconv.formats.torch_names import NAMES, is_count, storage_dtype
 from wconv.formats.torch_shortcut import TRIGGER, shortcut
 
 MAGIC = 0x1950A86A20F9469CFC6C
@@ -44,22 +44,22 @@ class LegacyStorages:
         if type(pid) is tuple and len(pid) == 4 and pid[0] == "module":
             return pid[1]
         if type(pid) is not tuple or len(pid) not in (5, 6) or pid[0] != "storage":
-            raise machine.damaged(f"persistent id {pid!r:.80} is no storage's")
+            raise machine.damaged(f"persistent id {shown(pid, 80)} is no storage's")
         root = self.storage(machine, *pid[1:5])
         return root if len(pid) == 5 or pid[5] is None else self._view(machine, root, pid[5])
 
     def storage(self, machine: Machine, kind: Any, key: Any, location: Any, numel: Any) -> Storage:
         """The storage that a persistent id names; its bytes are found later."""
         key = str(key) if type(key) is int else key
-        if type(key) is not str or type(location) is not str or type(numel) is not int or numel < 0:
-            raise machine.damaged(f"storage {key!r:.40} is not described")
+        if type(key) is not str or type(location) is not str or not is_count(numel):
+            raise machine.damaged(f"storage {shown(key, 40)} is not described")
         name, dtype = storage_dtype(machine, kind)
         root = self.storages.get(key)
         if root is None:
             machine.charge(300)
             root = self.storages[key] = Storage(key, name, dtype, numel, location)
         elif (root.name, root.numel) != (name, numel):
-            raise machine.damaged(f"storage {key!r:.40} is described in two ways")
+            raise machine.damaged(f"storage {shown(key, 40)} is described in two ways")
         return root
 
     def _view(self, machine: Machine, root: Storage, view: Any) -> Storage:
@@ -71,7 +71,7 @@ class LegacyStorages:
             or type(view[2]) is not int
             or not 0 <= view[1] <= view[1] + view[2] <= root.numel
         ):
-            raise machine.damaged(f"storage {root.key!r:.40} has an impossible view {view!r:.80}")
+            raise machine.damaged(f"storage {shown(root.key, 40)} has an impossible view {shown(view, 80)}")
         found = self.views.get((root.key, view[1], view[2]))
         if found is None:
             machine.charge(300)
@@ -94,13 +94,13 @@ class LegacyStorages:
         for key in keys:
             storage = self.storages.get(key)
             if storage is None:
-                raise FormatError(f"{source.where} is damaged: nothing uses its storage {key!r:.40}")
+                raise FormatError(f"{source.where} is damaged: nothing uses its storage {shown(key, 40)}")
             counted = source.read(at, 8)
             found = {name for name in _ORDERS if int.from_bytes(counted, name) == storage.numel}
             if (order and order not in found) or not found:
                 raise FormatError(
-                    f"{source.where} is damaged: storage {key!r:.40} should have {storage.numel:,} elements"
-                    f" and has {int.from_bytes(counted, 'little'):,}"
+                    f"{source.where} is damaged: storage {shown(key, 40)} should have"
+                    f" {storage.numel:,} elements and has {int.from_bytes(counted, 'little'):,}"
                 )
             if not order and len(found) == 1:
                 order = next(iter(found))
@@ -118,7 +118,7 @@ class LegacyStorages:
         missing = [key for key, storage in self.storages.items() if storage.source is None]
         if missing:
             raise FormatError(
-                f"{source.where} is truncated: storage {missing[0]!r:.40} is missing; download it again"
+                f"{source.where} is truncated: storage {shown(missing[0], 40)} is missing; download it again"
             )
 
 
@@ -136,8 +136,10 @@ def load(source: Source) -> Any:
         at = machine.end
     magic, version, system = header
     if magic != MAGIC or version != 1001:
-        raise FormatError(f"{source.where} is a PyTorch stream of another version ({version!r:.40})")
-    little = system.get("little_endian", True) if type(system) in (dict, OrderedDict) else True
+        raise FormatError(f"{source.where} is a PyTorch stream of another version ({shown(version, 40)})")
+    little = system.get("little_endian", True) if type(system) in (dict, OrderedDict) else None
+    if type(little) is not bool:
+        raise FormatError(f"{source.where} is damaged: it does not say on what machine it was written")
     storages = LegacyStorages()
     machine = Machine(source, NAMES, storages, at, (TRIGGER, shortcut(storages)))
     storages.machine = machine
@@ -149,5 +151,5 @@ def load(source: Source) -> Any:
     names = [str(key) if type(key) is int else key for key in keys]
     if not all(type(name) is str for name in names) or len(set(names)) != len(names):
         raise FormatError(f"{source.where} is damaged: its list of storages is none")
-    storages.place(source, names, machine.end, bool(little))
+    storages.place(source, names, machine.end, little)
     return root

@@ -12,6 +12,7 @@ from typing import Any
 
 from wconv import dtypes
 from wconv.dtypes import DType
+from wconv.errors import UnsafeError
 from wconv.formats.objects import (
     LEAVES,
     Global,
@@ -23,13 +24,20 @@ from wconv.formats.objects import (
     SparseTensor,
     Storage,
     TorchTensor,
+    shown,
 )
 from wconv.formats.pickle_contract import Constructor
 from wconv.formats.pickle_machine import Machine, as_source
-from wconv.tensor import Shape
+from wconv.tensor import Shape, is_shape
 
 AXES_LIMIT = 64
 """Axes of a tensor: numpy's limit, and torch's."""
+
+LARGEST = 2**63
+"""Above every count, offset, length and stride: torch's integers end here."""
+
+NESTED_FREE = 100_000
+"""Bytes of checkpoints within a pickle beyond the pickle's own."""
 
 EXTRA_SIZES = {
     "complex32": 4,
@@ -59,11 +67,16 @@ STORAGES: dict[str, DType] = {
 """The element type of each of torch's storage classes."""
 
 
+def is_count(value: Any) -> bool:
+    """Whether a value from a file can count elements."""
+    return type(value) is int and 0 <= value < LARGEST
+
+
 def storage_dtype(machine: Machine, kind: Any) -> tuple[str, DType]:
     """The name and element type of a storage class from a persistent id."""
     dtype = STORAGES.get(kind.name) if type(kind) is Global else None
     if dtype is None:
-        raise machine.damaged(f"{kind!r:.100} is no storage class")
+        raise machine.damaged(f"{shown(kind, 100)} is no storage class")
     return kind.name, dtype
 
 
@@ -72,8 +85,8 @@ def _lengths(machine: Machine, value: Any, what: str) -> Shape:
     if lengths is None or len(lengths) > AXES_LIMIT:
         raise machine.damaged(f"a tensor has an impossible {what}")
     for length in lengths:
-        if type(length) is not int or length < 0:
-            raise machine.damaged(f"a tensor has an impossible {what} {lengths!r:.80}")
+        if not is_count(length):
+            raise machine.damaged(f"a tensor has an impossible {what} {shown(lengths, 80)}")
     return lengths
 
 
@@ -81,11 +94,13 @@ def view(
     machine: Machine, storage: Any, offset: Any, shape: Any, stride: Any, dtype: DType | str, grad: Any
 ) -> TorchTensor:
     """A tensor over a storage, when no element of it lies outside of that storage."""
-    if type(storage) is not Storage or type(offset) is not int or offset < 0:
+    if type(storage) is not Storage:
         raise machine.damaged("a tensor has no storage")
+    if not is_count(offset):
+        raise machine.damaged(f"a tensor starts at {shown(offset)} of its storage")
     shape, stride = _lengths(machine, shape, "shape"), _lengths(machine, stride, "stride")
-    if len(shape) != len(stride):
-        raise machine.damaged(f"a tensor of shape {shape!r:.80} has strides {stride!r:.80}")
+    if len(shape) != len(stride) or not is_shape(shape):
+        raise machine.damaged(f"a tensor of shape {shown(shape, 80)} has strides {shown(stride, 80)}")
     numel = storage.numel
     if dtype is not storage.dtype:
         size = EXTRA_SIZES[dtype] if isinstance(dtype, str) else dtype.itemsize
@@ -95,14 +110,16 @@ def view(
         last += (length - 1) * step
     if last >= numel and 0 not in shape:
         raise machine.damaged(
-            f"a tensor of shape {shape!r:.80} reaches to element {last:,} of storage"
-            f" {storage.key!r:.40}, which has {numel:,}"
+            f"a tensor of shape {shown(shape, 80)} reaches to element {last:,} of storage"
+            f" {shown(storage.key, 40)}, which has {numel:,}"
         )
     return TorchTensor(storage, offset, shape, stride, dtype, grad is True)
 
 
-def _metadata(tensor: TorchTensor, metadata: Any) -> TorchTensor:
-    if type(metadata) in (dict, OrderedDict):
+def _metadata(machine: Machine, tensor: TorchTensor, metadata: Any) -> TorchTensor:
+    if metadata is not None:
+        if type(metadata) not in (dict, OrderedDict):
+            raise machine.damaged("a tensor's metadata are none")
         tensor.conj = bool(metadata.get("conj", False))
         tensor.neg = bool(metadata.get("neg", False))
     return tensor
@@ -128,14 +145,14 @@ def tensor_v2(machine: Machine, args: Sequence[Any]) -> TorchTensor:
     if type(args[0]) is not Storage:
         raise machine.damaged("a tensor has no storage")
     tensor = view(machine, args[0], args[1], args[2], args[3], args[0].dtype, args[4])
-    return _metadata(tensor, args[6]) if len(args) == 7 else tensor
+    return _metadata(machine, tensor, args[6]) if len(args) == 7 else tensor
 
 
 def tensor_v3(machine: Machine, args: Sequence[Any]) -> TorchTensor:
     """`_rebuild_tensor_v3(storage, offset, size, stride, requires_grad, hooks, dtype[, metadata])`."""
     _count(machine, args, 7, 8, "_rebuild_tensor_v3")
     tensor = view(machine, args[0], args[1], args[2], args[3], _dtype(machine, args[6]), args[4])
-    return _metadata(tensor, args[7]) if len(args) == 8 else tensor
+    return _metadata(machine, tensor, args[7]) if len(args) == 8 else tensor
 
 
 def _dtype(machine: Machine, value: Any) -> DType | str:
@@ -143,7 +160,7 @@ def _dtype(machine: Machine, value: Any) -> DType | str:
         return value
     if type(value) is Global and value.module == "torch" and value.name in EXTRA_SIZES:
         return value.name
-    raise machine.damaged(f"{value!r:.60} is no dtype that wconv knows")
+    raise machine.damaged(f"{shown(value, 60)} is no dtype that wconv knows")
 
 
 def parameter(machine: Machine, args: Sequence[Any]) -> Any:
@@ -197,7 +214,12 @@ def quantized(machine: Machine, args: Sequence[Any]) -> TorchTensor:
     scheme, values = quantizer[0].name, quantizer[1:]
     shape = _lengths(machine, args[2], "shape")
     if scheme == "per_tensor_affine":
-        fits = len(values) == 2 and type(values[0]) is float and type(values[1]) is int
+        fits = (
+            len(values) == 2
+            and type(values[0]) is float
+            and type(values[1]) is int
+            and abs(values[1]) < LARGEST
+        )
     else:
         fits = (
             len(values) == 3
@@ -287,8 +309,11 @@ def load_from_bytes(machine: Machine, args: Sequence[Any]) -> Any:
     source = as_source(args[0], machine.source.where) if len(args) == 1 else None
     if source is None:
         raise machine.damaged("a tensor has no bytes")
-    machine.charge(20_000)
-    return torch_file.load(source, nested=True)
+    # every byte is needed once: a file that unpacks the same ones again and again means harm
+    machine.nested += source.size + 1000
+    if machine.nested > machine.source.size + NESTED_FREE:
+        raise UnsafeError(f"{machine.source.where} unpacks the same bytes again and again: refused")
+    return torch_file.load(source)
 
 
 class NumpyType:
@@ -302,11 +327,9 @@ class NumpyType:
 
     def set_state(self, machine: Machine, state: Any) -> None:
         """`(version, byte order, …)`."""
-        if (
-            type(state) is not tuple
-            or len(state) < 2
-            or state[1] not in ("<", ">", "|", "=", b"<", b">", b"|")
-        ):
+        if type(state) is not tuple or len(state) < 5 or state[2:5] != (None, None, None):
+            raise machine.damaged("a numpy dtype is of records or of arrays")
+        if state[1] not in ("<", ">", "|", "=", b"<", b">", b"|"):
             raise machine.damaged("a numpy dtype has no byte order")
         order = state[1].decode() if isinstance(state[1], bytes) else state[1]
         self.order = ">" if order == ">" else "<"
@@ -323,7 +346,7 @@ def numpy_dtype(machine: Machine, args: Sequence[Any]) -> NumpyType:
     if type(code) is bytes:
         code = code.decode("latin-1")
     if type(code) is not str or not re.fullmatch(r"[<>|=]?[?a-zA-Z]\d{0,6}(\[\w+\])?", code):
-        raise machine.damaged(f"{code!r:.60} is no numpy dtype")
+        raise machine.damaged(f"{shown(code, 60)} is no numpy dtype")
     made = NumpyType(code.lstrip("<>|="))
     made.order = ">" if code[0] == ">" else "<"
     return made
@@ -368,6 +391,8 @@ def numpy_frombuffer(machine: Machine, args: Sequence[Any]) -> NumpyArray:
     _count(machine, args, 4, 4, "_frombuffer")
     machine.charge(100)
     array = _Array()
+    if args[3] not in ("C", "F"):
+        raise machine.damaged("a numpy array has no order of its axes")
     fill_array(machine, array, args[2], args[1], args[3] == "F", args[0])
     return array
 
@@ -402,7 +427,7 @@ def codecs_encode(machine: Machine, args: Sequence[Any]) -> bytes:
             return args[0].encode("utf-8")
     except UnicodeEncodeError:
         raise machine.damaged("bytes that were spelled as text are no bytes") from None
-    raise machine.damaged(f"encoding {encoding!r:.40} is not one that pickles use")
+    raise machine.damaged(f"encoding {shown(encoding, 40)} is not one that pickles use")
 
 
 def _items(machine: Machine, args: Sequence[Any]) -> list[Any]:
@@ -437,8 +462,7 @@ def plain_dict(machine: Machine, args: Sequence[Any]) -> dict[Any, Any]:
 
 def _fill_dict(machine: Machine, into: dict[Any, Any], args: Sequence[Any]) -> None:
     if args and type(args[0]) in (dict, OrderedDict):
-        machine.charge(100 * len(args[0]))
-        into.update(args[0])
+        machine.set_items(into, [part for pair in args[0].items() for part in pair])
         return
     for pair in _items(machine, args):
         if type(pair) not in (list, tuple) or len(pair) != 2:
@@ -471,7 +495,7 @@ def a_set(machine: Machine, args: Sequence[Any]) -> set[Any]:
 
 def a_frozenset(machine: Machine, args: Sequence[Any]) -> frozenset[Any]:
     """`frozenset(items)`."""
-    return frozenset(a_set(machine, args))
+    return machine.frozen(_items(machine, args))
 
 
 def a_bytearray(machine: Machine, args: Sequence[Any]) -> bytearray:

@@ -6,7 +6,7 @@ import struct
 from typing import Any
 
 from wconv.errors import FormatError
-from wconv.formats.objects import Storage, TorchTensor
+from wconv.formats.objects import Storage, TorchTensor, shown
 from wconv.formats.pickle_machine import Machine
 from wconv.formats.sources import Source
 from wconv.formats.torch_names import AXES_LIMIT, NAMES, storage_dtype, view
@@ -57,7 +57,9 @@ def members(source: Source) -> dict[str, tuple[int, int]]:
             raise FormatError(f"{source.where} is a truncated tar archive; download it again")
         if header[156:157] in (b"0", b"\0"):
             name = header[:100].rstrip(b"\0").decode("utf-8", "replace").removeprefix("./")
-            found.setdefault(name, (at, size))
+            if name in found:
+                raise FormatError(f"{source.where} is a damaged tar archive: {name!r:.100} occurs twice")
+            found[name] = at, size
         at += -(-size // BLOCK) * BLOCK
     return found
 
@@ -73,10 +75,11 @@ def load(source: Source) -> Any:
     found = members(source)
     weights = next((name for name in found if name.rpartition("/")[2] == "model_weights.ckpt"), None)
     if weights is not None:
-        return torch_file.load(source.part(*found[weights]), nested=True)
+        return torch_file.load(source.part(*found[weights]))
     missing = [name for name in ("pickle", "storages", "tensors") if name not in found]
     if missing:
         raise FormatError(f"{source.where} is a tar archive without a PyTorch checkpoint (no {missing[0]})")
+    # sys_info is not read: nothing in it is needed, as torch wrote little-endian on every machine
     storages = _storages(source.part(*found["storages"]))
     tensors = _tensors(source.part(*found["tensors"]), storages)
 
@@ -85,7 +88,7 @@ def load(source: Source) -> Any:
             return pid[1]
         tensor = tensors.get(str(pid)) if type(pid) in (int, str) else None
         if tensor is None:
-            raise FormatError(f"{source.where} is damaged: tensor {pid!r:.40} is missing")
+            raise FormatError(f"{source.where} is damaged: tensor {shown(pid, 40)} is missing")
         return tensor
 
     return Machine(source.part(*found["pickle"]), NAMES, persistent).run()
@@ -114,7 +117,7 @@ class _Stream:
     def count(self) -> int:
         count = self.pickle()
         if type(count) is not int or not 0 <= count <= ITEMS_LIMIT:
-            raise self.machine.damaged(f"{count!r:.40} is no number of members")
+            raise self.machine.damaged(f"{shown(count, 40)} is no number of members")
         return count
 
     def triple(self) -> tuple[str, Any, Any]:
@@ -133,11 +136,12 @@ def _storages(source: Source) -> dict[str, Storage]:
         (numel,) = stream.numbers("<q")
         if numel < 0 or stream.at + numel * dtype.itemsize > source.size:
             raise FormatError(f"{source.where} is truncated: it ends within a storage; download it again")
-        storages[key] = Storage(key, name, dtype, numel, str(location)[:100], source, stream.at)
+        device = location if type(location) is str else ""
+        storages[key] = Storage(key, name, dtype, numel, device, source, stream.at)
         stream.at += storages[key].nbytes
     views = stream.pickle()
     for entry in views if type(views) is list else []:
-        if type(entry) is not tuple or len(entry) != 4:
+        if type(entry) is not tuple or len(entry) != 4 or {*map(type, entry[:2])} - {int, str}:
             raise stream.machine.damaged("a view of a storage is not described")
         target, root, offset, numel = str(entry[0]), storages.get(str(entry[1])), entry[2], entry[3]
         if root is None or type(offset) is not int or type(numel) is not int:
@@ -154,7 +158,7 @@ def _tensors(source: Source, storages: dict[str, Storage]) -> dict[str, TorchTen
     tensors: dict[str, TorchTensor] = {}
     for _ in range(stream.count()):
         key, storage_key, _ = stream.triple()
-        storage = storages.get(str(storage_key))
+        storage = storages.get(str(storage_key)) if type(storage_key) in (int, str) else None
         ndim, _ = stream.numbers("<2i")
         if storage is None or not 0 <= ndim <= AXES_LIMIT:
             raise stream.machine.damaged("a tensor has no storage or an impossible shape")

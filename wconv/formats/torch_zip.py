@@ -6,10 +6,10 @@ import sys
 from typing import Any
 
 from wconv.errors import FormatError
-from wconv.formats.objects import Storage
+from wconv.formats.objects import Storage, shown
 from wconv.formats.pickle_machine import Machine
 from wconv.formats.sources import Source
-from wconv.formats.torch_names import NAMES, storage_dtype
+from wconv.formats.torch_names import NAMES, is_count, storage_dtype
 from wconv.formats.torch_shortcut import TRIGGER, shortcut
 from wconv.formats.zip_directory import ZipDirectory
 
@@ -38,21 +38,21 @@ class ZipStorages:
         machine = self.machine
         assert machine is not None
         if type(pid) is not tuple or len(pid) != 5 or pid[0] != "storage":
-            raise machine.damaged(f"persistent id {pid!r:.80} is no storage's")
+            raise machine.damaged(f"persistent id {shown(pid, 80)} is no storage's")
         return self.storage(machine, *pid[1:])
 
     def storage(self, machine: Machine, kind: Any, key: Any, location: Any, numel: Any) -> Storage:
         """The storage that a persistent id names, checked against the archive."""
-        if type(key) is not str or type(location) is not str or type(numel) is not int or numel < 0:
-            raise machine.damaged(f"storage {key!r:.40} is not described")
+        if type(key) is not str or type(location) is not str or not is_count(numel):
+            raise machine.damaged(f"storage {shown(key, 40)} is not described")
         name, dtype = storage_dtype(machine, kind)
         found = self.storages.get((key, name, numel))
         if found is None:
             size, source, start = self.place(key)
             if numel * dtype.itemsize > size:
                 raise FormatError(
-                    f"{self.directory.source.where} is damaged: storage {key!r:.40} should have {numel:,}"
-                    f" elements of {dtype.itemsize} bytes and has {size:,} bytes"
+                    f"{self.directory.source.where} is damaged: storage {shown(key, 40)} should have"
+                    f" {numel:,} elements of {dtype.itemsize} bytes and has {size:,} bytes"
                 )
             machine.budget -= 300
             found = Storage(key, name, dtype, numel, location, source, start, self.swap)
@@ -83,10 +83,17 @@ def run(directory: ZipDirectory, name: str, folder: str, swap: bool) -> Any:
 def root_folder(directory: ZipDirectory, name: str = "data.pkl") -> str | None:
     """What the members' names start with ("archive/"), told by the member that has to be there."""
     ending = "/" + name
-    found = [entry for entry in directory.entries if entry.endswith(ending)]
     if name in directory.entries:
         return ""
-    return min(found, key=lambda entry: (entry.count("/"), entry)).removesuffix(name) if found else None
+    found = [entry for entry in directory.entries if entry.endswith(ending)]
+    least = min((entry.count("/") for entry in found), default=0)
+    outer = [entry for entry in found if entry.count("/") == least]
+    if len(outer) > 1:
+        raise FormatError(
+            f"{directory.source.where} holds several checkpoints, at {outer[0]!r:.80} and {outer[1]!r:.80}:"
+            " unpack it and convert one"
+        )
+    return outer[0].removesuffix(name) if outer else None
 
 
 def swapped(directory: ZipDirectory, folder: str) -> bool:

@@ -20,6 +20,12 @@ _END64 = struct.Struct("<4sQ2H2L4Q")
 _CENTRAL = struct.Struct("<4s4B4H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
 
+RATIO = 64
+"""How many times its packed size a deflated member may have that is not a tensor's bytes, …"""
+
+RATIO_FREE = 1 << 20
+"""… above this many bytes. Pickles of thousands of tensors reach 20."""
+
 STORED = 0
 DEFLATED = 8
 
@@ -125,15 +131,20 @@ class ZipDirectory:
     def part(self, name: str) -> Source:
         """A member's bytes as a source of its own. Raises as `open` does."""
         source, start = self.open(name)
+        entry = self.entries[name]
+        if not name.endswith(".npy") and entry.size > max(RATIO * entry.packed, RATIO_FREE):
+            raise UnsafeError(
+                f"{self.source.where} packs {entry.size:,} bytes of {printable(name)} into"
+                f" {entry.packed:,}: refused"
+            )
         return source if source is not self.source else source.part(start, self.entries[name].size)
 
     def read(self, name: str, limit: int) -> bytes:
         """A member's bytes. Raises as `open` does, and `UnsafeError` above `limit` bytes."""
-        source, start = self.open(name)
-        size = self.entries[name].size
-        if size > limit:
-            raise UnsafeError(f"{self.source.where} has {size:,} bytes of {printable(name)}: refused")
-        return source.read(start, size)
+        source = self.part(name)
+        if source.size > limit:
+            raise UnsafeError(f"{self.source.where} has {source.size:,} bytes of {printable(name)}: refused")
+        return source.read(0, source.size)
 
 
 def printable(name: str) -> str:
