@@ -195,6 +195,19 @@ CASES: dict[str, Case] = {
         images=True,
         call=_grouped,
     ),
+    "ConvTranspose2d in groups without bias": Case(
+        lambda nn, _: nn.ConvTranspose2d(4, 6, 3, stride=2, groups=2, bias=False),
+        lambda nn: nn.ConvTranspose2d(2, 6, 3, stride=2, bias=False),
+        ((2, 4, 5, 4),),
+        images=True,
+        call=lambda mx, layer, inputs: mx.conv_transpose2d(inputs[0], layer.weight, stride=2, groups=2),
+    ),
+    "ConvTranspose1d without bias": Case(
+        lambda nn, _: nn.ConvTranspose1d(4, 6, 3, bias=False),
+        lambda nn: nn.ConvTranspose1d(4, 6, 3, bias=False),
+        ((2, 4, 5),),
+        images=True,
+    ),
     "ConvTranspose3d": Case(
         lambda nn, _: nn.ConvTranspose3d(4, 6, (2, 3, 1), stride=2),
         lambda nn: nn.ConvTranspose3d(4, 6, (2, 3, 1), stride=2),

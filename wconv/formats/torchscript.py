@@ -1,6 +1,6 @@
 """TorchScript archives (`torch.jit.save`): the module's pickle, its constants, and the older `model.json`.
 
-The code of the module is never read.
+The code of the module is never run; one number is looked up in it (`torchscript_code`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from wconv import dtypes
 from wconv.errors import FormatError
-from wconv.formats import torch_zip
+from wconv.formats import torch_zip, torchscript_code
 from wconv.formats.objects import LEAVES, Record, Storage, TorchTensor
 from wconv.formats.pickle_machine import Machine
 from wconv.formats.torch_names import NAMES, view
@@ -47,6 +47,8 @@ def load(directory: ZipDirectory, folder: str) -> Any:
     swap = torch_zip.swapped(directory, folder)
     root = torch_zip.run(directory, folder + "data.pkl", folder + "data/", swap)
     constants = torch_zip.run(directory, folder + "constants.pkl", folder + "constants/", swap)
+    if isinstance(root, Record):
+        torchscript_code.add_groups(root, directory, folder)
     if isinstance(root, Record) and type(constants) is tuple:
         found = {f"c{at}": value for at, value in enumerate(constants) if isinstance(value, LEAVES)}
         if found:
