@@ -127,6 +127,10 @@ class Strided(LazyTensor):
         first, last = start // row, -(-stop // row)
         span = 1 + sum((n - 1) * step for n, step in zip((last - first, *shape[1:]), stride, strict=True))
         count = (last - first) * row
+        if span == count and contiguous((last - first, *shape[1:]), stride):
+            begin = origin + first * stride[0] + start - first * row
+            self.flat.fill(begin, begin + stop - start, out)
+            return
         if span <= SPAN and (span <= 8 * count or span * self.dtype.itemsize <= 4096) and count <= 2 * SPAN:
             begin = origin + first * stride[0]
             line = self.flat.elements(begin, begin + span)

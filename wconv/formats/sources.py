@@ -117,11 +117,11 @@ class MemorySource(Source):
 class DeflatedSource(Source):
     """A raw deflate stream within another source, inflated by range.
 
-    The inflater's state is kept every so many bytes, so that a range costs the inflating of at most
-    1/256th of the entry before it and never holds more than it was asked for.
+    It is inflated in segments. The inflater's state at the start of each is kept once it was reached, so that
+    a range costs the inflating of the segments that it touches, and memory is two segments.
     """
 
-    __slots__ = ("_lock", "_states", "_step", "packed")
+    __slots__ = ("_lock", "_recent", "_states", "_step", "packed")
 
     def __init__(self, packed: Source, size: int, where: str) -> None:
         if size > packed.size * DEFLATE_RATIO + 64:
@@ -131,7 +131,8 @@ class DeflatedSource(Source):
         self.where = where
         self._lock = threading.Lock()
         self._step = max(1 << 20, -(-size // SNAPSHOTS))
-        self._states: list[tuple[int, int, Any]] = [(0, 0, zlib.decompressobj(-15))]
+        self._states: list[tuple[int, Any]] = [(0, zlib.decompressobj(-15))]
+        self._recent: dict[int, bytes] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return DeflatedSource, (self.packed, self.size, self.where)
@@ -145,38 +146,55 @@ class DeflatedSource(Source):
         """Fills `out` with the inflated bytes from `offset`.
 
         Raises:
-            FormatError: the stream is damaged or shorter than the directory says.
+            FormatError: the stream is damaged, or longer or shorter than the directory says.
         """
-        with self._lock:
-            index = min(offset // self._step, len(self._states) - 1)
-            done, taken, state = self._states[index]
-            inflater = state.copy()
-        while done < offset + len(out):
-            stop = min((done // self._step + 1) * self._step, self.size)
-            while done < stop:
-                pending = inflater.unconsumed_tail
-                if not pending:
-                    count = min(1 << 16, self.packed.size - taken)
-                    pending = self.packed.read(taken, count)
-                    taken += count
-                try:
-                    block = inflater.decompress(pending, min(stop - done, 1 << 16))
-                except zlib.error as error:
-                    raise FormatError(f"{self.where} is damaged: {error}; download it again") from None
-                if not block and (inflater.eof or not pending):
-                    raise FormatError(
-                        f"{self.where} is truncated: it inflates to {done:,} bytes of {self.size:,}"
-                    )
-                first, last = max(done, offset), min(done + len(block), offset + len(out))
-                if first < last:
-                    out[first - offset : last - offset] = block[first - done : last - done]
-                done += len(block)
-            if done == self.size:
-                self._check_end(inflater, taken)
-                return
+        done = 0
+        while done < len(out):
+            index, within = divmod(offset + done, self._step)
             with self._lock:
-                if done == len(self._states) * self._step:
-                    self._states.append((done, taken, inflater.copy()))
+                part = self._segment(index)[within : within + len(out) - done]
+            out[done : done + len(part)] = part
+            done += len(part)
+
+    def _segment(self, index: int) -> bytes:
+        """The inflated bytes from `index` steps on, one step of them."""
+        found = self._recent.get(index)
+        if found is None:
+            for reached in range(min(index, len(self._states) - 1), index + 1):
+                found = self._inflate(reached)
+            if len(self._recent) > 1:
+                del self._recent[next(iter(self._recent))]
+            assert found is not None
+            self._recent[index] = found
+        return found
+
+    def _inflate(self, index: int) -> bytes:
+        """One segment from its start's state; the state after it is kept."""
+        taken, kept = self._states[index]
+        inflater = kept.copy()
+        wanted = min(self._step, self.size - index * self._step)
+        blocks: list[bytes] = []
+        while wanted:
+            pending = inflater.unconsumed_tail
+            if not pending:
+                pending = self.packed.read(taken, min(1 << 16, self.packed.size - taken))
+                taken += len(pending)
+            try:
+                block = inflater.decompress(pending, wanted)
+            except zlib.error as error:
+                raise FormatError(f"{self.where} is damaged: {error}; download it again") from None
+            if not block and (inflater.eof or not pending):
+                done = index * self._step + sum(map(len, blocks))
+                raise FormatError(
+                    f"{self.where} is truncated: it inflates to {done:,} bytes of {self.size:,}"
+                )
+            wanted -= len(block)
+            blocks.append(block)
+        if (index + 1) * self._step >= self.size:
+            self._check_end(inflater, taken)
+        elif len(self._states) == index + 1:
+            self._states.append((taken, inflater))
+        return b"".join(blocks)
 
     def _check_end(self, inflater: Any, taken: int) -> None:
         """The stream must end where the directory says; `taken` bytes of it were given to the inflater."""
