@@ -41,6 +41,10 @@ KEY_INTEGER = 2**61 - 1
 KEY_PART_INTEGER = 2**32
 """Integers in tuples that serve as keys are below: with larger ones, hashes of tuples can be made to meet."""
 
+KEY_NUMBERS = 20_000
+"""Numbers within tuples that serve as keys, floats counted four times: with patience, tuples of small numbers
+can be made to meet as well, and then a dict of n of them takes n² steps."""
+
 KEY_FLOAT = 2.0**53
 """Floats that serve as keys are below, for the same reason."""
 

@@ -48,6 +48,7 @@ from wconv.formats.pickle_contract import (
     KEY_FLOAT,
     KEY_INTEGER,
     KEY_NODES,
+    KEY_NUMBERS,
     KEY_PART_INTEGER,
     MARGIN,
     MARKS,
@@ -109,6 +110,7 @@ class Machine:
         self.marks: list[int] = []
         self.memo: list[Any] = []
         self.budget = BUDGET
+        self.key_numbers = 0
         self.nested = 0
         self.end = at
         self.program = 0
@@ -128,7 +130,7 @@ class Machine:
             return self._run()
         except Again:
             self.stack, self.marks, self.memo = [], [], []
-            self.budget, self.nested = BUDGET, 0
+            self.budget, self.nested, self.key_numbers = BUDGET, 0, 0
             self.base, self.program, self.shortcut = start, 0, None
             return self._run()
 
@@ -375,16 +377,24 @@ class Machine:
 
     def _check_tuple(self, key: tuple[Any, ...]) -> None:
         pending: list[tuple[Any, int]] = [(key, 0)]
-        seen = 0
+        seen = numbers = 0
         while pending:
             value, depth = pending.pop()
             seen += 1
             if seen > KEY_NODES or depth > KEY_DEPTH:
                 raise UnsafeError(f"{self.source.where} has a key of tuples in tuples: refused")
-            if type(value) is tuple:
+            kind = type(value)
+            if kind is tuple:
                 pending.extend((item, depth + 1) for item in value[: KEY_NODES + 1])
             else:
                 self.key(value, KEY_PART_INTEGER)
+                numbers += 1 if kind is int else 4 if kind is float else 0
+        self.charge(64 * seen)
+        self.key_numbers += numbers
+        if self.key_numbers > KEY_NUMBERS:
+            raise UnsafeError(
+                f"{self.source.where} has more than {KEY_NUMBERS:,} numbers in tuples as keys: refused"
+            )
 
     def set_items(self, target: Any, items: list[Any]) -> None:
         """SETITEMS: keys and values in turn."""
