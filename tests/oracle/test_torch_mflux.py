@@ -81,7 +81,9 @@ def test_depth_pro(site: Path, tmp_path: Path) -> None:
     (component,) = components(definition)
     state = state_of(component)
     # torch_checkpoint turns tensors into arrays as they are, which numpy cannot with bfloat16: mflux's own limit
-    state = {name: tensor.float() if tensor.dtype == torch.bfloat16 else tensor for name, tensor in state.items()}
+    state = {
+        name: tensor.float() if tensor.dtype == torch.bfloat16 else tensor for name, tensor in state.items()
+    }
     folder = tmp_path / "depth_pro"
     folder.mkdir()
     torch.save({**state, "epoch": 3}, folder / component.download_url.rpartition("/")[2])

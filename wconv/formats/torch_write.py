@@ -11,7 +11,7 @@ import io
 import math
 import os
 import struct
-import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,24 +21,17 @@ from wconv import files
 from wconv.dtypes import DType
 from wconv.errors import OutputError
 from wconv.formats.pickle_write import Call, Global, Persistent, PickleWriter
+from wconv.formats.zip_write import ALIGNMENT, Arranged, arrange
 from wconv.tensor import LazyTensor, Shape
-
-ALIGNMENT = 64
-"""Bytes to whose multiples storages are moved, so that any dtype can be mapped there; torch's choice too."""
 
 BLOCK = 4 << 20
 """Bytes of a storage that are in memory at once."""
-
-ZIP64_FROM = (1 << 31) - 1
 
 STORAGE_CLASSES = frozenset(
     ("Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool", "ComplexFloat",
      "ComplexDouble")
 )  # fmt: skip
 """Typed storages that torch has; tensors of other dtypes name an untyped one and their dtype."""
-
-LATEST = (1980, 1, 1, 0, 0, 0)
-"""The time of every entry: equal content gives equal files."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -138,50 +131,59 @@ def save(root: Any, target: str | os.PathLike[str] | IO[bytes]) -> None:
         OutputError: the object holds something that cannot be saved, or the file cannot be written.
         FormatError: a tensor's source does not hold what its header promised.
     """
+    if not isinstance(target, (str, os.PathLike)):
+        _write(target, *arranged(root, "archive"))
+        return
+    planned = arranged(root, Path(target).stem or "archive")
+    with files.replacing(target) as file:
+        _write(file, *planned)
+
+
+def arranged(root: Any, folder: str) -> tuple[Arranged, list[SavedStorage]]:
+    """The file that `save` writes of `root`, but for its storages, which are the second part.
+
+    Args:
+        folder: what the archive's entries lie in.
+
+    Raises:
+        OutputError: the object holds something that cannot be saved.
+    """
     archive = _Archive()
     pickled = PickleWriter(archive.describe).dump(root)
-    if not isinstance(target, (str, os.PathLike)):
-        _write(target, "archive", pickled, archive.storages)
-        return
-    with files.replacing(target) as file:
-        _write(file, Path(target).stem or "archive", pickled, archive.storages)
+    small = {
+        "data.pkl": pickled,
+        ".format_version": b"1",
+        ".storage_alignment": str(ALIGNMENT).encode(),
+        "byteorder": b"little",
+    }
+    large = [(f"{folder}/data/{key}", one.elements.nbytes) for key, one in enumerate(archive.storages)]
+    first = [(f"{folder}/{name}", data) for name, data in small.items()]
+    return arrange(first, large, b"3\n"), archive.storages
 
 
-def _write(file: IO[bytes], folder: str, pickled: bytes, storages: Sequence[SavedStorage]) -> None:
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        small = {
-            "data.pkl": pickled,
-            ".format_version": b"1",
-            ".storage_alignment": str(ALIGNMENT).encode(),
-            "byteorder": b"little",
-        }
-        for name, data in small.items():
-            with _entry(archive, f"{folder}/{name}", len(data)) as entry:
-                entry.write(data)
-        for key, storage in enumerate(storages):
-            with _entry(archive, f"{folder}/data/{key}", storage.elements.nbytes) as entry:
-                _stream(storage.elements, entry)
-        with _entry(archive, f"{folder}/version", 2) as entry:
-            entry.write(b"3\n")
+def _write(file: IO[bytes], plan: Arranged, storages: Sequence[SavedStorage]) -> None:
+    start = file.tell()
+    for at, data in plan.pieces:
+        file.seek(start + at)
+        file.write(data)
+    for at, places, storage in zip(plan.offsets, plan.checksums, storages, strict=True):
+        file.seek(start + at)
+        checksum = _stream(storage.elements, file)
+        for place in places:
+            file.seek(start + place)
+            file.write(struct.pack("<I", checksum))
+    file.seek(start + plan.nbytes)
 
 
-def _entry(archive: zipfile.ZipFile, name: str, size: int) -> IO[bytes]:
-    """A stored entry whose data begins at a multiple of `ALIGNMENT`."""
-    info = zipfile.ZipInfo(name, LATEST)
-    info.file_size = size
-    assert archive.fp is not None
-    # a large entry's header gets 20 bytes of zip64 sizes; zipfile exaggerates by 5 % to decide
-    header = 30 + len(name.encode()) + 4 + (20 if size * 1.05 > ZIP64_FROM else 0)
-    padding = -(archive.fp.tell() + header) % ALIGNMENT
-    info.extra = b"FB" + struct.pack("<H", padding) + b"Z" * padding
-    return archive.open(info, "w")
-
-
-def _stream(elements: LazyTensor, entry: IO[bytes]) -> None:
+def _stream(elements: LazyTensor, file: IO[bytes]) -> int:
+    """Writes all elements; their CRC-32."""
     step = max(BLOCK // elements.dtype.itemsize // elements.grain, 1) * elements.grain
+    checksum = 0
     for start in range(0, elements.size, step):
-        block = elements.elements(start, min(start + step, elements.size))
-        entry.write(block.view("u1").data)
+        raw = elements.elements(start, min(start + step, elements.size)).view("u1").data
+        checksum = zlib.crc32(raw, checksum)
+        file.write(raw)
+    return checksum
 
 
 def dumps(root: Any) -> bytes:

@@ -205,7 +205,6 @@ NAMED: dict[str, Callable[..., Tensor]] = {
     "pow": pow,
     "clamp": clamp,
     "round": round,
-    "rsub": rsub,
 }
 SECOND_NAMES = {
     "absolute": "abs",
@@ -224,10 +223,10 @@ SECOND_NAMES = {
     "arctan2": "atan2",
 }
 ALL = {**NAMED, **{second: NAMED[first] for second, first in SECOND_NAMES.items()}}
-WITHOUT_IN_PLACE = ("isnan", "isinf", "isfinite", "rsub", "maximum", "minimum", "positive")
+WITHOUT_IN_PLACE = ("isnan", "isinf", "isfinite", "maximum", "minimum", "positive")
 
 METHODS = (softmax, lerp, copy_, fill_, zero_)
-FUNCTIONS = (softmax, lerp)
+FUNCTIONS = (softmax, lerp, rsub)
 ALIASES = {
     **ALL,
     **{f"{name}_": in_place(name, f) for name, f in ALL.items() if name not in WITHOUT_IN_PLACE},

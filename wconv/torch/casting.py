@@ -177,7 +177,7 @@ def numel(input: Tensor) -> int:
     return input.numel()
 
 
-METHODS = (to, type, type_as, cpu, detach, detach_, requires_grad_, view_as_real, view_as_complex)
+METHODS = (to, type, type_as, cpu, detach, detach_, requires_grad_)
 FUNCTIONS = (
     real,
     imag,

@@ -39,7 +39,12 @@ class device:  # noqa: N801 - torch's name
         return hash((self.type, self.index))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return device, (str(self),)
+        return _device, (str(self),)
+
+
+def _device(name: str) -> device:
+    """device itself cannot be pickled by name: it goes by torch's."""
+    return device(name)
 
 
 CPU = device("cpu")

@@ -25,6 +25,13 @@ class Parameter(Tensor):
         assert isinstance(made, Parameter)
         return made
 
+    def __reduce__(self) -> Any:
+        return _rebuild, (self.detach().clone(), self.requires_grad)
+
+
+def _rebuild(data: Tensor, requires_grad: bool) -> Parameter:
+    return Parameter(data, requires_grad)
+
 
 class Module:
     """Stands for torch's class in `isinstance` and annotations: nothing is one, and none can be made."""

@@ -28,7 +28,12 @@ class Size(tuple[int, ...]):
         return Size((*self, *other))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Size, (tuple(self),)
+        return _size, (tuple(self),)
+
+
+def _size(shape: tuple[int, ...]) -> Size:
+    """Size itself cannot be pickled by name: it goes by torch's."""
+    return Size(shape)
 
 
 def lengths(sizes: tuple[Any, ...]) -> tuple[int, ...]:

@@ -339,7 +339,7 @@ class Tensor:
         return format(self.item(), spec) if not self._shape else object.__format__(self, spec)
 
     def __reduce__(self) -> Any:
-        return _rebuild, (type(self), self._array.copy(), self._requires_grad)
+        return _rebuild, (self._array.copy(), self._requires_grad)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):  # Python's own questions: __cuda_array_interface__, _repr_html_
@@ -347,8 +347,8 @@ class Tensor:
         raise missing.attribute(f"Tensor.{name}", self)
 
 
-def _rebuild(kind: type[Tensor], array: Array, requires_grad: bool) -> Tensor:
-    made = kind._of(array)
+def _rebuild(array: Array, requires_grad: bool) -> Tensor:
+    made = Tensor._of(array)
     made._requires_grad = requires_grad
     return made
 
