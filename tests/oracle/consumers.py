@@ -31,6 +31,22 @@ def mlx_lm_model(path: Path) -> Any:
     return model
 
 
+def assert_transformers_reads_the_same(got: Path, expected: Path) -> None:
+    """The fields that were added to config.json do not change what transformers makes of it."""
+    read = oracle("transformers").AutoConfig.from_pretrained
+    ours, theirs = (read(path).to_dict() for path in (got, expected))
+    for part in ("text_config", "vision_config", None):
+        one, other = (config if part is None else config.get(part, {}) for config in (ours, theirs))
+        for name in ("rope_parameters", "hidden_size", "num_experts", "layer_types"):
+            assert without_type(one.get(name)) == without_type(other.get(name)), f"{part}: {name}"
+    assert ours.get("tie_word_embeddings") == theirs.get("tie_word_embeddings")
+
+
+def without_type(value: Any) -> Any:
+    """`rope_parameters` without `type`, which older programs want beside `rope_type`."""
+    return {key: value[key] for key in value if key != "type"} if isinstance(value, dict) else value
+
+
 def parameters(model: Any) -> dict[str, Any]:
     """Every parameter by its path."""
     return dict(oracle("mlx.utils").tree_flatten(model.parameters()))

@@ -11,6 +11,7 @@ from tests.oracle import language, language_moe
 from tests.oracle.consumers import (
     assert_same_logits,
     assert_same_parameters,
+    assert_transformers_reads_the_same,
     logits,
     mlx_lm_conversion,
     mlx_lm_model,
@@ -32,6 +33,7 @@ def test_mlx_lm_loads_what_its_own_conversion_gives(tiny: Tiny, tmp_path: Path) 
     for source in (modern, published):
         converted = tmp_path / f"{source.name}-ours"
         wconv.convert(source, converted, dtype="float16")
+        assert_transformers_reads_the_same(converted, source)
         if tiny not in language.WITHOUT_A_TABLE:
             assert_same_parameters(stored(converted), stored(tmp_path / "theirs"))
         ours = mlx_lm_model(converted)

@@ -143,6 +143,60 @@ QWEN3_5 = (
     ),
 )
 
+GEMMA4_ROPE = {
+    "rope_parameters": {
+        "full_attention": {"partial_rotary_factor": 0.25, "rope_theta": 5000.0, "rope_type": "proportional"},
+        "sliding_attention": {"rope_theta": 700.0, "rope_type": "default"},
+    }
+}
+
+GEMMA4 = (
+    Tiny(
+        "gemma4",
+        {
+            "text_config": {
+                **SIZES,
+                "head_dim": 16,
+                "global_head_dim": 32,
+                "num_hidden_layers": 4,
+                "layer_types": ["sliding_attention", "full_attention"] * 2,
+                "num_kv_shared_layers": 2,
+                "vocab_size_per_layer_input": 272,
+                "hidden_size_per_layer_input": 16,
+                "enable_moe_block": True,
+                "num_experts": 4,
+                "top_k_experts": 2,
+                "moe_intermediate_size": 24,
+                "use_double_wide_mlp": False,
+                "tie_word_embeddings": True,
+                "pad_token_id": 262,
+                **GEMMA4_ROPE,
+            },
+            "vision_config": {
+                "hidden_size": 32,
+                "intermediate_size": 48,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 2,
+                "num_key_value_heads": 2,
+                "head_dim": 16,
+                "patch_size": 4,
+                "position_embedding_size": 16,
+            },
+            "audio_config": {
+                "hidden_size": 32,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "subsampling_conv_channels": [128, 4],
+                "output_proj_dims": 24,
+            },
+            "image_token_id": 266,
+        },
+        {"vocab_size": 272, "text_config": {"global_head_dim": 32, **GEMMA4_ROPE}},
+        AUTO,
+        sized=False,
+    ),
+)
+
 OTHERS = (
     Tiny(
         "qwen3_vl",
@@ -382,4 +436,4 @@ FIXTURE = Tiny(
 )
 """The model in `fixtures/`."""
 
-MODELS = (*QWEN, *QWEN3_5, *OTHERS)
+MODELS = (*QWEN, *QWEN3_5, *GEMMA4, *OTHERS)

@@ -18,6 +18,9 @@ PARTS = ("text_config", "llm_config")
 ROPE_ALONE = ("rope_theta", "partial_rotary_factor")
 """Fields of `rope_parameters` that used to stand beside `rope_scaling`, not in it."""
 
+SCALED_BY_LAYER = ("gemma3", "gemma3_text")
+"""Model types with a base for each kind of layer whose consumers read `rope_scaling` all the same."""
+
 
 def _rope(part: Config, name: str) -> Any:
     """A field of `rope_parameters`; the full-attention layers' where each kind of layer has its own."""
@@ -34,6 +37,8 @@ def _rope_scaling(part: Config) -> Any:
     if not isinstance(found, Mapping):
         return None
     full = found.get("full_attention")
+    if isinstance(full, Mapping) and part.get("model_type") not in SCALED_BY_LAYER:
+        return None
     scaling = dict(full if isinstance(full, Mapping) else found)
     if scaling.get("rope_type", "default") == "default" and "mrope_section" not in scaling:
         return None
@@ -64,6 +69,14 @@ def _expanded(part: Config) -> Any:
     return expand * size if isinstance(expand, int) and isinstance(size, int) else None
 
 
+def _largest_head(part: Config) -> Any:
+    """The head size of the layers that are said to have another one."""
+    layers = part.get("per_layer_config")
+    found = layers.values() if isinstance(layers, Mapping) else ()
+    sizes = {layer.get("head_dim") for layer in found if isinstance(layer, Mapping)} - {None}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
 def _field(name: str) -> Callable[[Config], Any]:
     return lambda part: part.get(name)
 
@@ -80,6 +93,7 @@ ADDED: tuple[tuple[str, Callable[[Config], Any], tuple[str, ...]], ...] = (
     ("sliding_window_pattern", _every, ("cohere2", "gemma3", "gemma3_text", "exaone4")),
     ("full_attention_interval", _every, ("qwen3_next", "qwen3_5", "qwen3_5_text", "qwen3_5_moe_text")),
     ("intermediate_size", _expanded, ("mamba2",)),
+    ("global_head_dim", _largest_head, ("gemma4_text",)),
     ("n_ctx", _field("n_positions"), ("gpt2",)),
     ("torch_dtype", _field("dtype"), ()),
 )
@@ -91,7 +105,7 @@ NULLS: dict[str, tuple[str, ...]] = {"glm4_moe": ("rope_scaling",)}
 HOISTED = ("qwen2_vl", "qwen2_5_vl")
 """Model types whose consumers read the language model's fields from the root."""
 
-HOISTED_ALONE = {"gemma3": ("vocab_size",)}
+HOISTED_ALONE = {"gemma3": ("vocab_size",), "gemma4": ("vocab_size",)}
 """Fields of the language model's part that a consumer reads from the root alone, by model type."""
 
 VISION_TYPES = {
@@ -99,7 +113,8 @@ VISION_TYPES = {
     "qwen2_5_vl_vision": "qwen2_5_vl",
     "qwen3_vl_vision": "qwen3_vl",
     "qwen3_vl_moe_vision": "qwen3_vl_moe",
-    "internvl_vision": "internvl_vision",
+    "qwen3_5_vision": "qwen3_5",
+    "qwen3_5_moe_vision": "qwen3_5_moe",
     "idefics3_vision": "idefics3",
 }
 """`vision_config.model_type` as transformers 5 writes it → as the consumers check it."""

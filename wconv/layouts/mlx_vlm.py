@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wconv.layouts import mlx_vlm_encoders, mlx_vlm_hybrids
+from wconv.layouts import mlx_vlm_encoders, mlx_vlm_gemma, mlx_vlm_hybrids
 from wconv.layouts.engine import Layout
 from wconv.layouts.mlx_vlm_common import (
     BOTH,
@@ -107,5 +107,6 @@ LAYOUTS = (
         ),
     ),
     *mlx_vlm_hybrids.LAYOUTS,
+    *mlx_vlm_gemma.LAYOUTS,
     *mlx_vlm_encoders.LAYOUTS,
 )

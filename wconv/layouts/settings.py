@@ -27,7 +27,7 @@ class Setting:
 
     Attributes:
         path: "num_experts", or with its part "vision_config.num_channels"; several names with `|`
-            between them are tried in order.
+            between them are tried in order; "a - b" is the difference of two numbers.
         default: what the consumer assumes when the field is absent; None when it must be there.
     """
 
@@ -50,6 +50,9 @@ class Setting:
 
     def number(self, context: Context) -> int:
         """The value as an integer. Raises LayoutError when it is none."""
+        first, minus, second = self.path.partition(" - ")
+        if minus:
+            return Setting(first).number(context) - Setting(second).number(context)
         value = self.value(context)
         if type(value) is not int or value < 0:
             raise LayoutError(f"config.json: {self.path} is {value!r:.60}, expected a whole number")
