@@ -186,6 +186,7 @@ def prepare(
     read = (*opened.files, *(state.files if state else ()))
     beside = sidecars.find(source, read) if from_directory and not single else None
     config, added = _config(opened, entries, requested, laid.stale) if beside else (None, ())
+    loaded = target if single or opened.config is not None else target / plan.shards[0].filename
     report = Report(
         source=source,
         output=target,
@@ -203,7 +204,7 @@ def prepare(
         left_out=_left_out(opened, beside),
         config_added=added,
         notes=(*opened.notes, *applied.notes, *(state.notes if state else ())),
-        command=_command(laid.command, target),
+        command=_command(laid.command, loaded),
         unchanged=applied.unchanged,
     )
     parameters = {
