@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,6 +26,9 @@ from wconv.tensor import Array, LazyTensor, Stored
 
 CHUNK = 1 << 20
 """Bytes of input in a unit, unless a tensor's grain is larger."""
+
+WRITE = 128 << 10
+"""Bytes in one call: for more, Linux looks for larger pages of memory, which can take longer than it saves."""
 
 _casting = threading.Lock()
 """One thread casts while the others read and write. A cast is a row of short array operations, each of which
@@ -48,6 +52,7 @@ class Unit:
         offset: in the output file.
         count: elements.
         spans: the entries' names and how many elements each has here, to attribute what overflows.
+        summed: the file holds a checksum of its one entry.
     """
 
     offset: int
@@ -56,10 +61,14 @@ class Unit:
     target: DType
     pieces: tuple[Piece, ...]
     spans: tuple[tuple[str, int], ...]
+    summed: bool = False
 
 
 def units(shard: Shard) -> Iterator[Unit]:
     """All work of a shard, in the order of its bytes."""
+    if shard.archive is not None:
+        yield from _apart(shard, shard.archive.offsets)
+        return
     offset = len(shard.header)
     joined: _Joiner | None = None
     for entry in shard.entries:
@@ -81,6 +90,14 @@ def units(shard: Shard) -> Iterator[Unit]:
         offset += size * entry.dtype.itemsize
     if joined is not None:
         yield joined.unit()
+
+
+def _apart(shard: Shard, offsets: Sequence[int]) -> Iterator[Unit]:
+    """The work of a shard whose entries do not follow each other."""
+    for entry, offset in zip(shard.entries, offsets, strict=True):
+        tensor = _uncast(entry)
+        for unit in _cut(entry, tensor, offset, _chunk(tensor)):
+            yield replace(unit, summed=True)
 
 
 def _uncast(entry: Entry) -> LazyTensor:
@@ -170,6 +187,8 @@ class Buffers:
         self._source = np.empty(0, np.uint8)
         self._target = np.empty(0, np.uint8)
         self._scratch = Scratch()
+        self.checksum = 0
+        """CRC-32 of what the last unit wrote, where its file holds one."""
 
     def run(self, unit: Unit, fd: int) -> dict[str, Overflow]:
         """Reads, casts and writes one unit; says which entries overflowed.
@@ -186,38 +205,19 @@ class Buffers:
             piece.tensor.fill(piece.start, piece.stop, values[at : at + length])
             at += length
         if unit.target is unit.source:
-            _write(fd, values, unit.offset)
+            self._write(unit, fd, values)
             return {}
         self._target = target = _at_least(self._target, unit.count * unit.target.itemsize)
         result = target[: unit.count * unit.target.itemsize].view(unit.target.numpy)
         with _casting:
             overflow = casts.cast(values, result, self._scratch)
-        _write(fd, result, unit.offset)
+        self._write(unit, fd, result)
         return self._attribute(unit, values, result, overflow) if overflow.count else {}
 
-    def _attribute(self, unit: Unit, values: Array, result: Array, overflow: Overflow) -> dict[str, Overflow]:
-        """Which entries of a joined unit overflowed: each is cast once more by itself."""
-        if len(unit.spans) == 1:
-            return {unit.spans[0][0]: overflow}
-        found: dict[str, Overflow] = {}
-        at = 0
-        for name, length in unit.spans:
-            part = slice(at, at + length)
-            lost = casts.cast(values[part], result[part], self._scratch)
-            if lost.count:
-                found[name] = lost
-            at += length
-        return found
-
-
-def _at_least(buffer: NDArray[np.uint8], nbytes: int) -> NDArray[np.uint8]:
-    return buffer if buffer.size >= nbytes else np.empty(nbytes, np.uint8)
-
-
-def _write(fd: int, values: Array, offset: int) -> None:
+    def _write(fd: int, values: Array, offset: int) -> None:
     raw = values.view(np.uint8).data
     while raw:
-        count = os.pwrite(fd, raw, offset)
+        count = os.pwrite(fd, raw[:WRITE], offset)
         raw = raw[count:]
         offset += count
 
