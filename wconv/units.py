@@ -214,12 +214,33 @@ class Buffers:
         self._write(unit, fd, result)
         return self._attribute(unit, values, result, overflow) if overflow.count else {}
 
-    def _write(fd: int, values: Array, offset: int) -> None:
-    raw = values.view(np.uint8).data
-    while raw:
-        count = os.pwrite(fd, raw[:WRITE], offset)
-        raw = raw[count:]
-        offset += count
+    def _write(self, unit: Unit, fd: int, values: Array) -> None:
+        raw = values.view(np.uint8).data
+        if unit.summed:
+            self.checksum = zlib.crc32(raw)
+        offset = unit.offset
+        while raw:
+            count = os.pwrite(fd, raw[:WRITE], offset)
+            raw = raw[count:]
+            offset += count
+
+    def _attribute(self, unit: Unit, values: Array, result: Array, overflow: Overflow) -> dict[str, Overflow]:
+        """Which entries of a joined unit overflowed: each is cast once more by itself."""
+        if len(unit.spans) == 1:
+            return {unit.spans[0][0]: overflow}
+        found: dict[str, Overflow] = {}
+        at = 0
+        for name, length in unit.spans:
+            part = slice(at, at + length)
+            lost = casts.cast(values[part], result[part], self._scratch)
+            if lost.count:
+                found[name] = lost
+            at += length
+        return found
+
+
+def _at_least(buffer: NDArray[np.uint8], nbytes: int) -> NDArray[np.uint8]:
+    return buffer if buffer.size >= nbytes else np.empty(nbytes, np.uint8)
 
 
 def add_overflows(total: dict[str, Overflow], found: dict[str, Overflow]) -> None:
