@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from wconv.dtypes import DType
 from wconv.errors import WconvError
 from wconv.formats import safetensors
+from wconv.formats.zip_write import Arranged
 from wconv.tensor import LazyTensor, Shape
 
 MAX_SHARD_SIZE = 5 * 10**9
@@ -47,17 +48,32 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One output file: a header, then the entries' bytes one after another. It can be pickled."""
+    """One output file: a header, then the entries' bytes one after another. It can be pickled.
+
+    Attributes:
+        filename: within the output; with a directory and `/` before it for a component of a pipeline.
+        archive: where the entries are and what lies between them, when they do not follow each other.
+    """
 
     filename: str
     header: bytes
     entries: tuple[Entry, ...]
     data_bytes: int
+    archive: Arranged | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes of the whole file."""
-        return len(self.header) + self.data_bytes
+        return self.archive.nbytes if self.archive else len(self.header) + self.data_bytes
+
+    @property
+    def pieces(self) -> tuple[tuple[int, bytes], ...]:
+        """Offset and bytes of all that is known before any tensor is read."""
+        return self.archive.pieces if self.archive else ((0, self.header),)
+
+    def label(self, name: str) -> str:
+        """The name of an entry among those of all components: "transformer/proj_out.weight"."""
+        return within(self.filename.rpartition("/")[0], name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +83,14 @@ class Plan:
     Attributes:
         shards: every file, the model's first.
         beside: names of those that are not the model's and that its index leaves out.
+        index_name: the name of the model's index.
+        about: what the index says of the model, instead of its size.
     """
 
     shards: tuple[Shard, ...]
     beside: frozenset[str] = frozenset()
+    index_name: str = "model.safetensors.index.json"
+    about: Mapping[str, str] | None = None
 
     @property
     def entries(self) -> Iterator[Entry]:
@@ -87,12 +107,12 @@ class Plan:
         return sum(shard.nbytes for shard in self.shards)
 
     def index(self) -> dict[str, Any]:
-        """What `model.safetensors.index.json` says: as mlx-lm writes it."""
+        """What the index says: as mlx-lm writes it."""
         model = Plan(tuple(shard for shard in self.shards if shard.filename not in self.beside))
         weight_map = {entry.name: shard.filename for shard in model.shards for entry in shard.entries}
         parameters = sum(entry.tensor.size for entry in model.entries)
         return {
-            "metadata": {"total_size": model.data_bytes, "total_parameters": parameters},
+            "metadata": self.about or {"total_size": model.data_bytes, "total_parameters": parameters},
             "weight_map": dict(sorted(weight_map.items())),
         }
 
@@ -103,6 +123,8 @@ def make(
     *,
     max_shard_size: int = MAX_SHARD_SIZE,
     filename: str | None = None,
+    names: Callable[[int], list[str]] | None = None,
+    shard: Callable[[str, list[Entry], Mapping[str, str]], Shard] | None = None,
 ) -> Plan:
     """Distributes the entries over shards.
 
@@ -114,6 +136,8 @@ def make(
         metadata: the header's `__metadata__` of every shard.
         max_shard_size: bytes of tensors in a shard at most.
         filename: write one file of that name instead of `model-0000i-of-0000N.safetensors`.
+        names: other names for so many files.
+        shard: makes a file of a name, entries and metadata; a safetensors file when absent.
     """
     groups: list[list[Entry]] = [[]] if filename or not entries else []
     filled, current = 0, None
@@ -125,8 +149,9 @@ def make(
             filled, current = 0, source
         groups[-1].append(entry)
         filled += size
-    names = [filename] if filename else shard_names(len(groups))
-    return Plan(tuple(_shard(name, group, metadata) for name, group in zip(names, groups, strict=True)))
+    given = [filename] if filename else (names or shard_names)(len(groups))
+    make_shard = shard or safetensors_shard
+    return Plan(tuple(make_shard(name, group, metadata) for name, group in zip(given, groups, strict=True)))
 
 
 def shard_names(count: int) -> list[str]:
@@ -136,6 +161,11 @@ def shard_names(count: int) -> list[str]:
     return [f"model-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)]
 
 
+def within(directory: str, name: str) -> str:
+    """`name` in a sub-directory of the output, or in the output itself where that is ""."""
+    return f"{directory}/{name}" if directory else name
+
+
 def _in_source_order(entries: Sequence[Entry]) -> list[Entry]:
     origins = [entry.tensor.origin for entry in entries]
     rank = {path: at for at, path in enumerate(dict.fromkeys(path for path, _ in origins))}
@@ -143,7 +173,8 @@ def _in_source_order(entries: Sequence[Entry]) -> list[Entry]:
     return [entries[at] for at in order]
 
 
-def _shard(filename: str, entries: list[Entry], metadata: Mapping[str, str]) -> Shard:
+def safetensors_shard(filename: str, entries: list[Entry], metadata: Mapping[str, str]) -> Shard:
+    """A safetensors file."""
     # wide types first, so that every tensor starts at a multiple of its item size
     entries.sort(key=lambda entry: -entry.dtype.itemsize)
     header = safetensors.make_header(((e.name, e.dtype, e.shape) for e in entries), metadata)

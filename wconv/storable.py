@@ -51,6 +51,8 @@ def written_dtype(
     requested: DType | None,
     names: Collection[str],
     keep: Collection[str] = (),
+    *,
+    for_torch: bool = False,
 ) -> DType:
     """The dtype in which a tensor is written.
 
@@ -61,11 +63,14 @@ def written_dtype(
         requested: what `--dtype` asked for; None keeps the source's own where MLX can hold it.
         names: all names of the output, to find a tensor's scales.
         keep: names that the consumer does not cast.
+        for_torch: torch will load it, which holds all types of whole bytes.
     """
     if source.name in _BYTES_FOR_CONSUMERS and _has_scales(name, names):
         return source
     if requested is not None and source.is_floating and name not in keep:
         return requested
+    if for_torch and source.bits >= 8:
+        return source
     substitute = _BY_SOURCE.get(source.name)
     return dtypes.BY_NAME[substitute.written] if substitute else source
 

@@ -22,7 +22,7 @@ from wconv.plan import Plan
 from wconv.writer import OUTPUT
 
 JOURNAL = "wconv.json"
-WEIGHTS = (".safetensors", ".npz", ".gguf")
+WEIGHTS = (".safetensors", ".npz", ".gguf", ".pt", ".pth", ".bin")
 
 
 class Workspace:
@@ -184,10 +184,15 @@ def check_target(target: Path, *, overwrite: bool) -> None:
     if Path.cwd().resolve().is_relative_to(target.resolve()):
         raise OutputError(f"{target} is or holds the working directory: it will not be overwritten")
     names = [entry.name for entry in target.iterdir()]
-    if names and not any(name.endswith(WEIGHTS) for name in names):
+    if names and not any(name.endswith(WEIGHTS) for name in names) and not _is_pipeline(target):
         raise OutputError(
             f"{target} holds no converted model: it will not be overwritten; remove it yourself"
         )
+
+
+def _is_pipeline(directory: Path) -> bool:
+    """Whether the weights of a directory lie in its sub-directories, as those of image models do."""
+    return (directory / "model_index.json").is_file() or any(directory.glob("*/0.safetensors"))
 
 
 def check_space(directory: Path, needed: int) -> None:

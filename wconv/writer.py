@@ -16,6 +16,7 @@ from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from wconv import checksums
 from wconv.casts import Overflow
 from wconv.errors import OutputError, WconvError
 from wconv.plan import Shard
@@ -79,7 +80,7 @@ def write_shard(shard: Shard, directory: Path) -> Written:
     buffers = Buffers()
     try:
         while (unit := output.take()) is not None:
-            output.give(unit, buffers.run(unit, output.fd))
+            output.give(unit, buffers.run(unit, output.fd), buffers.checksum)
     except OSError as error:
         raise _cannot_write(output.part, error) from None
     finally:
@@ -92,10 +93,15 @@ def finished(directory: Path, shard: Shard) -> Written | None:
     try:
         if (directory / OUTPUT / shard.filename).stat().st_size != shard.nbytes:
             return None
-        lost = json.loads((directory / (shard.filename + DONE)).read_bytes())
+        lost = json.loads(_beside(directory, shard, DONE).read_bytes())
         return Written(shard.filename, shard.nbytes, {name: Overflow(*pair) for name, pair in lost.items()})
     except (OSError, ValueError, TypeError, AttributeError):
         return None
+
+
+def _beside(directory: Path, shard: Shard, suffix: str) -> Path:
+    """A file of the partial directory that belongs to a shard, in whatever sub-directory that will be."""
+    return directory / (shard.filename.replace("%", "%25").replace("/", "%2F") + suffix)
 
 
 class _Output:
@@ -104,12 +110,13 @@ class _Output:
     def __init__(self, shard: Shard, directory: Path) -> None:
         self.shard = shard
         self.directory = directory
-        self.part = directory / (shard.filename + PART)
+        self.part = _beside(directory, shard, PART)
         self._lock = threading.Lock()
         self._units: Iterator[Unit] = units(shard)
         self._under_way = 0
         self._left = True
         self._overflows: dict[str, Overflow] = {}
+        self._checksums: dict[str, list[tuple[int, int, int]]] = {}
         self.fd = _create(self.part, shard)
 
     @property
@@ -130,19 +137,29 @@ class _Output:
                 self._under_way += 1
             return unit
 
-    def give(self, unit: Unit, overflows: dict[str, Overflow]) -> None:
+    def give(self, unit: Unit, overflows: dict[str, Overflow], checksum: int) -> None:
         """Says that a taken unit is written; the last one completes the file."""
         with self._lock:
+            if unit.summed:
+                piece = (unit.offset, unit.count * unit.target.itemsize, checksum)
+                self._checksums.setdefault(unit.spans[0][0], []).append(piece)
             self._under_way -= 1
             add_overflows(self._overflows, overflows)
             if not self._left and self._under_way == 0:
                 self._complete()
 
     def _complete(self) -> None:
+        if self.shard.archive is not None:
+            for entry, places in zip(self.shard.entries, self.shard.archive.checksums, strict=True):
+                checksum = checksums.whole(self._checksums.get(entry.name, ()))
+                for place in places:
+                    _put(self.fd, checksum.to_bytes(4, "little"), place)
         self.close()
         marks = {name: tuple(lost) for name, lost in self._overflows.items()}
-        (self.directory / (self.shard.filename + DONE)).write_text(json.dumps(marks))
-        os.replace(self.part, self.directory / OUTPUT / self.shard.filename)
+        _beside(self.directory, self.shard, DONE).write_text(json.dumps(marks))
+        finished = self.directory / OUTPUT / self.shard.filename
+        finished.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(self.part, finished)
 
     def close(self) -> None:
         if self.fd >= 0:
@@ -193,7 +210,7 @@ class _Threads:
             while (output := self._next()) is not None:
                 while not self._stop.is_set() and (unit := output.take()) is not None:
                     lost = buffers.run(unit, output.fd)
-                    output.give(unit, lost)
+                    output.give(unit, lost, buffers.checksum)
                     # no lock: a progress bar may be a unit behind
                     self._bytes += unit.count * unit.target.itemsize
         except OSError as error:
@@ -236,20 +253,26 @@ def _with_executor(
 
 
 def _create(path: Path, shard: Shard) -> int:
-    """A new file with its space allocated and its header written; its descriptor."""
+    """A new file with its space allocated and all written but the tensors; its descriptor."""
     fd = -1
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         _allocate(fd, shard.nbytes)
-        header = memoryview(shard.header)
-        at = 0
-        while at < len(header):
-            at += os.pwrite(fd, header[at:], at)
+        for offset, data in shard.pieces:
+            _put(fd, data, offset)
     except OSError as error:
         if fd >= 0:
             os.close(fd)
         raise _cannot_write(path, error) from None
     return fd
+
+
+def _put(fd: int, data: bytes, offset: int) -> None:
+    left = memoryview(data)
+    while left:
+        count = os.pwrite(fd, left, offset)
+        left = left[count:]
+        offset += count
 
 
 def _allocate(fd: int, nbytes: int) -> None:
