@@ -28,7 +28,7 @@ CHUNK = 1 << 20
 """Bytes of input in a unit, unless a tensor's grain is larger."""
 
 WRITE = 128 << 10
-"""Bytes in one call: for more, Linux looks for larger pages of memory, which can take longer than it saves."""
+"""Bytes in one call: for more, Linux looks for larger pages, which can take longer than they save."""
 
 _casting = threading.Lock()
 """One thread casts while the others read and write. A cast is a row of short array operations, each of which
