@@ -91,6 +91,16 @@ def test_mlx_lm_runs_the_same_directory(tiny: Tiny, tmp_path: Path) -> None:
         assert_same_logits(logits(ours, wide=wide), said)
 
 
+@pytest.mark.parametrize("tiny", [one for one in MODELS if one.model_type in IN_MLX_LM], ids=str)
+def test_the_language_model_alone_is_what_mlx_lm_keeps(tiny: Tiny, tmp_path: Path) -> None:
+    modern = save(tiny, tmp_path / "modern")
+    published = as_published(modern, tiny, tmp_path / "published")
+    theirs = stored(mlx_lm_conversion(published, tmp_path / "theirs"))
+    for source in (modern, published):
+        wconv.convert(source, tmp_path / f"{source.name}-ours", dtype="float16", layout="mlx-lm")
+        assert_same_parameters(stored(tmp_path / f"{source.name}-ours"), theirs)
+
+
 def test_mlx_vlm_0_6_which_trusts_the_format_loads_them_all(tmp_path: Path) -> None:
     directory = old_mlx_vlm()
     tried = [one for one in MODELS if one.model_type not in NEWER]

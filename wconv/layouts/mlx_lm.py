@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wconv.layouts import mlx_lm_mixtures
+from wconv.layouts import mlx_lm_mixtures, mlx_lm_vision
 from wconv.layouts.engine import Layout
 from wconv.layouts.mlx_lm_common import BLOCK, COMMAND, NO_HEAD, ROTARY, head, qk_norm
 from wconv.layouts.rules import Rule, compute, drop, rename, transpose
@@ -107,4 +107,5 @@ LAYOUTS = (
         ),
     ),
     *mlx_lm_mixtures.LAYOUTS,
+    *mlx_lm_vision.LAYOUTS,
 )
