@@ -11,6 +11,7 @@ import pytest
 
 import wconv
 from tests.oracles import oracle
+from wconv.errors import LayoutError
 
 pytestmark = pytest.mark.oracle
 
@@ -221,3 +222,14 @@ def test_groups_with_options_of_their_own_are_a_multi_optimizer(tmp_path: Path) 
     torch_step(torch, model, optimizer, last)
     mlx_step(resumed, theirs, last, unchanged)
     assert_same_weights(torch, mx, model, resumed, tmp_path)
+
+
+def test_biases_that_mlx_adds_up_have_no_state_there(tmp_path: Path) -> None:
+    torch = oracle("torch")
+    model = torch.nn.Sequential(torch.nn.LSTM(3, 4))
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.randn(5, 3))[0].sum().backward()
+    optimizer.step()
+    source = saved(torch, tmp_path, model, optimizer, "module")
+    with pytest.raises(LayoutError, match=r"sum of 0\.bias_ih_l0 and 0\.bias_hh_l0, each"):
+        wconv.convert(source, tmp_path / "out", optimizer=True)
