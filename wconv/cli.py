@@ -82,7 +82,14 @@ def main() -> None:
 
 @main.command(epilog=_dtype_table(), context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("source", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Directory, or a .safetensors file.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Directory, or a .safetensors or .pt file."
+)
+@click.option(
+    "--format",
+    type=click.Choice(["safetensors", "pt"]),
+    help="pt: files that torch loads, in the hub's layout.",
+)
 @click.option(
     "--dtype", type=click.Choice(TARGETS), help="Cast floating tensors; the source's own by default."
 )

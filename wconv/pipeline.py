@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wconv import checkpoint, dtypes, sidecars, writer
+from wconv import checkpoint, dtypes, file_formats, sidecars, writer
 from wconv.checkpoint import Checkpoint
 from wconv.dtypes import DType
 from wconv.errors import FormatError, OutputError, WconvError
@@ -76,6 +76,7 @@ def convert(
     dtype: str | None = None,
     layout: str | Layout = "auto",
     rules: str | os.PathLike[str] | Layout | None = None,
+    format: str | None = None,
     include: str | None = None,
     exclude: str | None = None,
     max_shard_size: int | str = MAX_SHARD_SIZE,
@@ -103,6 +104,7 @@ def convert(
         dtype=dtype,
         layout=layout,
         rules=rules,
+        format=format,
         include=include,
         exclude=exclude,
         max_shard_size=max_shard_size,
@@ -128,6 +130,7 @@ def prepare(
     dtype: str | None = None,
     layout: str | Layout = "auto",
     rules: str | os.PathLike[str] | Layout | None = None,
+    format: str | None = None,
     include: str | None = None,
     exclude: str | None = None,
     max_shard_size: int | str = MAX_SHARD_SIZE,
@@ -139,11 +142,13 @@ def prepare(
 
     Args:
         src: a model directory or a weights file.
-        dst: a directory, or a `.safetensors` file; beside the source when absent.
+        dst: a directory, or a `.safetensors`, `.pt`, `.pth` or `.bin` file; beside the source when absent.
         dtype: "float16", "bfloat16" or "float32" for all floating tensors; the source's own when absent.
         layout: "auto", a consumer's name, a Layout, or "hf" for the hub's names and layouts, to which an
             MLX model is laid back.
         rules: a rules file or a Layout instead of the tables; "hf" undoes it.
+        format: "safetensors" or "pt"; what the name of `dst` tells when absent, else safetensors. torch
+            files have the hub's names and layouts unless a layout or rules are given.
         include, exclude: regular expressions searched in the source's tensor names.
         max_shard_size: bytes of tensors in one file, or "5GB", "500MB".
         key: the path to the state dict in a wrapped PyTorch checkpoint.
@@ -156,6 +161,9 @@ def prepare(
     requested = _requested(dtype)
     limit = parse_size(max_shard_size) if isinstance(max_shard_size, str) else max_shard_size
     source = Path(src)
+    kind = file_formats.choose(format, os.fspath(dst) if dst is not None else None)
+    if kind.for_torch and layout == "auto" and rules is None:
+        layout = HUB
     opened = checkpoint.open(source, key=key)
     if not opened.tensors:
         raise FormatError(f"{source} holds no tensors")
@@ -169,18 +177,44 @@ def prepare(
     if not applied.tensors:
         raise WconvError(f"no tensor of {source} is left to write: look at --include, --exclude and --key")
     entries = [
-        Entry(name, tensor, written_dtype(name, tensor.dtype, requested, applied.tensors, applied.keep_dtype))
+        Entry(
+            name,
+            tensor,
+            written_dtype(
+                name,
+                tensor.dtype,
+                requested,
+                applied.tensors,
+                applied.keep_dtype,
+                for_torch=kind.for_torch,
+            ),
+        )
         for name, tensor in applied.tensors.items()
     ]
     mark = "HF" if layout == HUB else "MLX"
-    target = Path(dst) if dst is not None else default_output(source, mark, directory=optimizer)
-    single = target.suffix == ".safetensors"
+    target = (
+        Path(dst) if dst is not None else default_output(source, mark, kind.suffixes[0], directory=optimizer)
+    )
+    single = file_formats.single(target.name) is not None
     metadata = _metadata(opened, laid.format)
-    plan = make(entries, metadata, max_shard_size=limit, filename=target.name if single else None)
-    state = _optimizer(opened, picked, target, laid_out) if optimizer else None
+    plan = make(
+        entries,
+        metadata,
+        max_shard_size=limit,
+        filename=target.name if single else None,
+        names=kind.names,
+        shard=kind.shard,
+    )
+    plan = dataclasses.replace(plan, index_name=kind.index)
+    if optimizer and (single or kind.for_torch):
+        raise WconvError(
+            f"--optimizer writes a second file beside the model, for MLX: make {target} a directory"
+        )
+    state = _optimizer(opened, picked, laid_out) if optimizer else None
     if state is not None:
-        plan = Plan(
-            (*plan.shards, *state.plan.shards), frozenset(shard.filename for shard in state.plan.shards)
+        more = state.plan.shards
+        plan = dataclasses.replace(
+            plan, shards=(*plan.shards, *more), beside=frozenset(shard.filename for shard in more)
         )
     from_directory = opened.path.is_dir()
     read = (*opened.files, *(state.files if state else ()))
@@ -210,6 +244,7 @@ def prepare(
     parameters = {
         "dtype": dtype,
         "layout": str(layout),
+        "format": kind.name,
         "options": dict(options or {}),
         "rules": laid.rules,
     }
@@ -275,10 +310,13 @@ def run(
     )
 
 
-def default_output(source: Path, mark: str = "MLX", *, directory: bool = False) -> Path:
+def default_output(
+    source: Path, mark: str = "MLX", suffix: str = ".safetensors", *, directory: bool = False
+) -> Path:
     """`X-MLX` beside a directory `X` (for a hub cache: in the working directory, by the model's name);
     `x.safetensors` beside a file, `x-MLX.safetensors` when it is safetensors itself. A mark "HF" takes the
-    place of "MLX". With `directory`, a directory `x-MLX` beside a file."""
+    place of "MLX", another `suffix` that of ".safetensors". With `directory`, a directory `x-MLX` beside a
+    file."""
     if source.is_dir():
         real = source.resolve()
         repository = real.parent.parent.name
@@ -288,8 +326,8 @@ def default_output(source: Path, mark: str = "MLX", *, directory: bool = False) 
         return place.with_name(_marked(place.name, mark))
     if directory:
         return source.with_name(_marked(source.stem, mark))
-    stem = _marked(source.stem, mark) if source.suffix == ".safetensors" else source.stem
-    return source.with_name(stem + ".safetensors")
+    stem = _marked(source.stem, mark) if source.suffix == suffix else source.stem
+    return source.with_name(stem + suffix)
 
 
 def _marked(name: str, mark: str) -> str:
@@ -309,14 +347,11 @@ class _State:
 def _optimizer(
     opened: Checkpoint,
     picked: dict[str, LazyTensor],
-    target: Path,
     laid_out: Callable[[Mapping[str, LazyTensor]], LaidOut],
 ) -> _State:
     """Plans `optimizer.safetensors`; the state keeps its own dtype, for moments lose more than weights."""
     from wconv import optimizers
 
-    if target.suffix == ".safetensors":
-        raise WconvError(f"--optimizer writes a second file beside the model: make {target} a directory")
     state = optimizers.lay_out(opened, picked, lambda tensors: laid_out(tensors).applied)
     entries = [
         Entry(name, tensor, written_dtype(name, tensor.dtype, None, state.tensors))
@@ -400,6 +435,8 @@ def _left_out(opened: Checkpoint, beside: Sidecars | None) -> dict[str, str]:
 
 
 def _command(command: str, target: Path) -> str:
+    if target.name.endswith(file_formats.PT.suffixes):
+        return f"torch.load({str(target)!r}, weights_only=True, mmap=True)"
     if target.suffix == ".safetensors":
         return f"mlx.core.load({str(target)!r})"
     return command.replace("{model}", str(target))
@@ -418,9 +455,11 @@ def _check_apart(source: Path, target: Path) -> None:
 
 def _write_sidecars(conversion: Conversion, directory: Path) -> None:
     beside = conversion.sidecars
-    if conversion.report.output.suffix == ".safetensors":
+    if file_formats.single(conversion.report.output.name) is not None:
         return
-    sidecars.write_json(conversion.plan.index(), directory / "model.safetensors.index.json")
+    # torch's own programs want an index only where there are several files
+    if conversion.plan.index_name != file_formats.PT.index or len(conversion.plan.shards) > 1:
+        sidecars.write_json(conversion.plan.index(), directory / conversion.plan.index_name)
     if beside is None:
         return
     rewritten = ["config.json"] if conversion.config is not None else []
