@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import sys
 from collections.abc import Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tests.hostile.assemble import Code, by_global, call, get, pickled, push, push_int, put, storage, tensor
 from tests.hostile.case import Case, inert, refused
@@ -17,24 +21,24 @@ CROWD = 30_000
 
 def _doubled(start: bytes, twice: bytes) -> Code:
     """A value, then `DOUBLINGS` times a container of the last one; `twice` says `AA` for two of it."""
-    code = put(Code(start), 100)
+    code = put(Code(start), 0)
     for level in range(DOUBLINGS):
-        last = get(100 + level)
-        code = Code(code + b"0" + put(Code(twice.replace(b"AA", last + last)), 101 + level))
+        last = get(level)
+        code = Code(code + b"0" + put(Code(twice.replace(b"AA", last + last)), 1 + level))
     return code
 
 
 def _doubled_names(empty: bytes) -> Code:
     """Dicts in which two names stand for the same dict, one within the other."""
-    code = put(Code(empty), 100)
+    code = put(Code(empty), 0)
     for level in range(DOUBLINGS):
-        last = get(100 + level)
+        last = get(level)
         pairs = push("a") + last + push("b") + last
-        code = Code(code + b"0" + put(Code(empty + b"(" + pairs + b"u"), 101 + level))
+        code = Code(code + b"0" + put(Code(empty + b"(" + pairs + b"u"), 1 + level))
     return code
 
 
-def _doubled_frozensets(index: int = 100) -> Code:
+def _doubled_frozensets(index: int = 0) -> Code:
     """Frozensets {x, {x}}: hashed at once, but 2^n to print or to compare."""
     code = put(Code(b"(" + push("x") + b"\x91"), index)
     for level in range(DOUBLINGS):
@@ -43,7 +47,7 @@ def _doubled_frozensets(index: int = 100) -> Code:
     return code
 
 
-def _doublings() -> dict[str, Code]:
+def doublings() -> dict[str, Code]:
     """The billion laughs: n small containers that are 2^n values when written out."""
     pair = by_global("mine", "Pair")
     return {
@@ -73,24 +77,34 @@ def _deep() -> dict[str, Code]:
     }
 
 
+def _pairs_of_one_hash(candidates: int) -> Iterator[tuple[int, int]]:
+    """Pairs (a, b) for which CPython's hash of tuples (xxHash: three multiplications) ends at one number,
+    when b is what the second member hashes to."""
+    by_lane, by_step, start, size = 14029467366897019727, 11400714785074694791, 2870177450012600261, 2**64
+    back, goal = pow(by_lane, -1, size), 123_456_789 * pow(by_step, -1, size) % size
+    first = np.arange(1, candidates, dtype=np.uint64)
+    halfway = _turned(first * np.uint64(by_lane) + np.uint64(start), 31) * np.uint64(by_step)
+    second = (_turned(np.full(1, goal, np.uint64), 33) - halfway) * np.uint64(back)
+    fits = second < sys.hash_info.modulus  # above, no number has this hash
+    return zip(first[fits].tolist(), second[fits].tolist(), strict=True)
+
+
+def _turned(values: NDArray[np.uint64], by: int) -> NDArray[np.uint64]:
+    return values << np.uint64(by) | values >> np.uint64(64 - by)
+
+
 @functools.cache
 def _tuples_of_one_hash() -> tuple[Code, ...]:
-    """Pairs of integers that CPython's hash of tuples (xxHash, three multiplications) sends to one number."""
-    by_lane, by_step, start, size = 14029467366897019727, 11400714785074694791, 2870177450012600261, 2**64
+    return tuple(push(pair) for pair in itertools.islice(_pairs_of_one_hash(10 * CROWD), CROWD))
 
-    def turned(value: int, by: int) -> int:
-        return (value << by | value >> (64 - by)) % size
 
-    wanted = turned(123_456_789 * pow(by_step, -1, size) % size, 33)
-    pairs: list[tuple[int, int]] = []
-    first = 1
-    while len(pairs) < CROWD:
-        halfway = turned((start + first * by_lane) % size, 31) * by_step % size
-        second = (wanted - halfway) * pow(by_lane, -1, size) % size
-        if second < sys.hash_info.modulus:  # above, an integer is not its own hash
-            pairs.append((first, second))
-        first += 1
-    return tuple(map(push, pairs))
+def _floats_of_one_hash() -> Iterator[Code]:
+    """The same of an integer and a float: 2^-k has the hash 2^(61 - k), so that most hashes are a float's."""
+    bits = sys.hash_info.modulus.bit_length()
+    for first, number in _pairs_of_one_hash(4_000_000):
+        lowest = number & -number
+        if lowest and number // lowest < 2**53:
+            yield push((first, float(number // lowest) * 2.0 ** (lowest.bit_length() - 1 - bits)))
 
 
 def _crowded(keys: Iterable[bytes]) -> Code:
@@ -107,6 +121,7 @@ def _crowds() -> dict[str, Code]:
         "tuples-in-set": Code(b"\x8f(" + tuples + b"\x90"),
         "tuples-in-frozenset": Code(b"(" + tuples + b"\x91"),
         "tuples-in-ordered-dict": ordered,
+        "tuples-of-floats": _crowded(_floats_of_one_hash()),
         "complex": _crowded(complexes),
         "integers": _crowded(push_int((2**61 - 1) * n + 1) for n in range(CROWD)),
     }
@@ -153,7 +168,7 @@ def _nested() -> Iterator[Case]:
 
 
 def cases() -> Iterator[Case]:
-    for name, code in _doublings().items():
+    for name, code in doublings().items():
         yield refused(f"bomb-doubling-{name}", torch_zip({"w": tensor(), "x": code}), seconds=1.0)
         yield refused(f"bomb-doubling-{name}-alone", torch_zip(code), seconds=1.0)
         keyed = Code(b"}" + code + b"Ns")
@@ -166,7 +181,7 @@ def cases() -> Iterator[Case]:
         yield make(f"bomb-deep-{name}-as-key", torch_zip({"w": tensor(), "x": keyed}), seconds=1.0)
     for name, twin in {
         "deep": (_deep()["frozensets"], _deep()["frozensets"]),
-        "doubled": (_doubled_frozensets(), _doubled_frozensets(500)),
+        "doubled": (_doubled_frozensets(), _doubled_frozensets(100)),
     }.items():
         both = _crowded(twin)
         yield refused(f"bomb-twin-keys-{name}", torch_zip({"w": tensor(), "x": both}), seconds=1.0)

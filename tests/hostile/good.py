@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from tests.hostile.assemble import (
     Code,
@@ -38,6 +39,13 @@ from tests.hostile.containers import (
 )
 
 TENSOR = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}
+STORAGES: Mapping[str, bytes] = {
+    "0": WEIGHTS,
+    "1": struct.pack("<4q", 0, 1, 2, 3),
+    "2": struct.pack("<4d", 0.5, 2.0, 1.0, 1.0),
+}
+"""The storages that `calls` refers to."""
+
 INDEX = {"metadata": {"total_size": 16}, "weight_map": {"w": "model-00001-of-00001.safetensors"}}
 
 
@@ -46,6 +54,45 @@ def array(data: bytes = WEIGHTS, shape: tuple[int, ...] = (4,), kind: str = "f4"
     dtype = build(call("numpy", "dtype", kind, False, True), (3, "<", None, None, None, -1, -1, 0))
     empty = call("numpy.core.multiarray", "_reconstruct", by_global("numpy", "ndarray"), (0,), b"b")
     return build(empty, (1, shape, dtype, False, data))
+
+
+def calls() -> dict[str, tuple[Any, ...]]:
+    """The rebuild functions, each with arguments that are right."""
+    hooks = call("collections", "OrderedDict")
+    float32, cpu = by_global("torch", "float32"), "cpu"
+    untyped = storage(cls="UntypedStorage", module="torch.storage", numel=16)
+    whole = tensor(size=(4,), stride=(1,))
+    pairs = tensor(storage("1", "LongStorage", 4), 0, (2, 2), (2, 1))
+    indices = tensor(storage("1", "LongStorage", 4), 0, (1, 4), (4, 1))
+    view = (0, (4,), (1,))
+    quantized = storage(cls="QInt8Storage", numel=16)
+    scales = tensor(storage("2", "DoubleStorage", 4), 0, (2,), (1,))
+    zeros = tensor(storage("1", "LongStorage", 4), 0, (2,), (1,))
+    channels = (by_global("torch", "per_channel_affine"), scales, zeros, 0)
+    coo = call("torch.serialization", "_get_layout", "torch.sparse_coo")
+    csr = call("torch.serialization", "_get_layout", "torch.sparse_csr")
+    return {
+        "_rebuild_tensor": (storage(), *view),
+        "_rebuild_tensor_v2": (storage(), *view, False, hooks, {}),
+        "_rebuild_tensor_v3": (untyped, *view, False, hooks, float32, {}),
+        "_rebuild_parameter": (whole, False, hooks),
+        "_rebuild_parameter_with_state": (whole, False, hooks, {}),
+        "_rebuild_qtensor": (
+            quantized,
+            *view,
+            (by_global("torch", "per_tensor_affine"), 0.5, 3),
+            False,
+            hooks,
+        ),
+        "_rebuild_qtensor ": (quantized, 0, (2, 2), (2, 1), channels, False, hooks),
+        "_rebuild_sparse_tensor": (coo, (indices, whole, call("torch", "Size", (4,)))),
+        "_rebuild_sparse_tensor ": (csr, (zeros, zeros, tensor(size=(2,)), call("torch", "Size", (1, 4)))),
+        "_rebuild_nested_tensor": (whole, pairs, pairs, zeros),
+        "_rebuild_meta_tensor_no_storage": (float32, (4,), (1,), False),
+        "_rebuild_device_tensor_from_numpy": (array(), float32, cpu, False),
+        "_rebuild_device_tensor_from_cpu_tensor": (whole, float32, cpu, False),
+        "_rebuild_wrapper_subclass": (by_global("mine", "Kind"), float32, (4,), (1,), 0, coo, cpu, False),
+    }
 
 
 def module(**parameters: Code) -> Code:

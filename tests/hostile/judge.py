@@ -32,9 +32,9 @@ LONGEST_MESSAGE = 300
 UNASKED = 64 << 20
 """Bytes that a tensor may have whatever the file's size; above it, eight times the file."""
 
-PLAIN = (
-    type(None), bool, int, float, complex, str, bytes, bytearray, slice, range, np.generic, type(Ellipsis)
-)  # fmt: skip
+PLAIN = frozenset(
+    {type(None), bool, int, float, complex, str, bytes, bytearray, slice, range, type(Ellipsis)}
+)
 
 SEALED = (LazyTensor, Source, Constructor)
 """wconv's own objects whose parts are none of the file's."""
@@ -131,7 +131,7 @@ def _message_fault(message: str, path: Path) -> str | None:
 
 def _contents_fault(contents: Contents, values: Mapping[str, Any], case: Case) -> str | None:
     foreign = foreign_object(
-        (contents.metadata, contents.root, contents.skipped, contents.notes, contents.ties)
+        (dict(contents.metadata), contents.root, dict(contents.skipped), contents.notes, contents.ties)
     )
     if foreign is not None:
         return f"let a {type(foreign).__module__}.{type(foreign).__qualname__} through"
@@ -157,25 +157,21 @@ def foreign_object(root: Any) -> Any:
     waiting = [root]
     while waiting:
         item = waiting.pop()
-        if id(item) in seen or isinstance(item, PLAIN):
+        kind = type(item)
+        if kind in PLAIN or id(item) in seen:
             continue
         seen.add(id(item))
-        if isinstance(item, Mapping):
-            waiting += [*item.keys(), *item.values()]
+        if isinstance(item, dict):
+            waiting += item.keys()
+            waiting += item.values()
+            waiting.append(getattr(item, "attributes", None))
         elif isinstance(item, list | tuple | set | frozenset):
             waiting += item
-        elif isinstance(item, np.ndarray):
+        elif isinstance(item, np.ndarray | np.generic):
             if item.dtype.hasobject:
                 return item
-        elif isinstance(item, type) or (callable(item) and not _is_ours(item)):
+        elif kind.__module__.partition(".")[0] != "wconv":
             return item
-        elif _is_ours(item):
-            if not isinstance(item, SEALED):
-                waiting += [part for part in gc.get_referents(item) if not isinstance(part, type)]
-        else:
-            return item
+        elif not isinstance(item, SEALED):
+            waiting += [part for part in gc.get_referents(item) if not isinstance(part, type)]
     return None
-
-
-def _is_ours(item: Any) -> bool:
-    return type(item).__module__.partition(".")[0] == "wconv"

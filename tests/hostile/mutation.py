@@ -6,13 +6,13 @@ import io
 import pickle
 import pickletools
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hypothesis import strategies as st
 
 from tests.hostile import good
-from tests.hostile.assemble import by_global, call, pickled, push, storage, tensor
+from tests.hostile.assemble import call, pickled, push, tensor
 from tests.hostile.containers import (
     WEIGHTS,
     Entry,
@@ -167,20 +167,13 @@ def pickles() -> list[bytes]:
     return sorted(set(found))
 
 
-STORAGES: Mapping[str, bytes] = {
-    "0": WEIGHTS,
-    "1": struct.pack("<4q", 0, 1, 2, 3),
-    "2": struct.pack("<4d", 0.5, 2.0, 1.0, 1.0),
-}
-
-
 def wrapped(program: bytes, container: str) -> bytes:
     """A file of the given kind around a pickle."""
     match container:
         case "zip":
-            return torch_zip(program, STORAGES)
+            return torch_zip(program, good.STORAGES)
         case "deflated":
-            return torch_zip(program, STORAGES, method=8)
+            return torch_zip(program, good.STORAGES, method=8)
         case "legacy":
             return legacy(program)
         case "tar":
@@ -193,7 +186,7 @@ def wrapped(program: bytes, container: str) -> bytes:
             return zipped(torchscript_entries(constants=program))
         case "nested":
             return torch_zip(
-                state_dict(x=call("torch.storage", "_load_from_bytes", torch_zip(program, STORAGES)))
+                state_dict(x=call("torch.storage", "_load_from_bytes", torch_zip(program, good.STORAGES)))
             )
         case "sys-info":
             return legacy(part_2=program)
@@ -226,49 +219,10 @@ odd_values = st.recursive(
 )
 
 
-def _calls() -> dict[str, tuple[Any, ...]]:
-    """The rebuild functions, each with arguments that are right."""
-    hooks = call("collections", "OrderedDict")
-    float32, cpu = by_global("torch", "float32"), "cpu"
-    untyped = storage(cls="UntypedStorage", module="torch.storage", numel=16)
-    whole = tensor(size=(4,), stride=(1,))
-    pairs = tensor(storage("1", "LongStorage", 4), 0, (2, 2), (2, 1))
-    indices = tensor(storage("1", "LongStorage", 4), 0, (1, 4), (4, 1))
-    view = (0, (4,), (1,))
-    quantized = storage(cls="QInt8Storage", numel=16)
-    scales = tensor(storage("2", "DoubleStorage", 4), 0, (2,), (1,))
-    zeros = tensor(storage("1", "LongStorage", 4), 0, (2,), (1,))
-    channels = (by_global("torch", "per_channel_affine"), scales, zeros, 0)
-    coo = call("torch.serialization", "_get_layout", "torch.sparse_coo")
-    csr = call("torch.serialization", "_get_layout", "torch.sparse_csr")
-    return {
-        "_rebuild_tensor": (storage(), *view),
-        "_rebuild_tensor_v2": (storage(), *view, False, hooks, {}),
-        "_rebuild_tensor_v3": (untyped, *view, False, hooks, float32, {}),
-        "_rebuild_parameter": (whole, False, hooks),
-        "_rebuild_parameter_with_state": (whole, False, hooks, {}),
-        "_rebuild_qtensor": (
-            quantized,
-            *view,
-            (by_global("torch", "per_tensor_affine"), 0.5, 3),
-            False,
-            hooks,
-        ),
-        "_rebuild_qtensor ": (quantized, 0, (2, 2), (2, 1), channels, False, hooks),
-        "_rebuild_sparse_tensor": (coo, (indices, whole, call("torch", "Size", (4,)))),
-        "_rebuild_sparse_tensor ": (csr, (zeros, zeros, tensor(size=(2,)), call("torch", "Size", (1, 4)))),
-        "_rebuild_nested_tensor": (whole, pairs, pairs, zeros),
-        "_rebuild_meta_tensor_no_storage": (float32, (4,), (1,), False),
-        "_rebuild_device_tensor_from_numpy": (good.array(), float32, cpu, False),
-        "_rebuild_device_tensor_from_cpu_tensor": (whole, float32, cpu, False),
-        "_rebuild_wrapper_subclass": (by_global("mine", "Kind"), float32, (4,), (1,), 0, coo, cpu, False),
-    }
-
-
 @st.composite
 def odd_tensors(draw: st.DrawFn) -> bytes:
     """A zip in which a rebuild function has one or two arguments of another's, or of any kind."""
-    calls = _calls()
+    calls = good.calls()
     function = draw(st.sampled_from(list(calls)))
     arguments = list(calls[function])
     pieces = [piece for one in calls.values() for piece in one]
@@ -283,7 +237,7 @@ def odd_tensors(draw: st.DrawFn) -> bytes:
             arguments[at] = odd
     if draw(st.integers(0, 9)) == 0:
         del arguments[-1]
-    return torch_zip({"w": tensor(), "x": call("torch._utils", function.strip(), *arguments)}, STORAGES)
+    return torch_zip({"w": tensor(), "x": call("torch._utils", function.strip(), *arguments)}, good.STORAGES)
 
 
 @st.composite
