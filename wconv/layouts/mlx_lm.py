@@ -7,6 +7,7 @@ from wconv.layouts.engine import Layout
 from wconv.layouts.mlx_lm_common import BLOCK, COMMAND, NO_HEAD, ROTARY, head, qk_norm
 from wconv.layouts.rules import Rule, compute, drop, rename, transpose
 from wconv.layouts.scaled import dequantized
+from wconv.layouts.settings import tied
 
 MASKS = drop("**.(attn|attention|self_attn).(bias|masked_bias)", "recomputed by the consumer")
 GEMMA_NORMS = "model.layers.#.(pre|post)_feedforward_layernorm.weight"
@@ -71,6 +72,31 @@ LAYOUTS = (
             head(True),
             drop("**.activation_scale", "not used by the consumer"),
             compute("**.weight", "**.weight_scale_inv", "dequantized", dequantized),
+        ),
+    ),
+    plain(
+        "internlm2",
+        rules=(
+            drop("**.rope.inv_freq", "recomputed by the consumer"),
+            drop("output.weight", "tied to the embedding", when=tied(False)),
+        ),
+        names=(
+            "model.tok_embeddings.weight",
+            "model.norm.weight",
+            "output.weight",
+            "model.layers.#.attention.(wqkv|wo).(weight|bias)",
+            "model.layers.#.feed_forward.(w1|w2|w3).weight",
+            "model.layers.#.(attention_norm|ffn_norm).weight",
+        ),
+    ),
+    plain("internlm3", rules=(drop("**.rope.inv_freq", "recomputed by the consumer"), head(False))),
+    plain(
+        "phi3small",
+        rules=(NO_HEAD,),
+        names=(
+            *BLOCK,
+            "model.layers.#.self_attn.(query_key_value|dense).(weight|bias)",
+            "model.final_layernorm.(weight|bias)",
         ),
     ),
     plain("mamba", "falcon_mamba", rules=(head(True), CONV1D), names=MAMBA),

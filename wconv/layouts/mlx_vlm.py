@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wconv.layouts import mlx_vlm_encoders, mlx_vlm_gemma, mlx_vlm_hybrids
+from wconv.layouts import mlx_vlm_encoders, mlx_vlm_gemma, mlx_vlm_hybrids, mlx_vlm_remote
 from wconv.layouts.engine import Layout
 from wconv.layouts.mlx_vlm_common import (
     BOTH,
@@ -109,4 +109,5 @@ LAYOUTS = (
     *mlx_vlm_hybrids.LAYOUTS,
     *mlx_vlm_gemma.LAYOUTS,
     *mlx_vlm_encoders.LAYOUTS,
+    *mlx_vlm_remote.LAYOUTS,
 )
