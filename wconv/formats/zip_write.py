@@ -106,7 +106,7 @@ def _add(records: list[_Record], name: str, size: int, checksum: int, offset: in
     sizes = struct.pack("<2H2Q", 1, 16, size, size) if large else b""
     padding = -(offset + LOCAL.size + len(raw) + len(sizes) + 4) % ALIGNMENT
     extra = sizes + b"FB" + struct.pack("<H", padding) + b"Z" * padding
-    told = LIMIT if large else size
+    told = _told(size)
     return (
         LOCAL.pack(
             b"PK\x03\x04",
@@ -141,15 +141,15 @@ def _central(record: _Record) -> bytes:
             0,
             NEW_YEAR_1980,
             record.checksum,
-            min(size, LIMIT),
-            min(size, LIMIT),
+            _told(size),
+            _told(size),
             len(record.name),
             len(extra),
             0,
             0,
             0,
             OWNER_MAY,
-            min(offset, LIMIT),
+            _told(offset),
         )
         + record.name
         + extra
@@ -158,14 +158,23 @@ def _central(record: _Record) -> bytes:
 
 def _end(count: int, start: int, nbytes: int) -> bytes:
     """The end of the central directory, which begins at `start`."""
-    told = min(count, ENTRIES_LIMIT)
-    end = END.pack(b"PK\x05\x06", 0, 0, told, told, min(nbytes, LIMIT), min(start, LIMIT), 0)
+    told = _told_count(count)
+    end = END.pack(b"PK\x05\x06", 0, 0, told, told, _told(nbytes), _told(start), 0)
     if count < ENTRIES_LIMIT and start < LIMIT and nbytes < LIMIT:
         return end
     wide = END_64.pack(
         b"PK\x06\x06", END_64.size - 12, VERSION_64, VERSION_64, 0, 0, count, count, nbytes, start
     )
     return wide + LOCATOR_64.pack(b"PK\x06\x07", 0, start + nbytes, 1) + end
+
+
+def _told(value: int) -> int:
+    """A size or offset in 32 bits, of which all are set where it stands elsewhere in 64."""
+    return min(value, LIMIT)
+
+
+def _told_count(count: int) -> int:
+    return min(count, ENTRIES_LIMIT)
 
 
 def _flags(name: bytes) -> int:
