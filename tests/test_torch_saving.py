@@ -1,4 +1,4 @@
-"""`torch.save`: zips that PyTorch loads with weights_only=True, storages shared, data aligned, in little memory."""
+"""`torch.save`: zips that PyTorch loads with weights_only=True; storages shared and aligned."""
 
 from __future__ import annotations
 

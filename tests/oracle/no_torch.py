@@ -37,7 +37,7 @@ def packages(folder: Path) -> Path:
 def run(
     site: Path | None, arguments: list[str], cwd: Path, environment: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Runs Python on `arguments`: over the packages in `site` only, or as it is installed when that is None."""
+    """Runs Python on `arguments`: over the packages in `site` only, or as installed when that is None."""
     path = [str(ROOT)] if site is None else [str(ROOT), str(site)]
     flags = [] if site is None else ["-S"]
     return subprocess.run(

@@ -80,7 +80,7 @@ def test_depth_pro(site: Path, tmp_path: Path) -> None:
     definition = "mflux.models.depth_pro.weights.depth_pro_weight_definition.DepthProWeightDefinition"
     (component,) = components(definition)
     state = state_of(component)
-    # torch_checkpoint turns tensors into arrays as they are, which numpy cannot with bfloat16: mflux's own limit
+    # mflux turns these into numpy arrays as they are, which cannot be with bfloat16
     state = {
         name: tensor.float() if tensor.dtype == torch.bfloat16 else tensor for name, tensor in state.items()
     }

@@ -1,4 +1,4 @@
-"""Convert scripts, unchanged, run by `python -m wconv.torch` without PyTorch, write what they write with it."""
+"""Convert scripts run by `python -m wconv.torch`, without PyTorch, write what they write with it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def torch() -> Any:
 
 
 def run_both(script: str, arguments: list[str], site: Path, folder: Path) -> None:
-    """Runs the script with PyTorch and with wconv.torch, and compares what they wrote and printed, bit for bit."""
+    """Runs the script with PyTorch and with wconv.torch: what they write and print must be equal."""
     path = str(SCRIPTS / f"{script}.py")
     with_torch = no_torch.run(None, [path, *(a.format(out="with") for a in arguments)], folder)
     without = no_torch.run(

@@ -10,7 +10,7 @@ from typing import Any
 from tests.shim.table import Row
 
 ULPS = {"torch.float64": 2**-50, "torch.float32": 2**-21, "torch.float16": 2**-10, "torch.bfloat16": 2**-7}
-"""How far apart, relatively, sums, products of matrices and functions such as exp may be: a few last places."""
+"""How far apart sums, products of matrices and functions such as exp may be, relatively."""
 
 
 def observe(torch: Any, row: Row) -> Any:

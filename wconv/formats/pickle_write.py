@@ -135,7 +135,7 @@ class PickleWriter:
         self._put(("str", value))
 
     def binary(self, value: bytes) -> None:
-        """Protocol 2 has no bytes: they go as latin-1 text through `_codecs.encode`, as Python's pickle does."""
+        """Protocol 2 has no bytes: they go as latin-1 text through `_codecs.encode`, as in Python's."""
         self.call(Call(Global("_codecs", "encode"), value.decode("latin-1"), "latin1"))
         self._put(id(value), value)
 

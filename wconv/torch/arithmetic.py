@@ -14,6 +14,7 @@ from wconv.torch.elementwise import BINARY, REAL, UNARY, Rule, apply
 from wconv.torch.promotion import can_cast, result_type
 from wconv.torch.size import axes
 from wconv.torch.tensor import Tensor
+from wconv.torch.values import scalar
 
 TABLE = {name: elementwise.function(name, rule) for name, rule in {**UNARY, **BINARY}.items()}
 
@@ -25,8 +26,9 @@ def add(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
 
 def sub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
     """`input - alpha * other`."""
-    if result_type(input, other) is dtypes.bool_:
-        raise RuntimeError("Subtraction, the `-` operator, with two bool tensors is not supported.")
+    kinds = {each.dtype if isinstance(each, Tensor) else type(each) for each in (input, other)}
+    if not kinds.isdisjoint((dtypes.bool_, bool)):
+        raise RuntimeError("sub: booleans cannot be subtracted; use ^, or turn them into integers first")
     return apply("sub", Rule(np.subtract), input, _scaled(input, other, alpha))
 
 
@@ -66,8 +68,7 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
 def _divide_towards_zero(a: Array, b: Array) -> Any:
     if a.dtype.kind == "f":
         return np.trunc(a / b)
-    if not np.all(b):
-        raise RuntimeError("ZeroDivisionError")
+    elementwise._zero_divisor(a, b)
     return (a - np.fmod(a, b)) // b
 
 
@@ -143,9 +144,7 @@ def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
 
 
 def fill_(self: Tensor, value: Any) -> Tensor:
-    from wconv.torch import creation
-
-    self._array[...] = creation.scalar(value, self.dtype)
+    self._array[...] = scalar(value, self.dtype)
     return self
 
 
@@ -222,46 +221,46 @@ SECOND_NAMES = {
     "fix": "trunc",
     "arctan2": "atan2",
 }
-ALL = {**NAMED, **{second: NAMED[first] for second, first in SECOND_NAMES.items()}}
+FUNCTION_ALIASES = {**NAMED, **{second: NAMED[first] for second, first in SECOND_NAMES.items()}}
 WITHOUT_IN_PLACE = ("isnan", "isinf", "isfinite", "maximum", "minimum", "positive")
 
 METHODS = (softmax, lerp, copy_, fill_, zero_)
 FUNCTIONS = (softmax, lerp, rsub)
-ALIASES = {
-    **ALL,
-    **{f"{name}_": in_place(name, f) for name, f in ALL.items() if name not in WITHOUT_IN_PLACE},
+METHOD_ALIASES = {
+    **FUNCTION_ALIASES,
+    **{f"{name}_": in_place(name, f) for name, f in FUNCTION_ALIASES.items() if name not in WITHOUT_IN_PLACE},
 }
 OPERATORS: dict[str, Callable[..., Any]] = {
     **{
-        f"__{name}__": operator(ALL[name])
+        f"__{name}__": operator(FUNCTION_ALIASES[name])
         for name in ("add", "sub", "mul", "eq", "ne", "lt", "le", "gt", "ge", "pow")
     },
-    **{f"__i{name}__": ALIASES[f"{name}_"] for name in ("add", "sub", "mul", "pow")},
+    **{f"__i{name}__": METHOD_ALIASES[f"{name}_"] for name in ("add", "sub", "mul", "pow")},
     "__truediv__": operator(div),
-    "__itruediv__": ALIASES["div_"],
-    "__floordiv__": operator(ALL["floor_divide"]),
-    "__ifloordiv__": ALIASES["floor_divide_"],
-    "__mod__": operator(ALL["remainder"]),
-    "__imod__": ALIASES["remainder_"],
-    "__and__": operator(ALL["bitwise_and"]),
-    "__or__": operator(ALL["bitwise_or"]),
-    "__xor__": operator(ALL["bitwise_xor"]),
-    "__iand__": ALIASES["bitwise_and_"],
-    "__ior__": ALIASES["bitwise_or_"],
-    "__ixor__": ALIASES["bitwise_xor_"],
-    "__lshift__": operator(ALL["bitwise_left_shift"]),
-    "__rshift__": operator(ALL["bitwise_right_shift"]),
+    "__itruediv__": METHOD_ALIASES["div_"],
+    "__floordiv__": operator(FUNCTION_ALIASES["floor_divide"]),
+    "__ifloordiv__": METHOD_ALIASES["floor_divide_"],
+    "__mod__": operator(FUNCTION_ALIASES["remainder"]),
+    "__imod__": METHOD_ALIASES["remainder_"],
+    "__and__": operator(FUNCTION_ALIASES["bitwise_and"]),
+    "__or__": operator(FUNCTION_ALIASES["bitwise_or"]),
+    "__xor__": operator(FUNCTION_ALIASES["bitwise_xor"]),
+    "__iand__": METHOD_ALIASES["bitwise_and_"],
+    "__ior__": METHOD_ALIASES["bitwise_or_"],
+    "__ixor__": METHOD_ALIASES["bitwise_xor_"],
+    "__lshift__": operator(FUNCTION_ALIASES["bitwise_left_shift"]),
+    "__rshift__": operator(FUNCTION_ALIASES["bitwise_right_shift"]),
     "__radd__": operator(_swapped(add), swapped=True),
-    "__rmul__": operator(_swapped(ALL["mul"]), swapped=True),
-    "__rand__": operator(_swapped(ALL["bitwise_and"]), swapped=True),
-    "__ror__": operator(_swapped(ALL["bitwise_or"]), swapped=True),
+    "__rmul__": operator(_swapped(FUNCTION_ALIASES["mul"]), swapped=True),
+    "__rand__": operator(_swapped(FUNCTION_ALIASES["bitwise_and"]), swapped=True),
+    "__ror__": operator(_swapped(FUNCTION_ALIASES["bitwise_or"]), swapped=True),
     "__rsub__": operator(sub, swapped=True),
     "__rtruediv__": operator(_reciprocal_times, swapped=True),
-    "__rfloordiv__": operator(ALL["floor_divide"], swapped=True),
-    "__rmod__": operator(ALL["remainder"], swapped=True),
+    "__rfloordiv__": operator(FUNCTION_ALIASES["floor_divide"], swapped=True),
+    "__rmod__": operator(FUNCTION_ALIASES["remainder"], swapped=True),
     "__rpow__": operator(pow, swapped=True),
-    "__neg__": ALL["neg"],
-    "__pos__": ALL["positive"],
-    "__abs__": ALL["abs"],
-    "__invert__": ALL["bitwise_not"],
+    "__neg__": FUNCTION_ALIASES["neg"],
+    "__pos__": FUNCTION_ALIASES["positive"],
+    "__abs__": FUNCTION_ALIASES["abs"],
+    "__invert__": FUNCTION_ALIASES["bitwise_not"],
 }

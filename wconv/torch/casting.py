@@ -189,5 +189,5 @@ FUNCTIONS = (
     numel,
     detach,
 )
-ALIASES = {name: _short(name, dtypes.BY_NAME[target]) for name, target in SHORT.items()}
+METHOD_ALIASES = {name: _short(name, dtypes.BY_NAME[target]) for name, target in SHORT.items()}
 PROPERTIES = {"real": real, "imag": imag}

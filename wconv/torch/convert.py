@@ -19,16 +19,17 @@ def convert(array: Array, to: dtype, *, keep_order: bool = True) -> Array:
     Args:
         keep_order: lay the copy out as `array` is laid out, as torch does; otherwise C-contiguous.
     """
-    if array.dtype.kind == "c" and not to.is_complex and to is not dtypes.bool_:
-        warnings.warn("Casting complex values to real discards the imaginary part", UserWarning, stacklevel=3)
-        array = array.real
     out = empty_as(array, to.numpy, keep_order=keep_order)
     if array.dtype == to.numpy:
         np.copyto(out, array)
-    elif to is dtypes.bool_:
+        return out
+    if to is dtypes.bool_:
         np.not_equal(array, 0, out=out)
-    else:
-        by_memory = memory_order(out)
-        source = np.ascontiguousarray(array.transpose(by_memory))
-        casts.cast(source.reshape(-1), out.transpose(by_memory).reshape(-1))
+        return out
+    if array.dtype.kind == "c" and not to.is_complex:
+        warnings.warn("Casting complex values to real discards the imaginary part", UserWarning, stacklevel=3)
+        array = array.real
+    by_memory = memory_order(out.shape, out.strides)
+    source = np.ascontiguousarray(array.transpose(by_memory))
+    casts.cast(source.reshape(-1), out.transpose(by_memory).reshape(-1))
     return out

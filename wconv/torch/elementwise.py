@@ -16,7 +16,7 @@ from wconv.torch import dtypes
 from wconv.torch.convert import convert
 from wconv.torch.dtypes import FLOAT8, dtype
 from wconv.torch.promotion import result_type
-from wconv.torch.strides import empty_in, memory_order
+from wconv.torch.strides import broadcast_steps, empty_as, empty_in, is_dense, memory_order
 from wconv.torch.tensor import Tensor
 
 NARROW = (dtypes.float16, dtypes.bfloat16)
@@ -55,18 +55,18 @@ def _sigmoid(x: Array) -> Array:
     return 1 / (1 + np.exp(-x))
 
 
-def _zero_divisor(b: Array) -> None:
-    if b.dtype.kind in "iub" and not np.all(b):
+def _zero_divisor(a: Array, b: Array) -> None:
+    if b.dtype.kind in "iub" and a.size and not np.all(b):
         raise RuntimeError("ZeroDivisionError")
 
 
 def _floor_divide(a: Array, b: Array) -> Any:
-    _zero_divisor(b)
+    _zero_divisor(a, b)
     return np.floor_divide(a, b)
 
 
 def _remainder(a: Array, b: Array) -> Any:
-    _zero_divisor(b)
+    _zero_divisor(a, b)
     if a.dtype.kind != "f":
         return np.remainder(a, b)
     rest = np.fmod(a, b)  # numpy's remainder gives a 0 the divisor's sign, torch's keeps the dividend's
@@ -74,7 +74,7 @@ def _remainder(a: Array, b: Array) -> Any:
 
 
 def _fmod(a: Array, b: Array) -> Any:
-    _zero_divisor(b)
+    _zero_divisor(a, b)
     return np.fmod(a, b)
 
 
@@ -190,14 +190,25 @@ def finish(name: str, compute: Callable[..., Any], arrays: list[Array], result: 
 
 def _laid_out(made: Array, arrays: list[Array]) -> Array:
     """The result with its axes in memory as torch orders them; numpy differs where the operands do."""
-    if made.ndim < 2 or all(array.flags.c_contiguous or array.ndim < 2 for array in arrays):
+    if not made.size or not made.ndim:
         return made
-    order = memory_order(*(np.broadcast_to(array, made.shape) for array in arrays))
-    wanted = empty_in(order, made.shape, made.dtype)
+    wanted = _empty_for(made, arrays)
     if wanted.strides == made.strides:
         return made
     wanted[...] = made
     return wanted
+
+
+def _empty_for(made: Array, arrays: list[Array]) -> Array:
+    first = arrays[0]
+    if all(array.shape == made.shape for array in arrays):
+        if all(array.flags.c_contiguous for array in arrays):
+            return np.empty(made.shape, made.dtype)
+        steps = {tuple(step // array.itemsize for step in array.strides) for array in arrays}
+        if len(steps) == 1 and is_dense(first):
+            return empty_as(first, made.dtype)
+    order = memory_order(made.shape, *(broadcast_steps(array, made.shape) for array in arrays))
+    return empty_in(order, made.shape, made.dtype)
 
 
 def _operand(name: str, given: Any) -> Any:

@@ -1,4 +1,4 @@
-"""`tensor[...]` and its relatives: integers, slices, None and `...` give views, masks and index tensors copies."""
+"""`tensor[...]` and its relatives: slices give views, masks and index tensors copies."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from wconv.torch import dtypes
 from wconv.torch.convert import convert
 from wconv.torch.shapes import unsqueeze
 from wconv.torch.size import axis, whole
+from wconv.torch.strides import in_c_order
 from wconv.torch.tensor import Tensor
 
 
@@ -122,7 +123,7 @@ def _index_arrays(entry: Any, part: Tensor, at: int) -> list[Array]:
         for axis_of_mask, length in enumerate(array.shape):
             if length != part.shape[at + axis_of_mask]:
                 raise IndexError(
-                    f"a mask of shape {list(array.shape)} does not fit axis {at} of a tensor of {list(part.shape)}"
+                    f"a mask of {list(array.shape)} does not fit axis {at} of a tensor of {list(part.shape)}"
                 )
         return list(np.nonzero(array)) if array.ndim else [np.arange(int(array.item()))]
     if array.dtype.kind not in "iu":
@@ -144,7 +145,7 @@ def _numpy_index(picks: Sequence[Array | None]) -> tuple[Any, ...]:
 def _gathered(array: Array, picks: Sequence[Array | None]) -> Array:
     try:
         found = array[_numpy_index(picks)]
-        return np.array(found, order="C").reshape(-1).reshape(found.shape)
+        return in_c_order(np.array(found, order="C"))
     except IndexError as error:
         raise IndexError(f"shape mismatch: {error}") from None
 

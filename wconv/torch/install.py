@@ -1,4 +1,4 @@
-"""wconv.torch in torch's place: what `import torch` and `import safetensors.torch` find, for a while or for good."""
+"""wconv.torch in torch's place: what `import torch` finds, for a while or for good."""
 
 from __future__ import annotations
 

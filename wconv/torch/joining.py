@@ -162,7 +162,7 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
 
 METHODS = (split, chunk, tensor_split, unbind)
 FUNCTIONS = (cat, stack, vstack, hstack, split, chunk, tensor_split, unbind, where, meshgrid)
-ALIASES = {"concat": cat, "concatenate": cat}
+FUNCTION_ALIASES = {"concat": cat, "concatenate": cat}
 
 
 def where_method(self: Tensor, condition: Tensor, other: Any) -> Tensor:

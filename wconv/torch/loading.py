@@ -1,4 +1,4 @@
-"""`torch.load`: every checkpoint that wconv reads, as tensors over mapped bytes; nothing in it is executed."""
+"""`torch.load`: every checkpoint that wconv reads, as tensors over mapped bytes; nothing is run."""
 
 from __future__ import annotations
 

@@ -8,27 +8,39 @@ from typing import Any
 from wconv.torch import (
     arithmetic,
     casting,
+    copies,
     creation,
+    exchange,
     indexing,
     joining,
     linear,
+    ordering,
     promotion,
     reductions,
     shapes,
 )
 from wconv.torch.tensor import Tensor
 
-MODULES = (creation, casting, shapes, indexing, joining, arithmetic, reductions, linear)
-
-OFFERED_ALIASES = (arithmetic.ALL, shapes.ALIASES, joining.ALIASES)
+MODULES = (
+    creation,
+    casting,
+    exchange,
+    shapes,
+    copies,
+    indexing,
+    joining,
+    arithmetic,
+    reductions,
+    ordering,
+    linear,
+)
+"""Each lists its METHODS and FUNCTIONS; some METHOD_ALIASES, FUNCTION_ALIASES, OPERATORS or PROPERTIES."""
 
 
 def _attach(module: ModuleType) -> None:
     methods = {each.__name__: each for each in module.METHODS}
     for name in ("OPERATORS", "METHOD_ALIASES"):
         methods |= getattr(module, name, {})
-    if module is not joining:
-        methods |= getattr(module, "ALIASES", {})
     for name, function in methods.items():
         setattr(Tensor, name, function)
     for name, function in getattr(module, "PROPERTIES", {}).items():
@@ -40,8 +52,7 @@ def gathered() -> dict[str, Any]:
     offered: dict[str, Any] = {}
     for module in MODULES:
         offered |= {each.__name__: each for each in module.FUNCTIONS}
-    for aliases in OFFERED_ALIASES:
-        offered |= aliases
+        offered |= getattr(module, "FUNCTION_ALIASES", {})
     names = ("promote_types", "result_type", "can_cast")
     return offered | {name: getattr(promotion, name) for name in names}
 

@@ -85,7 +85,7 @@ def _outweigh(higher: dtype | None, lower: dtype | None) -> dtype | None:
     if KINDS.index(lower.row.kind) <= KINDS.index(higher.row.kind):
         return higher
     if lower.is_complex and higher is dtypes.float16:
-        raise RuntimeError(
+        raise NotImplementedError(
             "torch.float16 and a complex number make torch.complex32, which wconv.torch has not"
         )
     if lower.is_complex and higher.is_floating_point:

@@ -17,6 +17,7 @@ from wconv.torch import dtypes
 from wconv.torch.convert import convert
 from wconv.torch.dtypes import FLOAT8, dtype
 from wconv.torch.size import axes, axis
+from wconv.torch.strides import in_c_order
 from wconv.torch.tensor import Tensor
 
 
@@ -28,7 +29,7 @@ class Extreme(NamedTuple):
 
 
 def _finished(array: Any, to: dtype) -> Tensor:
-    made = np.asarray(array)
+    made = in_c_order(np.asarray(array))
     return Tensor._of(made if made.dtype == to.numpy else convert(made, to))
 
 
@@ -43,7 +44,7 @@ def _require_floating(input: Tensor, name: str) -> None:
         raise RuntimeError(f"{name}(): the input must be floating point or complex, got {input.dtype}")
 
 
-def _exact(array: Array) -> Array:
+def exact(array: Array) -> Array:
     """Floats as float64, complex as complex128, booleans as integers: what sums are made in."""
     if array.dtype.kind in "iu":
         return array
@@ -59,7 +60,7 @@ def _total(
     result = to or (input.dtype if input.is_floating_point() or input.is_complex() else dtypes.int64)
     source = input._array if to is None else convert(input._array, to)
     with np.errstate(all="ignore"):
-        made = compute(_exact(source), axis=axes(dim, input.ndim) if input.ndim else None, keepdims=keepdim)
+        made = compute(exact(source), axis=axes(dim, input.ndim) if input.ndim else None, keepdims=keepdim)
     return _finished(made, result)
 
 
@@ -93,7 +94,7 @@ def _spread(compute: Callable[..., Any], name: str) -> Callable[..., Tensor]:
             dim, unbiased = None, dim
         missing = correction if unbiased is None else int(unbiased)
         with np.errstate(all="ignore"):
-            made = compute(_exact(input._array), axis=axes(dim, input.ndim), keepdims=keepdim, ddof=missing)
+            made = compute(exact(input._array), axis=axes(dim, input.ndim), keepdims=keepdim, ddof=missing)
         return _finished(made, input.dtype)
 
     function.__name__ = function.__qualname__ = name
@@ -110,7 +111,7 @@ def cumsum(input: Tensor, dim: int, *, dtype: dtype | None = None) -> Tensor:
     source = input._array if dtype is None else convert(input._array, dtype)
     if not input.ndim:
         return _finished(source.copy(), result)
-    return _finished(np.cumsum(_exact(source), axis=at), result)
+    return _finished(np.cumsum(exact(source), axis=at), result)
 
 
 def all(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
@@ -130,7 +131,7 @@ def _truth(compute: Callable[..., Any], input: Tensor, dim: Any, keepdim: bool) 
 
 def _extreme(name: str, compute: Any, where: Any) -> Callable[..., Any]:
     def function(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
-        _require_real(input, name)
+        require_real(input, name)
         if isinstance(dim, Tensor):
             from wconv.torch.arithmetic import TABLE
 
@@ -140,13 +141,13 @@ def _extreme(name: str, compute: Any, where: Any) -> Callable[..., Any]:
                 raise RuntimeError(
                     f"{name}(): Expected reduction dim to be specified for input.numel() == 0."
                 )
-            return _finished(compute(_ordered(input)), input.dtype)
+            return _finished(compute(ordered(input)), input.dtype)
         at = axis(dim, input.ndim)
         if not input.ndim:
             return Extreme(Tensor._of(input._array.copy()), Tensor._of(np.zeros((), np.int64)))
         if not input.shape[at]:
             raise IndexError(f"{name}(): Expected reduction dim {at} to have non-zero size.")
-        indices = np.expand_dims(where(_ordered(input), axis=at), at)
+        indices = np.expand_dims(where(ordered(input), axis=at), at)
         values = np.take_along_axis(input._array, indices, at)
         if not keepdim:
             indices, values = indices.squeeze(at), values.squeeze(at)
@@ -156,13 +157,13 @@ def _extreme(name: str, compute: Any, where: Any) -> Callable[..., Any]:
     return function
 
 
-def _require_real(input: Tensor, name: str) -> None:
+def require_real(input: Tensor, name: str) -> None:
     _require_arithmetic(input, name)
     if input.is_complex():
-        raise RuntimeError(f"{name}: complex numbers have no order")
+        raise NotImplementedError(f"{name}: complex numbers have no order")
 
 
-def _ordered(input: Tensor) -> Array:
+def ordered(input: Tensor) -> Array:
     """Values that numpy compares quickly and rightly: bfloat16 as float32."""
     array = input._array
     return array.astype(np.float32) if input.dtype is dtypes.bfloat16 else array
@@ -173,13 +174,13 @@ min, max = _extreme("min", np.min, np.argmin), _extreme("max", np.max, np.argmax
 
 def _position(name: str, where: Any) -> Callable[..., Tensor]:
     def function(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
-        _require_real(input, name)
+        require_real(input, name)
         if input.dtype is dtypes.bool_:
             raise NotImplementedError(f'"{name}_cpu" not implemented for {input.dtype}')
-        if not input.numel():
-            raise IndexError(f"{name}(): Expected reduction dim to have non-zero size.")
         at = None if dim is None or not input.ndim else axis(dim, input.ndim)
-        return Tensor._of(np.asarray(where(_ordered(input), axis=at, keepdims=keepdim), np.int64))
+        if not (input.numel() if at is None else input.shape[at]):
+            raise IndexError(f"{name}(): there is no element to choose from in {list(input.shape)}")
+        return Tensor._of(np.asarray(where(ordered(input), axis=at, keepdims=keepdim), np.int64))
 
     function.__name__ = function.__qualname__ = name
     return function
@@ -188,44 +189,26 @@ def _position(name: str, where: Any) -> Callable[..., Tensor]:
 argmin, argmax = _position("argmin", np.argmin), _position("argmax", np.argmax)
 
 
+def _require_elements(input: Tensor, dim: Any, name: str) -> tuple[int, ...]:
+    at = axes(dim, input.ndim)
+    if not math.prod(input.shape[each] for each in at):
+        error = IndexError if dim not in ((), None) else RuntimeError
+        raise error(f"{name}(): there is no element along axes {at} of {list(input.shape)}")
+    return at
+
+
 def amin(input: Tensor, dim: Any = (), keepdim: bool = False) -> Tensor:
-    _require_real(input, "amin")
-    return _finished(np.min(_ordered(input), axis=axes(dim, input.ndim), keepdims=keepdim), input.dtype)
+    require_real(input, "amin")
+    return _finished(
+        np.min(ordered(input), axis=_require_elements(input, dim, "amin"), keepdims=keepdim), input.dtype
+    )
 
 
 def amax(input: Tensor, dim: Any = (), keepdim: bool = False) -> Tensor:
-    _require_real(input, "amax")
-    return _finished(np.max(_ordered(input), axis=axes(dim, input.ndim), keepdims=keepdim), input.dtype)
-
-
-def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> Extreme:
-    """Sorted values and where they came from; equal ones keep their order."""
-    _require_real(input, "sort")
-    at = axis(dim, input.ndim)
-    order = _argsort(_ordered(input), at, descending)
-    values = input._array if not input.ndim else np.take_along_axis(input._array, order, at)
-    return Extreme(Tensor._of(np.asarray(values.copy())), Tensor._of(order))
-
-
-def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
-    return sort(input, dim, descending, stable).indices
-
-
-def _argsort(array: Array, at: int, descending: bool) -> Array:
-    if not array.ndim:
-        return np.zeros((), np.int64)
-    if not descending:
-        return np.argsort(array, axis=at, kind="stable")
-    backwards = np.argsort(np.flip(array, at), axis=at, kind="stable")
-    return np.ascontiguousarray(np.flip(array.shape[at] - 1 - backwards, at))
-
-
-def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Extreme:
-    at = axis(dim, input.ndim)
-    if k > (input.shape[at] if input.ndim else 1):
-        raise RuntimeError("selected index k out of range")
-    values, indices = sort(input, at, descending=largest)
-    return Extreme(values.narrow(at, 0, k).contiguous(), indices.narrow(at, 0, k).contiguous())
+    require_real(input, "amax")
+    return _finished(
+        np.max(ordered(input), axis=_require_elements(input, dim, "amax"), keepdims=keepdim), input.dtype
+    )
 
 
 def norm(
@@ -236,7 +219,7 @@ def norm(
     result = dtype or input.dtype
     if input.is_complex():
         result = result.to_real()
-    values = np.abs(_exact(input._array))
+    values = np.abs(exact(input._array))
     at = axes(dim, input.ndim) if input.ndim else None
     order = 2.0 if p in ("fro", None) else p
     if not isinstance(order, (int, float)):
@@ -257,43 +240,6 @@ def count_nonzero(input: Tensor, dim: Any = None) -> Tensor:
     )
 
 
-def allclose(
-    input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
-) -> bool:
-    """Whether |input - other| <= atol + rtol * |other| everywhere."""
-    return bool(isclose(input, other, rtol, atol, equal_nan)._array.all())
-
-
-def isclose(
-    input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
-) -> Tensor:
-    if input.dtype is not other.dtype:
-        raise RuntimeError(f"{input.dtype} did not match {other.dtype}")
-    first, second = _exact(input._array), _exact(other._array)
-    return Tensor._of(np.asarray(np.isclose(first, second, rtol=rtol, atol=atol, equal_nan=equal_nan)))
-
-
-def equal(input: Tensor, other: Tensor) -> bool:
-    """Whether shapes and all values are the same (NaN equals nothing)."""
-    if input.shape != other.shape:
-        return False
-    from wconv.torch.arithmetic import TABLE
-
-    return bool(TABLE["eq"](input, other)._array.all())
-
-
-def unique(
-    input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False
-) -> Any:
-    values, inverse, counts = np.unique(input._array, return_inverse=True, return_counts=True)
-    found = [Tensor._of(values)]
-    if return_inverse:
-        found.append(Tensor._of(inverse.reshape(input.shape)))
-    if return_counts:
-        found.append(Tensor._of(counts))
-    return found[0] if len(found) == 1 else tuple(found)
-
-
 METHODS = (
     sum,
     prod,
@@ -309,14 +255,7 @@ METHODS = (
     argmax,
     amin,
     amax,
-    sort,
-    argsort,
-    topk,
     norm,
     count_nonzero,
-    allclose,
-    isclose,
-    equal,
-    unique,
 )
 FUNCTIONS = METHODS

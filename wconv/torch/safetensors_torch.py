@@ -91,7 +91,7 @@ def _in_order(tensors: Mapping[str, Tensor]) -> TensorDict:
             )
         if not tensor.is_contiguous():
             raise ValueError(
-                f"{name} is not contiguous (a view of another tensor?): save the whole tensor, or call .contiguous()"
+                f"{name} is not contiguous (a view of another?): save the whole tensor, or call .contiguous()"
             )
     _require_apart(tensors)
     return dict(sorted(tensors.items(), key=lambda item: (-item[1].itemsize, item[0])))

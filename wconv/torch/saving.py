@@ -34,7 +34,7 @@ def save(
         f: a path, or a seekable binary file.
 
     Raises:
-        RuntimeError: the object holds something that cannot be saved, or two tensors see one storage as
+        RuntimeError: the object holds something that cannot be saved, or tensors see one storage as
             different dtypes.
         TypeError: an argument is not offered.
     """
@@ -94,9 +94,7 @@ class _Saver:
         if known is None:
             known = self._storages[id(storage)] = (storage, self._saved(storage, tensor.dtype), tensor.dtype)
         if known[2] is not tensor.dtype:
-            raise RuntimeError(
-                f"two tensors see one storage as {known[2]} and as {tensor.dtype}, which cannot be saved: clone() one"
-            )
+            raise RuntimeError(f"tensors see one storage as {known[2]} and as {tensor.dtype}: clone() one")
         return torch_write.SavedTensor(
             known[1],
             tensor.storage_offset(),

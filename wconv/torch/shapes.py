@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from wconv.torch.convert import convert
-from wconv.torch.device import keeps_order, memory_format
 from wconv.torch.dtypes import dtype
 from wconv.torch.size import axes, axis, lengths, whole
 from wconv.torch.strides import restride, view_strides
@@ -73,8 +71,8 @@ def _view_dtype(self: Tensor, to: dtype) -> Tensor:
         fits = self.shape[-1] * old % new == 0 and self.storage_offset() * old % new == 0
         if self.stride(-1) != 1 or not fits or any(step * old % new for step in others):
             raise RuntimeError(
-                f"{self.dtype} {tuple(self.shape)} with strides {self.stride()} cannot be viewed as {to}: its last"
-                " axis must be contiguous and hold a whole number of elements"
+                f"{self.dtype} {tuple(self.shape)} with strides {self.stride()} is no view of {to}:"
+                " its last axis must be contiguous and hold a whole number of elements"
             )
         if not self.numel():
             return self._view(np.empty((*self.shape[:-1], self.shape[-1] * old // new), to.numpy))
@@ -209,53 +207,6 @@ def broadcast_to(input: Tensor, size: Sequence[int]) -> Tensor:
     return expand(input, tuple(size))
 
 
-def repeat(self: Tensor, *repeats: Any) -> Tensor:
-    """The tensor tiled, so many times along each axis."""
-    times = lengths(repeats)
-    if len(times) < self.ndim:
-        raise RuntimeError(f"repeat: {len(times)} counts for a tensor of {self.ndim} axes")
-    if any(time < 0 for time in times):
-        raise RuntimeError(f"repeat: negative count in {list(times)}")
-    return Tensor._of(np.tile(self._array, times))
-
-
-def tile(input: Tensor, *dims: Any) -> Tensor:
-    times = lengths(dims)
-    return repeat(input, (1,) * (input.ndim - len(times)) + times)
-
-
-def flip(input: Tensor, *dims: Any) -> Tensor:
-    """A copy with some axes reversed."""
-    wanted = lengths(dims)
-    return Tensor._of(np.flip(input._array, axes(wanted, input.ndim) if wanted else ()).copy(order="K"))
-
-
-def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
-    if dims is not None:
-        dims = axes(dims, input.ndim)
-        shifts = (shifts,) if isinstance(shifts, int) else tuple(shifts)
-        if len(shifts) != len(dims):
-            raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, dims:{len(dims)}")
-    return Tensor._of(np.ascontiguousarray(np.roll(input._array, shifts, dims)))
-
-
-def contiguous(self: Tensor, memory_format: memory_format | None = None) -> Tensor:
-    """Itself when C-contiguous, else a copy that is."""
-    if memory_format is not None:
-        keeps_order(memory_format)
-    return self if is_contiguous(self) else Tensor._of(np.array(self._array, order="C"))
-
-
-def is_contiguous(self: Tensor, memory_format: memory_format | None = None) -> bool:
-    if memory_format is not None:
-        keeps_order(memory_format)
-    return bool(self._array.flags.c_contiguous)
-
-
-def clone(input: Tensor, *, memory_format: memory_format | None = None) -> Tensor:
-    return Tensor._of(convert(input._array, input.dtype, keep_order=keeps_order(memory_format)))
-
-
 def as_strided(
     input: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
 ) -> Tensor:
@@ -272,7 +223,7 @@ def as_strided(
     last = first + sum((length - 1) * step for length, step in zip(shape, steps, strict=True))
     if math.prod(shape) and (last + 1) * input.itemsize > storage.nbytes():
         raise RuntimeError(
-            f"as_strided: {list(shape)} with strides {list(steps)} from {first} on reaches outside the storage of"
+            f"as_strided: {list(shape)} with strides {list(steps)} from {first} on is outside the storage of"
             f" {storage.nbytes()} bytes"
         )
     made = Tensor._at(storage, input.dtype, first, shape, steps)
@@ -297,13 +248,6 @@ METHODS = (
     expand,
     expand_as,
     broadcast_to,
-    repeat,
-    tile,
-    flip,
-    roll,
-    contiguous,
-    is_contiguous,
-    clone,
     as_strided,
 )
 FUNCTIONS = (
@@ -318,11 +262,7 @@ FUNCTIONS = (
     ravel,
     unflatten,
     broadcast_to,
-    tile,
-    flip,
-    roll,
-    clone,
     as_strided,
 )
-ALIASES = {"swapaxes": transpose, "swapdims": transpose, "moveaxis": movedim}
+METHOD_ALIASES = FUNCTION_ALIASES = {"swapaxes": transpose, "swapdims": transpose, "moveaxis": movedim}
 PROPERTIES = {"T": reversed_axes, "mT": matrix_transpose}

@@ -1,4 +1,4 @@
-"""`UntypedStorage`: the bytes under tensors, of which several may share one; read when they are first used."""
+"""`UntypedStorage`: the bytes under tensors, of which several may share one; read when first used."""
 
 from __future__ import annotations
 

@@ -60,16 +60,16 @@ def address(array: Array) -> int:
     return int(array.__array_interface__["data"][0])
 
 
-def memory_order(*arrays: Array) -> list[int]:
-    """The axes from the outermost in memory to the innermost, as torch settles it for arrays of one shape.
+def memory_order(shape: Sequence[int], *operands: Sequence[int]) -> list[int]:
+    """The axes from the outermost in memory to the innermost, as torch settles it from the operands' strides.
 
-    The first array decides, the next where it does not. An expanded axis (step 0) is nowhere in particular.
+    The first operand decides, the next where it does not. An expanded axis (step 0) is nowhere in particular.
     """
-    order = list(reversed(range(arrays[0].ndim)))
-    for at in range(1, arrays[0].ndim):
+    order = list(reversed(range(len(shape))))
+    for at in range(1, len(shape)):
         moving = at
         for before in reversed(range(at)):
-            verdict = _further_out(arrays, order[before], order[moving])
+            verdict = _further_out(shape, operands, order[before], order[moving])
             if verdict > 0:
                 order[before], order[moving] = order[moving], order[before]
                 moving = before
@@ -78,22 +78,52 @@ def memory_order(*arrays: Array) -> list[int]:
     return order[::-1]
 
 
-def _further_out(arrays: Sequence[Array], first: int, second: int) -> int:
+def _further_out(shape: Sequence[int], operands: Sequence[Sequence[int]], first: int, second: int) -> int:
     """Whether axis `first` lies further out than `second` (1), further in (-1), or neither is certain (0)."""
-    for array in arrays:
-        one, other = array.strides[first], array.strides[second]
+    for strides in operands:
+        one, other = strides[first], strides[second]
         if one and other and one != other:
             return 1 if one > other else -1
-        if one and other and array.shape[first] > array.shape[second]:
+        if one and other and shape[first] > shape[second]:
             return 1
     return 0
 
 
+def broadcast_steps(array: Array, shape: Sequence[int]) -> list[int]:
+    """The array's steps where it is broadcast to `shape`: 0 along the axes that it is repeated on."""
+    steps = [0] * (len(shape) - array.ndim) + list(array.strides)
+    lengths = [1] * (len(shape) - array.ndim) + list(array.shape)
+    return [0 if own != length else step for step, own, length in zip(steps, lengths, shape, strict=True)]
+
+
 def empty_as(array: Array, dtype: np.dtype[Any], *, keep_order: bool = True) -> Array:
-    """A dense array of the same shape, and by default with its axes in the same order in memory."""
-    if array.flags.c_contiguous or not keep_order:
+    """A dense array of the same shape; by default with the strides of a dense `array`, or its axes' order."""
+    if not keep_order or not array.size:
         return np.empty(array.shape, dtype)
-    return empty_in(memory_order(array), array.shape, dtype)
+    if is_dense(array):
+        ratio = array.itemsize, np.dtype(dtype).itemsize
+        steps = [step // ratio[0] * ratio[1] for step in array.strides]
+        return restride(np.empty(array.size, dtype), array.shape, steps)
+    return empty_in(memory_order(array.shape, array.strides), array.shape, dtype)
+
+
+def is_dense(array: Array) -> bool:
+    """Whether the elements lie without gap or overlap, in whatever order of axes."""
+    expected = array.itemsize
+    for step, length in sorted(zip(array.strides, array.shape, strict=True)):
+        if length > 1:
+            if step != expected:
+                return False
+            expected *= length
+    return True
+
+
+def in_c_order(array: Array) -> Array:
+    """The array C-contiguous, also in the strides of axes of length 1, which numpy does not care about."""
+    steps = tuple(step * array.itemsize for step in contiguous_strides(array.shape))
+    if array.strides == steps or not array.size:
+        return array
+    return restride(np.asarray(array, order="C"), array.shape, steps)
 
 
 def empty_in(order: Sequence[int], shape: Sequence[int], dtype: np.dtype[Any]) -> Array:

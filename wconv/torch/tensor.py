@@ -1,7 +1,7 @@
 """`Tensor`: a numpy array with torch's meaning, or the place in a storage where one lies until it is used.
 
-The class holds what every tensor knows and its ways out (numpy, Python, MLX, DLPack). Everything else is in
-plain functions whose modules list which of them are methods; `methods.py` attaches them.
+The class holds what every tensor knows and its ways to Python numbers. Everything else is in plain functions
+whose modules list which of them are methods; `methods.py` attaches them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from wconv.tensor import Array
-from wconv.torch import grad, missing
+from wconv.torch import missing
 from wconv.torch.device import CPU, device, layout, strided
 from wconv.torch.dtypes import dtype, of_numpy
 from wconv.torch.size import Size, axis
@@ -213,64 +213,7 @@ class Tensor:
             return 0
         return (address(self._held) - storage.data_ptr()) // self._dtype.itemsize
 
-    # ways out
-
-    def numpy(self, *, force: bool = False) -> Array:
-        """The values as an array over the same memory.
-
-        Raises:
-            TypeError: numpy has no such dtype (bfloat16, float8): use `.float()`, or `mx.array(tensor)`.
-            RuntimeError: the tensor requires grad: `detach` it first, or pass `force=True`.
-        """
-        if self._requires_grad and not force and grad.is_grad_enabled():
-            raise RuntimeError(
-                "a tensor that requires grad cannot become an array: use tensor.detach().numpy()"
-            )
-        if self._dtype.row.module != "numpy":
-            raise TypeError(
-                f"Got unsupported ScalarType {self._dtype.row.storage or self._dtype.name}: numpy has no"
-                f" {self._dtype.name}. Use .float().numpy(), mx.array(tensor), or"
-                " wconv.load for arrays of ml_dtypes"
-            )
-        return self._array
-
-    def __array__(self, dtype: np.dtype[Any] | None = None, copy: bool | None = None) -> Array:
-        return np.array(self.numpy(), dtype=dtype, copy=copy)
-
-    def __array_wrap__(self, array: Array, context: Any = None, return_scalar: bool = False) -> Tensor:
-        return Tensor._of(np.asarray(array))
-
-    def __mlx_array__(self) -> Any:
-        """The values as an `mlx.core.array` of the same dtype (float64 as float32, as MLX has it from torch).
-
-        Raises:
-            TypeError: MLX has no such dtype.
-        """
-        import mlx.core as mx
-
-        if self._dtype.name == "bfloat16":
-            return mx.array(np.asarray(self._array, order="C").view(np.uint16)).view(mx.bfloat16)
-        if self._dtype.name == "complex128" or self._dtype.row.module != "numpy":
-            raise TypeError(
-                f"MLX has no {self._dtype.name}: convert first, for example with .to(torch.float32)"
-            )
-        return mx.array(self._array)
-
-    def __dlpack__(self, **options: Any) -> Any:
-        """A DLPack capsule, for `mx.array(tensor)`, `np.from_dlpack(tensor)` and others.
-
-        Raises:
-            BufferError: the dtype has none (float8).
-        """
-        if self._dtype.name == "bfloat16":
-            return self.__mlx_array__().__dlpack__()
-        if self._dtype.row.module != "numpy":
-            raise BufferError(f"{self._dtype} cannot be exchanged by DLPack")
-        array = self._array if self._array.flags.writeable else self._array.copy()
-        return array.__dlpack__(**options)
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        return (1, 0)
+    # as Python numbers
 
     def item(self) -> Any:
         """The only element as a Python number.

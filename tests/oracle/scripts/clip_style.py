@@ -1,4 +1,4 @@
-"""A converter in the manner of those for image models on the hub: one .bin, convolutions to the other layout."""
+"""A converter in the manner of those for image models: one .bin, convolutions to the other layout."""
 
 import sys
 from pathlib import Path

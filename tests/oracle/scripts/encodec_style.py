@@ -1,4 +1,4 @@
-"""A converter in the manner of those for audio codecs: weight norm, gates of recurrent layers, running statistics."""
+"""A converter in the manner of those for audio codecs: weight norm, gates of recurrent layers."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ from torch import nn
 
 source, out = Path(sys.argv[1]), Path(sys.argv[2])
 saved = torch.load(source, map_location=lambda storage, location: storage)
-state = saved["best_state"] if "best_state" in saved else saved
+state = saved.get("best_state", saved)
 assert not isinstance(state, nn.Module)
 
 weights: dict[str, mx.array] = {}

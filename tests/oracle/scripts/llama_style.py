@@ -1,4 +1,4 @@
-"""A converter in the manner of those for Meta's shards: pieces of each matrix from several files, put together."""
+"""A converter in the manner of those for Meta's shards: pieces of each matrix from several files."""
 
 import collections
 import sys

@@ -1,4 +1,4 @@
-"""A converter in the manner of those for adapters: safetensors in, arithmetic on 0-d tensors, safetensors out."""
+"""A converter in the manner of those for adapters: safetensors in, arithmetic on 0-d tensors, and out."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A converter in the manner of those for speech models: a pickle of hyper-parameters and weights to float16."""
+"""A converter in the manner of those for speech models: hyper-parameters and weights to float16."""
 
 import argparse
 import json

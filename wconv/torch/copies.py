@@ -1,0 +1,63 @@
+"""Copies of tensors: contiguous, repeated, reversed, rolled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from wconv.torch.convert import convert
+from wconv.torch.device import keeps_order, memory_format
+from wconv.torch.size import axes, lengths
+from wconv.torch.tensor import Tensor
+
+
+def repeat(self: Tensor, *repeats: Any) -> Tensor:
+    """The tensor tiled, so many times along each axis."""
+    times = lengths(repeats)
+    if len(times) < self.ndim:
+        raise RuntimeError(f"repeat: {len(times)} counts for a tensor of {self.ndim} axes")
+    if any(time < 0 for time in times):
+        raise RuntimeError(f"repeat: negative count in {list(times)}")
+    return Tensor._of(np.tile(self._array, times))
+
+
+def tile(input: Tensor, *dims: Any) -> Tensor:
+    times = lengths(dims)
+    return repeat(input, (1,) * (input.ndim - len(times)) + times)
+
+
+def flip(input: Tensor, *dims: Any) -> Tensor:
+    """A copy with some axes reversed."""
+    wanted = lengths(dims)
+    return Tensor._of(np.flip(input._array, axes(wanted, input.ndim) if wanted else ()).copy(order="K"))
+
+
+def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
+    if dims is not None:
+        dims = axes(dims, input.ndim)
+        shifts = (shifts,) if isinstance(shifts, int) else tuple(shifts)
+        if len(shifts) != len(dims):
+            raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, dims:{len(dims)}")
+    return Tensor._of(np.ascontiguousarray(np.roll(input._array, shifts, dims)))
+
+
+def contiguous(self: Tensor, memory_format: memory_format | None = None) -> Tensor:
+    """Itself when C-contiguous, else a copy that is."""
+    if memory_format is not None:
+        keeps_order(memory_format)
+    return self if is_contiguous(self) else Tensor._of(np.array(self._array, order="C"))
+
+
+def is_contiguous(self: Tensor, memory_format: memory_format | None = None) -> bool:
+    if memory_format is not None:
+        keeps_order(memory_format)
+    return bool(self._array.flags.c_contiguous)
+
+
+def clone(input: Tensor, *, memory_format: memory_format | None = None) -> Tensor:
+    return Tensor._of(convert(input._array, input.dtype, keep_order=keeps_order(memory_format)))
+
+
+METHODS = (repeat, tile, flip, roll, contiguous, is_contiguous, clone)
+FUNCTIONS = (tile, flip, roll, clone)
