@@ -240,7 +240,10 @@ def test_tied_weights_have_one_state(tmp_path: Path) -> None:
         ({"state": {}, "param_groups": []}, "no state dict of an optimizer"),
         ({"state": [], "param_groups": [{"params": []}]}, "no state dict of an optimizer"),
         ({"state": {}, "param_groups": [{"params": [(1, 2)]}]}, "do not number parameters"),
-        ({"state": {9: {}}, "param_groups": [{**ADAM, "params": [0]}]}, "for 9, which is in none"),
+        (
+            {"state": {9: {}}, "param_groups": [{**ADAM, "params": [0]}]},
+            "for a parameter that is in none of its groups",
+        ),
         ({"state": {}, "param_groups": [{**ADAM, "params": [0, 0]}]}, "in two groups"),
         ({"state": {}, "param_groups": [{"lr": 1.0, "params": [0]}]}, "not of Adam, AdamW or SGD"),
         (
@@ -251,8 +254,14 @@ def test_tied_weights_have_one_state(tmp_path: Path) -> None:
             "has several shapes|keeps exp_avg, row",
         ),
         ({"state": {0: {"exp_avg": "text"}}, "param_groups": [{**ADAM, "params": [0]}]}, "of another kind"),
-        ({"state": {0: {"step": 1.5}}, "param_groups": [{**ADAM, "params": [0]}]}, "1.5 for a step"),
-        ({"state": {0: {"step": 10**400}}, "param_groups": [{**ADAM, "params": [0]}]}, "for a step"),
+        ({"state": {0: {"step": 1.5}}, "param_groups": [{**ADAM, "params": [0]}]}, "no count of steps"),
+        ({"state": {0: {"step": 10**400}}, "param_groups": [{**ADAM, "params": [0]}]}, "no count of steps"),
+        (adam([], lr="much"), "'much' for lr, which is no such number"),
+        (adam([], lr=float("nan")), "nan for lr"),
+        (adam([], betas=[0.9]), "0.9. for betas"),
+        (adam([], betas=[0.9, [1]]), "for the second of betas"),
+        (adam([], eps=-1.0), "-1.0 for eps"),
+        ({"state": {0: {1: 2}}, "param_groups": [{**ADAM, "params": [0]}]}, "without names"),
         (None, "holds no optimizer state"),
     ],
 )

@@ -33,13 +33,15 @@ def by_path(records: Mapping[str, Record], taken: Sequence[str]) -> dict[str, Mo
 
 def _module(record: Record) -> Module:
     attributes = record.attributes
-    plain = {
-        str(name): value for name, value in attributes.items() if isinstance(value, bool | int | float | str)
-    }
+    plain = {name: value for name, value in attributes.items() if type(name) is str and _is_plain(value)}
     buffers = attributes.get("_buffers") if is_module(record) else None
-    names = frozenset(map(str, buffers)) if isinstance(buffers, dict) else frozenset()
+    names = frozenset(name for name in buffers if type(name) is str) if isinstance(buffers, dict) else ()
     shown = MANGLED.sub("", record.class_name).encode("unicode_escape").decode()[:CLASS_NAME_LIMIT]
-    return Module(shown, plain, names)
+    return Module(shown, plain, frozenset(names))
+
+
+def _is_plain(value: object) -> bool:
+    return type(value) in (bool, float, str) or (type(value) is int and abs(value) < 2**63)
 
 
 def _without(path: str, taken: Sequence[str]) -> str:

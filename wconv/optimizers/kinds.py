@@ -75,6 +75,10 @@ COMPARED = (
 )
 """Options by which groups differ for MLX, which holds them once for each optimizer."""
 
+NUMBERS = ("lr", "eps", "weight_decay", "momentum", "dampening")
+LARGEST = 1e30
+"""No option of an optimizer is negative or beyond this; `not a number` is neither."""
+
 
 def kind_of(state: TorchState) -> Kind:
     """The family of the optimizer that saved a state.
@@ -90,6 +94,8 @@ def kind_of(state: TorchState) -> Kind:
             if any(group.options.get(option) for group in state.groups):
                 raise FormatError(f"{state.where} is of {kind.name} with {option}, which MLX has not")
         if kept <= set(kind.slots):
+            for group in state.groups:
+                _check_options(state.where, group)
             return kind
     known = ", ".join(sorted(kept)) or "nothing"
     raise FormatError(
@@ -101,8 +107,8 @@ def kind_of(state: TorchState) -> Kind:
 def constructor(kind: Kind, group: Group) -> tuple[str, dict[str, Any]]:
     """MLX's class and the arguments that make it take the next step as torch's would."""
     options = group.options
-    arguments: dict[str, Any] = {"learning_rate": _number(options.get("lr"))}
-    decay = _number(options.get("weight_decay"))
+    arguments: dict[str, Any] = {"learning_rate": float(options["lr"])}
+    decay = options.get("weight_decay", 0)
     if kind.name == "SGD":
         for name in ("momentum", "weight_decay", "dampening", "nesterov"):
             if options.get(name):
@@ -123,7 +129,7 @@ def remarks(kind: Kind, group: Group) -> list[str]:
     foreign = sorted(options.keys() - kind.marks - kind.others)
     if foreign:
         told.append(f"options that torch's {kind.name} has not are ignored: {', '.join(foreign)[:200]}")
-    decay = _number(options.get("weight_decay"))
+    decay = options.get("weight_decay", 0)
     if kind.name != "Adam" or not decay:
         return told
     if "decoupled_weight_decay" not in options:
@@ -136,5 +142,15 @@ def remarks(kind: Kind, group: Group) -> list[str]:
     return told
 
 
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else 0.0
+def _check_options(where: str, group: Group) -> None:
+    """Refuses options that are not the numbers that torch's optimizers have. Raises FormatError."""
+    options = {"lr": None, **group.options}
+    betas = options.get("betas", [0, 0])
+    numbers = {name: options[name] for name in NUMBERS if name in options}
+    if isinstance(betas, list) and len(betas) == 2:
+        numbers |= {"the first of betas": betas[0], "the second of betas": betas[1]}
+    else:
+        numbers["betas"] = betas
+    for name, value in numbers.items():
+        if not isinstance(value, int | float) or not 0 <= value < LARGEST:
+            raise FormatError(f"{where} has {value!r:.60} for {name}, which is no such number")

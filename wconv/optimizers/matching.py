@@ -13,8 +13,8 @@ from wconv.tensor import Shape
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 """Tensors of torch's own layers that no optimizer has."""
 
-STATES_LIMIT = 300_000
-"""How many partial assignments are looked at; beyond it the order counts as ambiguous."""
+WORK_LIMIT = 5_000_000
+"""How many groups are looked at, for all partial assignments together; beyond it they count as ambiguous."""
 
 REMEDY = "make the optimizer from named_parameters(), so that its state has the names"
 
@@ -108,13 +108,13 @@ def _by_order(state: TorchState, candidates: Mapping[str, Shape]) -> dict[Identi
                 place = positions[group]
                 if place < len(ids) and shapes[ids[place]] in (None, shape):
                     steps.append(group)
+            looked_at += len(groups) * (len(steps) + 1)
+            if looked_at > WORK_LIMIT:
+                raise FormatError(f"{state.where} fits the model's parameters in too many ways: {REMEDY}")
             for group in steps:
                 after = tuple(place + (index == group) for index, place in enumerate(positions))
                 following[after] = min(following.get(after, 0) + count, 2)
                 came[after] = group
-        looked_at += len(following)
-        if looked_at > STATES_LIMIT:
-            raise FormatError(f"{state.where} fits the model's parameters in too many ways: {REMEDY}")
         if not following:
             name = list(candidates)[at]
             raise FormatError(

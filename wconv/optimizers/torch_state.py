@@ -101,9 +101,9 @@ def _states(name: str, value: Any) -> Iterator[tuple[str, Mapping[Any, Any]]]:
         yield name, value
         return
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, item in items:
+    for at, (key, item) in enumerate(items):
         if _is_state(item):
-            yield f"{name}[{key!r:.50}]", item
+            yield f"{name}[{repr(key)[:50] if type(key) is str else at}]", item
 
 
 def _is_state(value: Any) -> bool:
@@ -123,13 +123,15 @@ def _read(where: str, value: Mapping[Any, Any], files: tuple[Path, ...]) -> Torc
     known = set(ids)
     for identity, kept in state.items():
         if identity not in known or not isinstance(kept, dict):
-            raise FormatError(f"{where} keeps a state for {identity!r:.60}, which is in none of its groups")
+            raise FormatError(f"{where} keeps a state for a parameter that is in none of its groups")
         slots[identity] = {}
         for slot, item in kept.items():
+            if type(slot) is not str:
+                raise FormatError(f"{where} keeps things without names of a parameter: it is not supported")
             if slot == "step":
                 steps[identity] = _step(where, item)
             elif isinstance(item, LEAVES):
-                slots[identity][str(slot)] = _lazy(where, item)
+                slots[identity][slot] = _lazy(where, item)
             elif item is not None:
                 raise FormatError(f"{where} keeps {slot!r:.60} of another kind than a tensor: not supported")
     return TorchState(where, read, slots, steps, files)
@@ -137,7 +139,7 @@ def _read(where: str, value: Mapping[Any, Any], files: tuple[Path, ...]) -> Torc
 
 def _group(where: str, group: Any) -> Group:
     ids = group.get("params") if isinstance(group, dict) else None
-    if not isinstance(ids, list | tuple) or not all(type(one) in (int, str) for one in ids):
+    if not isinstance(ids, list | tuple) or not all(_is_identity(one) for one in ids):
         raise FormatError(f"{where} is no state dict of an optimizer: its groups do not number parameters")
     names = group.get("param_names")
     if isinstance(names, list | tuple):
@@ -147,16 +149,24 @@ def _group(where: str, group: Any) -> Group:
     else:
         named = tuple(ids) if ids and all(type(one) is str for one in ids) else None
     options = {
-        str(name): _plain(where, value)
+        name: _plain(where, value)
         for name, value in group.items()
-        if name not in ("params", "param_names")
+        if type(name) is str and name not in ("params", "param_names")
     }
     return Group(options, tuple(ids), named)
 
 
+def _is_identity(value: Any) -> bool:
+    return type(value) is str or (type(value) is int and 0 <= value < 2**63)
+
+
 def _plain(where: str, value: Any) -> Any:
     """Numbers and sequences of them; a tensor of one element is its number. Of all else the text."""
-    if value is None or type(value) in (bool, int, float, str):
+    if (
+        value is None
+        or type(value) in (bool, float, str)
+        or (type(value) is int and -(2**63) <= value < 2**63)
+    ):
         return value
     if isinstance(value, LEAVES):
         return _number(where, value)
@@ -168,7 +178,7 @@ def _plain(where: str, value: Any) -> Any:
 def _step(where: str, value: Any) -> int:
     number = _number(where, value) if isinstance(value, LEAVES) else value
     if type(number) not in (int, float) or not 0 <= number < 2**53 or number != int(number):
-        raise FormatError(f"{where} has {number!r:.60} for a step")
+        raise FormatError(f"{where} has a step that is no count of steps")
     return int(number)
 
 
