@@ -22,6 +22,7 @@ The contract, which the code below keeps and the tests check:
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -363,7 +364,7 @@ class Machine:
             if abs(key) < largest:
                 return key
             raise UnsafeError(f"{self.source.where} has a number for a key that no weights need: refused")
-        if kind is float and abs(key) < KEY_FLOAT:
+        if kind is float and not KEY_FLOAT <= abs(key) < math.inf:
             return key
         if kind is tuple:
             self._check_tuple(key)

@@ -113,8 +113,8 @@ def _tensor(
     name = SCALAR_TYPES[code]
     dtype = dtypes.BY_NAME.get(name)
     carrier = dtype or dtypes.by_name("uint8")
-    source, start = directory.open(member)
-    numel = directory.entries[member].size // carrier.itemsize
+    source, start, size = directory.open(member)
+    numel = size // carrier.itemsize
     storage = Storage(member, "UntypedStorage", carrier, numel, "cpu", source, start, swap)
     shape = tuple(_number(length) for length in described["sizes"])
     stride = tuple(_number(length) for length in described["strides"])

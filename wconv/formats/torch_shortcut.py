@@ -9,15 +9,14 @@ hooks) are not made; if the pickle does refer to one after all, the machine star
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from wconv.formats.objects import Storage
+from wconv.formats.objects import Storage, TorchTensor
 from wconv.formats.pickle_contract import SKIPPED
 from wconv.formats.pickle_machine import Machine
 from wconv.formats.torch_names import NAMES, view
-from wconv.tensor import Shape
+from wconv.tensor import Shape, is_shape
 
 
 class Storages(Protocol):
@@ -42,7 +41,9 @@ PATTERN = re.compile(
 )
 """((storage class key device numel) offset size stride requires_grad OrderedDict()), each part memoized."""
 
-_PUTS = struct.Struct("<BIBIBIBIBIBIBI")
+_PUTS_FROM_0 = int.from_bytes(b"".join(b"r" + bytes([at, 0, 0, 0]) for at in range(7)), "little")
+_PUTS_STEP = int.from_bytes(b"\0\1\0\0\0" * 7, "little")
+# seven LONG_BINPUTs one after another, read as one number, are `_PUTS_FROM_0 + first * _PUTS_STEP`
 _ALL_MEMOIZED = b"\x94" * 7
 _ORDERED_DICT = NAMES["collections", "OrderedDict"]
 
@@ -54,7 +55,7 @@ def shortcut(storages: Storages) -> Callable[[Machine, bytes, int], int]:
     """The function that the machine tries after a GET of `TRIGGER`: takes its window and the place in it;
     pushes the tensor and returns the place after it, or returns the same place."""
     match_at = PATTERN.match
-    lengths_of: dict[bytes, Shape | None] = {}
+    known: dict[tuple[bytes, bytes], tuple[Shape, Shape, int] | None] = {}
 
     def attempt(machine: Machine, data: bytes, at: int) -> int:
         match = match_at(data, at)
@@ -82,31 +83,44 @@ def shortcut(storages: Storages) -> Callable[[Machine, bytes, int], int]:
             put_tensor,
         ) = match.groups()
         memo = machine.memo
-        n = len(memo)
         puts = put_key + put_id + put_shape + put_stride + put_hooks + put_args + put_tensor
-        if puts != _ALL_MEMOIZED and puts != _PUTS.pack(
-            114, n, 114, n + 1, 114, n + 2, 114, n + 3, 114, n + 4, 114, n + 5, 114, n + 6
-        ):
+        if (
+            int.from_bytes(puts, "little") != _PUTS_FROM_0 + len(memo) * _PUTS_STEP and puts != _ALL_MEMOIZED
+        ) or (length or short_length)[0] != len(key):
             return at
-        if (length or short_length)[0] != len(key) or _get(memo, word) != "storage":
+        try:
+            view_of = known[shape, stride]
+        except KeyError:
+            if len(known) > CACHED:
+                known.clear()
+            view_of = known[shape, stride] = _view(shape, stride)
+        if view_of is None or _get(memo, word) != "storage" or _get(memo, hooks) is not _ORDERED_DICT:
             return at
-        sizes, steps = lengths_of.get(shape), lengths_of.get(stride)
-        if sizes is None:
-            sizes = lengths_of[shape] = _lengths(shape)
-        if steps is None:
-            steps = lengths_of[stride] = _lengths(stride)
-        if sizes is None or steps is None or _get(memo, hooks) is not _ORDERED_DICT:
-            return at
-        if len(lengths_of) > CACHED:
-            lengths_of.clear()
-        text = key.decode("ascii")
+        sizes, steps, reach = view_of
+        text = str(key, "ascii")
         storage = storages.storage(machine, _get(memo, kind), text, _get(memo, device), _number(numel))
-        tensor = view(machine, storage, _number(offset), sizes, steps, storage.dtype, grad == b"\x88")
-        memo.extend((text, SKIPPED, SKIPPED, SKIPPED, SKIPPED, SKIPPED, tensor))
+        start = _number(offset)
+        if 0 <= start < storage.numel - reach:
+            tensor = TorchTensor(storage, start, sizes, steps, storage.dtype, grad == b"\x88")
+        else:
+            tensor = view(machine, storage, start, sizes, steps, storage.dtype, grad == b"\x88")
+        memo += (text, SKIPPED, SKIPPED, SKIPPED, SKIPPED, SKIPPED, tensor)
         machine.stack.append(tensor)
         return match.end()
 
     return attempt
+
+
+def _view(shape: bytes, stride: bytes) -> tuple[Shape, Shape, int] | None:
+    """Shape, strides, and how far the last element lies from the first; None for what the machine refuses."""
+    sizes, steps = _lengths(shape), _lengths(stride)
+    if sizes is None or steps is None or len(sizes) != len(steps) or not is_shape(sizes):
+        return None
+    if any(step < 0 for step in steps):
+        return None
+    # an empty tensor reaches nowhere, wherever it starts: `view` knows
+    reach = sum((length - 1) * step for length, step in zip(sizes, steps, strict=True))
+    return sizes, steps, 2**63 if 0 in sizes else reach
 
 
 def _get(memo: list[Any], code: bytes) -> Any:

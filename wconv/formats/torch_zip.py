@@ -9,7 +9,7 @@ from wconv.errors import FormatError
 from wconv.formats.objects import Storage, shown
 from wconv.formats.pickle_machine import Machine
 from wconv.formats.sources import Source
-from wconv.formats.torch_names import NAMES, is_count, storage_dtype
+from wconv.formats.torch_names import NAMES, storage_dtype
 from wconv.formats.torch_shortcut import TRIGGER, shortcut
 from wconv.formats.zip_directory import ZipDirectory
 
@@ -30,8 +30,8 @@ class ZipStorages:
         self.directory = directory
         self.folder = folder
         self.swap = swap
-        self.storages: dict[tuple[str, str, int], Storage] = {}
-        self.places: dict[str, tuple[int, Source, int]] = {}
+        self.storages: dict[str, Storage] = {}
+        self.places: dict[str, tuple[Source, int, int]] = {}
         self.machine: Machine | None = None
 
     def __call__(self, pid: Any) -> Storage:
@@ -43,30 +43,31 @@ class ZipStorages:
 
     def storage(self, machine: Machine, kind: Any, key: Any, location: Any, numel: Any) -> Storage:
         """The storage that a persistent id names, checked against the archive."""
-        if type(key) is not str or type(location) is not str or not is_count(numel):
+        if type(key) is not str or type(location) is not str or type(numel) is not int:
             raise machine.damaged(f"storage {shown(key, 40)} is not described")
         name, dtype = storage_dtype(machine, kind)
-        found = self.storages.get((key, name, numel))
-        if found is None:
-            size, source, start = self.place(key)
-            if numel * dtype.itemsize > size:
-                raise FormatError(
-                    f"{self.directory.source.where} is damaged: storage {shown(key, 40)} should have"
-                    f" {numel:,} elements of {dtype.itemsize} bytes and has {size:,} bytes"
-                )
-            machine.budget -= 300
-            found = Storage(key, name, dtype, numel, location, source, start, self.swap)
-            self.storages[key, name, numel] = found
-        return found
+        found = self.storages.get(key)
+        if found is not None and found.numel == numel and found.name == name:
+            return found
+        source, start, size = self.place(key)
+        if not 0 <= numel * dtype.itemsize <= size:
+            raise FormatError(
+                f"{self.directory.source.where} is damaged: storage {shown(key, 40)} should have"
+                f" {shown(numel)} elements of {dtype.itemsize} bytes and has {size:,} bytes"
+            )
+        machine.budget -= 300
+        made = Storage(key, name, dtype, numel, location, source, start, self.swap)
+        # described in two ways, it is two storages over the same bytes
+        self.storages.setdefault(key, made)
+        return made
 
-    def place(self, key: str) -> tuple[int, Source, int]:
-        """A storage's bytes: how many, their source, and where in it they start."""
+    def place(self, key: str) -> tuple[Source, int, int]:
+        """A storage's bytes: their source, where in it they start, and how many they are."""
         name = self.folder + key
-        found = self.places.get(name)
+        found = self.places.get(name) if self.places else None
         if found is None:
-            source, start = self.directory.open(name)
-            found = self.directory.entries[name].size, source, start
-            if source is not self.directory.source:
+            found = self.directory.open(name)
+            if found[0] is not self.directory.source:
                 # a deflated member keeps its inflater's states, so there must be one of it
                 self.places[name] = found
         return found

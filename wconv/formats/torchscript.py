@@ -75,8 +75,8 @@ def load_json(directory: ZipDirectory, folder: str) -> dict[str, Any]:
 def _tensor(machine: Machine, directory: ZipDirectory, folder: str, entry: dict[str, Any]) -> TorchTensor:
     name = folder + entry["data"]["key"]
     dtype = dtypes.by_name(JSON_DTYPES[entry["dataType"]])
-    source, start = directory.open(name)
-    numel = directory.entries[name].size // dtype.itemsize
+    source, start, size = directory.open(name)
+    numel = size // dtype.itemsize
     storage = Storage(name, "UntypedStorage", dtype, numel, str(entry.get("device", "cpu")), source, start)
     shape = tuple(int(length) for length in entry.get("dims", []))
     stride = tuple(int(length) for length in entry.get("strides", []))

@@ -103,8 +103,8 @@ class ZipDirectory:
             raise FormatError(f"{where} is truncated: it ends within {entry.name!r:.100}; download it again")
         return start
 
-    def open(self, name: str) -> tuple[Source, int]:
-        """A member's bytes: a source, and where in it they start.
+    def open(self, name: str) -> tuple[Source, int, int]:
+        """A member's bytes: a source, where in it they start, and how many they are.
 
         Raises:
             FormatError: there is no such member, or it is packed in a way that torch does not use.
@@ -114,23 +114,24 @@ class ZipDirectory:
         where = self.source.where
         if entry is None:
             raise FormatError(f"{where} is incomplete: it has no member {printable(name)}")
-        if entry.encrypted:
+        _, _, packed_size, size, method, encrypted = entry
+        if encrypted:
             raise FormatError(f"{where} is encrypted")
         start = self.locate(entry)
-        if entry.method == STORED:
-            if entry.packed != entry.size:
+        if method == STORED:
+            if packed_size != size:
                 raise FormatError(f"{where} is a damaged archive: {printable(name)} has two sizes")
-            return self.source, start
-        if entry.method == DEFLATED:
-            packed = self.source.part(start, entry.packed)
-            return DeflatedSource(packed, entry.size, f"{printable(name)} in {where}"), 0
+            return self.source, start, size
+        if method == DEFLATED:
+            packed = self.source.part(start, packed_size)
+            return DeflatedSource(packed, size, f"{printable(name)} in {where}"), 0, size
         raise FormatError(
-            f"{where} packs {printable(name)} by method {entry.method}: re-pack it without compression"
+            f"{where} packs {printable(name)} by method {method}: re-pack it without compression"
         )
 
     def part(self, name: str) -> Source:
         """A member's bytes as a source of its own. Raises as `open` does."""
-        source, start = self.open(name)
+        source, start, _ = self.open(name)
         entry = self.entries[name]
         if not name.endswith(".npy") and entry.size > max(RATIO * entry.packed, RATIO_FREE):
             raise UnsafeError(
