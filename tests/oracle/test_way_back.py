@@ -22,7 +22,7 @@ pytestmark = pytest.mark.oracle
 
 MODELS = [*language.PLAIN, *language_moe.MODELS, *vision.MODELS]
 
-ROUNDED = ("qwen3_next",)
+ROUNDED = ("qwen3_next", "qwen3_5", "qwen3_5_moe")
 """Models whose norms are shifted: bfloat16 cannot hold every sum, so that the way back is near, not equal."""
 
 
@@ -110,4 +110,5 @@ def test_every_table_that_changes_names_or_shapes_is_tried() -> None:
                 assert tried & set(table.model_types) or set(table.model_types) <= UNTRIED, table.model_types
 
 
-UNTRIED = {"gpt_oss", "cohere2_vision"}
+UNTRIED = {"gpt_oss", "phi3_v", "internvl_chat"}
+"""The first goes there and back in `tests/test_way_back.py`; transformers has not the others."""
