@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from wconv.errors import WconvError
@@ -32,6 +32,7 @@ class DType:
         numpy_name: its name there. Packed types have one byte per element in memory.
         storage: torch's typed storage class without the `Storage` suffix ("Half"), or None.
         mlx: mlx.core's name, or None when `mx.load` refuses the type or reads it as something else.
+        itemsize: bytes per element in memory: packed types are unpacked to one byte each.
     """
 
     name: str
@@ -42,16 +43,15 @@ class DType:
     numpy_name: str
     storage: str | None
     mlx: str | None
+    itemsize: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "itemsize", max(self.bits // 8, 1))
 
     @property
     def numpy(self) -> np.dtype[Any]:
         """numpy's equivalent (ml_dtypes' for bfloat16 and the types of 8 bits and fewer)."""
         return _numpy(self.name)
-
-    @property
-    def itemsize(self) -> int:
-        """Bytes per element in memory: packed types are unpacked to one byte each."""
-        return max(self.bits // 8, 1)
 
     @property
     def is_floating(self) -> bool:
