@@ -165,7 +165,7 @@ class Machine:
         handlers = HANDLERS
         stack, marks, memo = self.stack, self.marks, self.memo
         push = stack.append
-        trigger, shortcut = self.shortcut or (UNSET, _no_shortcut)
+        trigger, shortcut = self.shortcut or (_no_shortcut, _no_shortcut)
         data, safe, at = self.window, self.safe, 0
         while True:
             if at > safe:
