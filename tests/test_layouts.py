@@ -184,14 +184,15 @@ def test_an_unknown_layout_is_refused_and_the_known_ones_are_named() -> None:
         layouts.choose("mlx", None, [])
 
 
-def test_every_row_of_the_description_is_chosen_by_its_model_type() -> None:
-    rows = list(layouts.describe())
-    assert len(rows) > 15
-    for consumer, model_type, does in rows:
-        assert does
-        chosen = layouts.choose(consumer, {"model_type": model_type}, [])
-        assert chosen is not None
-        assert consumer == chosen.consumers[0]
+def test_every_table_is_chosen_by_its_model_types_and_described() -> None:
+    described = {(consumer, model_type) for consumer, model_type, does in layouts.describe() if does}
+    tables = [(consumer, table) for consumer in layouts.CONSUMERS for table in layouts.tables(consumer)]
+    assert len(tables) > 50
+    for consumer, table in tables:
+        assert consumer == table.consumers[0]
+        for model_type in table.model_types:
+            assert layouts.choose(consumer, {"model_type": model_type}, []) is table
+            assert (consumer, model_type) in described
 
 
 def test_patterns_read_both_ways() -> None:
