@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from wconv import formats
 from wconv.errors import FormatError
 from wconv.modules import Module
 from wconv.tensor import LazyTensor
+from wconv.variants import of_variant
 
 JSON_LIMIT = 256 << 20
 """Bytes of config.json or of an index that are read at most."""
@@ -93,11 +95,12 @@ class Checkpoint(Mapping[str, LazyTensor]):
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
 
-def open(path: str | os.PathLike[str], *, key: str | None = None) -> Checkpoint:
+def open(path: str | os.PathLike[str], *, key: str | None = None, variant: str | None = None) -> Checkpoint:
     """Opens a weights file, or a directory with one, with numbered shards, or with shards and an index.
 
     Args:
         key: for a wrapped PyTorch checkpoint, the path to its state dict ("model.encoder").
+        variant: of a directory's weights, those called so ("fp16" for `model.fp16.safetensors`).
 
     Raises:
         FormatError: nothing there can be read; the message names the file and says why.
@@ -105,7 +108,7 @@ def open(path: str | os.PathLike[str], *, key: str | None = None) -> Checkpoint:
     """
     place = Path(path)
     if place.is_dir():
-        return _open_directory(place, key)
+        return _open_directory(place, key, variant)
     if not place.exists():
         hint = "" if place.parent.is_dir() else f" (there is no directory {place.parent})"
         raise FormatError(f"{place} does not exist{hint}")
@@ -123,10 +126,13 @@ def open(path: str | os.PathLike[str], *, key: str | None = None) -> Checkpoint:
     )
 
 
-def _open_directory(directory: Path, key: str | None) -> Checkpoint:
+def _open_directory(directory: Path, key: str | None, variant: str | None) -> Checkpoint:
     names = sorted(name for name in os.listdir(directory) if not os.path.isdir(directory / name))
     config = read_json(directory / "config.json") if "config.json" in names else None
-    index = _index_name(names)
+    wanted = of_variant(names, variant) if variant else names
+    if variant and not wanted:
+        raise FormatError(f"{directory} holds no {variant} variant of the weights")
+    index = _index_name(wanted, variant)
     if index is not None:
         weight_map = _weight_map(directory, index)
         shards = sorted(set(weight_map.values()))
@@ -138,7 +144,7 @@ def _open_directory(directory: Path, key: str | None) -> Checkpoint:
             )
     else:
         weight_map = None
-        shards = _find_weights(directory, names)
+        shards = _find_weights(directory, wanted)
     merged = _merge(directory, shards, key)
     unlisted = _check_index(directory, index, weight_map, merged) if index and weight_map else ()
     left_out = {
@@ -184,15 +190,15 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _index_name(names: list[str]) -> str | None:
+def _index_name(names: list[str], variant: str | None) -> str | None:
     """The index that counts: safetensors' before PyTorch's, `model` before others."""
-    found = [name for name in names if name.endswith((".safetensors.index.json", ".bin.index.json"))]
-    found.sort(
-        key=lambda name: (not name.endswith(".safetensors.index.json"), not name.startswith("model."), name)
-    )
+    ending = f".index.{variant}.json" if variant else ".index.json"
+    safe, pickled = ".safetensors" + ending, ".bin" + ending
+    found = [name for name in names if name.endswith((safe, pickled))]
+    found.sort(key=lambda name: (not name.endswith(safe), not name.startswith("model."), name))
     if not found:
         return None
-    if found[0].endswith(".bin.index.json") and any(name.endswith(".safetensors") for name in names):
+    if found[0].endswith(pickled) and any(name.endswith(".safetensors") for name in names):
         return None
     return found[0]
 
@@ -209,6 +215,7 @@ def _weight_map(directory: Path, index: str) -> dict[str, str]:
     return weight_map
 
 
+@functools.lru_cache(1024)  # an index names each shard once per tensor
 def is_plain(name: str) -> bool:
     """A file name that stays within its directory on every system, and fits on a line."""
     if not 0 < len(name) < 256 or name in (".", "..") or not name.isprintable():

@@ -101,7 +101,9 @@ def main() -> None:
 )
 @click.option("--include", metavar="REGEX", help="Convert only tensors whose source name matches.")
 @click.option("--exclude", metavar="REGEX", help="Leave out tensors whose source name matches.")
-@click.option("--max-shard-size", default="5GB", show_default=True, metavar="SIZE", help="5GB, 500MB, …")
+@click.option("--max-shard-size", metavar="SIZE", help="500MB, …; 5GB by default, 2GiB for mflux.")
+@click.option("--component", metavar="NAME", multiple=True, help="Of a pipeline, only this; repeatable.")
+@click.option("--variant", metavar="NAME", help="Take the weights called so, as model.fp16.safetensors.")
 @click.option("--key", metavar="PATH", help="Where the state dict lies in a wrapped PyTorch checkpoint.")
 @click.option(
     "--optimizer", is_flag=True, help="Write the state of Adam, AdamW or SGD for mlx.optimizers too."

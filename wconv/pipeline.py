@@ -8,17 +8,19 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wconv import checkpoint, dtypes, file_formats, sidecars, writer
+from wconv import checkpoint, components, dtypes, file_formats, sidecars, writer
 from wconv.checkpoint import Checkpoint
+from wconv.components import Component
 from wconv.dtypes import DType
-from wconv.errors import FormatError, OutputError, WconvError
+from wconv.errors import FormatError, LayoutError, OutputError, WconvError
+from wconv.file_formats import FileFormat
 from wconv.layouts import Layout, configs
 from wconv.layouts.choice import HUB, LaidOut, lay_out
-from wconv.plan import MAX_SHARD_SIZE, Entry, Plan, make, parse_size
+from wconv.plan import MAX_SHARD_SIZE, Entry, Plan, make, parse_size, within
 from wconv.report import Report, changes, overflow_line
 from wconv.sidecars import Sidecars
 from wconv.storable import TARGETS, written_dtype
@@ -38,6 +40,7 @@ class Conversion:
         plan: every output byte's place.
         sources: output name → the source names it is made of.
         report: what the summary will say, but for what only writing shows.
+        parts: of a pipeline, its components' conversions by their sub-directories.
     """
 
     checkpoint: Checkpoint
@@ -48,6 +51,7 @@ class Conversion:
     report: Report
     parameters: Mapping[str, Any]
     states: tuple[tuple[int, int], ...]
+    parts: Mapping[str, Conversion] = field(default_factory=dict)
 
     def plan_dict(self) -> list[dict[str, Any]]:
         """The plan as plain data for JSON: each shard with its tensors."""
@@ -60,7 +64,7 @@ class Conversion:
                         "name": entry.name,
                         "dtype": entry.dtype.name,
                         "shape": list(entry.shape),
-                        "from": list(self.sources.get(entry.name, ())),
+                        "from": list(self.sources.get(shard.label(entry.name), ())),
                     }
                     for entry in shard.entries
                 ],
@@ -79,8 +83,10 @@ def convert(
     format: str | None = None,
     include: str | None = None,
     exclude: str | None = None,
-    max_shard_size: int | str = MAX_SHARD_SIZE,
+    max_shard_size: int | str | None = None,
     key: str | None = None,
+    component: Sequence[str] = (),
+    variant: str | None = None,
     optimizer: bool = False,
     options: Mapping[str, Any] | None = None,
     overwrite: bool = False,
@@ -109,6 +115,8 @@ def convert(
         exclude=exclude,
         max_shard_size=max_shard_size,
         key=key,
+        component=component,
+        variant=variant,
         optimizer=optimizer,
         options=options,
     )
@@ -133,8 +141,10 @@ def prepare(
     format: str | None = None,
     include: str | None = None,
     exclude: str | None = None,
-    max_shard_size: int | str = MAX_SHARD_SIZE,
+    max_shard_size: int | str | None = None,
     key: str | None = None,
+    component: Sequence[str] = (),
+    variant: str | None = None,
     optimizer: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> Conversion:
@@ -150,8 +160,11 @@ def prepare(
         format: "safetensors" or "pt"; what the name of `dst` tells when absent, else safetensors. torch
             files have the hub's names and layouts unless a layout or rules are given.
         include, exclude: regular expressions searched in the source's tensor names.
-        max_shard_size: bytes of tensors in one file, or "5GB", "500MB".
+        max_shard_size: bytes of tensors in one file, or "5GB", "500MB"; when absent, what the consumer cuts
+            at, and 5 GB where it does not care.
         key: the path to the state dict in a wrapped PyTorch checkpoint.
+        component: names of the only components that are converted, of a directory that has several.
+        variant: of the weights in a directory, those called so ("fp16").
         optimizer: write the optimizer's state too, as `optimizer.safetensors` beside the model.
         options: what a layout lets one choose ("include_fov").
 
@@ -164,7 +177,29 @@ def prepare(
     kind = file_formats.choose(format, os.fspath(dst) if dst is not None else None)
     if kind.for_torch and layout == "auto" and rules is None:
         layout = HUB
-    opened = checkpoint.open(source, key=key)
+    mark = "HF" if layout == HUB else "MLX"
+    target = (
+        Path(dst) if dst is not None else default_output(source, mark, kind.suffixes[0], directory=optimizer)
+    )
+    single = file_formats.single(target.name) is not None
+    found = components.find(source, layout, picked=component, variant=variant)
+    if found is not None:
+        if single or optimizer:
+            what = "--optimizer is for one model" if optimizer else f"{target} is the name of a file"
+            raise WconvError(f"{source} has several components: {what}")
+        arguments: dict[str, Any] = {
+            "dtype": dtype,
+            "rules": rules,
+            "format": kind.name,
+            "include": include,
+            "exclude": exclude,
+            "max_shard_size": limit,
+            "key": key,
+            "options": options,
+        }
+        parts = {one.name: _part(one, target, layout, arguments) for one in found.components}
+        return components.join(found, target, parts)
+    opened = checkpoint.open(source, key=key, variant=variant)
     if not opened.tensors:
         raise FormatError(f"{source} holds no tensors")
     picked, filtered = _filter(opened, include, exclude)
@@ -176,6 +211,7 @@ def prepare(
     applied = laid.applied
     if not applied.tensors:
         raise WconvError(f"no tensor of {source} is left to write: look at --include, --exclude and --key")
+    casts = {name: dtypes.by_name(to) for name, to in laid.casts.items()}
     entries = [
         Entry(
             name,
@@ -183,7 +219,7 @@ def prepare(
             written_dtype(
                 name,
                 tensor.dtype,
-                requested,
+                requested or casts.get(tensor.dtype.name),
                 applied.tensors,
                 applied.keep_dtype,
                 for_torch=kind.for_torch,
@@ -191,26 +227,12 @@ def prepare(
         )
         for name, tensor in applied.tensors.items()
     ]
-    mark = "HF" if layout == HUB else "MLX"
-    target = (
-        Path(dst) if dst is not None else default_output(source, mark, kind.suffixes[0], directory=optimizer)
-    )
-    single = file_formats.single(target.name) is not None
-    metadata = _metadata(opened, laid.format)
-    plan = make(
-        entries,
-        metadata,
-        max_shard_size=limit,
-        filename=target.name if single else None,
-        names=kind.names,
-        shard=kind.shard,
-    )
-    plan = dataclasses.replace(plan, index_name=kind.index)
+    plan = _plan(opened, laid, entries, kind, limit, target.name if single else None)
     if optimizer and (single or kind.for_torch):
         raise WconvError(
-            f"--optimizer writes a second file beside the model, for MLX: make {target} a directory"
+            f"--optimizer writes a second file, for MLX: make {target} a directory of safetensors"
         )
-    state = _optimizer(opened, picked, laid_out) if optimizer else None
+    state = _optimizer(opened, picked, laid_out, entries) if optimizer else None
     if state is not None:
         more = state.plan.shards
         plan = dataclasses.replace(
@@ -219,7 +241,8 @@ def prepare(
     from_directory = opened.path.is_dir()
     read = (*opened.files, *(state.files if state else ()))
     beside = sidecars.find(source, read) if from_directory and not single else None
-    config, added = _config(opened, entries, requested, laid.stale) if beside else (None, ())
+    rewritten = beside is not None and laid.form is None
+    config, added = _config(opened, entries, requested, laid.stale) if rewritten else (None, ())
     loaded = target if single or opened.config is not None else target / plan.shards[0].filename
     report = Report(
         source=source,
@@ -247,6 +270,7 @@ def prepare(
         "format": kind.name,
         "options": dict(options or {}),
         "rules": laid.rules,
+        "variant": variant,
     }
     sources = {**applied.sources, **(state.sources if state else {})}
     return Conversion(opened, plan, sources, config, beside, report, parameters, _states(opened.files))
@@ -292,7 +316,11 @@ def run(
             )
             if _states(opened.files) != conversion.states:
                 raise FormatError(f"{opened.path} changed while it was read: convert it again")
-            overflows = {name: lost for one in written for name, lost in one.overflows.items()}
+            overflows = {
+                shard.label(name): lost
+                for shard, one in zip(plan.shards, written, strict=True)
+                for name, lost in one.overflows.items()
+            }
             if strict and overflows:
                 workspace.discard()
                 raise OutputError(f"{opened.path}: {overflow_line(overflows)}")
@@ -348,6 +376,7 @@ def _optimizer(
     opened: Checkpoint,
     picked: dict[str, LazyTensor],
     laid_out: Callable[[Mapping[str, LazyTensor]], LaidOut],
+    weights: Sequence[Entry],
 ) -> _State:
     """Plans `optimizer.safetensors`; the state keeps its own dtype, for moments lose more than weights."""
     from wconv import optimizers
@@ -358,7 +387,51 @@ def _optimizer(
         for name, tensor in state.tensors.items()
     ]
     planned = make(entries, state.metadata, filename=optimizers.FILENAME)
-    return _State(planned, state.sources, state.notes, state.files)
+    kept = {entry.dtype.name for entry in entries if entry.name in state.sources}
+    other = {entry.dtype.name for entry in weights if entry.dtype.is_floating}
+    notes = list(state.notes)
+    if kept and not kept <= other:
+        text = f"the state is {', '.join(sorted(kept))}, the weights are {', '.join(sorted(other))}"
+        notes.append(f"{text}: MLX's steps give weights of the wider dtype")
+    return _State(planned, state.sources, tuple(notes), state.files)
+
+
+def _part(one: Component, target: Path, layout: str | Layout, arguments: Mapping[str, Any]) -> Conversion:
+    """Plans one component; where "auto" finds a table that does not fit it, its names stay as they are."""
+    place = target / one.name
+    chosen = one.layout or layout
+    try:
+        return prepare(one.path, place, layout=chosen, variant=one.variant, **arguments)
+    except LayoutError as error:
+        if chosen != "auto" or arguments["rules"] is not None:
+            raise
+        kept = prepare(one.path, place, layout=HUB, variant=one.variant, **arguments)
+        note = f"names and layouts unchanged: {error}"
+        report = dataclasses.replace(kept.report, notes=(*kept.report.notes, note))
+        return dataclasses.replace(kept, report=report)
+
+
+def _plan(
+    opened: Checkpoint,
+    laid: LaidOut,
+    entries: Sequence[Entry],
+    kind: FileFormat,
+    limit: int | None,
+    filename: str | None,
+) -> Plan:
+    """The model's files: in the consumer's own form, else named as the hub names them."""
+    if laid.consumer is None and opened.files[0].name.startswith(file_formats.DIFFUSERS):
+        kind = file_formats.of_diffusers(kind)
+    form = laid.form if not kind.for_torch else None
+    plan = make(
+        entries,
+        form.metadata if form else _metadata(opened, laid.format),
+        max_shard_size=limit or (form.max_shard_size if form else MAX_SHARD_SIZE),
+        filename=filename,
+        names=form.names if form else kind.names,
+        shard=kind.shard,
+    )
+    return dataclasses.replace(plan, index_name=kind.index, about=form.metadata if form else None)
 
 
 def _requested(dtype: str | None) -> DType | None:
@@ -457,12 +530,13 @@ def _write_sidecars(conversion: Conversion, directory: Path) -> None:
     beside = conversion.sidecars
     if file_formats.single(conversion.report.output.name) is not None:
         return
-    # torch's own programs want an index only where there are several files
-    if conversion.plan.index_name != file_formats.PT.index or len(conversion.plan.shards) > 1:
-        sidecars.write_json(conversion.plan.index(), directory / conversion.plan.index_name)
-    if beside is None:
-        return
-    rewritten = ["config.json"] if conversion.config is not None else []
-    sidecars.copy(beside, conversion.checkpoint.path, directory, but=rewritten)
-    if conversion.config is not None:
-        sidecars.write_json(conversion.config, directory / "config.json")
+    rewritten = []
+    for name, part in (conversion.parts or {"": conversion}).items():
+        # torch's own programs want an index only where there are several files
+        if part.plan.index_name in file_formats.MLX_INDEXES or len(part.plan.shards) > 1:
+            sidecars.write_json(part.plan.index(), directory / name / part.plan.index_name)
+        if part.config is not None:
+            rewritten.append(within(name, "config.json"))
+            sidecars.write_json(part.config, directory / name / "config.json")
+    if beside is not None:
+        sidecars.copy(beside, conversion.checkpoint.path, directory, but=rewritten)

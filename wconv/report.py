@@ -38,6 +38,7 @@ class Report:
         command: loads the result.
         resumed: shards that an earlier run had finished.
         unchanged: source names that the layout does not know and that passed as they are, with the reason.
+        components: of a pipeline, what became of each component.
     """
 
     source: Path
@@ -61,6 +62,7 @@ class Report:
     overflows: Mapping[str, Overflow] = field(default_factory=dict)
     resumed: tuple[str, ...] = ()
     unchanged: Mapping[str, str] = field(default_factory=dict)
+    components: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data for JSON."""
@@ -75,6 +77,8 @@ class Report:
         """The summary as it is printed."""
         yield f"{self.tensors_read:,} tensors, {gigabytes(self.bytes_before)}: {self.source}"
         yield self._layout_line()
+        for name, what in self.components.items():
+            yield f"  {name}: {what}"
         for change, count in self.dtypes.items():
             yield f"  {change}: {plural(count, 'tensor')}"
         yield from grouped("kept", self.kept)
@@ -102,6 +106,8 @@ class Report:
         yield f"load it: {self.command}"
 
     def _layout_line(self) -> str:
+        if self.components:
+            return f"{self.model_type}: {plural(len(self.components), 'component')}"
         if self.layout:
             return f"{self.model_type or 'the model'}: laid out for {self.layout}"
         if self.model_type:
@@ -135,7 +141,7 @@ def plan_lines(plan: Plan, sources: Mapping[str, tuple[str, ...]]) -> Iterator[s
     for shard in plan.shards:
         yield f"{shard.filename}  {shard.nbytes:,} bytes"
         for entry in shard.entries:
-            come_from = sources.get(entry.name, ())
+            come_from = sources.get(shard.label(entry.name), ())
             old = "" if come_from in ((), (entry.name,)) else f"  ← {_told(come_from)}"
             cast = "" if entry.tensor.dtype is entry.dtype else f" (from {entry.tensor.dtype.name})"
             yield f"  {entry.name}  {entry.dtype.name}{cast}  {list(entry.shape)}{old}"

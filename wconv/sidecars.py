@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -33,7 +34,8 @@ WEIGHTS_SUFFIXES = (
 BOOKKEEPING = (".git", ".cache", "__pycache__", ".gitattributes")
 """What downloading leaves in a directory."""
 
-INDEX_SUFFIX = ".index.json"
+INDEX = re.compile(r".*\.index(\.[^.]+)?\.json")
+"""An index of shards, also that of a variant of the weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,13 @@ class Sidecars:
     nbytes: int
 
 
-def find(directory: Path, weights: Collection[Path]) -> Sidecars:
+def find(
+    directory: Path,
+    weights: Collection[Path],
+    *,
+    components: Collection[str] = (),
+    picked: Collection[str] | None = None,
+) -> Sidecars:
     """Looks through a model directory and its sub-directories.
 
     Links are followed within the directory, and to the blobs of a hub cache that it belongs to; a link that
@@ -59,8 +67,10 @@ def find(directory: Path, weights: Collection[Path]) -> Sidecars:
 
     Args:
         weights: files that are converted: neither copied nor told.
+        components: sub-directories whose weights are converted.
+        picked: the only sub-directories that are wanted.
     """
-    taken = {path.name for path in weights}
+    taken = {os.path.relpath(path, directory) for path in weights}
     roots = [directory.resolve()]
     if directory.resolve().parent.name == "snapshots":
         roots.append(directory.resolve().parent.parent / "blobs")
@@ -72,9 +82,13 @@ def find(directory: Path, weights: Collection[Path]) -> Sidecars:
         below = pending.pop()
         for entry in sorted(os.scandir(directory / below), key=lambda entry: entry.name):
             path = f"{below}/{entry.name}" if below else entry.name
-            reason = _reason(entry, roots, top=not below)
-            if not below and entry.name in taken:
+            if path in taken:
                 continue
+            reason = _reason(entry, roots, converted=not below or below in components)
+            if picked is not None and not below and entry.is_dir() and path not in (*picked, *BOOKKEEPING):
+                reason = "not among --component"
+            elif reason == OTHER_FORM and components and not below:
+                reason = "the components hold the same weights"
             if reason is not None:
                 if reason:
                     left_out[path] = reason
@@ -86,8 +100,15 @@ def find(directory: Path, weights: Collection[Path]) -> Sidecars:
     return Sidecars(tuple(copied), left_out, total)
 
 
-def _reason(entry: os.DirEntry[str], roots: list[Path], *, top: bool) -> str | None:
-    """Why an entry is not copied: None when it is, "" when nobody needs to be told."""
+OTHER_FORM = "weights in another form"
+
+
+def _reason(entry: os.DirEntry[str], roots: list[Path], *, converted: bool) -> str | None:
+    """Why an entry is not copied: None when it is, "" when nobody needs to be told.
+
+    Args:
+        converted: the weights in its directory are converted.
+    """
     name = entry.name
     if name in BOOKKEEPING:
         return ""
@@ -103,10 +124,10 @@ def _reason(entry: os.DirEntry[str], roots: list[Path], *, top: bool) -> str | N
         return None
     if not entry.is_file():
         return "not a regular file"
-    if name.endswith(INDEX_SUFFIX):
-        return "" if top else None
+    if INDEX.fullmatch(name):
+        return "" if converted else None
     if name.endswith(WEIGHTS_SUFFIXES) and not _is_other_binary(entry):
-        return "weights in another form" if top else "weights in a sub-directory: convert it by itself"
+        return OTHER_FORM if converted else "weights in a sub-directory: convert it by itself"
     return None
 
 

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from wconv.errors import LayoutError
+from wconv.layouts import pipelines
 from wconv.layouts.engine import Applied, Layout, apply
 
 __all__ = ["Applied", "Layout", "apply", "choose", "describe", "find", "tables"]
@@ -47,7 +48,7 @@ def choose(name: str | Layout, config: Mapping[str, Any] | None, names: Collecti
         for layout in tables(consumer):
             if _fits(layout, model_type, names):
                 return layout
-    return None
+    return pipelines.of_component(name, config) if config else None
 
 
 def find(model_type: str, name: str = "auto") -> Layout:
@@ -57,6 +58,8 @@ def find(model_type: str, name: str = "auto") -> Layout:
         LayoutError: there is none; the nearest model types are named.
     """
     layout = choose(name, {"model_type": model_type}, ())
+    for consumer in CONSUMERS if name == "auto" else (name,):
+        layout = layout or dict(pipelines.places(consumer)).get(model_type)
     if layout is not None:
         return layout
     known = {one for consumer, one, _ in describe() if name in ("auto", consumer)}
@@ -81,3 +84,6 @@ def describe() -> Iterator[tuple[str, str, str]]:
             verbs = dict.fromkeys(rule.verb for rule in layout.rules)
             for model_type in layout.model_types:
                 yield consumer, model_type, ", ".join(verbs) or "names kept"
+        for place, layout in pipelines.places(consumer):
+            verbs = dict.fromkeys(rule.verb for rule in layout.rules)
+            yield consumer, place, ", ".join(verbs) or "names kept"

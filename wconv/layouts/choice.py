@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from wconv import layouts
 from wconv.errors import LayoutError
 from wconv.layouts import modules
 from wconv.layouts.engine import Applied, ConvertedInPartError, Layout, apply
+from wconv.layouts.forms import Form
 from wconv.layouts.inverse import restore
 from wconv.layouts.rules_file import read
 from wconv.modules import Module
@@ -32,6 +33,8 @@ class LaidOut:
         command: loads the result; `{model}` stands for its path.
         rules: what was done, as text, to tell one conversion from another.
         stale: fields of config.json that are no longer true.
+        form: how the consumer keeps weights in files, where it is not the hub's way.
+        casts: dtype → dtype that the consumer makes of it, unless the user says otherwise.
     """
 
     applied: Applied
@@ -40,6 +43,8 @@ class LaidOut:
     command: str = LOADS_UNKNOWN
     rules: str = ""
     stale: tuple[str, ...] = ()
+    form: Form | None = None
+    casts: Mapping[str, str] = field(default_factory=dict)
 
 
 def lay_out(
@@ -73,12 +78,13 @@ def lay_out(
     applied = apply(chosen, tensors, config, options)
     if chosen is None:
         return LaidOut(applied)
-    if own is not None:
+    if own is not None and own.form is None:
         unmatched = tuple(f"no tensor matches the rule: {rule}" for rule in applied.unmatched)
         applied = replace(applied, notes=(*applied.notes, *unmatched))
     stale = ("quantization_config",) if _holds_8_bits(tensors) and not _holds_8_bits(applied.tensors) else ()
     command = chosen.command or LOADS_UNKNOWN
-    return LaidOut(applied, chosen.consumers[0], "mlx", command, str(chosen), stale)
+    done = LaidOut(applied, chosen.consumers[0], "mlx", command, str(chosen), stale)
+    return replace(done, form=chosen.form, casts=chosen.casts)
 
 
 def _holds_8_bits(tensors: Mapping[str, LazyTensor]) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wconv.errors import LayoutError
+from wconv.layouts.forms import Form
 from wconv.layouts.patterns import compile_pattern, is_wildcard, words
 from wconv.layouts.rules import Copy, Drop, Entry, KeepDtype, Rule, State, Transpose
 from wconv.layouts.settings import Context
@@ -47,6 +48,8 @@ class Layout:
         spellings: rules that come first and bring other ways of saving the same model to the hub's layout.
         recognised_by: names that tell the model where there is no config; all must be there.
         command: loads the result; `{model}` stands for its path.
+        form: how the consumer names files and what they say, where it is not the hub's way.
+        casts: dtype → dtype that the consumer's own conversion makes of it, unless the user says otherwise.
     """
 
     consumers: tuple[str, ...]
@@ -56,6 +59,8 @@ class Layout:
     spellings: tuple[Rule, ...] = ()
     recognised_by: tuple[str, ...] = ()
     command: str = ""
+    form: Form | None = None
+    casts: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return "\n".join(str(rule) for rule in (*self.spellings, *self.rules))

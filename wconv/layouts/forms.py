@@ -1,0 +1,25 @@
+"""How a consumer keeps weights in files, where it is not as the hub does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """Names of files and what they say of themselves.
+
+    Attributes:
+        shard: a file's name, with `{number}` in it, counted from 0.
+        max_shard_size: bytes of tensors in a file, unless the user says otherwise.
+        metadata: of every file's header, and of the index.
+    """
+
+    shard: str
+    max_shard_size: int
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def names(self, count: int) -> list[str]:
+        """The names of so many files."""
+        return [self.shard.format(number=number) for number in range(count)]
