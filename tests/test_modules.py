@@ -10,6 +10,7 @@ import pytest
 
 import wconv
 from tests.making import bits
+from wconv import checkpoint, inspect
 from wconv.errors import LayoutError
 from wconv.layouts import modules
 from wconv.modules import Module
@@ -88,6 +89,12 @@ def test_the_summary_counts_what_was_recognised_and_names_what_was_not(tmp_path:
     assert "layers not recognised: __main__.Net 1" in lines
     assert "unchanged (of __main__.Net, which mlx.nn has not): scale" in lines
     assert report.to_dict()["unchanged"]["scale"]
+
+
+def test_inspect_tells_the_classes() -> None:
+    opened = checkpoint.open(FIXTURES / "traced.pt")
+    assert "torch.nn.modules.conv.ConvTranspose2d 1" in "\n".join(inspect.lines(opened))
+    assert inspect.to_dict(opened)["modules"]["features.up"] == "torch.nn.modules.conv.ConvTranspose2d"
 
 
 def test_a_layout_asked_for_by_name_is_not_overruled(tmp_path: Path) -> None:

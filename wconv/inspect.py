@@ -24,6 +24,9 @@ def lines(opened: Checkpoint) -> Iterator[str]:
     kinds = ", ".join(f"{count:,} {name}" for name, count in counted.most_common())
     yield f"{opened.path}: {opened.format}, {plural(len(opened.files), 'file')}"
     yield f"  {plural(len(opened), 'tensor')} ({kinds}), {elements:,} elements, {gigabytes(opened.nbytes)}"
+    if opened.modules:
+        classes = Counter(module.class_name for module in opened.modules.values())
+        yield f"  modules: {', '.join(f'{name} {count}' for name, count in classes.items())}"
     for tie in opened.ties:
         yield f"  tied: {', '.join(tie)}"
     yield from grouped("cannot be read", opened.skipped)
@@ -44,6 +47,7 @@ def to_dict(opened: Checkpoint) -> dict[str, Any]:
             name: {"dtype": tensor.dtype.name, "shape": list(tensor.shape), "bytes": tensor.nbytes}
             for name, tensor in opened.items()
         },
+        "modules": {path: module.class_name for path, module in opened.modules.items()},
         "ties": [list(tie) for tie in opened.ties],
         "skipped": dict(opened.skipped),
         "left_out": dict(opened.left_out),
