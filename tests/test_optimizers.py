@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from safetensors import safe_open
 
 import wconv
 import wconv.torch as torch
 from tests.making import bits, write_file
+from wconv.cli import main
 from wconv.errors import FormatError, LayoutError, WconvError
 from wconv.layouts import Layout
 from wconv.layouts.rules import add_one, stack
@@ -150,6 +152,17 @@ def test_names_count_where_the_state_has_them(tmp_path: Path) -> None:
     assert "b.weight.m" not in state
 
 
+def test_programs_that_call_parameters_by_name(tmp_path: Path) -> None:
+    """Sharded training saves names in the place of numbers."""
+    numbered = adam([(4, 4), (4, 4)])
+    state = {"c.weight": numbered["state"][0], "a.weight": numbered["state"][1]}
+    groups = [{**ADAM, "params": list(state)}]
+    twins = {"a.weight": (4, 4), "b.weight": (4, 4), "c.weight": (4, 4)}
+    found, _ = converted(checkpoint(tmp_path, {"state": state, "param_groups": groups}, twins))
+    assert bits(found["c.weight.m"]) == bits(array((4, 4), 10))
+    assert bits(found["a.weight.m"]) == bits(array((4, 4), 11))
+
+
 @pytest.mark.parametrize(
     ("names", "text"),
     [
@@ -210,8 +223,9 @@ def test_adam_with_weight_decay_is_told_apart_from_adamw(tmp_path: Path) -> None
 
 def test_a_dtype_asked_for_is_the_weights(tmp_path: Path) -> None:
     """Second moments underflow in float16: they stay as they are."""
-    state, _ = converted(checkpoint(tmp_path, adam(list(MODEL.values()))), dtype="float16")
+    state, report = converted(checkpoint(tmp_path, adam(list(MODEL.values()))), dtype="float16")
     assert state["a.weight.v"].dtype == np.float32
+    assert "the state is float32, the weights are float16" in "\n".join(report.notes)
     assert wconv.load(tmp_path / "out")["a.weight"].dtype == np.float16
 
 
@@ -319,3 +333,17 @@ def test_a_tensor_of_which_only_a_part_has_a_state_is_refused(tmp_path: Path) ->
         LayoutError,
         rules=STACKED,
     )
+
+
+def test_the_command_has_the_option(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path, adam(list(MODEL.values())))
+    planned = CliRunner().invoke(main, [str(path), "--optimizer", "--dry-run"])
+    assert planned.exit_code == 0, planned.output
+    assert "a.weight.m  float32  [4, 3]  ← a.weight" in planned.output
+    done = CliRunner().invoke(main, [str(path), "--optimizer"])
+    assert done.exit_code == 0, done.output
+    assert sorted(file.name for file in (tmp_path / "checkpoint-MLX").iterdir()) == [
+        "model.safetensors",
+        "model.safetensors.index.json",
+        "optimizer.safetensors",
+    ]
