@@ -6,6 +6,7 @@ import os
 import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +16,18 @@ from hypothesis import strategies as st
 from tests.hostile import good, mutation
 from tests.hostile.assemble import storage, tensor
 from tests.hostile.case import Case
-from tests.hostile.containers import torch_zip
+from tests.hostile.containers import Entry, torch_zip, zipped
 from tests.hostile.guard import Guard
 from tests.hostile.judge import judge
 from tests.hostile.run import limit_memory, read_file
 from wconv import formats
+from wconv.dtypes import DType
 from wconv.errors import WconvError
+from wconv.formats import torch_names, torch_shortcut
+from wconv.formats import torch_zip as torch_zip_format
+from wconv.formats.pickle_machine import Machine
+from wconv.formats.sources import MemorySource, Source
+from wconv.formats.zip_directory import ZipDirectory
 
 EXAMPLES = int(os.environ.get("WCONV_FUZZ", "250"))
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "torch"
@@ -123,3 +130,57 @@ def test_a_view_is_right_or_refused(
     assert fits
     strides = [4 * step for step in stride]
     np.testing.assert_array_equal(found, np.lib.stride_tricks.as_strided(elements[offset:], size, strides))
+
+
+class AnyStorages:
+    """Answers every persistent id that a zip's storages would, with storages of a thousand bytes."""
+
+    def __init__(self) -> None:
+        entries = {f"data/{key}": b"\0" * 1000 for key in range(200)}
+        source = MemorySource(zipped(Entry(name, data) for name, data in entries.items()), "model.bin")
+        self.storages = torch_zip_format.ZipStorages(ZipDirectory(source), "data/", swap=False)
+
+    def run(self, program: bytes, *, by_shortcut: bool) -> Any:
+        """What the machine makes of a pickle, or that it refuses it."""
+        skip = (torch_shortcut.TRIGGER, torch_shortcut.shortcut(self.storages))
+        source = MemorySource(program, "model.bin")
+        machine = Machine(source, torch_names.NAMES, self.storages, shortcut=skip if by_shortcut else None)
+        self.storages.machine = machine
+        self.storages.storages.clear()
+        try:
+            return outline(machine.run(), {})
+        except WconvError:
+            return "refused"
+
+
+def outline(value: Any, seen: dict[int, int]) -> Any:
+    """A tree as nested tuples that compare; what occurs again is a number, so that sharing counts."""
+    if value is None or isinstance(value, bool | int | float | str | bytes):
+        return repr(value)
+    if id(value) in seen:
+        return seen[id(value)]
+    if not isinstance(value, tuple):
+        seen[id(value)] = len(seen)
+    if isinstance(value, dict):
+        pairs = [(outline(key, seen), outline(item, seen)) for key, item in value.items()]
+        return type(value).__name__, pairs, outline(getattr(value, "attributes", None), seen)
+    if isinstance(value, list | tuple):
+        return type(value).__name__, [outline(item, seen) for item in value]
+    if isinstance(value, set | frozenset):
+        return type(value).__name__, len(value)
+    slots = getattr(type(value), "__slots__", ())
+    if isinstance(value, Source | DType):
+        return repr(getattr(value, "name", type(value).__name__))
+    return type(value).__name__, [(name, outline(getattr(value, name, None), seen)) for name in slots]
+
+
+@fuzz
+@given(
+    program=st.one_of(
+        mutation.programs(mutation.pickles_of_torch(FIXTURES)),
+        mutation.damaged(mutation.pickles_of_torch(FIXTURES)),
+    )
+)
+def test_the_machine_comes_to_the_same_without_its_shortcut(program: bytes) -> None:
+    storages = AnyStorages()
+    assert storages.run(program, by_shortcut=True) == storages.run(program, by_shortcut=False)

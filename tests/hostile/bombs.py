@@ -14,7 +14,7 @@ from tests.hostile.assemble import Code, by_global, call, get, pickled, push, pu
 from tests.hostile.case import Case, inert, refused
 from tests.hostile.containers import VALUES, WEIGHTS, state_dict, torch_zip
 
-DEPTH = 100_000
+DEPTH = 30_000
 DOUBLINGS = 60
 CROWD = 30_000
 
@@ -146,12 +146,12 @@ CALLS: dict[str, Code] = {
 def _repeats() -> dict[str, Code]:
     """One opcode, a great many times."""
     return {
-        "dicts": Code(b"}" * 3_000_000),
-        "lists": Code(b"]" * 3_000_000),
-        "marks": Code(b"(" * 3_000_000),
-        "memos": Code(b"N" + b"\x94" * 3_000_000),
-        "protocols": Code(b"\x80\2" * 1_500_000 + state_dict() + b"N"),
-        "records": Code((by_global("a", "B") + b")R0") * 200_000 + state_dict() + b"N"),
+        "dicts": Code(b"}" * 1_000_000),
+        "lists": Code(b"]" * 1_000_000),
+        "marks": Code(b"(" * 1_000_000),
+        "memos": Code(b"N" + b"\x94" * 1_000_000),
+        "protocols": Code(b"\x80\2" * 500_000 + state_dict() + b"N"),
+        "records": Code((by_global("a", "B") + b")R0") * 60_000 + state_dict() + b"N"),
     }
 
 
