@@ -29,7 +29,7 @@ from wconv.layouts.rules import (
     view_flat,
 )
 from wconv.layouts.settings import setting, tied
-from wconv.tensor import LazyTensor, from_array
+from wconv.tensor import InMemory, LazyTensor, from_array
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "qwen2_5_vl"
 QWEN = {"model_type": "qwen2_5_vl", "tie_word_embeddings": False}
@@ -229,6 +229,21 @@ def test_experts_are_stacked_by_number_and_without_gaps() -> None:
     del parts["e.4.w"]
     with pytest.raises(LayoutError, match="number 4 is missing"):
         run((rule,), parts, {"num_experts": 11})
+
+
+def test_a_stack_reads_only_the_experts_that_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = {f"e.{at}.w": from_array(np.full((64, 64), at, np.float32)) for at in range(128)}
+    stacked = run((stack("e.{e}.w", "all.w"),), parts).tensors["all.w"]
+    read: list[tuple[int, int]] = []
+    fill = InMemory.fill
+
+    def counted(self: InMemory, start: int, stop: int, out: Any) -> None:
+        read.append((int(self.array.reshape(-1)[0]), stop - start))
+        fill(self, start, stop, out)
+
+    monkeypatch.setattr(InMemory, "fill", counted)
+    assert set(stacked.elements(5 * 4096 - 10, 5 * 4096 + 10)) == {4, 5}
+    assert read == [(4, 10), (5, 10)]
 
 
 def test_experts_of_different_shapes_are_not_stacked() -> None:
