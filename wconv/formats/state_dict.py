@@ -1,55 +1,17 @@
-"""From the object that a checkpoint holds to a state dict: `{name: tensor}`, what else there is, and ties.
+"""From the object that a checkpoint holds to a state dict: `{name: tensor}`, and what else there is.
 
-A state dict may be the object itself, lie within a wrapper under a known key, or have to be collected from a
-pickled module. Nested dicts and lists are flattened with dots; two paths that come to the same name are an
-error, not a loss.
+A state dict may be the object itself, or have to be collected from a pickled module. Nested dicts and lists
+are flattened with dots; two paths that come to the same name are an error, not a loss.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from wconv.errors import FormatError, UnsafeError
 from wconv.formats.objects import LEAVES, Global, NestedTensor, OrderedDict, Record, TorchTensor
-
-WRAPPERS = (
-    "state_dict",
-    "model_state_dict",
-    "params_ema",
-    "params",
-    "best_state",
-    "ema_model_state_dict",
-    "model_state",
-    "model",
-    "module",
-    "ema",
-    "weights",
-    "net",
-    "network",
-)
-"""Keys under which training programs keep the weights, the preferred ones first."""
-
-COMPANIONS = frozenset(
-    """
-    optimizer optimizers optimizer_state optimizer_states optimizer_state_dict optim
-    optim_state_dict scheduler lr_scheduler lr_schedulers scheduler_state_dict
-    lr_scheduler_state_dict callbacks loops scaler grad_scaler amp ema ema_state ema_state_dict
-    ema_model ema_model_state_dict model_ema params_ema params state_dict_ema train_state rng_state
-    rng_states random_state cuda_rng_state torch_rng_state random_rng_state hyper_parameters args
-    config cfg hparams epoch step iteration global_step last_optimizer_state extra_state history
-    metrics loss best_state optimizer_history task_state criterion trainer updates
-    """.split()  # noqa: SIM905
-)
-"""Keys beside the weights whose tensors are not weights, or are another copy of them."""
-
-PREFIXES = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "ema_model.")
-"""What wrappers of modules put before every name."""
-
-INFIXES = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
-"""What wrappers of parts of a module put within names."""
 
 DEPTH_LIMIT = 400
 """Objects within objects."""
@@ -57,7 +19,7 @@ DEPTH_LIMIT = 400
 NODES_EXTRA = 200_000
 """How many more objects than bytes of pickle the unfolded tree may have: shared parts count each time."""
 
-_CONTAINERS = (dict, list, tuple)
+CONTAINERS = (dict, list, tuple)
 
 
 @dataclass(slots=True)
@@ -151,11 +113,11 @@ def module_members(module: Record) -> Iterator[tuple[str, Any]]:
     transient = attributes.get("_non_persistent_buffers_set")
     transient = transient if isinstance(transient, (set, frozenset)) else ()
     for group in ("_parameters", "_buffers", "_modules"):
-        members = attributes.get(group)
-        members = members.items if isinstance(members, Record) else members
-        if not isinstance(members, dict):
+        held = attributes.get(group)
+        held = held.items if isinstance(held, Record) else held
+        if not isinstance(held, dict):
             continue
-        for name, value in members.items():
+        for name, value in held.items():
             if value is not None and not (group == "_buffers" and name in transient):
                 yield str(name), value
 
@@ -185,15 +147,15 @@ def flatten(root: Any, where: str) -> Flattened:
         path, value = pending.pop()
         while active and active[-1][0] >= len(path):
             active.pop()
-        if isinstance(value, (*_CONTAINERS, Record)):
+        if isinstance(value, (*CONTAINERS, Record)):
             if any(identity == id(value) for _, identity in active):
                 continue
             active.append((len(path), id(value)))
         if is_module(value) or is_script(value):
             found.modules[".".join(path)] = value
-        members = _members(value)
-        if members is not None:
-            pending.extend(reversed([((*path, _name(key)), member) for key, member in members]))
+        inner = members(value)
+        if inner is not None:
+            pending.extend(reversed([((*path, key_name(key)), member) for key, member in inner]))
         elif isinstance(value, NestedTensor):
             parts = [((*path, str(index)), part) for index, part in enumerate(value.parts())]
             found.notes.append(f"{'.'.join(path)} is a nested tensor: written as {len(parts)} tensors")
@@ -203,7 +165,7 @@ def flatten(root: Any, where: str) -> Flattened:
     return found
 
 
-def _members(value: Any) -> list[tuple[Any, Any]] | None:
+def members(value: Any) -> list[tuple[Any, Any]] | None:
     """What a value is flattened into; None for what stays whole."""
     if isinstance(value, dict):
         return list(value.items())
@@ -222,15 +184,15 @@ def _members(value: Any) -> list[tuple[Any, Any]] | None:
     return None
 
 
-_FLATTENED = (*LEAVES, NestedTensor, Record, *_CONTAINERS)
+_FLATTENED = (*LEAVES, NestedTensor, Record, *CONTAINERS)
 
 
-def _name(key: Any) -> str:
+def key_name(key: Any) -> str:
     """A key as a part of a name; a tuple's parts are joined by dots."""
     if isinstance(key, str):
         return key
     if isinstance(key, tuple):
-        return ".".join(_name(part) for part in key)
+        return ".".join(key_name(part) for part in key)
     return f"{key!r:.100}" if isinstance(key, (Record, Global)) else str(key)
 
 
@@ -261,173 +223,7 @@ def holds_tensors(value: Any) -> bool:
         item = pending.pop()
         if isinstance(item, (*LEAVES, NestedTensor)):
             return True
-        if isinstance(item, (*_CONTAINERS, Record)) and id(item) not in seen:
+        if isinstance(item, (*CONTAINERS, Record)) and id(item) not in seen:
             seen.add(id(item))
             pending.extend(child for _, child in children(item))
     return False
-
-
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """The part of the object that is the state dict: where it is, itself, and what the user should know."""
-
-    path: tuple[Any, ...]
-    value: Any
-    notes: tuple[str, ...] = ()
-
-
-def choose(root: Any, key: str | None, where: str) -> Chosen:
-    """Finds the state dict within a checkpoint.
-
-    Raises:
-        FormatError: there is nothing at `key`, or no tensor anywhere.
-    """
-    if key is not None:
-        picked, value = _pick(root, key, where)
-        if not holds_tensors(value):
-            raise FormatError(f"{where} has no tensors at {key!r:.200}")
-        return Chosen(picked, value, (f"took {key}",))
-    path: tuple[Any, ...] = ()
-    value, notes = root, []
-    for _ in range(4):
-        step = _wrapper(value)
-        if step is None:
-            break
-        name, others = step
-        path, value = (*path, name), _entries(value)[name]
-        taken = ".".join(map(str, path))
-        notes.append(f"took {taken}" + (f", not {', '.join(others)}; --key picks another" if others else ""))
-    return Chosen(path, value, tuple(notes[-1:]))
-
-
-def _entries(value: Any) -> Mapping[Any, Any]:
-    """A mapping's entries: of a dict, or of a record that acts as one."""
-    if isinstance(value, dict):
-        return value
-    if isinstance(value, Record) and not is_module(value) and not is_script(value):
-        return value.items
-    return {}
-
-
-def _wrapper(value: Any) -> tuple[str, list[str]] | None:
-    """The key of a wrapper that the weights lie under, and the keys of its other copies of weights."""
-    entries = _entries(value)
-    held = [
-        name
-        for name, item in entries.items()
-        if isinstance(item, (*_CONTAINERS, Record)) and holds_tensors(item)
-    ]
-    candidates = [name for name in WRAPPERS if name in held]
-    if not candidates:
-        return None
-    taken = candidates[0]
-    loose = [name for name in held if name not in candidates and name not in COMPANIONS]
-    loose += [name for name, item in entries.items() if isinstance(item, LEAVES) and name not in COMPANIONS]
-    if loose:
-        return None
-    others = [
-        str(name) for name in held if name != taken and not str(name).startswith(("optim", "lr_", "sched"))
-    ]
-    return taken, others
-
-
-def _pick(root: Any, key: str, where: str) -> tuple[tuple[Any, ...], Any]:
-    """The value at a dotted path; a key with dots in it is found too."""
-    path: tuple[Any, ...] = ()
-    value, rest = root, key.split(".")
-    while rest:
-        entries = {_name(name): (name, item) for name, item in _members(value) or []}
-        for count in range(len(rest), 0, -1):
-            found = entries.get(".".join(rest[:count]))
-            if found is not None:
-                path, value, rest = (*path, found[0]), found[1], rest[count:]
-                break
-        else:
-            known = ", ".join(list(entries)[:8]) or "nothing"
-            place = ".".join(map(str, path)) or "the top"
-            raise FormatError(f"{where} has no {key!r:.200}: at {place} there is {known:.300}")
-    return path, value
-
-
-def strip_prefixes(names: list[str]) -> tuple[dict[str, str], list[str]]:
-    """What each name is without wrappers' prefixes, and which were taken off.
-
-    A prefix goes when every name has it; an infix wherever it is. Nothing goes where names would collide.
-    """
-    short = {name: name for name in names}
-    taken: list[str] = []
-    for infix in INFIXES:
-        if not any(infix in text for text in short.values()):
-            continue
-        trial = {name: text.replace("." + infix, ".").removeprefix(infix) for name, text in short.items()}
-        if trial != short and len(set(trial.values())) == len(trial):
-            short, taken = trial, [*taken, infix]
-    changed = bool(names)
-    while changed:
-        changed = False
-        for prefix in PREFIXES:
-            if all(text.startswith(prefix) and len(text) > len(prefix) for text in short.values()):
-                short = {name: text.removeprefix(prefix) for name, text in short.items()}
-                taken, changed = [*taken, prefix], True
-    return short, taken
-
-
-def ties(tensors: Mapping[str, Any]) -> tuple[tuple[tuple[str, ...], ...], list[tuple[str, str]]]:
-    """Groups of names for the very same elements, and pairs of tensors that overlap in part."""
-    if _apart(tensors):
-        return (), []
-    by_source: dict[int, list[tuple[int, int, str, TorchTensor]]] = {}
-    for name, tensor in tensors.items():
-        if type(tensor) is TorchTensor and 0 not in tensor.shape:
-            by_source.setdefault(id(tensor.storage.source), []).append((*_extent(tensor), name, tensor))
-    groups: dict[tuple[Any, ...], dict[str, None]] = {}
-    overlaps: list[tuple[str, str]] = []
-    for source, views in by_source.items():
-        views.sort(key=lambda view: view[:2])
-        last_end, last_name = -1, ""
-        for begin, end, name, tensor in views:
-            if begin >= last_end:
-                last_end, last_name, last = end, name, tensor
-                continue
-            known = len(groups)
-            for other, alike in ((last_name, last), (name, tensor)):
-                groups.setdefault((source, *_identity(alike)), {})[other] = None
-            if len(groups) == known + 2 or (
-                len(groups) == known + 1 and _identity(last) != _identity(tensor)
-            ):
-                overlaps.append((last_name, name))
-            if end > last_end:
-                last_end, last_name, last = end, name, tensor
-    order = {name: at for at, name in enumerate(tensors)}
-    tied = [tuple(sorted(group, key=order.__getitem__)) for group in groups.values() if len(group) > 1]
-    return tuple(sorted(tied, key=lambda group: order[group[0]])), overlaps
-
-
-def _apart(tensors: Mapping[str, Any]) -> bool:
-    """Whether no two tensors are of storages that share a byte: the common case, told at a glance."""
-    places = [
-        (id(storage.source), storage.start, storage.numel * storage.dtype.itemsize)
-        for storage in [tensor.storage for tensor in tensors.values() if type(tensor) is TorchTensor]
-    ]
-    places.sort()
-    return not any(
-        source == other and start + size > begin
-        for (source, start, size), (other, begin, _) in itertools.pairwise(places)
-    )
-
-
-def _identity(tensor: TorchTensor) -> tuple[Any, ...]:
-    """What two tensors that are the same elements have in common."""
-    begin, _ = _extent(tensor)
-    quantizer = str(tensor.quantizer) if tensor.quantizer else None
-    return (begin, tensor.shape, tensor.stride, str(tensor.dtype), tensor.conj, tensor.neg, quantizer)
-
-
-def _extent(tensor: TorchTensor) -> tuple[int, int]:
-    """First and last + 1 byte of a view within the source of its storage."""
-    from wconv.formats.torch_names import EXTRA_SIZES
-
-    size = EXTRA_SIZES[tensor.dtype] if isinstance(tensor.dtype, str) else tensor.dtype.itemsize
-    last = tensor.offset + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride, strict=True))
-    start = tensor.storage.start
-    return start + tensor.offset * size, start + (last + 1) * size

@@ -10,7 +10,8 @@ from wconv.errors import FormatError
 from wconv.formats import torch_file, torch_zip
 from wconv.formats.objects import Storage, TorchTensor
 from wconv.formats.pickle_machine import Machine
-from wconv.formats.torch_names import NAMES, view
+from wconv.formats.torch_names import NAMES
+from wconv.formats.torch_tensors import view
 from wconv.formats.zip_directory import ZipDirectory
 
 JSON_LIMIT = 256 << 20

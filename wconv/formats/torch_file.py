@@ -14,10 +14,12 @@ from wconv.formats import (
     pickled_modules,
     sparse,
     state_dict,
+    ties,
     torch_legacy,
     torch_tar,
     torch_zip,
     torchscript,
+    wrappers,
 )
 from wconv.formats.contents import Contents
 from wconv.formats.objects import LEAVES, Record, SparseTensor, TorchTensor, UnavailableError
@@ -110,18 +112,18 @@ def contents(tree: Tree, source: Source, key: str | None, expand: bool) -> Conte
     """
     where = source.where
     state_dict.check_tree(tree.root, tree.program, where)
-    chosen = state_dict.choose(tree.root, key, where)
+    chosen = wrappers.choose(tree.root, key, where)
     found = state_dict.flatten(chosen.value, where)
     if not found.tensors and not found.skipped:
         raise FormatError(f"{where} ({tree.format}) holds no tensors")
-    short, taken = state_dict.strip_prefixes([*found.tensors, *found.skipped])
+    short, taken = wrappers.strip_prefixes([*found.tensors, *found.skipped])
     notes = [*chosen.notes, *found.notes]
     if taken:
         notes.append(f"took {', '.join(taken)} off the names")
         found.tensors = {short[name]: leaf for name, leaf in found.tensors.items()}
         found.skipped = {short[name]: reason for name, reason in found.skipped.items()}
     tensors, skipped = _lazy(found.tensors, found.skipped, notes)
-    tied, overlaps = state_dict.ties({name: found.tensors[name] for name in tensors})
+    tied, overlaps = ties.ties({name: found.tensors[name] for name in tensors})
     for one, other in overlaps[:3]:
         notes.append(f"{one} and {other} share some of their elements: each is written in full")
     if len(overlaps) > 3:

@@ -9,8 +9,9 @@ from wconv.errors import FormatError
 from wconv.formats.objects import OrderedDict, Storage, shown
 from wconv.formats.pickle_machine import Machine
 from wconv.formats.sources import Source
-from wconv.formats.torch_names import NAMES, is_count, storage_dtype
+from wconv.formats.torch_names import NAMES
 from wconv.formats.torch_shortcut import TRIGGER, shortcut
+from wconv.formats.torch_tensors import is_count, storage_dtype
 
 MAGIC = 0x1950A86A20F9469CFC6C
 START = b"\x80\x02\x8a\x0a" + MAGIC.to_bytes(10, "little") + b"."

@@ -15,7 +15,8 @@ from typing import Any, Protocol
 from wconv.formats.objects import Storage, TorchTensor
 from wconv.formats.pickle_contract import SKIPPED
 from wconv.formats.pickle_machine import Machine
-from wconv.formats.torch_names import NAMES, view
+from wconv.formats.torch_names import NAMES
+from wconv.formats.torch_tensors import view
 from wconv.tensor import Shape, is_shape
 
 

@@ -9,7 +9,8 @@ from wconv.errors import FormatError
 from wconv.formats.objects import Storage, TorchTensor, shown
 from wconv.formats.pickle_machine import Machine
 from wconv.formats.sources import Source
-from wconv.formats.torch_names import AXES_LIMIT, NAMES, storage_dtype, view
+from wconv.formats.torch_names import NAMES
+from wconv.formats.torch_tensors import AXES_LIMIT, storage_dtype, view
 
 BLOCK = 512
 

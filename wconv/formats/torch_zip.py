@@ -9,8 +9,9 @@ from wconv.errors import FormatError
 from wconv.formats.objects import Storage, shown
 from wconv.formats.pickle_machine import Machine
 from wconv.formats.sources import Source
-from wconv.formats.torch_names import NAMES, storage_dtype
+from wconv.formats.torch_names import NAMES
 from wconv.formats.torch_shortcut import TRIGGER, shortcut
+from wconv.formats.torch_tensors import storage_dtype
 from wconv.formats.zip_directory import ZipDirectory
 
 SMALL = 1 << 20

@@ -13,7 +13,8 @@ from wconv.errors import FormatError
 from wconv.formats import torch_zip, torchscript_code
 from wconv.formats.objects import LEAVES, Record, Storage, TorchTensor
 from wconv.formats.pickle_machine import Machine
-from wconv.formats.torch_names import NAMES, view
+from wconv.formats.torch_names import NAMES
+from wconv.formats.torch_tensors import view
 from wconv.formats.zip_directory import ZipDirectory
 
 CONSTANTS = "CONSTANTS"

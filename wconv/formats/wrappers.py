@@ -1,0 +1,152 @@
+"""Where in a checkpoint the state dict lies, and what wrappers put before its names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from wconv.errors import FormatError
+from wconv.formats.objects import LEAVES, Record
+from wconv.formats.state_dict import CONTAINERS, holds_tensors, is_module, is_script, key_name, members
+
+WRAPPERS = (
+    "state_dict",
+    "model_state_dict",
+    "params_ema",
+    "params",
+    "best_state",
+    "ema_model_state_dict",
+    "model_state",
+    "model",
+    "module",
+    "ema",
+    "weights",
+    "net",
+    "network",
+)
+"""Keys under which training programs keep the weights, the preferred ones first."""
+
+COMPANIONS = frozenset(
+    """
+    optimizer optimizers optimizer_state optimizer_states optimizer_state_dict optim
+    optim_state_dict scheduler lr_scheduler lr_schedulers scheduler_state_dict
+    lr_scheduler_state_dict callbacks loops scaler grad_scaler amp ema ema_state ema_state_dict
+    ema_model ema_model_state_dict model_ema params_ema params state_dict_ema train_state rng_state
+    rng_states random_state cuda_rng_state torch_rng_state random_rng_state hyper_parameters args
+    config cfg hparams epoch step iteration global_step last_optimizer_state extra_state history
+    metrics loss best_state optimizer_history task_state criterion trainer updates
+    """.split()  # noqa: SIM905
+)
+"""Keys beside the weights whose tensors are not weights, or are another copy of them."""
+
+PREFIXES = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "ema_model.")
+"""What wrappers of modules put before every name."""
+
+INFIXES = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+"""What wrappers of parts of a module put within names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The part of the object that is the state dict: where it is, itself, and what the user should know."""
+
+    path: tuple[Any, ...]
+    value: Any
+    notes: tuple[str, ...] = ()
+
+
+def choose(root: Any, key: str | None, where: str) -> Chosen:
+    """Finds the state dict within a checkpoint.
+
+    Raises:
+        FormatError: there is nothing at `key`, or no tensor anywhere.
+    """
+    if key is not None:
+        picked, value = _pick(root, key, where)
+        if not holds_tensors(value):
+            raise FormatError(f"{where} has no tensors at {key!r:.200}")
+        return Chosen(picked, value, (f"took {key}",))
+    path: tuple[Any, ...] = ()
+    value, notes = root, []
+    for _ in range(4):
+        step = _wrapper(value)
+        if step is None:
+            break
+        name, others = step
+        path, value = (*path, name), _entries(value)[name]
+        taken = ".".join(map(str, path))
+        notes.append(f"took {taken}" + (f", not {', '.join(others)}; --key picks another" if others else ""))
+    return Chosen(path, value, tuple(notes[-1:]))
+
+
+def _entries(value: Any) -> Mapping[Any, Any]:
+    """A mapping's entries: of a dict, or of a record that acts as one."""
+    if isinstance(value, dict):
+        return value
+    if isinstance(value, Record) and not is_module(value) and not is_script(value):
+        return value.items
+    return {}
+
+
+def _wrapper(value: Any) -> tuple[str, list[str]] | None:
+    """The key of a wrapper that the weights lie under, and the keys of its other copies of weights."""
+    entries = _entries(value)
+    held = [
+        name
+        for name, item in entries.items()
+        if isinstance(item, (*CONTAINERS, Record)) and holds_tensors(item)
+    ]
+    candidates = [name for name in WRAPPERS if name in held]
+    if not candidates:
+        return None
+    taken = candidates[0]
+    loose = [name for name in held if name not in candidates and name not in COMPANIONS]
+    loose += [name for name, item in entries.items() if isinstance(item, LEAVES) and name not in COMPANIONS]
+    if loose:
+        return None
+    others = [
+        str(name) for name in held if name != taken and not str(name).startswith(("optim", "lr_", "sched"))
+    ]
+    return taken, others
+
+
+def _pick(root: Any, key: str, where: str) -> tuple[tuple[Any, ...], Any]:
+    """The value at a dotted path; a key with dots in it is found too."""
+    path: tuple[Any, ...] = ()
+    value, rest = root, key.split(".")
+    while rest:
+        entries = {key_name(name): (name, item) for name, item in members(value) or []}
+        for count in range(len(rest), 0, -1):
+            found = entries.get(".".join(rest[:count]))
+            if found is not None:
+                path, value, rest = (*path, found[0]), found[1], rest[count:]
+                break
+        else:
+            known = ", ".join(list(entries)[:8]) or "nothing"
+            place = ".".join(map(str, path)) or "the top"
+            raise FormatError(f"{where} has no {key!r:.200}: at {place} there is {known:.300}")
+    return path, value
+
+
+def strip_prefixes(names: list[str]) -> tuple[dict[str, str], list[str]]:
+    """What each name is without wrappers' prefixes, and which were taken off.
+
+    A prefix goes when every name has it; an infix wherever it is. Nothing goes where names would collide.
+    """
+    short = {name: name for name in names}
+    taken: list[str] = []
+    for infix in INFIXES:
+        if not any(infix in text for text in short.values()):
+            continue
+        trial = {name: text.replace("." + infix, ".").removeprefix(infix) for name, text in short.items()}
+        if trial != short and len(set(trial.values())) == len(trial):
+            short, taken = trial, [*taken, infix]
+    changed = bool(names)
+    while changed:
+        changed = False
+        for prefix in PREFIXES:
+            if all(text.startswith(prefix) and len(text) > len(prefix) for text in short.values()):
+                short = {name: text.removeprefix(prefix) for name, text in short.items()}
+                taken, changed = [*taken, prefix], True
+    return short, taken
