@@ -7,8 +7,38 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wconv.layouts.configs import normalise, with_dtype
+
+NAMES = (
+    "model_type",
+    "text_config",
+    "vision_config",
+    "rope_parameters",
+    "full_attention",
+    "sliding_attention",
+    "rope_theta",
+    "rope_type",
+    "layer_types",
+    "tie_word_embeddings",
+    "per_layer_config",
+    "head_dim",
+    "dtype",
+    "expand",
+    "hidden_size",
+)
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from(
+        ["qwen2_5_vl", "gemma3", "gemma4_text", "mamba2", "cohere2", "full_attention", "default"]
+    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=6),
+    max_leaves=20,
+)
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "qwen2_5_vl"
 
@@ -104,3 +134,16 @@ def test_a_rope_of_another_form_is_left_alone(rope: Any) -> None:
     new, _ = normalise(config)
     assert new["rope_parameters"] == rope
     assert "rope_theta" not in new
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), VALUES))
+def test_a_config_of_any_form_is_taken_and_nothing_is_lost(config: dict[str, Any]) -> None:
+    new, added = normalise(config)
+    assert new.keys() >= config.keys()
+    assert all(config.get(name) is None for name in added if "." not in name)
+    parts = ("text_config", "vision_config")
+    assert all(
+        new[name] == value for name, value in config.items() if value is not None and name not in parts
+    )
+    assert normalise(new)[0] == new
+    with_dtype(new, "float16")

@@ -73,7 +73,8 @@ def _largest_head(part: Config) -> Any:
     """The head size of the layers that are said to have another one."""
     layers = part.get("per_layer_config")
     found = layers.values() if isinstance(layers, Mapping) else ()
-    sizes = {layer.get("head_dim") for layer in found if isinstance(layer, Mapping)} - {None}
+    heads = (layer.get("head_dim") for layer in found if isinstance(layer, Mapping))
+    sizes = {size for size in heads if isinstance(size, int)}
     return sizes.pop() if len(sizes) == 1 else None
 
 
