@@ -356,3 +356,39 @@ def test_deflated_storage_that_is_damaged_is_an_error(path: Path) -> None:
     contents = opened(path, good.replace(packed, b"\xff" * len(packed)))
     with pytest.raises(FormatError, match="damaged"):
         contents.tensors["w"].numpy()
+
+
+SGD = pk.push({"state": {0: {"momentum_buffer": pk.tensor()}}})
+
+
+@pytest.mark.parametrize(
+    ("held", "names", "note"),
+    [
+        ({"model": {"w": pk.tensor()}, "optimizer": SGD}, {"w"}, "took model"),
+        (
+            {"model": {"w": pk.tensor()}, "head": {"v": pk.tensor()}, "optimizer": SGD},
+            {"w"},
+            "took model, not head; --key picks another",
+        ),
+        (
+            {"generator": {"w": pk.tensor()}, "critic": {"v": pk.tensor()}, "optimizer": SGD},
+            {"generator.w", "critic.v"},
+            "left out optimizer; --key picks another",
+        ),
+        ({"state": {"w": pk.tensor()}}, {"state.w"}, ""),
+        ({"optimizer": SGD}, {"optimizer.state.0.momentum_buffer"}, ""),
+        (
+            {"ema_model_state_dict": {"ema_model.w": pk.tensor(), "step": pk.tensor()}},
+            {"w", "step"},
+            "took ema_model_state_dict",
+        ),
+    ],
+)
+def test_weights_are_found_beside_training_state(
+    path: Path, held: dict[str, Any], names: set[str], note: str
+) -> None:
+    contents = opened(path, containers.torch_zip(pk.push(held)))
+    assert set(contents.tensors) == names
+    assert (contents.notes[0] if contents.notes else "") == note
+    if len(held) > 1:
+        assert "optimizer" in contents.metadata

@@ -130,7 +130,11 @@ def contents(tree: Tree, source: Source, key: str | None, expand: bool) -> Conte
         notes.append(f"{len(overlaps) - 3} more tensors share some of their elements with others")
     if not expand:
         check_inflation(tensors, source)
-    metadata = {**_beside(tree.root, chosen.path), **found.others}
+    metadata = {
+        **_beside(tree.root, chosen.path),
+        **{str(key): value for key, value in chosen.beside.items()},
+        **found.others,
+    }
     modules = pickled_modules.by_path(found.modules, taken)
     return Contents(tree.format, tensors, metadata, skipped, tuple(notes), tied, modules, tree.root)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from wconv.errors import FormatError
@@ -27,6 +27,14 @@ WRAPPERS = (
 )
 """Keys under which training programs keep the weights, the preferred ones first."""
 
+CERTAIN = frozenset({"state_dict", "model_state_dict", "params_ema", "best_state", "ema_model_state_dict"})
+"""Wrappers of which there is no doubt, whatever lies beside them."""
+
+TRAINING = frozenset(
+    {"optimizer", "optimizers", "optimizer_state_dict", "optimizer_states", "epoch", "global_step"}
+)
+"""Keys that tell the checkpoint of a training run."""
+
 COMPANIONS = frozenset(
     """
     optimizer optimizers optimizer_state optimizer_states optimizer_state_dict optim
@@ -43,17 +51,24 @@ COMPANIONS = frozenset(
 PREFIXES = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "ema_model.")
 """What wrappers of modules put before every name."""
 
+COUNTERS = frozenset({"initted", "step", "num_updates"})
+"""Names that an averaged model keeps beside its own, without its prefix."""
+
 INFIXES = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 """What wrappers of parts of a module put within names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The part of the object that is the state dict: where it is, itself, and what the user should know."""
+    """The part of the object that is the state dict: where it is, itself, and what the user should know.
+
+    `beside`: what lay among the weights and is none.
+    """
 
     path: tuple[Any, ...]
     value: Any
     notes: tuple[str, ...] = ()
+    beside: Mapping[Any, Any] = field(default_factory=dict)
 
 
 def choose(root: Any, key: str | None, where: str) -> Chosen:
@@ -77,7 +92,24 @@ def choose(root: Any, key: str | None, where: str) -> Chosen:
         path, value = (*path, name), _entries(value)[name]
         taken = ".".join(map(str, path))
         notes.append(f"took {taken}" + (f", not {', '.join(others)}; --key picks another" if others else ""))
-    return Chosen(path, value, tuple(notes[-1:]))
+    beside = _training_state(value)
+    if beside:
+        value = {name: item for name, item in value.items() if name not in beside}
+        notes.append(f"left out {', '.join(map(str, beside))}; --key picks another")
+    return Chosen(path, value, tuple(notes[-1:]), beside)
+
+
+def _training_state(value: Any) -> dict[Any, Any]:
+    """The optimizer and its like, where they lie among the weights and there are others."""
+    if not isinstance(value, dict):
+        return {}
+    held = [name for name, item in value.items() if _may_be_weights(item)]
+    found = {name: value[name] for name in held if name in COMPANIONS and name not in WRAPPERS}
+    return found if len(found) < len(held) or any(isinstance(item, LEAVES) for item in value.values()) else {}
+
+
+def _may_be_weights(value: Any) -> bool:
+    return isinstance(value, (*CONTAINERS, Record)) and holds_tensors(value)
 
 
 def _entries(value: Any) -> Mapping[Any, Any]:
@@ -92,22 +124,17 @@ def _entries(value: Any) -> Mapping[Any, Any]:
 def _wrapper(value: Any) -> tuple[str, list[str]] | None:
     """The key of a wrapper that the weights lie under, and the keys of its other copies of weights."""
     entries = _entries(value)
-    held = [
-        name
-        for name, item in entries.items()
-        if isinstance(item, (*CONTAINERS, Record)) and holds_tensors(item)
-    ]
+    held = [name for name, item in entries.items() if _may_be_weights(item)]
     candidates = [name for name in WRAPPERS if name in held]
     if not candidates:
         return None
     taken = candidates[0]
     loose = [name for name in held if name not in candidates and name not in COMPANIONS]
     loose += [name for name, item in entries.items() if isinstance(item, LEAVES) and name not in COMPANIONS]
-    if loose:
+    if loose and taken not in CERTAIN and entries.keys().isdisjoint(TRAINING):
         return None
-    others = [
-        str(name) for name in held if name != taken and not str(name).startswith(("optim", "lr_", "sched"))
-    ]
+    others = [str(name) for name in (*held, *loose) if name != taken]
+    others = [name for name in dict.fromkeys(others) if not name.startswith(("optim", "lr_", "sched"))]
     return taken, others
 
 
@@ -146,7 +173,8 @@ def strip_prefixes(names: list[str]) -> tuple[dict[str, str], list[str]]:
     while changed:
         changed = False
         for prefix in PREFIXES:
-            if all(text.startswith(prefix) and len(text) > len(prefix) for text in short.values()):
+            meant = [text for text in short.values() if text not in COUNTERS]
+            if meant and all(text.startswith(prefix) and len(text) > len(prefix) for text in meant):
                 short = {name: text.removeprefix(prefix) for name, text in short.items()}
                 taken, changed = [*taken, prefix], True
     return short, taken
