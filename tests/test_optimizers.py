@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,14 @@ from safetensors import safe_open
 import wconv
 import wconv.torch as torch
 from tests.making import bits, write_file
+from wconv.checkpoint import Checkpoint
 from wconv.cli import main
 from wconv.errors import FormatError, LayoutError, WconvError
 from wconv.layouts import Layout
 from wconv.layouts.rules import add_one, stack
+from wconv.optimizers.matching import match
+from wconv.optimizers.torch_state import Group, TorchState
+from wconv.tensor import LazyTensor, from_array
 
 FIXTURE = Path(__file__).parent.parent / "fixtures" / "modules" / "training.pt"
 
@@ -140,6 +145,46 @@ def test_groups_are_told_apart_by_shapes_or_refused(tmp_path: Path) -> None:
     optimizer["param_groups"] = [{**ADAM, "params": [0]}, {**ADAM, "params": [1]}]
     twins = {"a.weight": (4, 4), "b.weight": (4, 4)}
     refused(checkpoint(tmp_path / "twins", optimizer, twins), "in several ways")
+
+
+def every_way(groups: list[list[int]], shapes: list[Any], names: dict[str, Any]) -> list[dict[int, str]]:
+    """All ways to give each number a name of its shape, in the order of the names within each group."""
+    count = sum(map(len, groups))
+    ways = []
+    for picked in itertools.permutations(names, count):
+        matched = dict(zip(itertools.chain(*groups), picked, strict=True))
+        places = [[list(names).index(matched[number]) for number in group] for group in groups]
+        if all(place == sorted(place) for place in places) and all(
+            names[name] == shapes[number] for number, name in matched.items()
+        ):
+            ways.append(matched)
+    return ways
+
+
+def test_an_order_counts_only_if_no_other_fits() -> None:
+    """Against a search through all of them."""
+    random = np.random.default_rng(0)
+    outcomes = []
+    for _ in range(400):
+        names = {f"{at}.weight": tuple(random.integers(1, 4, 1).tolist()) for at in range(5)}
+        count = int(random.integers(1, 6))
+        kept = sorted(random.permutation(5)[:count].tolist())
+        numbers = random.permutation(count).tolist()
+        shapes = [names[f"{kept[number]}.weight"] for number in range(count)]
+        cut = int(random.integers(0, count + 1))
+        groups = [sorted(numbers[:cut]), sorted(numbers[cut:])] if random.integers(2) else [sorted(numbers)]
+        slots = {number: {"exp_avg": from_array(np.zeros(shape))} for number, shape in enumerate(shapes)}
+        state = TorchState("state", tuple(Group({}, tuple(group)) for group in groups), slots, {})
+        tensors: dict[str, LazyTensor] = {name: from_array(np.zeros(shape)) for name, shape in names.items()}
+        ways = every_way(groups, shapes, names)
+        outcomes.append(len(ways) > 1)
+        try:
+            found = match(state, Checkpoint(Path("x"), "pickle", tensors, (Path("x"),)))
+        except FormatError:
+            assert len(ways) != 1
+        else:
+            assert ways == [found]
+    assert 50 < sum(outcomes) < 350
 
 
 def test_names_count_where_the_state_has_them(tmp_path: Path) -> None:
