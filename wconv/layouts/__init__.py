@@ -44,9 +44,10 @@ def choose(name: str | Layout, config: Mapping[str, Any] | None, names: Collecti
     if name not in NAMES:
         raise LayoutError(f"{name!r} is not a layout: one of {', '.join(NAMES)}")
     model_type = str((config or {}).get("model_type", "")).lower()
-    for consumer in CONSUMERS if name == "auto" else (name,) if name != "hf" else ():
+    # a consumer's own table comes before another's that serves it too
+    for consumer in sorted(CONSUMERS, key=lambda one: one != name) if name != "hf" else ():
         for layout in tables(consumer):
-            if _fits(layout, model_type, names):
+            if name in ("auto", *layout.consumers) and _fits(layout, model_type, names):
                 return layout
     return pipelines.of_component(name, config) if config else None
 

@@ -83,7 +83,8 @@ def lay_out(
         applied = replace(applied, notes=(*applied.notes, *unmatched))
     stale = ("quantization_config",) if _holds_8_bits(tensors) and not _holds_8_bits(applied.tensors) else ()
     command = chosen.command or LOADS_UNKNOWN
-    done = LaidOut(applied, chosen.consumers[0], "mlx", command, str(chosen), stale)
+    consumer = layout if isinstance(layout, str) and layout in chosen.consumers else chosen.consumers[0]
+    done = LaidOut(applied, consumer, "mlx", command, str(chosen), stale)
     return replace(done, form=chosen.form, casts=chosen.casts)
 
 
