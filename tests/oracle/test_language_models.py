@@ -15,10 +15,13 @@ from tests.oracle.consumers import (
     logits,
     mlx_lm_conversion,
     mlx_lm_model,
+    mlx_vlm_model,
     parameters,
     stored,
+    text_logits,
 )
 from tests.oracle.tiny import Tiny, as_published, save
+from wconv import layouts
 
 pytestmark = pytest.mark.oracle
 
@@ -39,3 +42,18 @@ def test_mlx_lm_loads_what_its_own_conversion_gives(tiny: Tiny, tmp_path: Path) 
         ours = mlx_lm_model(converted)
         assert_same_parameters(parameters(ours), expected)
         assert_same_logits(logits(ours, wide=wide), said)
+
+
+@pytest.mark.parametrize(
+    "tiny",
+    [
+        tiny
+        for tiny in (*language.PLAIN, *language_moe.MODELS)
+        if "mlx-vlm" in layouts.find(tiny.model_type).consumers
+    ],
+    ids=str,
+)
+def test_mlx_vlm_computes_the_same_where_a_table_says_so(tiny: Tiny, tmp_path: Path) -> None:
+    wconv.convert(save(tiny, tmp_path / "source"), tmp_path / "ours", dtype="float16")
+    said = logits(mlx_lm_model(tmp_path / "ours"), wide=True)
+    assert_same_logits(text_logits(mlx_vlm_model(tmp_path / "ours"), wide=True), said)

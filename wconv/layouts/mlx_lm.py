@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wconv.layouts import mlx_lm_mixtures, mlx_lm_vision
 from wconv.layouts.engine import Layout
-from wconv.layouts.mlx_lm_common import BLOCK, COMMAND, NO_HEAD, ROTARY, head, qk_norm
+from wconv.layouts.mlx_lm_common import ALONE, BLOCK, BOTH, COMMAND, NO_HEAD, ROTARY, head, qk_norm
 from wconv.layouts.rules import Rule, compute, drop, rename, transpose
 from wconv.layouts.scaled import dequantized
 from wconv.layouts.settings import tied
@@ -18,10 +18,10 @@ def plain(
     rules: tuple[Rule, ...] = (),
     names: tuple[str, ...] = BLOCK,
     spellings: tuple[Rule, ...] = (),
+    consumers: tuple[str, ...] = BOTH,
 ) -> Layout:
     """A model without experts; most keep their names and shapes."""
-    drops = (ROTARY, MASKS)
-    return Layout(("mlx-lm", "mlx-vlm"), model_types, names, (*drops, *rules), spellings, command=COMMAND)
+    return Layout(consumers, model_types, names, (ROTARY, MASKS, *rules), spellings, command=COMMAND)
 
 
 CONV1D = transpose("backbone.layers.#.mixer.conv1d.weight", "conv1d", last=1)
@@ -40,7 +40,7 @@ LAYOUTS = (
     plain("qwen3", rules=(head(True),), names=(*BLOCK, *qk_norm())),
     plain("gemma", rules=(NO_HEAD,)),
     plain("gemma2", rules=(NO_HEAD,), names=(*BLOCK, GEMMA_NORMS)),
-    plain("gemma3_text", rules=(head(True),), names=(*BLOCK, GEMMA_NORMS, *qk_norm())),
+    plain("gemma3_text", rules=(head(True),), names=(*BLOCK, GEMMA_NORMS, *qk_norm()), consumers=ALONE),
     plain(
         "phi",
         names=(
@@ -100,7 +100,7 @@ LAYOUTS = (
         ),
     ),
     plain("mamba", "falcon_mamba", rules=(head(True), CONV1D), names=MAMBA),
-    plain("mamba2", rules=(head(True), CONV1D), names=MAMBA),
+    plain("mamba2", rules=(head(True), CONV1D), names=MAMBA, consumers=ALONE),
     plain(
         "gpt2",
         spellings=(rename("transformer.**", "**"),),

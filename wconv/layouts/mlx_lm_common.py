@@ -7,6 +7,12 @@ from wconv.layouts.settings import tied
 
 COMMAND = "mlx_lm.generate --model {model} --prompt 'Hello'"
 
+BOTH = ("mlx-lm", "mlx-vlm")
+"""mlx-vlm runs most language models, too, from the same directory."""
+
+ALONE = ("mlx-lm",)
+"""Models of which mlx-vlm computes something else, or nothing."""
+
 ROTARY = drop("**rotary_emb.inv_freq", "recomputed by the consumer")
 
 BLOCK = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wconv.layouts.engine import Layout
-from wconv.layouts.mlx_lm_common import BLOCK, COMMAND, ROTARY, head, qk_norm
+from wconv.layouts.mlx_lm_common import ALONE, BLOCK, BOTH, COMMAND, ROTARY, head, qk_norm
 from wconv.layouts.rules import (
     Rule,
     add_one,
@@ -124,9 +124,14 @@ GPT_OSS: tuple[Rule, ...] = (
 )
 
 
-def mixture(*model_types: str, rules: tuple[Rule, ...], names: tuple[str, ...] = ROUTED) -> Layout:
+def mixture(
+    *model_types: str,
+    rules: tuple[Rule, ...],
+    names: tuple[str, ...] = ROUTED,
+    consumers: tuple[str, ...] = BOTH,
+) -> Layout:
     """A model with routed experts."""
-    return Layout(("mlx-lm", "mlx-vlm"), model_types, names, (ROTARY, *rules), command=COMMAND)
+    return Layout(consumers, model_types, names, (ROTARY, *rules), command=COMMAND)
 
 
 LAYOUTS = (
@@ -134,9 +139,10 @@ LAYOUTS = (
     mixture("olmoe", rules=(head(True), STACK), names=(*ROUTED, *qk_norm())),
     mixture("qwen3_moe", rules=(head(False), STACK), names=(*ROUTED, *qk_norm())),
     mixture("mixtral", rules=(head(False), STACK_W123), names=W123),
-    mixture("phimoe", rules=(STACK_W123,), names=W123),
+    mixture("phimoe", rules=(STACK_W123,), names=W123, consumers=ALONE),
     mixture(
         "qwen3_next",
+        consumers=ALONE,
         rules=(
             drop("mtp.**", "predicts further tokens, which mlx-lm does not use"),
             head(False),
