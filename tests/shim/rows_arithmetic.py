@@ -187,7 +187,6 @@ ROWS: list[Row] = [
             f"{name} of {kind}"
             for name in UNARY_EXACT
             for kind in ("float32", "bfloat16", "float16", "int64", "bool")
-            if (name, kind) != ("square", "bool")
         ],
         _unary,
     ),

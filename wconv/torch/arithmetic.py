@@ -94,6 +94,10 @@ def pow(input: Any, exponent: Any) -> Tensor:
     return apply("pow", BINARY["power"], input, exponent)
 
 
+def square(input: Tensor) -> Tensor:
+    return pow(input, 2)
+
+
 def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     """Values limited to [min, max]; NaN stays."""
     if min is None and max is None:
@@ -202,6 +206,7 @@ NAMED: dict[str, Callable[..., Tensor]] = {
     "sub": sub,
     "div": div,
     "pow": pow,
+    "square": square,
     "clamp": clamp,
     "round": round,
 }

@@ -5,6 +5,7 @@ float16 and bfloat16 are computed in float32 and rounded once. The result's dtyp
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,8 @@ class Rule:
         wide_number: a second operand without dimensions takes part in float32, not rounded to the
             result's float16 or bfloat16 first (torch's mul and div do so, its add does not).
         float8: defined for float8 too.
+        in_steps: how float16 and bfloat16 are computed where torch rounds after every step; takes the
+            rounding as a third argument.
         tensors_only: Python numbers are refused.
         error: what is raised for a dtype in `refuses`.
     """
@@ -43,6 +46,7 @@ class Rule:
     refuses: tuple[str, ...] = ()
     wide_number: bool = False
     float8: bool = False
+    in_steps: Callable[..., Any] | None = None
     tensors_only: bool = False
     error: type[Exception] = NotImplementedError
 
@@ -63,6 +67,17 @@ def _zero_divisor(a: Array, b: Array) -> None:
 def _floor_divide(a: Array, b: Array) -> Any:
     _zero_divisor(a, b)
     return np.floor_divide(a, b)
+
+
+def _floor_divide_in_steps(a: Array, b: Array, rounded: Callable[[Array], Array]) -> Any:
+    """Of float16 and bfloat16 tensors: torch rounds after every step of this one, not once at the end."""
+    rest = np.fmod(a, b)
+    quotient = rounded(rounded(a - rest) / b)
+    quotient = np.where((rest != 0) & ((b < 0) != (rest < 0)), rounded(quotient - 1), quotient)
+    down = np.floor(quotient)
+    down = np.where(rounded(quotient - down) > 0.5, rounded(down + 1), down)
+    down = np.where(quotient == 0, np.copysign(np.float32(0), a / b), down)
+    return np.where(b == 0, a / b, down)
 
 
 def _remainder(a: Array, b: Array) -> Any:
@@ -91,7 +106,6 @@ UNARY = {
     "abs": Rule(np.abs, "real", refuses=("bool",), float8=True),
     "neg": Rule(np.negative, refuses=("bool",)),
     "positive": Rule(np.positive, refuses=("bool",)),
-    "square": Rule(lambda x: x * x, refuses=("bool",)),
     "sign": Rule(lambda x: x if x.dtype.kind == "b" else np.sign(x), refuses=REAL),
     "floor": Rule(np.floor, refuses=("complex", "bool")),
     "ceil": Rule(np.ceil, refuses=("complex", "bool")),
@@ -121,7 +135,9 @@ UNARY = {
 BINARY = {
     "mul": Rule(np.multiply, wide_number=True),
     "div": Rule(np.true_divide, "float", wide_number=True),
-    "floor_divide": Rule(_floor_divide, refuses=("complex", "bool"), wide_number=True),
+    "floor_divide": Rule(
+        _floor_divide, refuses=("complex", "bool"), wide_number=True, in_steps=_floor_divide_in_steps
+    ),
     "remainder": Rule(_remainder, refuses=("complex", "bool")),
     "fmod": Rule(_fmod, refuses=("complex", "bool")),
     "power": Rule(_power, refuses=("bool",)),
@@ -168,13 +184,19 @@ def apply(name: str, rule: Rule, *operands: Any) -> Tensor:
     for at, each in enumerate(given):
         exact = at == 1 and rule.wide_number and not getattr(each, "shape", ())
         arrays.append(_prepared(each, result, computed, exact))
+    compute, promoted = rule.compute, result
+    if rule.in_steps and result in NARROW and isinstance(given[1], Tensor) and given[1].shape:
+        compute = functools.partial(rule.in_steps, rounded=lambda x: convert(convert(x, result), computed))
     if rule.result == "bool":
         result = dtypes.bool_
-    return finish(name, rule.compute, arrays, result.to_real() if rule.result == "real" else result)
+    like = [_as_promoted(each, promoted) for each in given]
+    return finish(name, compute, arrays, result.to_real() if rule.result == "real" else result, like)
 
 
-def finish(name: str, compute: Callable[..., Any], arrays: list[Array], result: dtype) -> Tensor:
-    """Computes on prepared arrays and rounds to the result's dtype."""
+def finish(
+    name: str, compute: Callable[..., Any], arrays: list[Array], result: dtype, like: list[Array]
+) -> Tensor:
+    """Computes on prepared arrays and rounds to the result's dtype; `like`: the operands' layouts."""
     try:
         with np.errstate(all="ignore"):
             made = np.asarray(compute(*arrays))
@@ -185,7 +207,15 @@ def finish(name: str, compute: Callable[..., Any], arrays: list[Array], result: 
         raise RuntimeError(f"{name}: the sizes of the tensors do not match: {shapes}") from None
     except TypeError:
         raise RuntimeError(f'"{name}" not implemented for {result}') from None
-    return Tensor._of(_laid_out(made if made.dtype == result.numpy else convert(made, result), arrays))
+    return Tensor._of(_laid_out(made if made.dtype == result.numpy else convert(made, result), like))
+
+
+def _as_promoted(operand: Any, promoted: dtype) -> Array:
+    """Something laid out as the operand is once torch has turned it into the common dtype."""
+    if not isinstance(operand, Tensor):
+        return np.zeros(())
+    array = operand._array
+    return array if array.dtype == promoted.numpy else empty_as(array, promoted.numpy)
 
 
 def _laid_out(made: Array, arrays: list[Array]) -> Array:
