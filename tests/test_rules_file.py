@@ -14,7 +14,7 @@ from tests.making import bits, random, write_directory, write_file
 from wconv import layouts
 from wconv.cli import main
 from wconv.errors import LayoutError
-from wconv.layouts import rules_file
+from wconv.layouts import pipelines, rules_file
 from wconv.layouts.engine import Layout
 from wconv.layouts.opposites import join, unstack
 from wconv.layouts.primitives import VERBS
@@ -43,7 +43,8 @@ EVERYTHING = Layout(
 
 @pytest.mark.parametrize("consumer", layouts.CONSUMERS)
 def test_every_table_prints_and_reads_back_equal(consumer: str) -> None:
-    for table in layouts.tables(consumer):
+    places = [table for _, table in pipelines.places(consumer)]
+    for table in [*layouts.tables(consumer), *places]:
         assert rules_file.parse(rules_file.write(table)) == table
 
 
@@ -115,6 +116,11 @@ BAD: dict[str, tuple[str, int, str]] = {
         'spellings = [\n  { rename = "a", to = "b" },\n  { rename = "a" },\n]\n' + GOOD + "]",
         3,
         "rename needs 'to'",
+    ),
+    "files of no numbers": (
+        'form = { shard = "../x.safetensors", max_shard_size = 5 }\n' + GOOD + "]",
+        1,
+        "is no name of numbered files",
     ),
     "braces in texts": (
         GOOD + '  { drop = "x{[", reason = "}]\\"" }, # {\n  { drop = """\n]{""" },\n]',

@@ -23,7 +23,7 @@ from wconv.layouts.engine import Layout
 from wconv.layouts.primitives import PRIMITIVES, VERBS, Key, check
 from wconv.layouts.rules import Rule
 from wconv.layouts.toml_lines import Lines
-from wconv.layouts.values import PATTERNS, TEXT, TEXTS, WHEN, WrongRuleError
+from wconv.layouts.values import FORM, PATTERNS, TEXT, TEXTS, TEXTS_BY_NAME, WHEN, WrongRuleError
 
 MAX_BYTES = 1 << 20
 
@@ -33,6 +33,8 @@ TOP = {
     "command": Key("command", TEXT),
     "recognised_by": Key("recognised_by", TEXTS),
     "names": Key("names", PATTERNS),
+    "form": Key("form", FORM),
+    "casts": Key("casts", TEXTS_BY_NAME),
 }
 SECTIONS = ("spellings", "rules")
 
@@ -82,7 +84,7 @@ def parse(text: str, where: str = "rules") -> Layout:
             raise LayoutError(f"{where}:{lines.of(key)}: {wrong}") from None
     for section in SECTIONS:
         values[section] = _rules(content.get(section, []), section, lines, where)
-    if not values["rules"]:
+    if "rules" not in content:
         raise LayoutError(f"{where}: there are no rules in it")
     if not values["consumers"]:
         raise LayoutError(f"{where}:{lines.of('consumers')}: consumers must name one at least")
@@ -138,7 +140,7 @@ def write(layout: Layout) -> str:
     ]
     for section in SECTIONS:
         rules = getattr(layout, section)
-        if rules:
+        if rules or section == "rules":
             body = "".join(f"  {_inline(_plain(rule))},\n" for rule in rules)
             parts.append(f"\n{section} = [\n{body}]\n")
     return "".join(parts)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from wconv.errors import LayoutError
+from wconv.layouts.forms import Form
 from wconv.layouts.settings import Option, Setting, When
 
 
@@ -96,6 +98,32 @@ def pair(first: Kind, second: Kind) -> Kind:
     return Kind(read, lambda value: [first.write(value[0]), second.write(value[1])])
 
 
+def _texts_by_name(value: Any, key: str) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        raise WrongRuleError(f'{key} must be texts by name, {{ name = "text" }}, not {value!r:.60}', key)
+    return {name: _text(text, f"{key}.{name}") for name, text in value.items()}
+
+
+def _form(value: Any, key: str) -> Form:
+    keys = set(value) if isinstance(value, Mapping) else set()
+    if not {"shard", "max_shard_size"} <= keys <= {"shard", "max_shard_size", "metadata"}:
+        raise WrongRuleError(
+            f'{key} must be {{ shard = "{{number}}.safetensors", max_shard_size = 1000, metadata = {{}} }},'
+            f" not {value!r:.60}",
+            key,
+        )
+    shard = _text(value["shard"], key)
+    if not re.fullmatch(r"[\w.-]*\{number\}[\w.-]*\.safetensors", shard):
+        raise WrongRuleError(f"{shard!r} is no name of numbered files: 'model-{{number}}.safetensors'", key)
+    metadata = _texts_by_name(value.get("metadata", {}), "metadata")
+    return Form(shard, _number(value["max_shard_size"], key), metadata)
+
+
+def _plain_form(value: Form) -> dict[str, Any]:
+    sizes = {"shard": value.shard, "max_shard_size": value.max_shard_size}
+    return {**sizes, "metadata": dict(value.metadata)}
+
+
 def _when(value: Any, key: str) -> When:
     keys = set(value) if isinstance(value, Mapping) else set()
     if len(keys & {"setting", "option"}) != 1 or keys - {"setting", "option", "default", "is", "is_not"}:
@@ -137,4 +165,6 @@ FLAG = Kind(_flag)
 SETTING = Kind(_setting, _plain_setting)
 LENGTH = Kind(_number_or_setting, _plain_number_or_setting)
 LENGTHS = several(LENGTH)
+TEXTS_BY_NAME = Kind(_texts_by_name, dict)
+FORM = Kind(_form, _plain_form)
 WHEN = Kind(_when, _plain_when)
