@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -13,11 +12,12 @@ from typing import Any
 
 from wconv import formats
 from wconv.errors import FormatError
+from wconv.formats import json_text
 from wconv.modules import Module
 from wconv.tensor import LazyTensor
 from wconv.variants import of_variant
 
-JSON_LIMIT = 256 << 20
+JSON_LIMIT = 128 << 20
 """Bytes of config.json or of an index that are read at most."""
 
 NUMBERED = re.compile(r"(?P<stem>.+?)-(?P<number>\d{5,6})-of-(?P<count>\d{5,6})(?P<suffix>\.[A-Za-z.]+)")
@@ -181,10 +181,7 @@ def read_json(path: Path) -> dict[str, Any]:
     text = bytes(file.read(0, file.size))
     if text.startswith(b"version https://git-lfs"):
         raise FormatError(f"{path} is a Git LFS pointer, not the file: run `git lfs pull`")
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path} is no JSON: {error!s:.120}") from None
+    value = json_text.parse(text.removeprefix(b"\xef\xbb\xbf"), str(path))
     if not isinstance(value, dict):
         raise FormatError(f"{path} holds no JSON object")
     return value

@@ -256,6 +256,11 @@ def _device(directory: Path) -> Path:
 def cases() -> Iterator[Case]:
     for name, data in _safetensors().items():
         yield refused(f"safetensors-{name}", data, file="model.safetensors")
+    lists = b'{"w":[' + b"[]," * 8_000_000 + b"0]}"
+    yield refused("bomb-header-of-lists", lambda: _raw(lists), file="model.safetensors", seconds=1.0)
+    texts = b'{"w":[' + b'"ab",' * 8_000_000 + b"0]}"
+    yield refused("bomb-header-of-texts", lambda: _raw(texts), file="model.safetensors", seconds=1.0)
+    yield Case("bomb-index-of-lists", "refused", _index(lists.decode()), directory=True, seconds=1.0)
     for name, make in DIRECTORIES.items():
         yield Case(f"directory-{name}", "refused", make, directory=True)
     for name, data in NAMED.items():

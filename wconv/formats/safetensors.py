@@ -14,6 +14,7 @@ from typing import Any
 from wconv import dtypes, files
 from wconv.dtypes import DType
 from wconv.errors import FormatError
+from wconv.formats import json_text
 from wconv.formats.contents import Contents
 from wconv.tensor import LazyTensor, Packed, Shape, Stored, is_shape
 
@@ -44,12 +45,7 @@ def open_file(path: str) -> Contents:
 
 def parse_header(text: bytes, path: str) -> dict[str, Any]:
     """The header's JSON object, refused when a name stands in it twice."""
-    try:
-        header = json.loads(text.decode(), object_pairs_hook=_without_twins, parse_constant=_no_constant)
-    except RecursionError:
-        raise FormatError(f"{path} has a damaged header: it is nested too deeply") from None
-    except ValueError as error:
-        raise FormatError(f"{path} has a damaged header: {error!s:.120}") from None
+    header = json_text.parse(text, f"{path}'s header", pairs=_without_twins, constant=_no_constant)
     if not isinstance(header, dict):
         raise FormatError(f"{path} has a damaged header: it is no JSON object")
     return header
