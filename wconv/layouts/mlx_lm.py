@@ -76,6 +76,7 @@ LAYOUTS = (
     ),
     plain(
         "internlm2",
+        consumers=ALONE,
         rules=(
             drop("**.rope.inv_freq", "recomputed by the consumer"),
             drop("output.weight", "tied to the embedding", when=tied(False)),
@@ -89,9 +90,14 @@ LAYOUTS = (
             "model.layers.#.(attention_norm|ffn_norm).weight",
         ),
     ),
-    plain("internlm3", rules=(drop("**.rope.inv_freq", "recomputed by the consumer"), head(False))),
+    plain(
+        "internlm3",
+        consumers=ALONE,
+        rules=(drop("**.rope.inv_freq", "recomputed by the consumer"), head(False)),
+    ),
     plain(
         "phi3small",
+        consumers=ALONE,
         rules=(NO_HEAD,),
         names=(
             *BLOCK,
