@@ -123,8 +123,10 @@ def test_what_was_left_out_is_told_by_the_hubs_name() -> None:
 
 def test_a_quantized_model_is_not_laid_back() -> None:
     layout = Layout(("test",), ("any",), ("**",), (rename("a.**", "b.**"),))
-    with pytest.raises(LayoutError, match="quantized for MLX"):
-        restore(layout, {"b.x": from_array(random((2, 2)))}, {"quantization": {"bits": 4, "group_size": 64}})
+    config = {"quantization": {"bits": 4, "group_size": 64}}
+    for table, name in ((layout, "b.scales"), (layout, "other.scales"), (None, "model.layers.0.scales")):
+        with pytest.raises(LayoutError, match="quantized for MLX"):
+            restore(table, {name: from_array(random((2, 2)))}, config)
 
 
 def mxfp4(seed: int) -> dict[str, Any]:

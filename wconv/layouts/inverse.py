@@ -103,16 +103,16 @@ def restore(
     Raises:
         LayoutError: the tensors do not fit the rules, or are quantized in MLX's way.
     """
+    if (config or {}).get("quantization") and any(name.endswith(".scales") for name in tensors):
+        raise LayoutError(
+            "the model is quantized for MLX, which nothing but MLX loads: lay the original out instead"
+        )
     if layout is None:
         return None
     context = Context(config or {}, options or {})
     state = {name: Entry(tensor, (name,)) for name, tensor in tensors.items()}
     if not already(layout, run_rules(layout.spellings, state, context, {}), context):
         return None
-    if context.config.get("quantization"):
-        raise LayoutError(
-            "the model is quantized for MLX, which nothing but MLX loads: lay the original out instead"
-        )
     notes: list[str] = []
     for rule, opposites in undone(layout, context):
         lost = OPPOSITES[type(rule)].lost(rule)
