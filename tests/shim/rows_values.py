@@ -282,6 +282,12 @@ JOINED: dict[str, Any] = {
 }
 
 OUT: dict[str, Any] = {
+    "positive is itself": lambda t: (lambda x: [(+x).data_ptr() == x.data_ptr(), t.tensor([True]).sign()])(
+        t.ones(2)
+    ),
+    "of float8, not a number": lambda t: t.tensor([1.0, float("nan")]).to(t.float8_e4m3fn).isnan(),
+    "of 0-d": lambda t: [t.tensor(2.0).softmax(0), t.tensor(2.0).flip(0)],
+    "sign of bool is a copy": lambda t: (lambda x: (x.sign().fill_(False), x)[1])(t.tensor([True])),
     "item": lambda t: [
         t.tensor(1.5).item(),
         t.tensor([[3]]).item(),

@@ -94,6 +94,13 @@ def pow(input: Any, exponent: Any) -> Tensor:
     return apply("pow", BINARY["power"], input, exponent)
 
 
+def positive(input: Tensor) -> Tensor:
+    """The tensor itself, `+tensor`."""
+    if input.dtype is dtypes.bool_:
+        raise RuntimeError("positive: not defined for booleans")
+    return input
+
+
 def square(input: Tensor) -> Tensor:
     return pow(input, 2)
 
@@ -121,7 +128,7 @@ def softmax(input: Tensor, dim: int, dtype: dtypes.dtype | None = None) -> Tenso
         raise NotImplementedError(f'"softmax" not implemented for {source.dtype}')
 
     def compute(x: Array) -> Any:
-        at = axes(dim, x.ndim)
+        at = axes(dim, x.ndim) if x.ndim else None
         powers = np.exp(x - x.max(axis=at, keepdims=True))
         return powers / powers.sum(axis=at, keepdims=True)
 
@@ -206,6 +213,7 @@ NAMED: dict[str, Callable[..., Tensor]] = {
     "sub": sub,
     "div": div,
     "pow": pow,
+    "positive": positive,
     "square": square,
     "clamp": clamp,
     "round": round,

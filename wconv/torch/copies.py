@@ -30,7 +30,9 @@ def tile(input: Tensor, *dims: Any) -> Tensor:
 def flip(input: Tensor, *dims: Any) -> Tensor:
     """A copy with some axes reversed."""
     wanted = lengths(dims)
-    return Tensor._of(np.flip(input._array, axes(wanted, input.ndim) if wanted else ()).copy(order="K"))
+    return Tensor._of(
+        np.flip(input._array, axes(wanted, input.ndim) if wanted and input.ndim else ()).copy(order="K")
+    )
 
 
 def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:

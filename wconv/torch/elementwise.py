@@ -105,8 +105,7 @@ REAL = ("complex",)
 UNARY = {
     "abs": Rule(np.abs, "real", refuses=("bool",), float8=True),
     "neg": Rule(np.negative, refuses=("bool",)),
-    "positive": Rule(np.positive, refuses=("bool",)),
-    "sign": Rule(lambda x: x if x.dtype.kind == "b" else np.sign(x), refuses=REAL),
+    "sign": Rule(lambda x: x.copy() if x.dtype.kind == "b" else np.sign(x), refuses=REAL),
     "floor": Rule(np.floor, refuses=("complex", "bool")),
     "ceil": Rule(np.ceil, refuses=("complex", "bool")),
     "trunc": Rule(np.trunc, refuses=("complex", "bool")),
@@ -125,9 +124,9 @@ UNARY = {
     "tan": Rule(np.tan, "float"),
     "tanh": Rule(np.tanh, "float"),
     "sigmoid": Rule(_sigmoid, "float"),
-    "isnan": Rule(np.isnan, "bool"),
-    "isinf": Rule(np.isinf, "bool"),
-    "isfinite": Rule(np.isfinite, "bool"),
+    "isnan": Rule(np.isnan, "bool", float8=True),
+    "isinf": Rule(np.isinf, "bool", float8=True),
+    "isfinite": Rule(np.isfinite, "bool", float8=True),
     "logical_not": Rule(np.logical_not, "bool"),
     "bitwise_not": Rule(np.invert, refuses=INT_ONLY, error=TypeError),
 }
