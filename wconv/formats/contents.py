@@ -23,7 +23,7 @@ class Contents:
         notes: what the user should be told, one sentence each (which wrapper was opened, what was decoded).
         ties: groups of names that share storage, offset, shape and dtype.
         modules: the modules that the tensors belong to, by their dotted paths ("" is the outermost).
-        root: the object as the file holds it, with the leaves of `wconv.formats.objects`; None for flat formats.
+        root: the object as the file holds it, with leaves as in `wconv.formats.objects`; None for flat ones.
     """
 
     format: str
