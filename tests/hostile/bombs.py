@@ -6,6 +6,7 @@ import functools
 import itertools
 import sys
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,6 +156,20 @@ def _repeats() -> dict[str, Code]:
     }
 
 
+def _long_paths(letters: int, depth: int, leaf: Any = None) -> Code:
+    """Two thousand leaves whose dotted names have `letters * depth` characters each, of one short key."""
+    key = put(push("k" * letters), 0)
+    leaves = b"".join(push(str(n)) + (tensor() if leaf is None else push(leaf)) for n in range(2000))
+    opening = b"}" + key + (b"}" + get(0)) * (depth - 1)
+    return Code(opening + b"}(" + leaves + b"u" + b"s" * depth)
+
+
+def _deep_leaves() -> Code:
+    """Many leaves below many levels: each has a path of its own."""
+    leaves = b"".join(push(str(n)) + b"N" for n in range(100_000))
+    return Code(b"}" + (push("k") + b"}") * 390 + b"(" + leaves + b"u" + b"s" * 390)
+
+
 def _nested() -> Iterator[Case]:
     """Checkpoints within checkpoints."""
     inner = torch_zip(state_dict())
@@ -206,6 +221,11 @@ def cases() -> Iterator[Case]:
         torch_zip(Code(put(tensor(), 60) + b"0}(" + names + b"u")),
         tensors={f"w{n}": VALUES for n in range(20_000)},
     )
+    yield refused("bomb-long-paths", torch_zip(_long_paths(10_000, 300)), seconds=2.0)
+    yield refused("bomb-long-paths-of-others", torch_zip({"w": tensor(), "x": _long_paths(10_000, 300, "v")}))
+    yield refused("bomb-deep-leaves", torch_zip({"w": tensor(), "x": _deep_leaves()}), seconds=2.0)
+    tuple_key = Code(b"}" + put(push("k" * 1_000_000), 0) + b"0(" + get(0) * 900 + b"tNs")
+    yield inert("bomb-long-tuple-key", torch_zip({"w": tensor(), "x": tuple_key}), seconds=1.0)
     nothing = (tensor(storage("1", "LongStorage", 0), 0, (1, 0), (1, 1)), tensor(size=(0,)), (2**33,))
     layout = call("torch.serialization", "_get_layout", "torch.sparse_coo")
     sparse = call("torch._utils", "_rebuild_sparse_tensor", layout, nothing)

@@ -16,6 +16,9 @@ from wconv.formats.objects import LEAVES, Global, NestedTensor, OrderedDict, Rec
 DEPTH_LIMIT = 400
 """Objects within objects."""
 
+NAMES_LIMIT = 256 << 20
+"""Bytes of names and paths: a key that is told once stands in every name below it."""
+
 NODES_EXTRA = 200_000
 """How many more objects than bytes of pickle the unfolded tree may have: shared parts count each time."""
 
@@ -134,6 +137,7 @@ def flatten(root: Any, where: str) -> Flattened:
 
     Raises:
         FormatError: two paths come to the same name.
+        UnsafeError: one long key is in so many names that they would fill memory.
     """
     found = Flattened()
     if type(root) in (dict, OrderedDict) and all(
@@ -143,6 +147,7 @@ def flatten(root: Any, where: str) -> Flattened:
         return found
     pending: list[tuple[tuple[str, ...], Any]] = [((), root)]
     active: list[tuple[int, int]] = []
+    spent = 0
     while pending:
         path, value = pending.pop()
         while active and active[-1][0] >= len(path):
@@ -155,7 +160,12 @@ def flatten(root: Any, where: str) -> Flattened:
             found.modules[".".join(path)] = value
         inner = members(value)
         if inner is not None:
-            pending.extend(reversed([((*path, key_name(key)), member) for key, member in inner]))
+            names = [key_name(key) for key, _ in inner]
+            spent += len(names) * (100 + 8 * len(path) + sum(map(len, path))) + sum(map(len, names))
+            if spent > NAMES_LIMIT:
+                raise UnsafeError(f"{where} holds names of more than {NAMES_LIMIT >> 20} MiB in all: refused")
+            below = [((*path, name), member) for name, (_, member) in zip(names, inner, strict=True)]
+            pending.extend(reversed(below))
         elif isinstance(value, NestedTensor):
             parts = [((*path, str(index)), part) for index, part in enumerate(value.parts())]
             found.notes.append(f"{'.'.join(path)} is a nested tensor: written as {len(parts)} tensors")
@@ -192,7 +202,7 @@ def key_name(key: Any) -> str:
     if isinstance(key, str):
         return key
     if isinstance(key, tuple):
-        return ".".join(key_name(part) for part in key)
+        return ".".join(f"{key_name(part):.100}" for part in key)
     return f"{key!r:.100}" if isinstance(key, (Record, Global)) else str(key)
 
 
