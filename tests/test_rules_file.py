@@ -191,7 +191,7 @@ def test_a_users_rules_convert_and_undo_a_model(model: Path, tmp_path: Path) -> 
 
 def test_a_rule_that_matched_nothing_is_told(model: Path, tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
-    path.write_text(OWN)
+    path.write_text('spellings = [{ rename = "model.**", to = "**" }]\n' + OWN)
     notes = wconv.convert(model, rules=path).notes
     assert [note for note in notes if "no tensor matches" in note] == [
         "no tensor matches the rule: rename never.** → ever.**"

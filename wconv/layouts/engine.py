@@ -77,7 +77,7 @@ class Applied:
         sources: for each new name the source tensors it is made of.
         notes: what the user should be told, one sentence each.
         unchanged: source names that passed as they are because nothing is known of them, with the reason.
-        unmatched: rules that no tensor matched when their turn came.
+        unmatched: rules, but for spellings, that no tensor matched when their turn came.
     """
 
     tensors: dict[str, LazyTensor]
@@ -114,7 +114,7 @@ def apply(
     dropped: dict[str, str] = {}
     notes: list[str] = []
     unmatched: list[Rule] = []
-    state = run_rules(layout.spellings, state, context, dropped, unmatched)
+    state = run_rules(layout.spellings, state, context, dropped)
     done = already(layout, state, context)
     if done:
         notes.append(f"the tensors are in {layout.consumers[0]}'s layout already")
