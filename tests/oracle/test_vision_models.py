@@ -28,24 +28,15 @@ from tests.oracle.tiny import FIXTURE, Tiny, as_published, save
 from tests.oracle.vision import FIXTURE as FIXTURE_MODEL
 from tests.oracle.vision import MODELS
 from tests.oracles import oracle
+from wconv import layouts
 
 pytestmark = pytest.mark.oracle
 
 OLD = "WCONV_OLD_MLX_VLM"
 """Environment variable: where `pip install --target` put mlx-vlm 0.6.0."""
 
-IN_MLX_LM = (
-    "qwen2_5_vl",
-    "qwen2_vl",
-    "qwen3_vl",
-    "mistral3",
-    "llava",
-    "gemma3",
-    "qwen3_5",
-    "qwen3_5_moe",
-    "gemma4",
-)
-"""Models whose language part mlx-lm runs, too."""
+IN_MLX_LM = [one for one in MODELS if "mlx-lm" in layouts.find(one.model_type).consumers]
+"""Models whose language part mlx-lm runs from the same directory, as their tables say."""
 
 WITH_A_HEAD = ("gemma3",)
 """Models to which mlx-vlm adds an output layer that mlx-lm can do without."""
@@ -73,7 +64,7 @@ def test_mlx_vlm_loads_what_its_own_conversion_gives(
         assert_same_logits(text_logits(ours, wide=wide), said)
 
 
-@pytest.mark.parametrize("tiny", [one for one in MODELS if one.model_type in IN_MLX_LM], ids=str)
+@pytest.mark.parametrize("tiny", IN_MLX_LM, ids=str)
 def test_mlx_lm_runs_the_same_directory(tiny: Tiny, tmp_path: Path) -> None:
     modern = save(tiny, tmp_path / "modern")
     published = as_published(modern, tiny, tmp_path / "published")
@@ -91,7 +82,7 @@ def test_mlx_lm_runs_the_same_directory(tiny: Tiny, tmp_path: Path) -> None:
         assert_same_logits(logits(ours, wide=wide), said)
 
 
-@pytest.mark.parametrize("tiny", [one for one in MODELS if one.model_type in IN_MLX_LM], ids=str)
+@pytest.mark.parametrize("tiny", IN_MLX_LM, ids=str)
 def test_the_language_model_alone_is_what_mlx_lm_keeps(tiny: Tiny, tmp_path: Path) -> None:
     modern = save(tiny, tmp_path / "modern")
     published = as_published(modern, tiny, tmp_path / "published")

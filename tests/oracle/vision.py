@@ -227,7 +227,7 @@ OTHERS = (
         },
         merged(
             {
-                "text_config": {"num_experts": 4},
+                "text_config": {"num_experts": 4, "norm_topk_prob": True},
                 "vision_config": {"model_type": "qwen3_vl_moe"},
             },
             QWEN3_HUB,

@@ -93,6 +93,7 @@ ADDED: tuple[tuple[str, Callable[[Config], Any], tuple[str, ...]], ...] = (
     ("num_experts", _field("num_local_experts"), ("qwen3_vl_moe_text", "qwen3_5_moe_text")),
     ("sliding_window_pattern", _every, ("cohere2", "gemma3", "gemma3_text", "exaone4")),
     ("full_attention_interval", _every, ("qwen3_next", "qwen3_5", "qwen3_5_text", "qwen3_5_moe_text")),
+    ("norm_topk_prob", lambda part: True, ("qwen3_vl_moe_text",)),
     ("intermediate_size", _expanded, ("mamba2",)),
     ("global_head_dim", _largest_head, ("gemma4_text",)),
     ("n_ctx", _field("n_positions"), ("gpt2",)),
