@@ -14,6 +14,7 @@ import pytest
 import wconv.torch as torch
 from tests.oracles import oracle
 from tests.shim.observe import plain
+from wconv import files, formats
 from wconv.errors import WconvError
 from wconv.formats import open_file
 from wconv.torch import storage as storages
@@ -127,10 +128,10 @@ def test_nothing_is_read_until_it_is_used(tmp_path: Path, monkeypatch: pytest.Mo
     assert state["a"]._held is None
     assert state["a"].tolist() == [[0, 1, 2], [3, 4, 5]]
     assert maps == [str(path)]
-    owner = state["a"].numpy()
-    while isinstance(owner.base, np.ndarray) or hasattr(owner.base, "base"):
+    owner: Any = state["a"].numpy()
+    while getattr(owner, "base", None) is not None:
         owner = owner.base
-    assert isinstance(getattr(owner, "base", owner), (mmap.mmap, memoryview, type(None)))
+    assert isinstance(owner.obj, mmap.mmap)
 
 
 def test_coded_entries_are_read_once_and_only_when_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,6 +174,40 @@ def test_a_file_may_be_replaced_by_what_was_made_of_it(tmp_path: Path) -> None:
     again = torch.load(path)
     assert again["a"].dtype == torch.float16
     assert again["b"].tolist() == [1] * 5
+
+
+def test_a_file_replaced_while_it_is_being_loaded_gives_no_other_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, other = saved(tmp_path, {"a": torch.zeros(3)}), tmp_path / "other.pt"
+    torch.save({"a": torch.ones(3)}, other)
+    load_tree = formats.load_tree
+
+    def replaced(name: str) -> Any:
+        tree = load_tree(name)
+        other.replace(path)
+        return tree
+
+    monkeypatch.setattr(formats, "load_tree", replaced)
+    assert torch.load(path)["a"].tolist() == [0, 0, 0]
+
+
+def test_without_its_descriptor_a_replaced_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, other = saved(tmp_path, {"a": torch.zeros(3)}), tmp_path / "other.pt"
+    torch.save({"a": torch.ones(3)}, other)
+    load_tree = formats.load_tree
+
+    def replaced(name: str) -> Any:
+        tree = load_tree(name)
+        other.replace(path)
+        files.forget()
+        return tree
+
+    monkeypatch.setattr(formats, "load_tree", replaced)
+    with pytest.raises(WconvError, match=r"file\.pt"):
+        torch.load(path)
 
 
 def test_tensors_over_one_storage_share_memory(tmp_path: Path) -> None:

@@ -59,6 +59,14 @@ class SourceFile:
         if self._fd >= 0:
             os.close(self._fd)
 
+    def mapped(self) -> memoryview:
+        """The whole file, mapped privately: pages are read when touched, writing never reaches the file."""
+        import mmap
+
+        if not self.size:
+            return memoryview(bytearray())
+        return memoryview(mmap.mmap(self._fd, self.size, access=mmap.ACCESS_COPY))
+
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fills `buffer` (of bytes) from `offset`.
 

@@ -44,7 +44,7 @@ globals().update(_dtypes.BY_NAME)
 globals().update({alias: _dtypes.BY_NAME[name] for alias, name in _dtypes.ALIASES.items()})
 globals().update(_gathered())
 
-LATE = {
+_LATE = {
     "load": "wconv.torch.loading",
     "save": "wconv.torch.saving",
     "installed": "wconv.torch.install",
@@ -53,7 +53,6 @@ LATE = {
 
 
 __all__ = [
-    "LATE",
     "Size",
     "Tensor",
     "UntypedStorage",
@@ -78,8 +77,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in LATE:
-        return getattr(importlib.import_module(LATE[name]), name)
+    if name in _LATE:
+        return getattr(importlib.import_module(_LATE[name]), name)
     if name == "nn":
         return importlib.import_module("wconv.torch.nn")
     if name in _TYPED:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wconv.errors import FormatError
+from wconv import files
 from wconv.torch.device import CPU, device
 
 Bytes = NDArray[np.uint8]
@@ -112,13 +111,6 @@ def map_file(path: str) -> Bytes:
     """The bytes of a file, mapped privately: reading is left to the pages that are touched.
 
     Raises:
-        FormatError: the file cannot be opened.
+        FormatError: the file cannot be opened, or is another by now than when its tensors were found.
     """
-    try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if not size:
-                return np.zeros(0, np.uint8)
-            return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY), np.uint8)
-    except OSError as error:
-        raise FormatError(f"{path} cannot be mapped: {error.strerror}") from None
+    return np.frombuffer(files.source(path).mapped(), np.uint8)
