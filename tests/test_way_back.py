@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,13 @@ from wconv.errors import LayoutError
 from wconv.layouts.engine import Layout
 from wconv.layouts.inverse import OPPOSITES, restore
 from wconv.layouts.opposites import join, same, unstack
+from wconv.layouts.patterns import compile_pattern, sample
 from wconv.layouts.primitives import VERBS
 from wconv.layouts.rules import (
+    ROLES,
+    Drop,
     Rule,
+    Transpose,
     copy_if_missing,
     drop,
     keep_dtype,
@@ -34,7 +39,7 @@ from wconv.layouts.rules import (
     transpose,
     view_flat,
 )
-from wconv.layouts.settings import setting
+from wconv.layouts.settings import Context, setting
 from wconv.tensor import from_array
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "qwen2_5_vl"
@@ -282,3 +287,61 @@ def test_any_rules_run_forwards_and_back_are_nothing_at_all(picked: list[int], s
     arrays["first.w"] = random((2,), seed=99)
     layout = Layout(("test",), ("any",), ("**",), rules)
     assert_same(there_and_back(layout, arrays, {"p": 2, "q": 3}), arrays)
+
+
+CONFIG = {
+    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "num_attention_heads"), 2),
+    "num_hidden_layers": 1,
+    "num_kv_shared_layers": 0,
+    "hidden_size": 12,
+    "tie_word_embeddings": False,
+    "kv_lora_rank": 3,
+    "qk_nope_head_dim": 5,
+    "v_head_dim": 7,
+    "vision_config": {"num_channels": 3},
+}
+SHAPES = {
+    "embed_q": (2, 3, 5),
+    "unembed_out": (2, 7, 3),
+    "(?:switch|experts).*down": (2, 12, 5),
+    "switch|experts": (2, 5, 12),
+    "gamma": (12,),
+}
+"""Of tensors whose shapes rules depend on, by what their names hold."""
+
+TORCH_SHAPE = (4, 3, 5, 6, 7)
+OPTIONS = {"include_fov": True}
+
+
+def final_shape(table: Layout, name: str) -> tuple[int, ...]:
+    for part, shape in SHAPES.items():
+        if re.search(part, name):
+            return shape
+    for rule in table.rules:
+        if isinstance(rule, Transpose) and rule.pattern.match(name):
+            return tuple(TORCH_SHAPE[axis] for axis in ROLES[rule.role])
+    return (2, 12)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [table for consumer in layouts.CONSUMERS for table in layouts.tables(consumer)],
+    ids=lambda table: f"{table.consumers[0]}-{table.model_types[0]}",
+)
+def test_every_name_of_every_table_goes_back_and_comes_again(table: Layout) -> None:
+    context = Context(CONFIG, OPTIONS)
+    drops = [rule for rule in table.rules if isinstance(rule, Drop) and rule.active(context)]
+    names = dict.fromkeys(name for pattern in table.names for name in sample(pattern))
+    final = {
+        name: from_array(random(final_shape(table, name), np.float32, seed=at))
+        for at, name in enumerate(names)
+        if not any(rule.drops(name, context) for rule in drops)
+    }
+    restored = restore(table, final, CONFIG, OPTIONS)
+    if restored is None:
+        targets = [compile_pattern(target) for rule in table.rules for target in rule.targets]
+        assert not [name for name in final if any(target.match(name) for target in targets)]
+        return
+    again = layouts.apply(table, restored.tensors, CONFIG, OPTIONS)
+    for name, tensor in final.items():
+        assert bits(again.tensors[name].numpy()) == bits(tensor.numpy()), name

@@ -103,15 +103,3 @@ def test_a_model_in_the_hubs_layout_passes_unchanged(tiny: Tiny, tmp_path: Path)
     assert {name: bits(array) for name, array in before.items()} == {
         name: bits(array) for name, array in after.items()
     }
-
-
-def test_every_table_that_changes_names_or_shapes_is_tried() -> None:
-    tried = {tiny.model_type for tiny in MODELS}
-    for consumer in ("mlx-lm", "mlx-vlm"):
-        for table in layouts.tables(consumer):
-            if any(rule.verb not in ("drop", "keep dtype of") for rule in table.rules):
-                assert tried & set(table.model_types) or set(table.model_types) <= UNTRIED, table.model_types
-
-
-UNTRIED = {"gpt_oss", "phi3_v", "internvl_chat"}
-"""The first goes there and back in `tests/test_way_back.py`; transformers has not the others."""
