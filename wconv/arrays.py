@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MLX_SUFFIX = ".safetensors"
 
 
-def load(path: str | os.PathLike[str], *, key: str | None = None) -> dict[str, Array]:
+def load(path: str | os.PathLike[str], *, key: str | None = None, expand: bool = False) -> dict[str, Array]:
     """Reads every tensor of a checkpoint into memory, in place of `torch.load`.
 
     bfloat16 and float8 arrays have ml_dtypes' dtypes; `jax.numpy.asarray` takes them as they are.
@@ -30,6 +30,7 @@ def load(path: str | os.PathLike[str], *, key: str | None = None) -> dict[str, A
     Args:
         path: a weights file of any supported format, or a model directory.
         key: for a wrapped PyTorch checkpoint, the path to its state dict; found when absent.
+        expand: allows tensors that take far more than their file (expanded views, sparse, deflated).
 
     Raises:
         FormatError: the file cannot be read; the message says why.
@@ -38,7 +39,7 @@ def load(path: str | os.PathLike[str], *, key: str | None = None) -> dict[str, A
         >>> wconv.load("model.ckpt")["linear.weight"].dtype
         dtype(bfloat16)
     """
-    return {name: tensor.numpy() for name, tensor in checkpoint.open(path, key=key).items()}
+    return {name: tensor.numpy() for name, tensor in checkpoint.open(path, key=key, expand=expand).items()}
 
 
 def load_mlx(

@@ -95,12 +95,19 @@ class Checkpoint(Mapping[str, LazyTensor]):
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
 
-def open(path: str | os.PathLike[str], *, key: str | None = None, variant: str | None = None) -> Checkpoint:
+def open(
+    path: str | os.PathLike[str],
+    *,
+    key: str | None = None,
+    variant: str | None = None,
+    expand: bool = False,
+) -> Checkpoint:
     """Opens a weights file, or a directory with one, with numbered shards, or with shards and an index.
 
     Args:
         key: for a wrapped PyTorch checkpoint, the path to its state dict ("model.encoder").
         variant: of a directory's weights, those called so ("fp16" for `model.fp16.safetensors`).
+        expand: allows tensors that take far more than their file (expanded views, sparse, deflated).
 
     Raises:
         FormatError: nothing there can be read; the message names the file and says why.
@@ -108,11 +115,11 @@ def open(path: str | os.PathLike[str], *, key: str | None = None, variant: str |
     """
     place = Path(path)
     if place.is_dir():
-        return _open_directory(place, key, variant)
+        return _open_directory(place, key, variant, expand)
     if not place.exists():
         hint = "" if place.parent.is_dir() else f" (there is no directory {place.parent})"
         raise FormatError(f"{place} does not exist{hint}")
-    contents = formats.open_file(str(place), key=key)
+    contents = formats.open_file(str(place), key=key, expand=expand)
     return Checkpoint(
         place,
         contents.format,
@@ -126,7 +133,7 @@ def open(path: str | os.PathLike[str], *, key: str | None = None, variant: str |
     )
 
 
-def _open_directory(directory: Path, key: str | None, variant: str | None) -> Checkpoint:
+def _open_directory(directory: Path, key: str | None, variant: str | None, expand: bool) -> Checkpoint:
     names = sorted(name for name in os.listdir(directory) if not os.path.isdir(directory / name))
     config = read_json(directory / "config.json") if "config.json" in names else None
     wanted = of_variant(names, variant) if variant else names
@@ -145,7 +152,7 @@ def _open_directory(directory: Path, key: str | None, variant: str | None) -> Ch
     else:
         weight_map = None
         shards = _find_weights(directory, wanted)
-    merged = _merge(directory, shards, key)
+    merged = _merge(directory, shards, key, expand)
     unlisted = _check_index(directory, index, weight_map, merged) if index and weight_map else ()
     left_out = {
         name: "not in the index" if weight_map is not None else "other weights were taken"
@@ -275,11 +282,11 @@ def is_weights(name: str) -> bool:
 WEIGHTS_SUFFIXES = tuple(dict.fromkeys(os.path.splitext(pattern)[1] for pattern in PREFERENCE))
 
 
-def _merge(directory: Path, shards: list[str], key: str | None) -> list[formats.Contents]:
+def _merge(directory: Path, shards: list[str], key: str | None, expand: bool) -> list[formats.Contents]:
     merged: list[formats.Contents] = []
     owner: dict[str, str] = {}
     for shard in shards:
-        contents = formats.open_file(str(directory / shard), key=key)
+        contents = formats.open_file(str(directory / shard), key=key, expand=expand)
         for name in contents.tensors:
             if name in owner:
                 raise FormatError(f"{directory}: {name:.80} stands in both {owner[name]} and {shard}")
