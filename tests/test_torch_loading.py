@@ -202,7 +202,7 @@ def test_without_its_descriptor_a_replaced_file_is_refused(
     def replaced(name: str) -> Any:
         tree = load_tree(name)
         other.replace(path)
-        files.forget()
+        files._open.clear()
         return tree
 
     monkeypatch.setattr(formats, "load_tree", replaced)
