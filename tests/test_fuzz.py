@@ -19,6 +19,7 @@ from tests.hostile.case import Case
 from tests.hostile.containers import Entry, torch_zip, zipped
 from tests.hostile.guard import Guard
 from tests.hostile.judge import judge
+from tests.hostile.mutation import places
 from tests.hostile.run import limit_memory, read_file
 from wconv import formats
 from wconv.dtypes import DType
@@ -110,9 +111,14 @@ def test_odd_headers(survives: Survives, data: bytes) -> None:
     offset=st.integers(-2, 20),
     axes=st.lists(st.tuples(st.integers(-1, 6), st.integers(-3, 12)), max_size=4),
     numel=st.integers(20, 26),
+    part=st.tuples(places, places),
 )
 def test_a_view_is_right_or_refused(
-    tmp_path_factory: pytest.TempPathFactory, offset: int, axes: list[tuple[int, int]], numel: int
+    tmp_path_factory: pytest.TempPathFactory,
+    offset: int,
+    axes: list[tuple[int, int]],
+    numel: int,
+    part: tuple[float, float],
 ) -> None:
     """Against numpy's own strides over the same storage of 24 elements."""
     elements = np.arange(24, dtype=np.float32)
@@ -123,13 +129,16 @@ def test_a_view_is_right_or_refused(
     stored = tensor(storage(numel=numel), offset, tuple(size), tuple(stride))
     path.write_bytes(torch_zip({"w": stored}, {"0": elements[:numel].tobytes()}))
     try:
-        found = formats.open_file(str(path)).tensors["w"].numpy()
+        lazy = formats.open_file(str(path)).tensors["w"]
+        found = lazy.numpy()
     except WconvError:
         assert not fits or 0 in size
         return
     assert fits
     strides = [4 * step for step in stride]
     np.testing.assert_array_equal(found, np.lib.stride_tricks.as_strided(elements[offset:], size, strides))
+    start, stop = sorted(int(place * (lazy.size + 1)) for place in part)
+    np.testing.assert_array_equal(lazy.elements(start, stop), found.reshape(-1)[start:stop])
 
 
 class AnyStorages:

@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
-from tests.hostile import archives, bombs, code, good, headers, inflating, laughs, machine, streams, views
+from tests.hostile import (
+    archives,
+    bombs,
+    code,
+    good,
+    headers,
+    holes,
+    inflating,
+    laughs,
+    machine,
+    streams,
+    views,
+)
 
-ROOMS = (good, code, views, machine, archives, streams, headers, bombs, laughs, inflating)
+ROOMS = (good, code, views, machine, archives, streams, headers, bombs, laughs, inflating, holes)
 
 CASES = [case for room in ROOMS for case in room.cases()]
