@@ -170,7 +170,8 @@ def check_inflation(tensors: Mapping[str, LazyTensor], source: Source) -> None:
         largest = max(tensors, key=lambda name: tensors[name].nbytes)
         raise UnsafeError(
             f"{source.where} has {source.size:,} bytes and its tensors would take {total:,} (the largest:"
-            f" {largest:.200}, {tensors[largest].shape!r:.80}): refused unless asked for with --expand (expand=True)"
+            f" {largest:.200}, {tensors[largest].shape!r:.80}): refused unless asked for with --expand"
+            " (expand=True)"
         )
 
 
