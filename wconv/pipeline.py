@@ -420,7 +420,8 @@ def _plan(
     filename: str | None,
 ) -> Plan:
     """The model's files: in the consumer's own form, else named as the hub names them."""
-    if laid.consumer is None and opened.files[0].name.startswith(file_formats.DIFFUSERS):
+    kept = laid.consumer is None and opened.files[0].name.startswith(file_formats.DIFFUSERS)
+    if kept or laid.consumer == "diffusers":
         kind = file_formats.of_diffusers(kind)
     form = laid.form if not kind.for_torch else None
     plan = make(

@@ -16,7 +16,7 @@ __all__ = ["Applied", "Layout", "apply", "choose", "describe", "find", "tables"]
 CONSUMERS = ("mlx-vlm", "mlx-lm", "mflux")
 """In the order in which "auto" asks them: mlx-vlm's layout of a model serves mlx-lm too."""
 
-NAMES = ("auto", *CONSUMERS, "hf")
+NAMES = ("auto", *CONSUMERS, "diffusers", "bfl", "hf")
 
 
 def tables(consumer: str) -> tuple[Layout, ...]:
@@ -49,7 +49,7 @@ def choose(name: str | Layout, config: Mapping[str, Any] | None, names: Collecti
         for layout in tables(consumer):
             if name in ("auto", *layout.consumers) and _fits(layout, model_type, names):
                 return layout
-    return pipelines.of_component(name, config) if config else None
+    return pipelines.of_component(name, config, names)
 
 
 def find(model_type: str, name: str = "auto") -> Layout:

@@ -9,7 +9,7 @@ from typing import Any
 
 from wconv import layouts
 from wconv.errors import LayoutError
-from wconv.layouts import modules
+from wconv.layouts import modules, pipelines
 from wconv.layouts.engine import Applied, ConvertedInPartError, Layout, apply
 from wconv.layouts.forms import Form
 from wconv.layouts.inverse import restore
@@ -18,6 +18,9 @@ from wconv.modules import Module
 from wconv.tensor import LazyTensor
 
 HUB = "hf"
+SINGLE_FILE = "bfl"
+"""The names of Black Forest Labs' single files, to which diffusers' are laid back."""
+
 LOADS_HUB = "transformers.AutoModel.from_pretrained('{model}')"
 LOADS_UNKNOWN = "mlx_lm.generate --model {model}"
 
@@ -59,7 +62,8 @@ def lay_out(
     """Lays a state dict out as it is asked for, without writing anything.
 
     Args:
-        layout: "auto", a consumer's name, "hf" for the way back to the hub's layout, or rules of one's own.
+        layout: "auto", a consumer's name, "hf" for the way back to the hub's layout, "bfl" for that from
+            diffusers' names to a single file's, or rules of one's own.
         config: the model's config.json.
         rules: rules of one's own instead of the tables: a rules file, or a Layout; "auto" applies them,
             "hf" undoes them.
@@ -70,6 +74,8 @@ def lay_out(
         LayoutError: there is no such layout, or the tensors do not fit it.
     """
     own = _own(layout, rules)
+    if layout == SINGLE_FILE and own is None:
+        return _single_file(tensors, config)
     if layout == HUB:
         return _back(own or layouts.choose("auto", config, tensors), tensors, config, options)
     chosen = own or layouts.choose(layout, config, tensors)
@@ -84,7 +90,8 @@ def lay_out(
     stale = ("quantization_config",) if _holds_8_bits(tensors) and not _holds_8_bits(applied.tensors) else ()
     command = chosen.command or LOADS_UNKNOWN
     consumer = layout if isinstance(layout, str) and layout in chosen.consumers else chosen.consumers[0]
-    done = LaidOut(applied, consumer, "mlx", command, str(chosen), stale)
+    promise = "mlx" if consumer in layouts.CONSUMERS or own is not None else "pt"
+    done = LaidOut(applied, consumer, promise, command, str(chosen), stale)
     return replace(done, form=chosen.form, casts=chosen.casts)
 
 
@@ -98,6 +105,17 @@ def _own(layout: str | Layout, rules: str | os.PathLike[str] | Layout | None) ->
     if layout not in ("auto", HUB):
         raise LayoutError(f"rules of one's own and the layout {layout!r} exclude each other: choose one")
     return rules if isinstance(rules, Layout) else read(os.fspath(rules))
+
+
+def _single_file(tensors: Mapping[str, LazyTensor], config: Mapping[str, Any] | None) -> LaidOut:
+    table = pipelines.of_component("diffusers", config, tensors)
+    restored = restore(table, tensors, config)
+    if restored is None:
+        raise LayoutError(
+            "--layout bfl is for a component in diffusers' form whose config.json says its class, of:"
+            f" {', '.join(layout.model_types[0] for _, layout in pipelines.places('diffusers'))}"
+        )
+    return LaidOut(restored, "Black Forest Labs' own programs", "pt", rules=f"undone: {table}")
 
 
 def _back(

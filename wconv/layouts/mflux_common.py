@@ -56,10 +56,16 @@ def component(
     names: tuple[str, ...],
     casts: Mapping[str, str] | None = None,
     spellings: tuple[Rule, ...] = (),
+    sign: tuple[str, ...] = (),
 ) -> Layout:
-    """A part of an image model; `model_type` is what its config.json says, or its class."""
+    """A part of an image model; `model_type` is what its config.json says, or its class.
+
+    Args:
+        casts: dtypes that mflux does not keep.
+        spellings: the rules for other names of the same model, which `sign` tells.
+    """
     return Layout(
-        ("mflux",), (model_type,), names, rules, spellings, command=COMMAND, form=FORM, casts=casts or {}
+        ("mflux",), (model_type,), names, rules, spellings, sign, COMMAND, form=FORM, casts=casts or {}
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from wconv.layouts import black_forest_labs as bfl
 from wconv.layouts.mflux_common import (
     BFLOAT16,
     BOTH,
@@ -37,6 +38,8 @@ FLUX_TRANSFORMER = component(
         f"{SINGLE}.attn.(norm_q|norm_k).weight",
     ),
     casts=BFLOAT16,
+    spellings=(bfl.COMFY, *bfl.FLUX_RULES),
+    sign=bfl.FLUX_SIGN,
 )
 
 FLUX_VAE = component(
@@ -52,6 +55,8 @@ FLUX_VAE = component(
         f"{BOTH}.mid_block.attentions.0.(group_norm|to_q|to_k|to_v|to_out.0).(weight|bias)",
     ),
     casts=BFLOAT16,
+    spellings=bfl.AUTOENCODER_RULES,
+    sign=bfl.AUTOENCODER_SIGN,
 )
 
 CLIP_LAYER = "text_model.encoder.layers.#"
@@ -114,6 +119,8 @@ FLUX2_TRANSFORMER = component(
         f"{SINGLE}.attn.(to_qkv_mlp_proj|norm_q|norm_k|to_out).weight",
     ),
     casts=BFLOAT16,
+    spellings=(bfl.COMFY, *bfl.FLUX2_RULES),
+    sign=bfl.FLUX2_SIGN,
 )
 
 ATTENTIONS = f"{BOTH}.mid_block.attentions.0"
@@ -130,6 +137,8 @@ FLUX2_VAE = component(
         f"{ATTENTIONS}.(group_norm|to_q|to_k|to_v|to_out).(weight|bias)",
     ),
     casts=BFLOAT16,
+    spellings=(*bfl.QUANTIZING, *bfl.AUTOENCODER_RULES),
+    sign=bfl.FLUX2_AUTOENCODER_SIGN,
 )
 
 FLUX = Family(

@@ -15,6 +15,7 @@ from wconv.errors import LayoutError
 from wconv.layouts.engine import Layout
 
 HOMES: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
+    "diffusers": (("diffusers", ("FLUX", "FLUX2")),),
     "mflux": (
         ("mflux_flux", ("FLUX", "FLUX2")),
         ("mflux_qwen", ("QWEN_IMAGE",)),
@@ -23,6 +24,10 @@ HOMES: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
     ),
 }
 """Consumer → the modules and names of its families."""
+
+
+PREFIXES = ("", "model.diffusion_model.")
+"""What may stand before the names of a single file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +97,14 @@ def of_files(consumer: str, names: Collection[str]) -> tuple[Family, dict[str, s
     return None
 
 
-def of_component(consumer: str, config: Mapping[str, Any]) -> Layout | None:
-    """The layout of a component by its own config alone.
+def of_component(consumer: str, config: Mapping[str, Any] | None, names: Collection[str]) -> Layout | None:
+    """The layout of a component by its own config alone; without one, by names that its tensors have.
 
     Raises:
         LayoutError: several families have such a component and lay it out differently.
     """
+    if config is None:
+        return _of_names(consumer, names)
     kind = str(config.get("_class_name") or config.get("model_type") or "")
     fitting = {
         family.name: layout
@@ -111,3 +118,13 @@ def of_component(consumer: str, config: Mapping[str, Any]) -> Layout | None:
             " convert it from its pipeline's directory, with --component"
         )
     return next(iter(fitting.values()), None)
+
+
+def _of_names(consumer: str, names: Collection[str]) -> Layout | None:
+    fitting = [
+        layout
+        for _, layout in places(consumer)
+        for prefix in PREFIXES
+        if layout.recognised_by and all(prefix + name in names for name in layout.recognised_by)
+    ]
+    return max(fitting, key=lambda layout: len(layout.recognised_by), default=None)

@@ -7,6 +7,7 @@ list of sentences.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -353,7 +354,7 @@ class Copy(Rule):
 
 @dataclass(frozen=True, slots=True)
 class Reshape(Rule):
-    """Gives tensors another shape; lengths are numbers, settings, or `-1` for what is left.
+    """Gives tensors another shape; lengths are numbers, settings, `0` for an axis' own, `-1` for the rest.
 
     Attributes:
         back: the shape that they had, written alike, for the way back.
@@ -366,6 +367,9 @@ class Reshape(Rule):
 
     def outputs(self, name: str, entry: Entry, match: Match, context: Context) -> State:
         shape = [length if isinstance(length, int) else length.number(context) for length in self.shape]
+        shape = [
+            length or old for length, old in itertools.zip_longest(shape, entry.tensor.shape[: len(shape)])
+        ]
         try:
             return {name: Entry(entry.tensor.reshape(shape), entry.sources)}
         except ValueError as error:
