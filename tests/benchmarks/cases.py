@@ -29,7 +29,7 @@ class Goal:
     """What a program is to reach.
 
     Attributes:
-        against: another program, whose time `limit` is a multiple of; without one, `limit` is itself.
+        against: another program, whose time or memory `limit` is a multiple of; without one, an amount.
         quantity: seconds, or megabytes (10^6) of anonymous memory at most.
     """
 
@@ -69,6 +69,7 @@ def script(name: str, *needs: str, source: str = "") -> Program:
 
 COPY = Program(lambda src, out: ["cp", "-r", str(src), str(out)])
 FLOAT16 = "wconv --dtype float16"
+MFLUX = "wconv --layout mflux"
 
 CASES = {
     "model": Case(
@@ -135,6 +136,15 @@ CASES = {
         },
         (Goal("wconv .bin", 1.2, "wconv .safetensors"), Goal("wconv .bin", 48, quantity="MB")),
         ("torch",),
+    ),
+    "mflux": Case(
+        data.flux2,
+        {
+            "cp -r": COPY,
+            MFLUX: wconv("--layout", "mflux"),
+            "mflux": script("mflux_save", "mflux"),
+        },
+        (Goal(MFLUX, 1 / 4, "mflux"), Goal(MFLUX, 1 / 10, "mflux", quantity="MB")),
     ),
     "depth-pro": Case(
         torch_data.depth_pro,

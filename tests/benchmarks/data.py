@@ -121,6 +121,48 @@ def qwen(path: Path, scale: float) -> Path:
     return path
 
 
+def flux2_shapes(nbytes: float) -> list[Named]:
+    """Names and shapes of FLUX.2's transformer (klein 4B), with fewer blocks, for about so many bytes."""
+    hidden = 3072
+    square = 2 * hidden * hidden
+    double = max(round((nbytes - 18 * square) / 2 / (26 * square)), 1)
+    single = max(round((nbytes - (18 + 26 * double) * square) / (13 * square)), 1)
+    shapes: list[Named] = [
+        ("x_embedder.weight", (hidden, 128)),
+        ("context_embedder.weight", (hidden, 7680)),
+        ("time_guidance_embed.timestep_embedder.linear_1.weight", (hidden, 256)),
+        ("time_guidance_embed.timestep_embedder.linear_2.weight", (hidden, hidden)),
+        ("double_stream_modulation_img.linear.weight", (6 * hidden, hidden)),
+        ("double_stream_modulation_txt.linear.weight", (6 * hidden, hidden)),
+        ("single_stream_modulation.linear.weight", (3 * hidden, hidden)),
+        ("norm_out.linear.weight", (2 * hidden, hidden)),
+        ("proj_out.weight", (128, hidden)),
+    ]
+    parts = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
+    for at in range(double):
+        prefix = f"transformer_blocks.{at}"
+        shapes += [(f"{prefix}.attn.{part}.weight", (hidden, hidden)) for part in parts]
+        shapes += [(f"{prefix}.attn.norm_{part}.weight", (128,)) for part in ("q", "k", "added_q", "added_k")]
+        for ff in ("ff", "ff_context"):
+            shapes.append((f"{prefix}.{ff}.linear_in.weight", (6 * hidden, hidden)))
+            shapes.append((f"{prefix}.{ff}.linear_out.weight", (hidden, 3 * hidden)))
+    for at in range(single):
+        prefix = f"single_transformer_blocks.{at}.attn"
+        shapes.append((f"{prefix}.to_qkv_mlp_proj.weight", (9 * hidden, hidden)))
+        shapes.append((f"{prefix}.to_out.weight", (hidden, 4 * hidden)))
+        shapes += [(f"{prefix}.norm_{part}.weight", (128,)) for part in "qk"]
+    return shapes
+
+
+def flux2(path: Path, scale: float) -> Path:
+    """4 GB in the shape of FLUX.2's transformer: bfloat16, two shards, in a pipeline's directory."""
+    kind = "Flux2Transformer2DModel"
+    write_model(path / "transformer", {"_class_name": kind}, split(flux2_shapes(4e9 * scale), 2), "bfloat16")
+    index = {"_class_name": "Flux2KleinPipeline", "transformer": ["diffusers", kind]}
+    (path / "model_index.json").write_text(json.dumps(index))
+    return path
+
+
 def small_tensors(path: Path, scale: float) -> Path:
     """50,000 tensors of 20 KB in bfloat16, in one file of a directory."""
     shapes = [(f"layers.{at}.weight", (100, 100)) for at in range(int(50_000 * scale))]

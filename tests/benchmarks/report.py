@@ -43,6 +43,11 @@ def _line(goal: Goal, measured: Mapping[str, Measured]) -> str:
     start = f"| {goal.program} | {goal.against or ''} |"
     if failure:
         return f"{start} {failure} | | | |"
+    if theirs is not None and goal.quantity == "MB":
+        if ours.anonymous is None or theirs.anonymous is None:
+            return f"{start} not measured | | ≤ {goal.limit:.3g} (memory) | |"
+        ratio = ours.anonymous / theirs.anonymous
+        return f"{start} {ratio:.3f} | | ≤ {goal.limit:.3g} (memory) | {_verdict(ratio, goal.limit)} |"
     if theirs is not None:
         ratio = statistics.median(ours.seconds) / statistics.median(theirs.seconds)
         paired = statistics.median(a / b for a, b in zip(ours.seconds, theirs.seconds, strict=True))
