@@ -12,7 +12,7 @@ from typing import Any
 
 import mlx.core as mx
 import mlx_vlm
-from mlx.utils import tree_flatten, tree_map
+from mlx.utils import tree_flatten, tree_map_with_path
 from mlx_vlm.utils import load_model
 
 IDS = [[3, 17, 200, 45, 5, 120, 9, 31]]
@@ -29,12 +29,12 @@ def main() -> None:
 
 def halved(model: Any) -> Any:
     """The model in float16, as mlx-vlm's conversion casts it."""
-    model.update(
-        tree_map(
-            lambda array: array.astype(mx.float16) if mx.issubdtype(array.dtype, mx.floating) else array,
-            model.parameters(),
-        )
-    )
+    wanted = getattr(model, "cast_predicate", lambda _: True)
+
+    def cast(name: str, array: mx.array) -> mx.array:
+        return array.astype(mx.float16) if wanted(name) and mx.issubdtype(array.dtype, mx.floating) else array
+
+    model.update(tree_map_with_path(cast, model.parameters()))
     return model
 
 
