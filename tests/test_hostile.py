@@ -6,13 +6,18 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from tests.hostile.assemble import Code, call, get, push, put, tensor
 from tests.hostile.bad_readers import BAD
 from tests.hostile.cases import CASES
+from tests.hostile.containers import torch_zip
+from wconv.cli import main
 
 ROOT = Path(__file__).parent.parent
 CHILDREN = 2
@@ -75,3 +80,33 @@ def test_a_bad_reader_is_noticed(name: str, noticed: dict[str, str | None]) -> N
 @pytest.mark.parametrize("name", [case.name for case in CASES if case.live])
 def test_the_payload_would_run_in_the_standard_unpickler(name: str, noticed: dict[str, str | None]) -> None:
     assert noticed.get(f"live: {name}"), noticed.get("the child")
+
+
+def each_holds_each(count: int) -> Code:
+    """Dicts that all hold all of them: as many ways through them as orders to name them in."""
+    made = b"".join(put(Code(b"}"), at) + b"0" for at in range(count))
+    pairs = b"".join(push(f"k{at}") + get(at) for at in range(count))
+    return Code(made + b"".join(get(at) + b"(" + pairs + b"u0" for at in range(count)) + get(0))
+
+
+@pytest.mark.parametrize("form", ["", "--json"])
+@pytest.mark.parametrize(
+    "beside",
+    [
+        each_holds_each(14),
+        call("builtins", "range", 2**62),
+        push({"\x1b]0;title\x07": "\x1b[2J", "\ud800": 1}),
+        Code(b"}" + put(push("k" * 100_000), 0) + b"0(" + get(0) * 900 + b"tNs"),
+        push([list(range(1000))] * 100),
+    ],
+    ids=["knotted", "endless", "escapes", "long key", "long"],
+)
+def test_what_a_file_says_is_shown_within_bounds(beside: Code, form: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.bin"
+    path.write_bytes(torch_zip({"state_dict": push({"w\n\x1b[2J": tensor()}), "beside": beside}))
+    began = time.process_time()
+    result = CliRunner().invoke(main, ["inspect", str(path), *form.split()])
+    assert result.exit_code == 0, result.output
+    assert time.process_time() - began < 5
+    assert len(result.output) < 50_000_000
+    assert all(sign.isprintable() or sign == "\n" for sign in result.output)

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from wconv import __version__
-from wconv.errors import WconvError
+from wconv.errors import WconvError, one_line
 from wconv.storable import SUBSTITUTES, TARGETS
 
 INTERRUPTED = 130
@@ -64,7 +64,7 @@ def _fail(message: str) -> NoReturn:
 
 
 def _print(lines: Iterable[str]) -> None:
-    click.echo("\n".join(lines))
+    click.echo("\n".join(map(one_line, lines)))
 
 
 def _dtype_table() -> str:
@@ -163,7 +163,7 @@ def convert(
 def _print_json(value: dict[str, Any]) -> None:
     import json
 
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    click.echo(json.dumps(value, indent=2))
 
 
 @main.command(context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,15 +1,18 @@
 """The errors a person can act on: one line that says what is wrong, in which file, and what to do."""
 
 
+def one_line(text: str) -> str:
+    """`text` with newlines and terminals' escape sequences shown, not obeyed: names in it come from files."""
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+
+
 class WconvError(Exception):
     """Any failure that wconv foresees. `str(error)` is one line; the command prints it and exits with 1."""
 
     def __str__(self) -> str:
-        # names come from files: a newline or a terminal's escape sequence in one is shown, not obeyed
-        text = super().__str__()
-        if text.isprintable():
-            return text
-        return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+        return one_line(super().__str__())
 
 
 class FormatError(WconvError):

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from wconv.checkpoint import Checkpoint
+from wconv.formats.state_dict import key_name
 from wconv.report import gigabytes, grouped, plural
 
 DEPTH = 20
 """Levels of metadata that are shown."""
 
+NODES = 200_000
+"""Values of metadata that are shown."""
+
 
 def lines(opened: Checkpoint) -> Iterator[str]:
     """A line for each tensor, then totals by dtype and what the user should know."""
-    width = max((len(name) for name in opened), default=0)
+    width = min(max((len(name) for name in opened), default=0), 120)
     for name, tensor in opened.items():
         yield f"{name:{width}}  {tensor.dtype.name:9}  {list(tensor.shape)}"
     counted = Counter(tensor.dtype.name for tensor in opened.values())
@@ -33,8 +38,8 @@ def lines(opened: Checkpoint) -> Iterator[str]:
     yield from grouped("not opened", opened.left_out)
     for note in opened.notes:
         yield f"  {note}"
-    for key, value in opened.metadata.items():
-        yield f"  {key}: {str(plain(value))[:200]}"
+    for key, value in plain(opened.metadata).items():
+        yield f"  {key}: {str(value)[:200]}"
 
 
 def to_dict(opened: Checkpoint) -> dict[str, Any]:
@@ -56,14 +61,19 @@ def to_dict(opened: Checkpoint) -> dict[str, Any]:
     }
 
 
-def plain(value: Any, depth: int = 0) -> Any:
-    """`value` as JSON has it; what JSON lacks becomes text."""
-    if depth > DEPTH:
+def plain(value: Any) -> Any:
+    """`value` as JSON has it: what JSON lacks becomes text, what is beyond `DEPTH` or `NODES` is left out."""
+    return _plain(value, 0, itertools.count())
+
+
+def _plain(value: Any, depth: int, seen: Iterator[int]) -> Any:
+    # objects may hold each other: without a count of all, each way through them would be shown
+    if next(seen) > NODES or depth > DEPTH:
         return "…"
     if isinstance(value, Mapping):
-        return {str(key): plain(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray):
-        return [plain(item, depth + 1) for item in value]
+        return {key_name(key)[:1000]: _plain(item, depth + 1, seen) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item, depth + 1, seen) for item in value]
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):
