@@ -317,3 +317,19 @@ def test_a_finished_shard_is_found_under_its_own_name(tmp_path: Path) -> None:
     assert writer.finished(tmp_path / "p", prepared.plan.shards[0]) == written
     assert isinstance(written, Written)
     assert writer.finished(tmp_path / "p", prepared.plan.shards[1]) is None
+
+
+def test_a_pipeline_is_opened_by_its_components(tmp_path: Path) -> None:
+    source = pipeline(tmp_path / "flux")
+    with pytest.raises(WconvError, match=r"is a pipeline: open its components, such as .*/transformer"):
+        wconv.open(source)
+    assert set(wconv.open(source / "transformer")) == set(transformer())
+
+
+def test_the_summary_says_how_mflux_loads_the_whole(tmp_path: Path) -> None:
+    report = wconv.convert(pipeline(tmp_path / "flux"), tmp_path / "out", layout="mflux")
+    assert report.command == f"mflux-generate-flux2 --model {tmp_path}/out --prompt 'A cat'"
+    kept = wconv.convert(tmp_path / "flux", tmp_path / "kept", layout="diffusers")
+    assert kept.command == f"diffusers.DiffusionPipeline.from_pretrained('{tmp_path}/kept')"
+    name = f"vae/{STEM}.safetensors"
+    assert contents(kept.output)[name] == contents(tmp_path / "flux")[name]

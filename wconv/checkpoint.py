@@ -20,6 +20,9 @@ from wconv.variants import of_variant
 JSON_LIMIT = 128 << 20
 """Bytes of config.json or of an index that are read at most."""
 
+PIPELINE_INDEX = "model_index.json"
+"""Names the components of a directory that has several."""
+
 NUMBERED = re.compile(r"(?P<stem>.+?)-(?P<number>\d{5,6})-of-(?P<count>\d{5,6})(?P<suffix>\.[A-Za-z.]+)")
 
 PREFERENCE = (
@@ -135,6 +138,8 @@ def open(
 
 def _open_directory(directory: Path, key: str | None, variant: str | None, expand: bool) -> Checkpoint:
     names = sorted(name for name in os.listdir(directory) if not os.path.isdir(directory / name))
+    if PIPELINE_INDEX in names:
+        raise FormatError(f"{directory} is a pipeline: open its components, such as {directory}/transformer")
     config = read_json(directory / "config.json") if "config.json" in names else None
     wanted = of_variant(names, variant) if variant else names
     if variant and not wanted:
@@ -247,10 +252,6 @@ def _find_weights(directory: Path, names: list[str]) -> list[str]:
         if found:
             _check_numbers(directory, families[found[0]])
             return families[found[0]]
-    if "model_index.json" in names:
-        raise FormatError(
-            f"{directory} is a pipeline: convert its components, such as {directory}/transformer"
-        )
     raise FormatError(f"{directory} holds no weights (no *.safetensors, *.bin, *.pt …)")
 
 

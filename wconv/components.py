@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wconv import sidecars
+from wconv.checkpoint import PIPELINE_INDEX as INDEX
 from wconv.checkpoint import Checkpoint, is_plain, is_weights, read_json
 from wconv.errors import FormatError, WconvError
 from wconv.layouts import Layout, pipelines
@@ -22,7 +23,7 @@ from wconv.variants import of_variant
 if TYPE_CHECKING:
     from wconv.pipeline import Conversion
 
-INDEX = "model_index.json"
+DIFFUSERS = "diffusers.DiffusionPipeline.from_pretrained('{model}')"
 WEIGHTLESS = re.compile(r"Tokenizer(Fast)?|Scheduler|Processor(Fast)?|FeatureExtractor")
 """How the names of classes end that have a config but no weights."""
 
@@ -51,6 +52,7 @@ class Pipeline:
     Attributes:
         kind: its class, or what a consumer calls it.
         components: those that are to be converted.
+        command: loads the result; `{model}` stands for its path.
         picked: the sub-directories that are wanted; None when all are.
         notes: what the user should be told.
     """
@@ -58,6 +60,7 @@ class Pipeline:
     path: Path
     kind: str
     components: tuple[Component, ...]
+    command: str
     picked: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
 
@@ -104,9 +107,8 @@ def _of_index(source: Path, layout: str | Layout, picked: Sequence[str]) -> Pipe
     unknown = [name for name in picked if name not in known]
     if unknown:
         raise WconvError(f"{source} has no component {unknown[0]!r:.80}: it has {', '.join(sorted(classes))}")
-    layouts: Mapping[str, Layout] = {}
-    if isinstance(layout, str) and layout in pipelines.HOMES:
-        layouts = pipelines.of_pipeline(layout, kind).components
+    family = pipelines.of_pipeline(layout, kind) if isinstance(layout, str) else None
+    layouts: Mapping[str, Layout] = family.components if family else {}
     components: list[Component] = []
     notes: list[str] = []
     for name, one in classes.items():
@@ -123,7 +125,8 @@ def _of_index(source: Path, layout: str | Layout, picked: Sequence[str]) -> Pipe
         components.append(Component(name, source / name, layouts.get(name)))
     if not components:
         raise FormatError(f"{source} has no weights among {', '.join(picked or classes) or 'its components'}")
-    return Pipeline(source, kind, tuple(components), tuple(picked) or None, tuple(notes))
+    command = family.command if family else DIFFUSERS
+    return Pipeline(source, kind, tuple(components), command, tuple(picked) or None, tuple(notes))
 
 
 def _has_weights(directory: Path, kind: str) -> bool:
@@ -148,7 +151,7 @@ def _of_files(source: Path, layout: str, picked: Sequence[str]) -> Pipeline | No
         for name, file in files.items()
         if not picked or name in picked
     )
-    return Pipeline(source, family.name, components)
+    return Pipeline(source, family.name, components, family.command)
 
 
 def _of_variant(found: Pipeline, variant: str) -> Pipeline:
@@ -220,7 +223,7 @@ def _joined_report(
         left_out=beside.left_out,
         config_added=tuple(f"{name}/{field}" for name, one in reports.items() for field in one.config_added),
         notes=(*found.notes, *notes),
-        command=_command(reports, target),
+        command=found.command.replace("{model}", str(target)),
         unchanged=_labelled({name: report.unchanged for name, report in reports.items()}),
         components={name: f"{_whose(one)}, {gigabytes(one.bytes_after)}" for name, one in reports.items()},
     )
@@ -232,10 +235,3 @@ def _labelled(by_component: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 def _whose(report: Report) -> str:
     return f"laid out for {report.layout}" if report.layout else "names and layouts unchanged"
-
-
-def _command(reports: Mapping[str, Report], target: Path) -> str:
-    commands = {one.command.replace(str(one.output), str(target)) for one in reports.values() if one.layout}
-    if len(commands) == 1 and all(one.layout for one in reports.values()):
-        return commands.pop()
-    return f"diffusers.DiffusionPipeline.from_pretrained({str(target)!r})"

@@ -50,6 +50,9 @@ KL_NAMES = (
 )
 
 
+COMMAND = "mflux, as a component of a model: {model}"
+
+
 def component(
     model_type: str,
     *rules: Rule,
@@ -57,6 +60,7 @@ def component(
     casts: Mapping[str, str] | None = None,
     spellings: tuple[Rule, ...] = (),
     sign: tuple[str, ...] = (),
+    command: str = COMMAND,
 ) -> Layout:
     """A part of an image model; `model_type` is what its config.json says, or its class.
 
@@ -65,11 +69,9 @@ def component(
         spellings: the rules for other names of the same model, which `sign` tells.
     """
     return Layout(
-        ("mflux",), (model_type,), names, rules, spellings, sign, COMMAND, form=FORM, casts=casts or {}
+        ("mflux",), (model_type,), names, rules, spellings, sign, command, form=FORM, casts=casts or {}
     )
 
-
-COMMAND = "mflux's --model {model}"
 
 ROTARY = drop("**rotary_emb.inv_freq", "recomputed by mflux")
 NO_HEAD = drop("lm_head.weight", "mflux needs the hidden states alone")

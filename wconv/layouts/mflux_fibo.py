@@ -94,6 +94,7 @@ VAE = component(
 
 FIBO = Family(
     "fibo",
+    command="mflux-generate-fibo --model {model} --prompt 'A cat'",
     classes=("BriaFiboPipeline",),
     components={"transformer": TRANSFORMER, "vae": VAE, "text_encoder": TEXT_ENCODER},
 )
@@ -123,6 +124,7 @@ FIBO_VLM = Family(
                 "deepstack_merger_list.#.(norm|linear_fc1|linear_fc2).(weight|bias)",
             ),
             casts=FLOAT16,
+            command="mflux.models.fibo_vlm.model.fibo_vlm.FiboVLM(model_path='{model}')",
         )
     },
 )

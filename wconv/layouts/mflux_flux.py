@@ -143,12 +143,14 @@ FLUX2_VAE = component(
 
 FLUX = Family(
     "flux",
+    command="mflux-generate --base-model dev --model {model} --prompt 'A cat'",
     classes=("FluxPipeline", "FluxKontextPipeline", "FluxFillPipeline", "FluxControlPipeline"),
     components={"transformer": FLUX_TRANSFORMER, "vae": FLUX_VAE, "text_encoder": CLIP, "text_encoder_2": T5},
 )
 
 FLUX2 = Family(
     "flux2",
+    command="mflux-generate-flux2 --model {model} --prompt 'A cat'",
     classes=("Flux2KleinPipeline", "Flux2Pipeline"),
     components={"transformer": FLUX2_TRANSFORMER, "vae": FLUX2_VAE, "text_encoder": QWEN3_TEXT},
 )

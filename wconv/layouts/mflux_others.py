@@ -56,6 +56,7 @@ Z_IMAGE_VAE = component(
 
 Z_IMAGE = Family(
     "z_image",
+    command="mflux-generate-z-image --model {model} --prompt 'A cat'",
     classes=("ZImagePipeline", "ZImageImg2ImgPipeline"),
     components={"transformer": Z_IMAGE_TRANSFORMER, "vae": Z_IMAGE_VAE, "text_encoder": QWEN3_TEXT},
 )
@@ -105,6 +106,7 @@ SEEDVR2_VAE = component(
 
 SEEDVR2 = Family(
     "seedvr2",
+    command="mflux-upscale-seedvr2 --model {model} --image-path IMAGE",
     components={"transformer": SEEDVR2_TRANSFORMER, "vae": SEEDVR2_VAE},
     files={
         "transformer": ("seedvr2_ema_3b_fp16.safetensors", "seedvr2_ema_7b_fp16.safetensors"),

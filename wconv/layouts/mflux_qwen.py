@@ -130,6 +130,7 @@ VAE = component(
 
 QWEN_IMAGE = Family(
     "qwen_image",
+    command="mflux-generate-qwen --model {model} --prompt 'A cat'",
     classes=("QwenImagePipeline", "QwenImageEditPipeline", "QwenImageEditPlusPipeline"),
     components={"transformer": TRANSFORMER, "vae": VAE, "text_encoder": TEXT_ENCODER},
 )

@@ -39,12 +39,14 @@ class Family:
         classes: `_class_name` in model_index.json of the pipelines that are this model.
         components: sub-directory → layout; "" is the model directory itself.
         files: component → names, one of which holds its weights, where a directory holds files alone.
+        command: loads the whole; `{model}` stands for its path.
     """
 
     name: str
     components: Mapping[str, Layout]
     classes: tuple[str, ...] = ()
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    command: str = ""
 
 
 def families(consumer: str) -> Iterator[Family]:
@@ -61,8 +63,8 @@ def places(consumer: str) -> Iterator[tuple[str, Layout]]:
             yield f"{family.name}/{component}".rstrip("/"), layout
 
 
-def of_pipeline(consumer: str, pipeline: str) -> Family:
-    """The family of a pipeline class.
+def of_pipeline(consumer: str, pipeline: str) -> Family | None:
+    """The family of a pipeline class; None when the consumer does not care for pipelines as such.
 
     Raises:
         LayoutError: the consumer has none.
@@ -71,6 +73,8 @@ def of_pipeline(consumer: str, pipeline: str) -> Family:
         if pipeline in family.classes:
             return family
     known = ", ".join(name for family in families(consumer) for name in family.classes)
+    if not known:
+        return None
     raise LayoutError(
         f"{consumer} has no layout of a {pipeline or 'pipeline without a name'} (it has: {known})"
     )
