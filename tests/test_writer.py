@@ -63,7 +63,10 @@ def test_every_element_arrives(jobs: int, dtype: dtypes.DType | None, model: Pat
     assert seen == sorted(seen)
 
 
-def test_units_join_small_neighbours_and_cut_large_tensors(model: Path) -> None:
+def test_units_join_small_neighbours_and_cut_large_tensors(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(units, "CHUNK", 256 << 10)
     work = list(units.units(planned(model, F16).shards[0]))
     assert max(len(unit.spans) for unit in work) > 10
     assert sum(1 for unit in work if any(name.endswith("big") for name, _ in unit.spans)) >= 2

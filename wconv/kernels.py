@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK = 1 << 19
+BLOCK = 1 << 20
 """Elements a kernel takes at most. Smaller blocks lose more by handing the interpreter lock over than they
 gain in the cache; larger ones fall out of it."""
 

@@ -1,14 +1,13 @@
 """Units of work: what one thread reads, casts and writes at a time, made lazily from a shard's entries.
 
-A unit is about 1 MiB of input: with less, locks change hands too often; more falls out of the cache. Small
-neighbours with the same dtypes are joined into one, and pieces that follow each other in a source file become
-one read.
+A unit is about 2 MiB: with less, the threads spend their time handing the interpreter lock over; more falls
+out of the cache. Small neighbours with the same dtypes are joined into one, and pieces that follow each other
+in a source file become one read.
 """
 
 from __future__ import annotations
 
 import os
-import threading
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,15 +23,11 @@ from wconv.nodes import Cast
 from wconv.plan import Entry, Shard
 from wconv.tensor import Array, LazyTensor, Stored
 
-CHUNK = 1 << 20
-"""Bytes of input in a unit, unless a tensor's grain is larger."""
+CHUNK = 2 << 20
+"""Bytes of input or output in a unit, whichever is more, unless a tensor's grain is larger."""
 
-WRITE = 128 << 10
+WRITE = 512 << 10
 """Bytes in one call: for more, Linux looks for larger pages, which can take longer than they save."""
-
-_casting = threading.Lock()
-"""One thread casts while the others read and write. A cast is a row of short array operations, each of which
-gives the interpreter lock away: two casts at once take longer than one after the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +69,7 @@ def units(shard: Shard) -> Iterator[Unit]:
     for entry in shard.entries:
         tensor = _uncast(entry)
         size = tensor.size
-        chunk = CHUNK // tensor.dtype.itemsize if isinstance(tensor, Stored) else _chunk(tensor)
+        chunk = _chunk(tensor, entry.dtype)
         if size >= chunk:
             if joined is not None:
                 yield joined.unit()
@@ -96,7 +91,7 @@ def _apart(shard: Shard, offsets: Sequence[int]) -> Iterator[Unit]:
     """The work of a shard whose entries do not follow each other."""
     for entry, offset in zip(shard.entries, offsets, strict=True):
         tensor = _uncast(entry)
-        for unit in _cut(entry, tensor, offset, _chunk(tensor)):
+        for unit in _cut(entry, tensor, offset, _chunk(tensor, entry.dtype)):
             yield replace(unit, summed=True)
 
 
@@ -108,9 +103,11 @@ def _uncast(entry: Entry) -> LazyTensor:
     return tensor
 
 
-def _chunk(tensor: LazyTensor) -> int:
+def _chunk(tensor: LazyTensor, target: DType) -> int:
     """Elements in a unit of this tensor: a multiple of its grain."""
-    elements = CHUNK // tensor.dtype.itemsize
+    elements = CHUNK // max(tensor.dtype.itemsize, target.itemsize)
+    if isinstance(tensor, Stored):
+        return elements
     grain = tensor.grain
     return max(elements // grain, 1) * grain
 
@@ -209,8 +206,7 @@ class Buffers:
             return {}
         self._target = target = _at_least(self._target, unit.count * unit.target.itemsize)
         result = target[: unit.count * unit.target.itemsize].view(unit.target.numpy)
-        with _casting:
-            overflow = casts.cast(values, result, self._scratch)
+        overflow = casts.cast(values, result, self._scratch)
         self._write(unit, fd, result)
         return self._attribute(unit, values, result, overflow) if overflow.count else {}
 
