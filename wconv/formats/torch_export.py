@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from wconv import dtypes
 from wconv.errors import FormatError
-from wconv.formats import torch_file, torch_zip
+from wconv.formats import json_text, torch_file, torch_zip
 from wconv.formats.objects import Storage, TorchTensor
 from wconv.formats.pickle_machine import Machine
 from wconv.formats.torch_names import NAMES
@@ -87,7 +86,7 @@ def _table(directory: ZipDirectory, folder: str, name: str, swap: bool) -> dict[
     where = directory.source.where
     machine = Machine(directory.source, NAMES)
     try:
-        table = json.loads(directory.read(name, JSON_LIMIT))["config"]
+        table = json_text.parse(directory.read(name, JSON_LIMIT), f"{where}'s table of weights")["config"]
         found = {}
         for key, entry in table.items():
             member = folder + entry["path_name"]

@@ -5,12 +5,11 @@ The code of the module is never run; one number is looked up in it (`torchscript
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from wconv import dtypes
 from wconv.errors import FormatError
-from wconv.formats import torch_zip, torchscript_code
+from wconv.formats import json_text, torch_zip, torchscript_code
 from wconv.formats.objects import LEAVES, Record, Storage, TorchTensor
 from wconv.formats.pickle_machine import Machine
 from wconv.formats.torch_names import NAMES
@@ -66,7 +65,7 @@ def load_json(directory: ZipDirectory, folder: str) -> dict[str, Any]:
     where = directory.source.where
     machine = Machine(directory.source, NAMES)
     try:
-        model = json.loads(directory.read(folder + "model.json", JSON_LIMIT))
+        model = json_text.parse(directory.read(folder + "model.json", JSON_LIMIT), f"{where}'s model.json")
         tensors = [_tensor(machine, directory, folder, entry) for entry in model.get("tensors", [])]
         return _module(model["mainModule"], tensors, 0)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
