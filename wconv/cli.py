@@ -108,6 +108,9 @@ def main() -> None:
 @click.option(
     "--optimizer", is_flag=True, help="Write the state of Adam, AdamW or SGD for mlx.optimizers too."
 )
+@click.option(
+    "--merge-lora", metavar="FILE[:SCALE]", multiple=True, help="Add an adapter to the weights; repeatable."
+)
 @click.option("--include-fov", is_flag=True, help="Keep a field-of-view network that the layout drops.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run.")

@@ -20,6 +20,8 @@ from wconv.errors import FormatError, LayoutError, OutputError, WconvError
 from wconv.file_formats import FileFormat
 from wconv.layouts import Layout, configs
 from wconv.layouts.choice import HUB, LaidOut, lay_out
+from wconv.lora import steps as lora
+from wconv.lora.read import Lora
 from wconv.plan import MAX_SHARD_SIZE, Entry, Plan, make, parse_size, within
 from wconv.report import Report, changes, overflow_line
 from wconv.sidecars import Sidecars
@@ -88,6 +90,7 @@ def convert(
     component: Sequence[str] = (),
     variant: str | None = None,
     optimizer: bool = False,
+    merge_lora: Sequence[str | Lora] = (),
     options: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -118,6 +121,7 @@ def convert(
         component=component,
         variant=variant,
         optimizer=optimizer,
+        merge_lora=merge_lora,
         options=options,
     )
     return run(
@@ -146,6 +150,7 @@ def prepare(
     component: Sequence[str] = (),
     variant: str | None = None,
     optimizer: bool = False,
+    merge_lora: Sequence[str | Lora] = (),
     options: Mapping[str, Any] | None = None,
 ) -> Conversion:
     """Plans a conversion without reading a tensor or writing a byte.
@@ -166,6 +171,8 @@ def prepare(
         component: names of the only components that are converted, of a directory that has several.
         variant: of the weights in a directory, those called so ("fp16").
         optimizer: write the optimizer's state too, as `optimizer.safetensors` beside the model.
+        merge_lora: adapters that are added to the weights, in order: paths, each with `:scale` after it
+            where that is not 1.
         options: what a layout lets one choose ("include_fov").
 
     Raises:
@@ -182,6 +189,7 @@ def prepare(
         Path(dst) if dst is not None else default_output(source, mark, kind.suffixes[0], directory=optimizer)
     )
     single = file_formats.single(target.name) is not None
+    loras = lora.read_all(merge_lora)
     found = components.find(source, layout, picked=component, variant=variant)
     if found is not None:
         if single or optimizer:
@@ -197,7 +205,11 @@ def prepare(
             "key": key,
             "options": options,
         }
-        parts = {one.name: _part(one, target, layout, arguments) for one in found.components}
+        shared = lora.share(loras, {one.name for one in found.components})
+        parts = {
+            one.name: _part(one, target, layout, {**arguments, "merge_lora": shared.get(one.name, ())})
+            for one in found.components
+        }
         return components.join(found, target, parts)
     opened = checkpoint.open(source, key=key, variant=variant)
     if not opened.tensors:
@@ -205,12 +217,17 @@ def prepare(
     picked, filtered = _filter(opened, include, exclude)
 
     def laid_out(tensors: Mapping[str, LazyTensor]) -> LaidOut:
-        return lay_out(layout, tensors, opened.config, rules=rules, types=opened.modules, options=options)
+        return lay_out(
+            layout, tensors, opened.description, rules=rules, types=opened.modules, options=options
+        )
 
-    laid = laid_out(picked)
+    laid = lora.laid_out(laid_out, picked, loras, requested, str(source)) if loras else laid_out(picked)
+    opened = dataclasses.replace(opened, files=(*opened.files, *lora.files(loras))) if loras else opened
     applied = laid.applied
     if not applied.tensors:
         raise WconvError(f"no tensor of {source} is left to write: look at --include, --exclude and --key")
+    if dst is None and single and laid.config is not None:
+        target, single = default_output(source, mark, directory=True), False
     casts = {name: dtypes.by_name(to) for name, to in laid.casts.items()}
     entries = [
         Entry(
@@ -243,7 +260,9 @@ def prepare(
     beside = sidecars.find(source, read) if from_directory and not single else None
     rewritten = beside is not None and laid.form is None
     config, added = _config(opened, entries, requested, laid.stale) if rewritten else (None, ())
-    loaded = target if single or opened.config is not None else target / plan.shards[0].filename
+    if laid.config is not None and not single:
+        config, added = _made_config(laid.config, requested), ()
+    loaded = target if single or (config or opened.config) is not None else target / plan.shards[0].filename
     report = Report(
         source=source,
         output=target,
@@ -260,7 +279,7 @@ def prepare(
         skipped=opened.skipped,
         left_out=_left_out(opened, beside),
         config_added=added,
-        notes=(*opened.notes, *applied.notes, *(state.notes if state else ())),
+        notes=(*opened.notes, *applied.notes, *lora.notes(loras), *(state.notes if state else ())),
         command=_command(laid.command, loaded),
         unchanged=applied.unchanged,
     )
@@ -271,6 +290,7 @@ def prepare(
         "options": dict(options or {}),
         "rules": laid.rules,
         "variant": variant,
+        "merge_lora": [(str(one.path), one.strength) for one in loras],
     }
     sources = {**applied.sources, **(state.sources if state else {})}
     return Conversion(opened, plan, sources, config, beside, report, parameters, _states(opened.files))
@@ -432,7 +452,8 @@ def _plan(
         names=form.names if form else kind.names,
         shard=kind.shard,
     )
-    return dataclasses.replace(plan, index_name=kind.index, about=form.metadata if form else None)
+    index = kind.index if form is None or "{number}" in form.shard else f"{form.shard}.index.json"
+    return dataclasses.replace(plan, index_name=index, about=form.metadata if form else None)
 
 
 def _requested(dtype: str | None) -> DType | None:
@@ -487,6 +508,12 @@ def _config(
     for name in stale:
         config.pop(name, None)
     return config, tuple(added)
+
+
+def _made_config(made: Mapping[str, Any], requested: DType | None) -> dict[str, Any]:
+    if requested is None or "torch_dtype" not in made:
+        return dict(made)
+    return configs.with_dtype(made, requested.name)
 
 
 def _kept(entries: Sequence[Entry], requested: DType | None, keep: frozenset[str]) -> dict[str, str]:

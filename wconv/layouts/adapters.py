@@ -1,0 +1,125 @@
+"""What trainers call the modules that an adapter changes: prefixes, flattened names, other programs' names.
+
+Facts: mflux 0.24 `*_lora_mapping.py`, PEFT's and kohya's files as mflux and diffusers read them.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from wconv.layouts import black_forest_labs as bfl
+from wconv.layouts.engine import run_rules
+from wconv.layouts.patterns import compile_pattern, is_wildcard, words
+from wconv.layouts.rules import Entry, Rule
+from wconv.layouts.settings import Context
+from wconv.tensor import LazyTensor
+
+WRAPPERS = ("base_model.model.", "base_model.")
+"""What PEFT puts before every name."""
+
+MAIN = ("transformer", "unet")
+"""The components that a name without a component means."""
+
+PREFIXES: Mapping[str, tuple[str, ...]] = {
+    "transformer.": MAIN,
+    "unet.": MAIN,
+    "model.diffusion_model.": MAIN,
+    "diffusion_model.": MAIN,
+    "text_encoder.": ("text_encoder",),
+    "text_encoder_2.": ("text_encoder_2",),
+    "text_encoder_3.": ("text_encoder_3",),
+}
+"""Dotted prefix → the component of a pipeline that it names: diffusers' and ComfyUI's."""
+
+FLAT_PREFIXES: Mapping[str, tuple[str, ...]] = {
+    "lora_unet_": MAIN,
+    "lora_transformer_": MAIN,
+    "lora_te_": ("text_encoder",),
+    "lora_te1_": ("text_encoder",),
+    "lora_te2_": ("text_encoder_2",),
+    "lora_te3_": ("text_encoder_3",),
+}
+"""Likewise kohya's, after which dots have become underscores."""
+
+BASE_PREFIXES = ("", "model.", "model.diffusion_model.")
+"""What a model's own names may have before those of an adapter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an adapter belongs.
+
+    Attributes:
+        module: the dotted path, or with underscores for dots when `flat`.
+        components: of a pipeline, those that it can mean; empty when it says nothing.
+        full: the path with the component's name before it.
+    """
+
+    module: str
+    components: tuple[str, ...] = ()
+    flat: bool = False
+    full: str = ""
+
+
+def place(name: str) -> Place:
+    """What a module's name in an adapter means."""
+    for flat, components in FLAT_PREFIXES.items():
+        if name.startswith(flat):
+            return Place(name.removeprefix(flat), components, True, name)
+    while (stripped := _without(name, WRAPPERS)) != name:
+        name = stripped
+    for prefix, components in PREFIXES.items():
+        if name.startswith(prefix):
+            return Place(_without(name.removeprefix(prefix), WRAPPERS), components, False, name)
+    return Place(name, (), False, name)
+
+
+def _without(name: str, prefixes: Iterable[str]) -> str:
+    return next((name.removeprefix(one) for one in prefixes if name.startswith(one)), name)
+
+
+FAMILIES: tuple[tuple[Rule, ...], ...] = (bfl.FLUX_RULES, bfl.FLUX2_RULES)
+"""Rules from other programs' names of a transformer to diffusers', by family."""
+
+
+def flat(module: str) -> str:
+    """A dotted path as kohya's scripts write it."""
+    return module.replace(".", "_")
+
+
+def unflatten(rules: tuple[Rule, ...], name: str) -> str | None:
+    """The dotted module of a rule's source whose flattened form is `name`."""
+    for expression, template in _flattened(rules):
+        found = expression.fullmatch(name)
+        if found is not None:
+            first, *others = template.split("#")
+            return first + "".join(map("".join, zip(found.groups(), others, strict=True)))
+    return None
+
+
+@functools.cache
+def _flattened(rules: tuple[Rule, ...]) -> tuple[tuple[re.Pattern[str], str], ...]:
+    """For each module that the rules take weights from: the form of its flattened name, and its name."""
+    templates = dict.fromkeys(
+        text.removesuffix(".weight")
+        for rule in rules
+        for text in _written_out(rule.source)
+        if text.endswith(".weight")
+    )
+    return tuple((re.compile(re.escape(flat(text)).replace(r"\#", r"(\d+)")), text) for text in templates)
+
+
+def _written_out(pattern: str) -> Iterator[str]:
+    texts = [""]
+    for part in compile_pattern(pattern).parts:
+        choices = words(part) if is_wildcard(part) and part.startswith("(") else [part]
+        texts = [text + choice for text in texts for choice in choices]
+    yield from texts
+
+
+def respell(rules: tuple[Rule, ...], state: Mapping[str, LazyTensor]) -> dict[str, Entry]:
+    """Tensors by the names, and in the parts, that a family's rules give them; others keep theirs."""
+    return run_rules(rules, {name: Entry(one, (name,)) for name, one in state.items()}, Context({}, {}), {})

@@ -1,0 +1,1 @@
+"""Low-rank adapters: read in every spelling, added to a model's weights, written for their consumers."""

@@ -1,0 +1,281 @@
+"""Adapters are matched to the weights of a model and added to them while they are written."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from wconv.dtypes import DType
+from wconv.errors import FormatError, LayoutError, WconvError
+from wconv.layouts.adapters import BASE_PREFIXES, FAMILIES, MAIN, flat, respell, unflatten
+from wconv.layouts.rules import Rule
+from wconv.lora.deltas import Merged, Product, Scaled, Term
+from wconv.lora.read import Adapter, Lora
+from wconv.nodes import Concat, Derived, Slice
+from wconv.tensor import Array, LazyTensor
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Rows of a weight of the model, under whatever name it is known."""
+
+    base: str
+    row: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Change:
+    """What an adapter does to one tensor, under the name that the adapter's file implies."""
+
+    adapter: Adapter
+    kind: str
+    delta: LazyTensor
+    magnitude: LazyTensor | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Marked(Derived):
+    """A tensor of the model that can be told among the parts that rules make of it."""
+
+    name: str
+
+    def fill(self, start: int, stop: int, out: Array) -> None:
+        self.parent.fill(start, stop, out)
+
+
+class View:
+    """The names of a model's tensors as one program spells them, and the rows that each stands for."""
+
+    def __init__(self, tensors: Mapping[str, LazyTensor], pieces: Mapping[str, tuple[Piece, ...]]) -> None:
+        self.tensors = tensors
+        self.pieces = pieces
+        self._flat: dict[str, list[str]] = {}
+        for name in tensors:
+            module, _, kind = name.rpartition(".")
+            for prefix in BASE_PREFIXES:
+                if module.startswith(prefix):
+                    self._flat.setdefault(f"{flat(module.removeprefix(prefix))}.{kind}", []).append(name)
+
+    def find(self, change: Change) -> str | None:
+        """The tensor that a change is meant for."""
+        place = change.adapter.place
+        if place.flat:
+            found = self._flat.get(f"{place.module}.{change.kind}", [])
+            return found[0] if len(found) == 1 else None
+        names = (f"{prefix}{module}" for module in (place.full, place.module) for prefix in BASE_PREFIXES)
+        return next(
+            (f"{name}.{change.kind}" for name in names if f"{name}.{change.kind}" in self.tensors), None
+        )
+
+
+def merge(
+    tensors: Mapping[str, LazyTensor],
+    loras: Sequence[Lora],
+    to: Callable[[DType], DType] = lambda dtype: dtype,
+    where: str = "the model",
+) -> dict[str, LazyTensor]:
+    """A state dict with adapters added to its weights, in order, without reading anything.
+
+    Args:
+        to: a weight's dtype → the one that it is written in, to which the sum is rounded.
+        where: the model, for messages.
+
+    Raises:
+        WconvError: an adapter fits nothing, or not what it is meant for; nothing is merged then.
+    """
+    terms: dict[str, list[Term]] = {}
+    views = _views(tensors)
+    for lora in loras:
+        taken: dict[str, str] = {}
+        strays: list[Adapter] = []
+        for adapter in lora.adapters:
+            found = _terms(adapter, lora, views)
+            if found is None:
+                strays.append(adapter)
+                continue
+            for name, base, term in found:
+                if taken.setdefault(name, adapter.name) != adapter.name:
+                    raise FormatError(
+                        f"{lora.path}: {taken[name]} and {adapter.name} are both meant for {name} of {where}"
+                    )
+                terms.setdefault(base, []).append(term)
+        if strays:
+            raise WconvError(_strays(strays, lora, tensors, where))
+    merged = dict(tensors)
+    for name, found_terms in terms.items():
+        merged[name] = _merged(name, tensors[name], tuple(found_terms), to, where)
+    return merged
+
+
+def share(loras: Sequence[Lora], components: Collection[str]) -> dict[str, tuple[Lora, ...]]:
+    """The adapters of each component of a pipeline.
+
+    Raises:
+        WconvError: one belongs to a component that is not there, or is not converted.
+    """
+    shared: dict[str, tuple[Lora, ...]] = {}
+    for lora in loras:
+        parts: dict[str, list[Adapter]] = {}
+        for adapter in lora.adapters:
+            meant = adapter.place.components or MAIN
+            component = next((one for one in meant if one in components), None)
+            if component is None:
+                raise WconvError(
+                    f"{lora.path}: {adapter.keys[0]} belongs to {' or '.join(meant)}, which is not among the"
+                    f" components that are converted ({', '.join(components)})"
+                )
+            parts.setdefault(component, []).append(adapter)
+        for component, adapters in parts.items():
+            part = dataclasses.replace(lora, adapters=tuple(adapters))
+            shared[component] = (*shared.get(component, ()), part)
+    return shared
+
+
+def _merged(
+    name: str, base: LazyTensor, terms: tuple[Term, ...], to: Callable[[DType], DType], where: str
+) -> LazyTensor:
+    if not base.dtype.is_floating or base.dtype.bits < 16:
+        raise WconvError(
+            f"{name} of {where} is stored in {base.dtype.name}: an adapter can be merged into a model that"
+            " is not quantized"
+        )
+    return Merged(name, base, terms, to(base.dtype))
+
+
+def _views(tensors: Mapping[str, LazyTensor]) -> Callable[[], Iterator[View]]:
+    """The model's own names first, then those that diffusers has for another program's tensors."""
+    made: list[View] = []
+
+    def build() -> Iterator[View]:
+        whole = {name: (Piece(name, 0, one.shape[0]),) for name, one in tensors.items() if one.shape}
+        yield View(tensors, whole)
+        marked = {name: Marked(one, name) for name, one in tensors.items()}
+        for rules in FAMILIES:
+            try:
+                renamed = {name: entry.tensor for name, entry in respell(rules, marked).items()}
+            except LayoutError:
+                continue
+            if renamed.keys() != tensors.keys():
+                placed = {name: _pieces(one) for name, one in renamed.items() if one.shape}
+                known = {name: found for name, found in placed.items() if found is not None}
+                yield View({name: renamed[name] for name in known}, known)
+
+    rest = build()
+
+    def views() -> Iterator[View]:
+        yield from made
+        for view in rest:
+            made.append(view)
+            yield view
+
+    return views
+
+
+def _pieces(tensor: LazyTensor) -> tuple[Piece, ...] | None:
+    """The rows of the model's tensors that a tensor made by splitting and joining consists of."""
+    if isinstance(tensor, Marked):
+        return (Piece(tensor.name, 0, tensor.shape[0]),)
+    if isinstance(tensor, Slice) and tensor.axis == 0 and tensor.step == 1:
+        if isinstance(tensor.parent, Marked):
+            return (Piece(tensor.parent.name, tensor.start, tensor.shape[0]),)
+    elif isinstance(tensor, Concat) and tensor.axis == 0:
+        found = [_pieces(part) for part in tensor.parts]
+        return tuple(piece for one in found for piece in one or ()) if None not in found else None
+    return None
+
+
+def _terms(
+    adapter: Adapter, lora: Lora, views: Callable[[], Iterator[View]]
+) -> list[tuple[str, str, Term]] | None:
+    """Target, tensor of the model and what is added to it; None when the adapter fits nothing."""
+    changes = list(_changes(adapter, lora))
+    for view in views():
+        found = [view.find(change) for change in changes]
+        names = [name for name in found if name is not None]
+        if len(names) == len(changes):
+            pairs = zip(names, changes, strict=True)
+            return [term for name, one in pairs for term in _placed(name, one, view, lora)]
+    own = next(views())
+    for rules in FAMILIES:
+        spelled = [_respelled(rules, change) for change in changes]
+        parts = {name: one for found_parts in spelled for name, one in (found_parts or {}).items()}
+        if None not in spelled and parts and parts.keys() <= own.tensors.keys():
+            return [term for name, one in parts.items() for term in _placed(name, one, own, lora)]
+    return None
+
+
+def _changes(adapter: Adapter, lora: Lora) -> Iterator[Change]:
+    strength = lora.strength
+    if adapter.up is not None and adapter.down is not None:
+        if adapter.magnitude is not None and strength != 1:
+            raise WconvError(
+                f"{lora.path}: {adapter.name} is a DoRA, which sets the lengths of rows: its scale must be 1,"
+                f" not {strength:g}"
+            )
+        flattened = adapter.down.reshape((adapter.down.shape[0], -1))
+        delta = product(adapter.up, flattened, adapter.scale * strength)
+        yield Change(adapter, "weight", delta, adapter.magnitude)
+    for kind, diff in adapter.diffs.items():
+        yield Change(adapter, kind, Scaled(diff, strength))
+
+
+def product(up: LazyTensor, down: LazyTensor, scale: float) -> LazyTensor:
+    """`scale · up @ down`, not computed yet."""
+    return Product(up, down, scale, (up.shape[0], down.shape[1]))
+
+
+def _respelled(rules: tuple[Rule, ...], change: Change) -> dict[str, Change] | None:
+    """A change by diffusers' names where `rules` know its own; None where they do not."""
+    place = change.adapter.place
+    module = unflatten(rules, place.module) if place.flat else place.module
+    if module is None:
+        return None
+    name = f"{module}.{change.kind}"
+    try:
+        deltas = respell(rules, {name: change.delta})
+        lengths = respell(rules, {name: change.magnitude}) if change.magnitude is not None else {}
+    except LayoutError:
+        return None
+    return {
+        new: dataclasses.replace(
+            change, delta=entry.tensor, magnitude=lengths[new].tensor if new in lengths else None
+        )
+        for new, entry in deltas.items()
+    }
+
+
+def _placed(name: str, change: Change, view: View, lora: Lora) -> Iterator[tuple[str, str, Term]]:
+    target, delta = view.tensors[name], change.delta
+    wide = math.prod(target.shape[1:])
+    if not target.shape or delta.shape[0] != target.shape[0] or delta.size != target.size:
+        raise FormatError(
+            f"{lora.path}: {change.adapter.name} changes a weight of {delta.shape[0]} rows and"
+            f" {delta.size // max(delta.shape[0], 1)} columns, but {name} has shape {target.shape}"
+        )
+    pieces = view.pieces[name]
+    row = 0
+    for piece in pieces:
+        whole = piece.rows == target.shape[0]
+        part, lengths = delta, change.magnitude
+        if not whole:
+            part = delta.slice(0, row, row + piece.rows)
+            lengths = lengths.slice(0, row, row + piece.rows) if lengths is not None else None
+        if wide:
+            yield name, piece.base, Term(part, piece.row, lengths)
+        row += piece.rows
+
+
+def _strays(strays: Sequence[Adapter], lora: Lora, tensors: Iterable[str], where: str) -> str:
+    names = {name: flat(name.removesuffix(".weight")) for name in tensors}
+    by_flat = {text: name for name, text in names.items()}
+    told = []
+    for adapter in strays[:3]:
+        wanted = flat(adapter.place.module)
+        near = difflib.get_close_matches(wanted, by_flat, 1, 0.0)
+        told.append(f"{adapter.keys[0]} (nearest: {by_flat[near[0]] if near else 'none'})")
+    more = f" and {len(strays) - 3} more" if len(strays) > 3 else ""
+    return f"{lora.path} has no place in {where} for {'; '.join(told)}{more}: nothing was merged"

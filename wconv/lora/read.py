@@ -1,0 +1,328 @@
+"""Adapters in every spelling become one thing: for each module a pair of matrices and a scale."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wconv import checkpoint
+from wconv.checkpoint import Checkpoint
+from wconv.errors import FormatError, WconvError
+from wconv.layouts.adapters import Place, place
+from wconv.tensor import LazyTensor
+
+CONFIG = "adapter_config.json"
+
+_NAME = r"(?:\.(?!weight$)\w+)?"
+_ENDINGS = (
+    ("down", rf"\.lora_A{_NAME}(?:\.weight)?"),
+    ("up", rf"\.lora_B{_NAME}(?:\.weight)?"),
+    ("down", r"(?:\.|_)lora(?:\.|_linear_layer\.|_)down(?:\.default)?(?:\.weight)?"),
+    ("up", r"(?:\.|_)lora(?:\.|_linear_layer\.|_)up(?:\.default)?(?:\.weight)?"),
+    ("down_transposed", r"\.lora_a"),
+    ("up_transposed", r"\.lora_b"),
+    ("embedding_down", rf"\.lora_embedding_A{_NAME}"),
+    ("embedding_up", rf"\.lora_embedding_B{_NAME}"),
+    ("alpha", r"\.alpha"),
+    ("magnitude", rf"\.lora_magnitude_vector{_NAME}(?:\.weight)?"),
+    ("magnitude", r"\.dora_scale"),
+    ("magnitude", r"\.m"),
+    ("diff", r"\.diff"),
+    ("diff_b", r"\.diff_b"),
+)
+ENDINGS = tuple((slot, re.compile(rf"(?P<module>.+?){ending}")) for slot, ending in _ENDINGS)
+"""How a tensor's name ends → what it is; PEFT, diffusers old and new, kohya, ComfyUI and mlx-lm."""
+
+REFUSED = (
+    (re.compile(r".*\.lokr_\w+(\..*)?"), "is of a LoKr, a Kronecker product"),
+    (re.compile(r".*\.hada_\w+(\..*)?"), "is of a LoHa, a Hadamard product"),
+    (re.compile(r".*[._]lora_mid(\..*)?"), "is the core of a convolution in three parts"),
+    (re.compile(r".*[._]lora_(B|up)(\.\w+)?\.bias"), "is a bias of its own"),
+)
+"""What is not a pair of matrices, and what it is."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Adapter:
+    """What a file does to one module: `scale · up @ down` is added to its weight.
+
+    Attributes:
+        name: the module as the file calls it.
+        place: what that means.
+        up: (rows, rank); None when the file holds differences alone.
+        down: (rank, …): more than two axes for a convolution.
+        alpha: the file's; `scale` is `alpha / rank` where there is one.
+        magnitude: of a weight-decomposed adapter: the length of each row.
+        diffs: whole differences, of "weight" and "bias".
+        keys: the tensors that it is made of.
+    """
+
+    name: str
+    place: Place
+    up: LazyTensor | None
+    down: LazyTensor | None
+    scale: float
+    magnitude: LazyTensor | None = None
+    diffs: Mapping[str, LazyTensor] = field(default_factory=dict)
+    keys: tuple[str, ...] = ()
+
+    @property
+    def rank(self) -> int:
+        return self.down.shape[0] if self.down is not None else 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lora:
+    """All adapters of one file, and how strongly they are to be applied."""
+
+    path: Path
+    files: tuple[Path, ...]
+    adapters: tuple[Adapter, ...]
+    strength: float = 1.0
+
+
+def slot_of(key: str) -> tuple[str, str] | None:
+    """Module and kind of a tensor of an adapter; None for any other name."""
+    for slot, expression in ENDINGS:
+        found = expression.fullmatch(key)
+        if found is not None:
+            return _old_processor(found["module"]), slot
+    return None
+
+
+def _old_processor(module: str) -> str:
+    """diffusers once kept adapters in attention processors: `attn1.processor.to_q_lora`."""
+    name = re.sub(r"\.processor\.(to_\w+)$", r".\1", module)
+    return re.sub(r"\.to_out$", ".to_out.0", name) if name != module else module
+
+
+def is_adapter(names: Mapping[str, LazyTensor]) -> bool:
+    """Whether tensors are those of an adapter and of nothing else but what can stand beside one."""
+    slots = {found[1] for key in names if (found := slot_of(key)) is not None}
+    return bool(slots & {"down", "down_transposed", "embedding_down"})
+
+
+def parse_argument(text: str) -> tuple[str, float]:
+    """`file[:scale]`, apart.
+
+    Raises:
+        WconvError: the scale is no finite number.
+    """
+    path, colon, scale = text.rpartition(":")
+    if not colon or not path or os.path.exists(text):
+        return text, 1.0
+    try:
+        strength = float(scale)
+    except ValueError:
+        if os.path.exists(path):
+            raise WconvError(f"--merge-lora {text}: {scale!r} is no number") from None
+        return text, 1.0
+    if not math.isfinite(strength):
+        raise WconvError(f"--merge-lora {text}: the scale must be a finite number")
+    return path, strength
+
+
+def read(text: str) -> Lora:
+    """Opens an adapter: a file, or PEFT's or mlx-lm's directory, with `:scale` after it if it is not 1.
+
+    Raises:
+        FormatError: it cannot be read, or holds something that is not a low-rank adapter; by name.
+    """
+    path, strength = parse_argument(text)
+    opened = checkpoint.open(path)
+    return Lora(opened.path, files_of(opened), adapters(opened), strength)
+
+
+def files_of(opened: Checkpoint) -> tuple[Path, ...]:
+    """All files that an adapter is made of."""
+    config = config_path(opened)
+    return (*opened.files, *((config,) if config is not None else ()))
+
+
+def config_path(opened: Checkpoint) -> Path | None:
+    """The `adapter_config.json` beside an adapter's weights."""
+    beside = opened.files[0].parent / CONFIG
+    own = opened.files[0].name in ("adapter_model.safetensors", "adapter_model.bin", "adapters.safetensors")
+    return beside if (opened.path.is_dir() or own) and beside.is_file() else None
+
+
+def config_of(opened: Checkpoint) -> Mapping[str, Any] | None:
+    """What `adapter_config.json` says; None where there is none."""
+    path = config_path(opened)
+    return checkpoint.read_json(path) if path is not None else None
+
+
+def adapters(opened: Checkpoint) -> tuple[Adapter, ...]:
+    """The adapters of a checkpoint, each tensor accounted for.
+
+    Raises:
+        FormatError: a tensor is no part of a low-rank adapter, or a pair is not complete or does not fit.
+    """
+    modules: dict[str, dict[str, tuple[str, LazyTensor]]] = {}
+    for key, tensor in opened.items():
+        found = slot_of(key)
+        if found is None:
+            raise FormatError(f"{opened.path}: {key} {_why_not(key)}: it cannot be applied as a LoRA")
+        slots = modules.setdefault(found[0], {})
+        if found[1] in slots:
+            raise FormatError(f"{opened.path}: {slots[found[1]][0]} and {key} are the same matrix twice")
+        slots[found[1]] = (key, tensor)
+    if not modules:
+        raise FormatError(f"{opened.path} holds no adapter")
+    if opened.skipped:
+        key, reason = next(iter(opened.skipped.items()))
+        raise FormatError(f"{opened.path}: {key} cannot be read: {reason}")
+    _check_config(opened)
+    scales = Scales(opened)
+    return tuple(_adapter(opened, module, slots, scales) for module, slots in modules.items())
+
+
+UNUSUAL = {
+    "fan_in_fan_out": "its layers are stored transposed",
+    "layer_replication": "it repeats layers",
+    "megatron_config": "its layers are cut for several devices",
+}
+"""Settings of PEFT that change what the matrices mean."""
+
+
+def _check_config(opened: Checkpoint) -> None:
+    config = config_of(opened) or {}
+    path = config_path(opened)
+    kind = config.get("peft_type", "LORA")
+    if kind != "LORA":
+        raise FormatError(f"{path} describes a {kind!r:.40} adapter: LoRA alone can be applied")
+    if config.get("fine_tune_type") == "full":
+        raise FormatError(f"{path}: a full fine-tuning holds weights, not an adapter")
+    for setting, meaning in UNUSUAL.items():
+        if config.get(setting):
+            raise FormatError(f"{path} sets {setting}: {meaning}, which cannot be applied")
+
+
+def _why_not(key: str) -> str:
+    return next((why for expression, why in REFUSED if expression.fullmatch(key)), "is no matrix of a LoRA")
+
+
+def _adapter(
+    opened: Checkpoint, module: str, slots: Mapping[str, tuple[str, LazyTensor]], scales: Scales
+) -> Adapter:
+    where = f"{opened.path}: {module}"
+    found = {slot: tensor for slot, (_, tensor) in slots.items()}
+    down, up = found.get("down"), found.get("up")
+    if "down_transposed" in found or "up_transposed" in found:
+        down, up = (_turned(found.get(slot), where) for slot in ("down_transposed", "up_transposed"))
+    elif "embedding_down" in found or "embedding_up" in found:
+        # an embedding is looked up by rows, so its adapter is the transpose of a linear layer's
+        up, down = (_turned(found.get(slot), where) for slot in ("embedding_down", "embedding_up"))
+    diffs = {kind: found[slot] for slot, kind in (("diff", "weight"), ("diff_b", "bias")) if slot in found}
+    if (up is None) != (down is None) or (up is None and not diffs):
+        lacking = "up (lora_B)" if up is None else "down (lora_A)"
+        raise FormatError(f"{where} has no {lacking} matrix")
+    scale = 1.0
+    if up is not None and down is not None:
+        if min(up.ndim, down.ndim) < 2 or math.prod(up.shape[2:]) != 1:
+            raise FormatError(f"{where}: {up.shape} and {down.shape} are no pair of matrices")
+        if up.shape[1] != down.shape[0] or not down.size:
+            raise FormatError(
+                f"{where}: {up.shape} and {down.shape} have different ranks: grouped, or damaged"
+            )
+        up = up.reshape(up.shape[:2])
+        if not (up.dtype.is_floating and down.dtype.is_floating):
+            raise FormatError(f"{where} is stored in {up.dtype.name}: only floating matrices can be applied")
+        scale = scales.of(module, found.get("alpha"), up.shape[1])
+    magnitude = found.get("magnitude")
+    if magnitude is not None and up is not None:
+        if magnitude.shape[:1] != up.shape[:1] or magnitude.size != up.shape[0]:
+            raise FormatError(
+                f"{where}: the DoRA's magnitudes {magnitude.shape} are not one for each of {up.shape[0]} rows"
+            )
+        magnitude = magnitude.reshape((-1,))
+    keys = tuple(key for key, _ in slots.values())
+    return Adapter(module, place(module), up, down, scale, magnitude, diffs, keys)
+
+
+def _turned(tensor: LazyTensor | None, where: str) -> LazyTensor | None:
+    if tensor is not None and tensor.ndim != 2:
+        raise FormatError(f"{where}: {tensor.shape} is no matrix")
+    return tensor.transpose((1, 0)) if tensor is not None else None
+
+
+class Scales:
+    """The scale of each module: from its own alpha, the file's metadata, or `adapter_config.json`."""
+
+    def __init__(self, opened: Checkpoint) -> None:
+        self._path = opened.path
+        self._metadata = opened.metadata
+        self._config = config_of(opened)
+        self._components = _metadata_configs(opened)
+
+    def of(self, module: str, alpha: LazyTensor | None, rank: int) -> float:
+        """What `up @ down` is multiplied by."""
+        own = self._metadata.get(f"{module}.alpha")
+        if alpha is not None:
+            if alpha.size != 1:
+                raise FormatError(f"{self._path}: {module}.alpha has shape {alpha.shape}, not one number")
+            return self._checked(alpha.elements()[0], module) / rank
+        if isinstance(own, int | float):
+            return self._checked(own, module) / rank
+        if self._config is not None:
+            parameters = self._config.get("lora_parameters")
+            if isinstance(parameters, Mapping):
+                return self._checked(parameters.get("scale"), module)
+            return self._by_config(self._config, place(module).full, rank)
+        for component, config in self._components.items():
+            if component and module.startswith(f"{component}."):
+                return self._by_config(config, module.removeprefix(f"{component}."), rank)
+        if "" in self._components:
+            return self._by_config(self._components[""], place(module).full, rank)
+        if len(self._components) == 1:
+            return self._by_config(next(iter(self._components.values())), module, rank)
+        return 1.0
+
+    def _by_config(self, config: Mapping[str, Any], module: str, rank: int) -> float:
+        alpha = config.get("lora_alpha", rank)
+        patterns = config.get("alpha_pattern") or {}
+        if isinstance(patterns, Mapping):
+            alpha = next((value for one, value in patterns.items() if _suits(one, module)), alpha)
+        root = bool(config.get("use_rslora"))
+        return self._checked(alpha, module) / (math.sqrt(rank) if root else rank)
+
+    def _checked(self, value: Any, module: str) -> float:
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise FormatError(f"{self._path}: the alpha of {module} is {value!r:.40}, no number") from None
+        if not math.isfinite(number):
+            raise FormatError(f"{self._path}: the alpha of {module} is {number}")
+        return number
+
+
+def _suits(pattern: str, module: str) -> bool:
+    """PEFT's patterns are expressions; those of plain names, which all known ones are, are matched here."""
+    plain = pattern.removeprefix("^").removesuffix("$").replace("\\.", ".")
+    if re.fullmatch(r"[\w.-]+", plain) is None:
+        raise FormatError(f"alpha_pattern {pattern!r:.80} is no module's name: expressions are not evaluated")
+    return module == plain or (not pattern.startswith("^") and module.endswith(f".{plain}"))
+
+
+def _metadata_configs(opened: Checkpoint) -> dict[str, dict[str, Any]]:
+    """diffusers' own metadata: PEFT's settings, by component."""
+    text = opened.metadata.get("lora_adapter_metadata")
+    if not isinstance(text, str):
+        return {}
+    try:
+        flat = json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        flat = None
+    if not isinstance(flat, dict):
+        raise FormatError(f"{opened.path}: lora_adapter_metadata is no JSON object, so alpha is unknown")
+    configs: dict[str, dict[str, Any]] = {}
+    for key, value in flat.items():
+        component, _, name = key.rpartition(".")
+        configs.setdefault(component, {})[name] = value
+    return {component: config for component, config in configs.items() if "lora_alpha" in config}

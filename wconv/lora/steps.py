@@ -1,0 +1,47 @@
+"""The steps of a conversion that adapters take part in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from wconv import dtypes
+from wconv.dtypes import DType
+from wconv.layouts.choice import LaidOut
+from wconv.lora.merge import merge, share
+from wconv.lora.read import Lora, read
+from wconv.tensor import LazyTensor
+
+__all__ = ["files", "laid_out", "notes", "read_all", "share"]
+
+
+def read_all(wanted: Sequence[str | Lora]) -> tuple[Lora, ...]:
+    """Every adapter that is to be merged; those that have been read already stay."""
+    return tuple(one if isinstance(one, Lora) else read(one) for one in wanted)
+
+
+def files(loras: Sequence[Lora]) -> tuple[Path, ...]:
+    """The adapters' files, which must not change while they are read."""
+    return tuple(dict.fromkeys(path for lora in loras for path in lora.files))
+
+
+def notes(loras: Sequence[Lora]) -> tuple[str, ...]:
+    """A sentence for each adapter that is merged."""
+    return tuple(
+        f"merged {lora.path.name}: {len(lora.adapters)} layers, scale {lora.strength:g}" for lora in loras
+    )
+
+
+def laid_out(
+    lay_out: Callable[[Mapping[str, LazyTensor]], LaidOut],
+    tensors: Mapping[str, LazyTensor],
+    loras: Sequence[Lora],
+    requested: DType | None,
+    where: str,
+) -> LaidOut:
+    """Merges, then lays out; what the layout casts is rounded to that dtype alone."""
+    laid = lay_out(merge(tensors, loras, lambda dtype: requested or dtype, where))
+    if requested is not None or not laid.casts:
+        return laid
+    casts = {name: dtypes.by_name(to) for name, to in laid.casts.items()}
+    return lay_out(merge(tensors, loras, lambda dtype: casts.get(dtype.name, dtype), where))
