@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wconv import formats
+from wconv import formats, model_parallel
 from wconv.errors import FormatError
 from wconv.formats import json_text
 from wconv.modules import Module
@@ -60,6 +60,7 @@ class Checkpoint(Mapping[str, LazyTensor]):
         tensors: name → lazy tensor, in the order of the files.
         files: the weights files, in order.
         config: config.json of a model directory, else None.
+        params: params.json of a directory without config.json, else None.
         metadata: what else the files say, as plain data.
         skipped: tensors that cannot be had, each with the reason.
         left_out: weights files in the directory that were not opened, each with the reason.
@@ -79,6 +80,7 @@ class Checkpoint(Mapping[str, LazyTensor]):
     notes: tuple[str, ...] = ()
     ties: tuple[tuple[str, ...], ...] = ()
     modules: Mapping[str, Module] = field(default_factory=dict)
+    params: Mapping[str, Any] | None = None
 
     def __getitem__(self, name: str) -> LazyTensor:
         return self.tensors[name]
@@ -91,6 +93,14 @@ class Checkpoint(Mapping[str, LazyTensor]):
 
     def __repr__(self) -> str:
         return f"<Checkpoint {self.path}: {self.format}, {len(self):,} tensors>"
+
+    @property
+    def description(self) -> Mapping[str, Any] | None:
+        """What is said of the model: by config.json or params.json, or by `dims` beside a file's weights."""
+        if self.config is not None or self.params is not None:
+            return self.config if self.config is not None else self.params
+        dims = self.metadata.get("dims")
+        return {"dims": dims} if isinstance(dims, Mapping) else None
 
     @property
     def nbytes(self) -> int:
@@ -157,7 +167,8 @@ def _open_directory(directory: Path, key: str | None, variant: str | None, expan
     else:
         weight_map = None
         shards = _find_weights(directory, wanted)
-    merged = _merge(directory, shards, key, expand)
+    pieces = bool(shards) and model_parallel.PIECE.fullmatch(shards[0]) is not None
+    merged = _merge(directory, shards, key, expand, apart=pieces)
     unlisted = _check_index(directory, index, weight_map, merged) if index and weight_map else ()
     left_out = {
         name: "not in the index" if weight_map is not None else "other weights were taken"
@@ -167,7 +178,9 @@ def _open_directory(directory: Path, key: str | None, variant: str | None, expan
     return Checkpoint(
         directory,
         merged[0].format if merged else "",
-        {name: tensor for contents in merged for name, tensor in contents.tensors.items()},
+        model_parallel.join([contents.tensors for contents in merged], directory)
+        if pieces
+        else {name: tensor for contents in merged for name, tensor in contents.tensors.items()},
         tuple(directory / shard for shard in shards),
         config,
         _join_metadata(shards, merged),
@@ -176,7 +189,16 @@ def _open_directory(directory: Path, key: str | None, variant: str | None, expan
         tuple(dict.fromkeys((*unlisted, *(note for contents in merged for note in contents.notes)))),
         tuple(tie for contents in merged for tie in contents.ties),
         {path: module for contents in merged for path, module in contents.modules.items()},
+        _params(directory)
+        if config is None and model_parallel.PARAMS in names
+        else None,
     )
+
+
+def _params(directory: Path) -> dict[str, Any]:
+    """params.json without its `model_type`, which is none of transformers'."""
+    found = read_json(directory / model_parallel.PARAMS)
+    return {name: value for name, value in found.items() if name != "model_type"}
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -238,7 +260,9 @@ def _find_weights(directory: Path, names: list[str]) -> list[str]:
     families: dict[str, list[str]] = {}
     for name in candidates:
         numbered = NUMBERED.fullmatch(name)
-        families.setdefault(numbered["stem"] + numbered["suffix"] if numbered else name, []).append(name)
+        piece = model_parallel.PIECE.fullmatch(name)
+        family = f"consolidated.*.{piece['suffix']}" if piece else name
+        families.setdefault(numbered["stem"] + numbered["suffix"] if numbered else family, []).append(name)
     for wanted in PREFERENCE:
         if wanted in families:
             found = [wanted]
@@ -251,6 +275,8 @@ def _find_weights(directory: Path, names: list[str]) -> list[str]:
             )
         if found:
             _check_numbers(directory, families[found[0]])
+            if model_parallel.PIECE.fullmatch(families[found[0]][0]):
+                return model_parallel.order(families[found[0]], directory)
             return families[found[0]]
     raise FormatError(f"{directory} holds no weights (no *.safetensors, *.bin, *.pt …)")
 
@@ -283,13 +309,16 @@ def is_weights(name: str) -> bool:
 WEIGHTS_SUFFIXES = tuple(dict.fromkeys(os.path.splitext(pattern)[1] for pattern in PREFERENCE))
 
 
-def _merge(directory: Path, shards: list[str], key: str | None, expand: bool) -> list[formats.Contents]:
+def _merge(
+    directory: Path, shards: list[str], key: str | None, expand: bool, *, apart: bool
+) -> list[formats.Contents]:
+    """All files' contents; a name may stand in several only where they are pieces to be joined."""
     merged: list[formats.Contents] = []
     owner: dict[str, str] = {}
     for shard in shards:
         contents = formats.open_file(str(directory / shard), key=key, expand=expand)
         for name in contents.tensors:
-            if name in owner:
+            if name in owner and not apart:
                 raise FormatError(f"{directory}: {name:.80} stands in both {owner[name]} and {shard}")
             owner[name] = shard
         merged.append(contents)

@@ -13,10 +13,10 @@ from wconv.layouts.engine import Applied, Layout, apply
 
 __all__ = ["Applied", "Layout", "apply", "choose", "describe", "find", "tables"]
 
-CONSUMERS = ("mlx-vlm", "mlx-lm", "mflux")
+CONSUMERS = ("mlx-vlm", "mlx-lm", "mflux", "mlx-examples")
 """In the order in which "auto" asks them: mlx-vlm's layout of a model serves mlx-lm too."""
 
-NAMES = ("auto", *CONSUMERS, "diffusers", "bfl", "hf")
+NAMES = ("auto", *CONSUMERS, "mlx-whisper", "diffusers", "bfl", "hf")
 
 
 def tables(consumer: str) -> tuple[Layout, ...]:

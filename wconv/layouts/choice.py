@@ -9,7 +9,7 @@ from typing import Any
 
 from wconv import layouts
 from wconv.errors import LayoutError
-from wconv.layouts import modules, pipelines
+from wconv.layouts import made_configs, modules, pipelines
 from wconv.layouts.engine import Applied, ConvertedInPartError, Layout, apply
 from wconv.layouts.forms import Form
 from wconv.layouts.inverse import restore
@@ -38,6 +38,7 @@ class LaidOut:
         stale: fields of config.json that are no longer true.
         form: how the consumer keeps weights in files, where it is not the hub's way.
         casts: dtype → dtype that the consumer makes of it, unless the user says otherwise.
+        config: config.json where it is made anew.
     """
 
     applied: Applied
@@ -48,6 +49,7 @@ class LaidOut:
     stale: tuple[str, ...] = ()
     form: Form | None = None
     casts: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, Any] | None = None
 
 
 def lay_out(
@@ -64,7 +66,7 @@ def lay_out(
     Args:
         layout: "auto", a consumer's name, "hf" for the way back to the hub's layout, "bfl" for that from
             diffusers' names to a single file's, or rules of one's own.
-        config: the model's config.json.
+        config: the model's config.json, or what else describes it.
         rules: rules of one's own instead of the tables: a rules file, or a Layout; "auto" applies them,
             "hf" undoes them.
         types: the modules that the checkpoint holds, for models without a table.
@@ -92,7 +94,8 @@ def lay_out(
     consumer = layout if isinstance(layout, str) and layout in chosen.consumers else chosen.consumers[0]
     promise = "mlx" if consumer in layouts.CONSUMERS or own is not None else "pt"
     done = LaidOut(applied, consumer, promise, command, str(chosen), stale)
-    return replace(done, form=chosen.form, casts=chosen.casts)
+    made = made_configs.MAKERS[chosen.config](config or {}, tensors) if chosen.config else None
+    return replace(done, form=chosen.form, casts=chosen.casts, config=made)
 
 
 def _holds_8_bits(tensors: Mapping[str, LazyTensor]) -> bool:

@@ -50,6 +50,8 @@ class Layout:
         command: loads the result; `{model}` stands for its path.
         form: how the consumer names files and what they say, where it is not the hub's way.
         casts: dtype → dtype that the consumer's own conversion makes of it, unless the user says otherwise.
+        config: how the consumer's config.json is made, where the source has none that it reads: a name in
+            `made_configs.MAKERS`.
     """
 
     consumers: tuple[str, ...]
@@ -61,6 +63,7 @@ class Layout:
     command: str = ""
     form: Form | None = None
     casts: Mapping[str, str] = field(default_factory=dict)
+    config: str = ""
 
     def __str__(self) -> str:
         return "\n".join(str(rule) for rule in (*self.spellings, *self.rules))

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from wconv.errors import LayoutError
+
 
 @dataclass(frozen=True, slots=True)
 class Form:
     """Names of files and what they say of themselves.
 
     Attributes:
-        shard: a file's name, with `{number}` in it, counted from 0.
+        shard: a file's name, with `{number}` in it, counted from 0; without it, there may be one file only.
         max_shard_size: bytes of tensors in a file, unless the user says otherwise.
         metadata: of every file's header, and of the index.
     """
@@ -21,5 +23,11 @@ class Form:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def names(self, count: int) -> list[str]:
-        """The names of so many files."""
+        """The names of so many files.
+
+        Raises:
+            LayoutError: the consumer reads one file only.
+        """
+        if count > 1 and "{number}" not in self.shard:
+            raise LayoutError(f"the weights must be in one file, {self.shard}: leave --max-shard-size away")
         return [self.shard.format(number=number) for number in range(count)]

@@ -14,6 +14,7 @@ from wconv.errors import LayoutError
 from wconv.layouts.engine import Applied, Layout, already, kept_names, run_rules
 from wconv.layouts.opposites import Blocks, Join, Uncopy, Unstack
 from wconv.layouts.patterns import compile_pattern, sample
+from wconv.layouts.rotary import Rotary
 from wconv.layouts.rules import (
     Add,
     Compute,
@@ -79,6 +80,7 @@ OPPOSITES: Mapping[type[Rule], Opposite] = {
         lambda rule: (Blocks(rule.source, *rule.back),) if rule.back else (),
         lambda rule: "" if rule.back else f"{rule.source} stays {rule.dtype}: what it was is not known",
     ),
+    Rotary: Opposite(lambda rule: (Rotary(rule.source, rule.heads, not rule.undo),)),
     Compute: Opposite(lambda rule: ()),
     Drop: Opposite(lambda rule: ()),
     KeepDtype: Opposite(lambda rule: ()),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wconv.layouts import mlx_lm_mixtures, mlx_lm_vision
+from wconv.layouts import mlx_lm_consolidated, mlx_lm_mixtures, mlx_lm_vision
 from wconv.layouts.engine import Layout
 from wconv.layouts.mlx_lm_common import ALONE, BLOCK, BOTH, COMMAND, NO_HEAD, ROTARY, head, qk_norm
 from wconv.layouts.rules import Rule, compute, drop, rename, transpose
@@ -140,4 +140,5 @@ LAYOUTS = (
     ),
     *mlx_lm_mixtures.LAYOUTS,
     *mlx_lm_vision.LAYOUTS,
+    *mlx_lm_consolidated.LAYOUTS,
 )

@@ -10,6 +10,7 @@ from wconv import dtypes
 from wconv.errors import WconvError
 from wconv.layouts.opposites import Join, Unstack
 from wconv.layouts.patterns import check_target, compile_pattern
+from wconv.layouts.rotary import Rotary
 from wconv.layouts.rules import (
     ROLES,
     Add,
@@ -119,6 +120,7 @@ PRIMITIVES: Mapping[str, Primitive] = {
     "view": Primitive(
         View, {"as": Key("dtype", TEXT, required=True), "back": Key("back", pair(TEXT, NUMBER))}
     ),
+    "rotary": Primitive(Rotary, {"heads": Key("heads", SETTING, required=True), "undo": Key("undo", FLAG)}),
     "keep_dtype": Primitive(KeepDtype),
     "compute": Primitive(
         _compute,

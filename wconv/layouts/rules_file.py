@@ -23,7 +23,7 @@ from wconv.layouts.engine import Layout
 from wconv.layouts.primitives import PRIMITIVES, VERBS, Key, check
 from wconv.layouts.rules import Rule
 from wconv.layouts.toml_lines import Lines
-from wconv.layouts.values import FORM, PATTERNS, TEXT, TEXTS, TEXTS_BY_NAME, WHEN, WrongRuleError
+from wconv.layouts.values import FORM, MAKER, PATTERNS, TEXT, TEXTS, TEXTS_BY_NAME, WHEN, WrongRuleError
 
 MAX_BYTES = 1 << 20
 
@@ -35,6 +35,7 @@ TOP = {
     "names": Key("names", PATTERNS),
     "form": Key("form", FORM),
     "casts": Key("casts", TEXTS_BY_NAME),
+    "config": Key("config", MAKER),
 }
 SECTIONS = ("spellings", "rules")
 

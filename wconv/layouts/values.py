@@ -9,6 +9,7 @@ from typing import Any
 
 from wconv.errors import LayoutError
 from wconv.layouts.forms import Form
+from wconv.layouts.made_configs import MAKERS
 from wconv.layouts.settings import Option, Setting, When
 
 
@@ -113,7 +114,7 @@ def _form(value: Any, key: str) -> Form:
             key,
         )
     shard = _text(value["shard"], key)
-    if not re.fullmatch(r"[\w.-]*\{number\}[\w.-]*\.safetensors", shard):
+    if not re.fullmatch(r"[\w.-]*(\{number\}[\w.-]*)?\.safetensors", shard):
         raise WrongRuleError(f"{shard!r} is no name of numbered files: 'model-{{number}}.safetensors'", key)
     metadata = _texts_by_name(value.get("metadata", {}), "metadata")
     return Form(shard, _number(value["max_shard_size"], key), metadata)
@@ -122,6 +123,12 @@ def _form(value: Any, key: str) -> Form:
 def _plain_form(value: Form) -> dict[str, Any]:
     sizes = {"shard": value.shard, "max_shard_size": value.max_shard_size}
     return {**sizes, "metadata": dict(value.metadata)}
+
+
+def _maker(value: Any, key: str) -> str:
+    if value not in MAKERS:
+        raise WrongRuleError(f"{key} must be one of {', '.join(MAKERS)}, not {value!r:.60}", key)
+    return str(value)
 
 
 def _when(value: Any, key: str) -> When:
@@ -167,4 +174,5 @@ LENGTH = Kind(_number_or_setting, _plain_number_or_setting)
 LENGTHS = several(LENGTH)
 TEXTS_BY_NAME = Kind(_texts_by_name, dict)
 FORM = Kind(_form, _plain_form)
+MAKER = Kind(_maker)
 WHEN = Kind(_when, _plain_when)
