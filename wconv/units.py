@@ -242,5 +242,4 @@ def _at_least(buffer: NDArray[np.uint8], nbytes: int) -> NDArray[np.uint8]:
 def add_overflows(total: dict[str, Overflow], found: dict[str, Overflow]) -> None:
     """Adds what one unit lost to what a shard lost so far."""
     for name, lost in found.items():
-        known = total.get(name, NONE)
-        total[name] = Overflow(known.count + lost.count, max(known.largest, lost.largest))
+        total[name] = total.get(name, NONE).plus(lost)

@@ -5,7 +5,8 @@
     python -m tests.benchmarks model small --scale 0.3 --runs 3
 
 Timed runs and the run that watches memory are separate. Outputs are removed between runs, outside of
-the time. Data lie in the page cache before the first run.
+the time. Data lie in the page cache before the first run. On a machine that does other work, precede it with
+`nice -n -20` or `chrt -f 20`, and trust the median of ratios.
 """
 
 from __future__ import annotations
