@@ -5,14 +5,20 @@ Shapes are small and arbitrary, but have the true number of axes, no two of them
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
+import os
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import ml_dtypes
 import numpy as np
+import pytest
 from safetensors.numpy import save_file
 
 from tests.oracles import oracle
@@ -228,3 +234,19 @@ def write_rest(path: Path, image: Image) -> None:
 
 
 DTYPES = {"bfloat16": ml_dtypes.bfloat16, "float16": np.float16, "float32": np.float32}
+
+
+@contextlib.contextmanager
+def from_diffusers(module: str) -> Iterator[ModuleType]:
+    """A module of diffusers, whose directory WCONV_DIFFUSERS names: it lies beside the other packages."""
+    place = os.environ.get("WCONV_DIFFUSERS")
+    if place is None:
+        if os.environ.get("CI"):
+            pytest.fail("WCONV_DIFFUSERS must name diffusers' directory in CI")
+        pytest.skip("WCONV_DIFFUSERS does not name diffusers' directory")
+    oracle("torch")
+    sys.path.append(place)
+    try:
+        yield importlib.import_module(module)
+    finally:
+        sys.path.remove(place)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 import wconv
 from tests.making import bits, random
 from tests.oracle.consumers import silence
+from tests.oracle.image_models import from_diffusers
 from tests.oracles import oracle
 
 pytestmark = pytest.mark.oracle
@@ -29,18 +27,8 @@ Named = Iterator[tuple[str, tuple[int, ...]]]
 
 @pytest.fixture(scope="module")
 def theirs() -> Iterator[ModuleType]:
-    """diffusers' conversions; its directory is in WCONV_DIFFUSERS, since it lies beside other packages."""
-    place = os.environ.get("WCONV_DIFFUSERS")
-    if place is None:
-        if os.environ.get("CI"):
-            pytest.fail("WCONV_DIFFUSERS must name diffusers' directory in CI")
-        pytest.skip("WCONV_DIFFUSERS does not name diffusers' directory")
-    oracle("torch")
-    sys.path.append(place)
-    try:
-        yield importlib.import_module("diffusers.loaders.single_file_utils")
-    finally:
-        sys.path.remove(place)
+    with from_diffusers("diffusers.loaders.single_file_utils") as module:
+        yield module
 
 
 def linear(name: str, rows: int, columns: int = 2) -> Named:

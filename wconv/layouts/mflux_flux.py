@@ -72,6 +72,11 @@ CLIP = component(
         "text_model.final_layer_norm.(weight|bias)",
     ),
     casts=BFLOAT16,
+    spellings=(
+        rename(
+            "(embeddings|encoder|final_layer_norm).**", "text_model.(embeddings|encoder|final_layer_norm).**"
+        ),
+    ),
 )
 
 T5_BLOCKS = 24
