@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from wconv.layouts import mlx_vlm
 from wconv.layouts.engine import Layout
-from wconv.layouts.mlx_lm_common import COMMAND
-from wconv.layouts.rules import Copy, drop
+from wconv.layouts.mlx_lm_common import COMMAND, NO_HEAD, ROTARY
+from wconv.layouts.mlx_vlm_gemma import LANGUAGE_3N
+from wconv.layouts.rules import Copy, drop, rename
 
 LANGUAGE = "language_model."
 OTHER_PARTS = (
@@ -24,4 +25,22 @@ def text_only(layout: Layout) -> Layout:
     )
 
 
-LAYOUTS = tuple(text_only(layout) for layout in mlx_vlm.LAYOUTS if "mlx-lm" in layout.consumers)
+PARTS_3N = "(vision_tower|audio_tower|embed_vision|embed_audio)"
+
+GEMMA_3N = Layout(
+    ("mlx-lm",),
+    ("gemma3n",),
+    tuple(name.replace("language_model.model.", "model.language_model.") for name in LANGUAGE_3N),
+    (ROTARY, NO_HEAD, drop(f"model.{PARTS_3N}.**", "mlx-lm reads text alone")),
+    (
+        rename("language_model.model.**", "model.language_model.**"),
+        rename(f"{PARTS_3N}.**", f"model.{PARTS_3N}.**"),
+    ),
+    command=COMMAND,
+)
+"""The hub's names are mlx-lm's; mlx-vlm's are taken, too."""
+
+LAYOUTS = (
+    *(text_only(layout) for layout in mlx_vlm.LAYOUTS if "mlx-lm" in layout.consumers),
+    GEMMA_3N,
+)
