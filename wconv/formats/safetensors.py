@@ -65,8 +65,11 @@ def _no_constant(constant: str) -> Any:
 
 
 def tensors(header: dict[str, Any], path: str, base: int, size: int) -> dict[str, LazyTensor]:
+    """The tensors of a header by offset. Empties `header`, so that its memory serves for them."""
     found: list[tuple[int, int, str, DType, Shape]] = []
-    for name, entry in header.items():
+    shapes: dict[Shape, Shape] = {}
+    while header:
+        name, entry = header.popitem()
         try:
             code, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
             dtype = dtypes.BY_CODE.get(code)
@@ -86,7 +89,9 @@ def tensors(header: dict[str, Any], path: str, base: int, size: int) -> dict[str
                 f"{path} has a damaged header: {name!r:.80} is {code} {shape!r:.80},"
                 f" which is not {end - begin:,} bytes"
             )
-        found.append((begin, end, name, dtype, tuple(shape)))
+        lengths = tuple(shape)
+        found.append((begin, end, name, dtype, shapes.setdefault(lengths, lengths)))
+    found.reverse()
     found.sort(key=lambda entry: entry[:2])
     _check_cover(found, path, base, size)
     tensors: dict[str, LazyTensor] = {}
