@@ -43,6 +43,7 @@ class Conversion:
         sources: output name → the source names it is made of.
         report: what the summary will say, but for what only writing shows.
         parts: of a pipeline, its components' conversions by their sub-directories.
+        config_name: what the file of `config` is called.
     """
 
     checkpoint: Checkpoint
@@ -54,6 +55,7 @@ class Conversion:
     parameters: Mapping[str, Any]
     states: tuple[tuple[int, int], ...]
     parts: Mapping[str, Conversion] = field(default_factory=dict)
+    config_name: str = "config.json"
 
     def plan_dict(self) -> list[dict[str, Any]]:
         """The plan as plain data for JSON: each shard with its tensors."""
@@ -217,6 +219,10 @@ def prepare(
     picked, filtered = _filter(opened, include, exclude)
 
     def laid_out(tensors: Mapping[str, LazyTensor]) -> LaidOut:
+        if rules is None and not loras and lora.is_adapter(tensors):
+            adapter = lora.lay_out_adapter(opened, tensors, layout)
+            if adapter is not None:
+                return adapter
         return lay_out(
             layout, tensors, opened.description, rules=rules, types=opened.modules, options=options
         )
@@ -228,6 +234,8 @@ def prepare(
         raise WconvError(f"no tensor of {source} is left to write: look at --include, --exclude and --key")
     if dst is None and single and laid.config is not None:
         target, single = default_output(source, mark, directory=True), False
+    if single and laid.config is not None and laid.config_name != "config.json":
+        raise OutputError(f"{laid.consumer} reads {laid.config_name} too: make {target} a directory")
     casts = {name: dtypes.by_name(to) for name, to in laid.casts.items()}
     entries = [
         Entry(
@@ -293,7 +301,9 @@ def prepare(
         "merge_lora": [(str(one.path), one.strength) for one in loras],
     }
     sources = {**applied.sources, **(state.sources if state else {})}
-    return Conversion(opened, plan, sources, config, beside, report, parameters, _states(opened.files))
+    states = _states(opened.files)
+    conversion = Conversion(opened, plan, sources, config, beside, report, parameters, states)
+    return dataclasses.replace(conversion, config_name=laid.config_name)
 
 
 def run(
@@ -564,7 +574,7 @@ def _write_sidecars(conversion: Conversion, directory: Path) -> None:
         if part.plan.index_name in file_formats.MLX_INDEXES or len(part.plan.shards) > 1:
             sidecars.write_json(part.plan.index(), directory / name / part.plan.index_name)
         if part.config is not None:
-            rewritten.append(within(name, "config.json"))
-            sidecars.write_json(part.config, directory / name / "config.json")
+            rewritten.append(within(name, part.config_name))
+            sidecars.write_json(part.config, directory / name / part.config_name)
     if beside is not None:
         sidecars.copy(beside, conversion.checkpoint.path, directory, but=rewritten)

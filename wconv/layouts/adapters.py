@@ -90,9 +90,9 @@ def flat(module: str) -> str:
     return module.replace(".", "_")
 
 
-def unflatten(rules: tuple[Rule, ...], name: str) -> str | None:
-    """The dotted module of a rule's source whose flattened form is `name`."""
-    for expression, template in _flattened(rules):
+def unflatten(patterns: tuple[str, ...], name: str) -> str | None:
+    """The dotted module of which a pattern matches the weight, and whose flattened form is `name`."""
+    for expression, template in _flattened(patterns):
         found = expression.fullmatch(name)
         if found is not None:
             first, *others = template.split("#")
@@ -101,12 +101,12 @@ def unflatten(rules: tuple[Rule, ...], name: str) -> str | None:
 
 
 @functools.cache
-def _flattened(rules: tuple[Rule, ...]) -> tuple[tuple[re.Pattern[str], str], ...]:
-    """For each module that the rules take weights from: the form of its flattened name, and its name."""
+def _flattened(patterns: tuple[str, ...]) -> tuple[tuple[re.Pattern[str], str], ...]:
+    """For each module whose weight the patterns match: the form of its flattened name, and its name."""
     templates = dict.fromkeys(
         text.removesuffix(".weight")
-        for rule in rules
-        for text in _written_out(rule.source)
+        for pattern in patterns
+        for text in _written_out(pattern)
         if text.endswith(".weight")
     )
     return tuple((re.compile(re.escape(flat(text)).replace(r"\#", r"(\d+)")), text) for text in templates)

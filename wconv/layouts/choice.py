@@ -39,6 +39,7 @@ class LaidOut:
         form: how the consumer keeps weights in files, where it is not the hub's way.
         casts: dtype → dtype that the consumer makes of it, unless the user says otherwise.
         config: config.json where it is made anew.
+        config_name: what that file is called.
     """
 
     applied: Applied
@@ -50,6 +51,7 @@ class LaidOut:
     form: Form | None = None
     casts: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] | None = None
+    config_name: str = "config.json"
 
 
 def lay_out(

@@ -231,7 +231,7 @@ def product(up: LazyTensor, down: LazyTensor, scale: float) -> LazyTensor:
 def _respelled(rules: tuple[Rule, ...], change: Change) -> dict[str, Change] | None:
     """A change by diffusers' names where `rules` know its own; None where they do not."""
     place = change.adapter.place
-    module = unflatten(rules, place.module) if place.flat else place.module
+    module = unflatten(tuple(rule.source for rule in rules), place.module) if place.flat else place.module
     if module is None:
         return None
     name = f"{module}.{change.kind}"

@@ -102,12 +102,6 @@ def _old_processor(module: str) -> str:
     return re.sub(r"\.to_out$", ".to_out.0", name) if name != module else module
 
 
-def is_adapter(names: Mapping[str, LazyTensor]) -> bool:
-    """Whether tensors are those of an adapter and of nothing else but what can stand beside one."""
-    slots = {found[1] for key in names if (found := slot_of(key)) is not None}
-    return bool(slots & {"down", "down_transposed", "embedding_down"})
-
-
 def parse_argument(text: str) -> tuple[str, float]:
     """`file[:scale]`, apart.
 
@@ -234,6 +228,8 @@ def _adapter(
         up = up.reshape(up.shape[:2])
         if not (up.dtype.is_floating and down.dtype.is_floating):
             raise FormatError(f"{where} is stored in {up.dtype.name}: only floating matrices can be applied")
+        if "down_transposed" in found and not scales.has_config:
+            raise FormatError(f"{opened.path}: there is no {CONFIG} beside it, which holds mlx-lm's scale")
         scale = scales.of(module, found.get("alpha"), up.shape[1])
     magnitude = found.get("magnitude")
     if magnitude is not None and up is not None:
@@ -260,6 +256,10 @@ class Scales:
         self._metadata = opened.metadata
         self._config = config_of(opened)
         self._components = _metadata_configs(opened)
+
+    @property
+    def has_config(self) -> bool:
+        return self._config is not None
 
     def of(self, module: str, alpha: LazyTensor | None, rank: int) -> float:
         """What `up @ down` is multiplied by."""

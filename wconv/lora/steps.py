@@ -8,11 +8,13 @@ from pathlib import Path
 from wconv import dtypes
 from wconv.dtypes import DType
 from wconv.layouts.choice import LaidOut
+from wconv.lora.convert import is_adapter
+from wconv.lora.convert import lay_out as lay_out_adapter
 from wconv.lora.merge import merge, share
 from wconv.lora.read import Lora, read
 from wconv.tensor import LazyTensor
 
-__all__ = ["files", "laid_out", "notes", "read_all", "share"]
+__all__ = ["files", "is_adapter", "laid_out", "lay_out_adapter", "notes", "read_all", "share"]
 
 
 def read_all(wanted: Sequence[str | Lora]) -> tuple[Lora, ...]:
