@@ -1,5 +1,5 @@
 """`python -m wconv` is the command `wconv`."""
 
-from wconv.cli import main
+from wconv.cli import entry
 
-main()
+entry()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from wconv.dtypes import DType
@@ -29,21 +29,24 @@ _UNITS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entry:
-    """One tensor of the output: what it is called, where its elements come from, how they are stored."""
+    """One tensor of the output: what it is called, where its elements come from, how they are stored.
+
+    Nobody changes one; it is not frozen because a plan makes tens of thousands, which takes thrice as long.
+    """
 
     name: str
     tensor: LazyTensor
     dtype: DType
+    nbytes: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.nbytes = self.dtype.nbytes(self.tensor.size)
 
     @property
     def shape(self) -> Shape:
         return self.tensor.shape
-
-    @property
-    def nbytes(self) -> int:
-        return self.dtype.nbytes(self.tensor.size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,9 +189,11 @@ class LazyTensor(ABC):
         return operations.add(self, value)
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Stored(LazyTensor):
     """A tensor whose bytes lie in C order in one file.
+
+    Nobody changes one; it is not frozen because a header makes tens of thousands, which takes thrice as long.
 
     Attributes:
         path: the file.
