@@ -47,6 +47,16 @@ def test_a_single_scale_holds_for_all(shape: tuple[int, ...]) -> None:
     )
 
 
+@pytest.mark.parametrize(("start", "stop"), [(0, 60), (0, 1), (19, 21), (20, 40), (7, 59)])
+def test_each_expert_has_its_scale(start: int, stop: int) -> None:
+    stored = weight(15, 4).reshape(3, 5, 4)
+    scale = np.random.default_rng(1).random((3, 1, 1)).astype(ml_dtypes.bfloat16)
+    decoded = dequantized(from_array(stored), from_array(scale))
+    expected = (stored.astype(np.float32) * scale.astype(np.float32)).astype(ml_dtypes.bfloat16)
+    assert decoded.shape == (3, 5, 4)
+    assert decoded.elements(start, stop).tobytes() == expected.reshape(-1)[start:stop].tobytes()
+
+
 @pytest.mark.parametrize("blocks", [(2, 2), (3, 1), (3, 2, 1), (300, 200)])
 def test_scales_of_another_shape_are_refused(blocks: tuple[int, ...]) -> None:
     with pytest.raises(LayoutError, match="do not fit a weight of shape"):

@@ -1,4 +1,4 @@
-"""Gemma 3n: transformers makes the language and audio parts, mlx-vlm's own module the shapes of the vision part.
+"""Gemma 3n: transformers makes the language and audio parts, mlx-vlm's own module shapes the vision part.
 
 Transformers builds this model's vision encoder with a package that brings torch models of its own; what is
 published of it has the names of mlx-vlm's module and torch's order of axes.

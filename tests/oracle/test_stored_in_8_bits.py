@@ -74,8 +74,15 @@ def in_blocks(name: str, tensor: Any) -> dict[str, Any]:
 
 
 def as_a_whole(name: str, tensor: Any) -> dict[str, Any]:
-    """Mistral's way: one scale for each projection, and one of its activations."""
+    """Mistral's way: one scale for each projection, of each expert, and one of its activations."""
     torch = oracle("torch")
+    if name.endswith(("experts.gate_up_proj", "experts.down_proj")):
+        scale = tensor.abs().amax((1, 2), keepdim=True).float() / 448
+        return {
+            name: (tensor.float() / scale).to(torch.float8_e4m3fn),
+            f"{name}_scale_inv": scale.to(torch.bfloat16),
+            f"{name}_activation_scale": torch.tensor(0.5, dtype=torch.bfloat16),
+        }
     if not (name.startswith("language_model.") and name.endswith("_proj.weight")):
         return {name: tensor}
     scale = tensor.abs().max().float() / 448
@@ -109,10 +116,10 @@ def test_deepseeks_blocks_are_decoded_as_mlx_lm_does(tmp_path: Path) -> None:
     assert "quantization_config" not in json.loads((tmp_path / "ours" / "config.json").read_text())
 
 
+@pytest.mark.parametrize("tiny", [one for one in vision.MODELS if one.model_type == "mistral3"], ids=str)
 def test_mistrals_single_scales_are_decoded_as_mlx_vlm_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tiny,) = (one for one in vision.MODELS if one.model_type == "mistral3")
     source = as_published(save(tiny, tmp_path / "modern"), tiny, tmp_path / "published")
     rewrite(source, as_a_whole)
     theirs = mlx_vlm_conversion(source, tmp_path / "theirs", monkeypatch)

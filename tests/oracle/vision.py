@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from tests.oracle.language_moe import MLA
 from tests.oracle.tiny import GONE, SIZES, Tiny, merged
 
 AUTO = "AutoModelForImageTextToText"
@@ -10,7 +13,10 @@ UNTIED = {"tie_word_embeddings": False}
 ROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 5000.0}}
 MROPE = {"mrope_section": [2, 3, 3]}
 TEXT = {**SIZES, **ROPE}
-QWEN_TEXT = {**SIZES, "rope_parameters": {"rope_type": "default", "rope_theta": 5000.0, **MROPE}}
+QWEN_TEXT: dict[str, Any] = {
+    **SIZES,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 5000.0, **MROPE},
+}
 QWEN_TOKENS = {
     "image_token_id": 266,
     "video_token_id": 267,
@@ -99,6 +105,27 @@ QWEN3_HUB = {
         **THETA,
         "rope_scaling": {"rope_type": "default", "mrope_interleaved": True, **MROPE},
     }
+}
+
+MISTRAL4_ROPE: dict[str, object] = {
+    "rope_type": "yarn",
+    "type": "yarn",
+    "rope_theta": 5000.0,
+    "factor": 4.0,
+    "beta_fast": 32.0,
+    "beta_slow": 1.0,
+    "mscale": 1.0,
+    "mscale_all_dim": 1.0,
+    "original_max_position_embeddings": 128,
+    "llama_4_scaling_beta": 0.1,
+}
+MISTRAL4: dict[str, object] = {
+    **SIZES,
+    **MLA,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 32,
+    "rope_parameters": MISTRAL4_ROPE,
 }
 
 QWEN3_5_TEXT = {
@@ -347,6 +374,28 @@ OTHERS = (
         TEXT_HUB,
         AUTO,
         sized=False,
+    ),
+    Tiny(
+        "mistral3",
+        {
+            "text_config": {**MISTRAL4, "model_type": "mistral4"},
+            "vision_config": {
+                "model_type": "pixtral",
+                "hidden_size": 32,
+                "intermediate_size": 48,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 2,
+                "head_dim": 16,
+                "image_size": 56,
+                "patch_size": 14,
+            },
+            "image_token_index": 266,
+            "tie_word_embeddings": False,
+        },
+        {"text_config": {"rope_parameters": MISTRAL4_ROPE}},
+        AUTO,
+        sized=False,
+        variant="mistral4",
     ),
     Tiny(
         "internvl",

@@ -12,8 +12,9 @@ from wconv.layouts.mlx_vlm_common import (
     channels,
     tied_head,
 )
-from wconv.layouts.rules import Rule, compute, copy_if_missing, drop, rename, transpose
+from wconv.layouts.rules import Rule, compute, copy_if_missing, drop, rename, split, stack, transpose
 from wconv.layouts.scaled import dequantized
+from wconv.layouts.settings import setting
 
 
 def clip(prefix: str) -> tuple[str, ...]:
@@ -106,11 +107,43 @@ def idefics(*model_types: str) -> Layout:
 
 PIXTRAL = "vision_tower.(transformer|patch_conv|ln_pre).**"
 
+MLP = "language_model.model.layers.#.mlp"
+EXPERTS = f"{MLP}.experts"
+SWITCH = f"{MLP}.switch_mlp"
+
+MISTRAL4 = (
+    f"{MLP}.gate.weight",
+    f"{MLP}.shared_experts.(gate|up|down)_proj.weight",
+    f"{SWITCH}.(gate|up|down)_proj.weight",
+    "language_model.model.layers.#.self_attn.(q_a|q_b|kv_b)_proj.(weight|bias)",
+    "language_model.model.layers.#.self_attn.kv_a_proj_with_mqa.(weight|bias)",
+    "language_model.model.layers.#.self_attn.(q_a|kv_a)_layernorm.weight",
+)
+"""What the language model has more in Mistral 4; mlx-lm splits `kv_b_proj` as it loads."""
+
+EXPERT_RULES: tuple[Rule, ...] = (
+    drop(f"{EXPERTS}.(gate_up|down)_proj_activation_scale", "not used by the consumer"),
+    compute(
+        f"{EXPERTS}.(gate_up|down)_proj",
+        f"{EXPERTS}.(gate_up|down)_proj_scale_inv",
+        "dequantized",
+        dequantized,
+    ),
+    stack(
+        f"{EXPERTS}.{{e}}.(gate|up|down)_proj.weight",
+        f"{SWITCH}.(gate|up|down)_proj.weight",
+        count=setting("n_routed_experts|num_local_experts"),
+    ),
+    split(f"{EXPERTS}.gate_up_proj", (f"{SWITCH}.gate_proj.weight", f"{SWITCH}.up_proj.weight"), -2),
+    rename(f"{EXPERTS}.down_proj", f"{SWITCH}.down_proj.weight"),
+)
+
 MISTRAL3 = Layout(
     BOTH,
     ("mistral3", "pixtral"),
     (
         *TEXT,
+        *MISTRAL4,
         "vision_tower.vision_model.(patch_conv|ln_pre).weight",
         "vision_tower.vision_model.transformer.layers.#.attention.(q|k|v|o)_proj.weight",
         "vision_tower.vision_model.transformer.layers.#.feed_forward.(gate|up|down)_proj.weight",
@@ -123,6 +156,7 @@ MISTRAL3 = Layout(
         POSITIONS,
         drop("**.activation_scale", "not used by the consumer"),
         compute("**.weight", "**.weight_scale_inv", "dequantized", dequantized),
+        *EXPERT_RULES,
         rename(PIXTRAL, "vision_tower.vision_model.(transformer|patch_conv|ln_pre).**"),
         tied_head(False),
         patches("vision_tower.vision_model.patch_conv.weight"),

@@ -21,7 +21,8 @@ RESULT = dtypes.by_name("bfloat16")
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Scaled(LazyTensor):
-    """An 8-bit matrix times its scales, one for each block; or any 8-bit tensor times a single scale.
+    """An 8-bit matrix times its scales, one for each block; or any 8-bit tensor times a single scale,
+    or times one for each index of its first axis.
 
     The product is rounded as MLX does: in the wider of bfloat16 and the scale's dtype, then to bfloat16.
     """
@@ -39,11 +40,17 @@ class Scaled(LazyTensor):
 
     @property
     def grain(self) -> int:
-        return max(self.shape[-1], 1) if self.scale.ndim else 1
+        return max(self.shape[-1], 1) if self.scale.ndim == 2 else 1
 
     def fill(self, start: int, stop: int, out: Array) -> None:
         if self.scale.ndim == 0:
             self._times(self.weight.elements(start, stop), self.scale.elements(), out)
+        elif self.scale.ndim == 1:
+            each = self.size // self.shape[0]
+            indices = np.arange(start, stop) // each
+            first = int(start // each)
+            scale = self.scale.read(first, -(-stop // each))
+            self._times(self.weight.elements(start, stop), scale[indices - first], out)
         else:
             by_blocks(start, stop, out, self.shape[-1], self._rows)
 
@@ -70,6 +77,8 @@ def dequantized(weight: LazyTensor, scale: LazyTensor) -> LazyTensor:
         raise LayoutError(f"a {weight.dtype.name} weight of shape {weight.shape} has scales of its own")
     if scale.ndim == 0 or scale.size == 1:
         return Scaled(weight, scale.reshape(()))
+    if weight.ndim > 2 and scale.shape == (weight.shape[0], *(1,) * (weight.ndim - 1)):
+        return Scaled(weight, scale.reshape((-1,)))
     blocks = tuple(-(-length // BLOCK) for length in weight.shape)
     if weight.ndim != 2 or scale.shape != blocks:
         raise LayoutError(f"scales of shape {scale.shape} do not fit a weight of shape {weight.shape}")
