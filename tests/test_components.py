@@ -168,6 +168,17 @@ def test_an_autoencoder_that_several_models_share_is_refused_alone(tmp_path: Pat
         wconv.convert(tmp_path / "vae", layout="mflux")
 
 
+def test_a_component_that_the_consumer_does_not_know_keeps_its_names(tmp_path: Path) -> None:
+    source, out = pipeline(tmp_path / "flux"), tmp_path / "out"
+    tensors = {"language_model.model.norm.weight": random((16,))}
+    component(source / "text_encoder", {"model_type": "mistral9"}, tensors, "model")
+    report = wconv.convert(source, out, layout="mflux")
+    assert "text_encoder: mflux has no layout of a mistral9 in this place" in report.notes
+    assert "unchanged" in report.components["text_encoder"]
+    assert load_file(out / "text_encoder/model.safetensors").keys() == tensors.keys()
+    assert (out / "transformer/0.safetensors").is_file()
+
+
 def test_components_can_be_picked(tmp_path: Path) -> None:
     source, out = pipeline(tmp_path / "flux"), tmp_path / "out"
     done = CliRunner().invoke(

@@ -80,3 +80,10 @@ def test_there_is_no_way_back_for_what_is_not_diffusers(tmp_path: Path) -> None:
     save_file({"a": random((2, 2))}, tmp_path / "a.safetensors")
     with pytest.raises(WconvError, match="for a component in diffusers' form"):
         wconv.convert(tmp_path / "a.safetensors", tmp_path / "out.safetensors", layout="bfl")
+
+
+def test_an_attention_without_axes_is_refused_in_one_line(tmp_path: Path) -> None:
+    tensors = autoencoder() | {"decoder.mid.attn_1.q.weight": np.array(1.0)}
+    save_file(tensors, tmp_path / "ae.safetensors")
+    with pytest.raises(WconvError, match=r"decoder\.mid\.attn_1\.q\.weight"):
+        wconv.convert(tmp_path / "ae.safetensors", tmp_path / "out", layout="diffusers")

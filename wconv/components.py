@@ -17,7 +17,7 @@ from wconv.checkpoint import Checkpoint, is_plain, is_weights, read_json
 from wconv.errors import FormatError, WconvError
 from wconv.layouts import Layout, pipelines
 from wconv.plan import Plan, within
-from wconv.report import Report, gigabytes
+from wconv.report import Report, command_for, gigabytes
 from wconv.variants import of_variant
 
 if TYPE_CHECKING:
@@ -120,13 +120,25 @@ def _of_index(source: Path, layout: str | Layout, picked: Sequence[str]) -> Pipe
             )
         if not _has_weights(source / name, one):
             continue
-        if layouts and name not in layouts:
-            notes.append(f"{name}: {layout} does not use it; names and layouts unchanged")
-        components.append(Component(name, source / name, layouts.get(name)))
+        fitting = layouts.get(name)
+        if family and fitting is None:
+            notes.append(f"{name}: {layout} does not use it")
+        elif fitting is not None and (other := _other_kind(source / name, fitting)):
+            notes.append(f"{name}: {layout} has no layout of a {other} in this place")
+            fitting = None
+        components.append(Component(name, source / name, fitting))
     if not components:
         raise FormatError(f"{source} has no weights among {', '.join(picked or classes) or 'its components'}")
     command = family.command if family else DIFFUSERS
     return Pipeline(source, kind, tuple(components), command, tuple(picked) or None, tuple(notes))
+
+
+def _other_kind(directory: Path, layout: Layout) -> str:
+    """What a component says it is, where that is not what the layout is for."""
+    if not (directory / "config.json").is_file():
+        return ""
+    kind = pipelines.kind_of(read_json(directory / "config.json"))
+    return "" if kind in ("", *layout.model_types) else kind
 
 
 def _has_weights(directory: Path, kind: str) -> bool:
@@ -223,7 +235,7 @@ def _joined_report(
         left_out=beside.left_out,
         config_added=tuple(f"{name}/{field}" for name, one in reports.items() for field in one.config_added),
         notes=(*found.notes, *notes),
-        command=found.command.replace("{model}", str(target)),
+        command=command_for(found.command, target),
         unchanged=_labelled({name: report.unchanged for name, report in reports.items()}),
         components={name: f"{_whose(one)}, {gigabytes(one.bytes_after)}" for name, one in reports.items()},
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -113,6 +114,11 @@ class Report:
         if self.model_type:
             return f"{self.model_type}: no rules applied; names and layouts unchanged (format: pt)"
         return "names and layouts unchanged (format: pt)"
+
+
+def command_for(command: str, path: Path) -> str:
+    """`command` with `path` for its `{model}`, quoted as Python within quotes and as shells elsewhere."""
+    return command.replace("'{model}'", repr(str(path))).replace("{model}", shlex.quote(str(path)))
 
 
 def overflow_line(overflows: Mapping[str, Overflow]) -> str:

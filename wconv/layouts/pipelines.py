@@ -101,6 +101,11 @@ def of_files(consumer: str, names: Collection[str]) -> tuple[Family, dict[str, s
     return None
 
 
+def kind_of(config: Mapping[str, Any]) -> str:
+    """What a component's config.json says it is: its class in diffusers, its model type in transformers."""
+    return str(config.get("_class_name") or config.get("model_type") or "")
+
+
 def of_component(consumer: str, config: Mapping[str, Any] | None, names: Collection[str]) -> Layout | None:
     """The layout of a component by its own config alone; without one, by names that its tensors have.
 
@@ -109,7 +114,7 @@ def of_component(consumer: str, config: Mapping[str, Any] | None, names: Collect
     """
     if config is None:
         return _of_names(consumer, names)
-    kind = str(config.get("_class_name") or config.get("model_type") or "")
+    kind = kind_of(config)
     fitting = {
         family.name: layout
         for family in families(consumer)

@@ -368,7 +368,8 @@ class Reshape(Rule):
     def outputs(self, name: str, entry: Entry, match: Match, context: Context) -> State:
         shape = [length if isinstance(length, int) else length.number(context) for length in self.shape]
         shape = [
-            length or old for length, old in itertools.zip_longest(shape, entry.tensor.shape[: len(shape)])
+            length or old or 0
+            for length, old in itertools.zip_longest(shape, entry.tensor.shape[: len(shape)])
         ]
         try:
             return {name: Entry(entry.tensor.reshape(shape), entry.sources)}
