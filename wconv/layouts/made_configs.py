@@ -62,6 +62,21 @@ def whisper(config: Mapping[str, Any], tensors: Tensors) -> Config:
     return {**made, "model_type": "whisper"}
 
 
+def encodec(config: Mapping[str, Any], tensors: Tensors) -> Config:
+    """The same config, where it says that the layers are where the table has them.
+
+    Raises:
+        LayoutError: the decoder is built otherwise.
+    """
+    ratios, residual = config.get("upsampling_ratios", (8, 5, 4, 2)), config.get("num_residual_layers", 1)
+    if not isinstance(ratios, list | tuple) or len(ratios) != 4 or residual != 1:
+        raise LayoutError(
+            f"an EnCodec with upsampling_ratios {ratios!r:.60} and num_residual_layers {residual!r:.20} has"
+            " its transposed convolutions elsewhere than the published ones: keep its layout with --layout hf"
+        )
+    return dict(config)
+
+
 def llama(config: Mapping[str, Any], tensors: Tensors) -> Config:
     """transformers' config of a Llama or Mistral model, of its params.json and its tensors' shapes.
 
@@ -158,6 +173,7 @@ def _shape(tensors: Tensors, name: str, wanted: tuple[int | None, int]) -> tuple
 
 
 MAKERS: Mapping[str, Callable[[Mapping[str, Any], Tensors], Config]] = {
+    "encodec": encodec,
     "llama": llama,
     "mixtral": mixtral,
     "whisper": whisper,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from wconv.layouts.engine import Layout
 from wconv.layouts.forms import Form
+from wconv.layouts.mlx_examples_encodec import ENCODEC
 from wconv.layouts.rules import drop, rename, transpose
 
 SIDES = "(encoder|decoder)"
@@ -54,4 +55,4 @@ WHISPER = Layout(
     config="whisper",
 )
 
-LAYOUTS = (WHISPER,)
+LAYOUTS = (WHISPER, ENCODEC)

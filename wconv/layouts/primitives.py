@@ -10,6 +10,7 @@ from wconv import dtypes
 from wconv.errors import WconvError
 from wconv.layouts.opposites import Join, Unstack
 from wconv.layouts.patterns import check_target, compile_pattern
+from wconv.layouts.recurrent import summed
 from wconv.layouts.rotary import Rotary
 from wconv.layouts.rules import (
     ROLES,
@@ -42,8 +43,13 @@ from wconv.layouts.values import (
     pair,
     several,
 )
+from wconv.layouts.weight_norm import weight_norm
 
-COMPUTED: Mapping[str, Callable[..., Any]] = {"dequantized": dequantized}
+COMPUTED: Mapping[str, Callable[..., Any]] = {
+    "dequantized": dequantized,
+    "summed": summed,
+    "weight_norm": weight_norm,
+}
 """The steps that are no primitives, by the names that rules have for them."""
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from wconv import operations
 from wconv.errors import LayoutError
 from wconv.layouts.rules import Entry, State
+from wconv.tensor import LazyTensor
 
 PARAMETER = re.compile(r"(weight|bias)_(ih|hh)(?:_l(\d{1,6})(_reverse)?)?")
 """torch's names: `weight_ih_l0_reverse` of a layer, `weight_ih` of a cell."""
@@ -35,6 +36,18 @@ def gru(own: State, path: str) -> State:
     is the sum of torch's two for r and z, and the input's bias for n.
     """
     return _layers(own, path, "b")
+
+
+def summed(one: LazyTensor, other: LazyTensor) -> LazyTensor:
+    """torch's two biases as MLX's one.
+
+    Raises:
+        LayoutError: they are not alike.
+    """
+    try:
+        return operations.add_tensors(one, other)
+    except ValueError as error:
+        raise LayoutError(f"two biases cannot be added: {error}") from None
 
 
 def _layers(own: State, path: str, bias: str) -> State:
