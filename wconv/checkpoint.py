@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wconv import formats, model_parallel
-from wconv.errors import FormatError
+from wconv.errors import FormatError, told
 from wconv.formats import json_text
 from wconv.modules import Module
 from wconv.tensor import LazyTensor
@@ -108,6 +108,7 @@ class Checkpoint(Mapping[str, LazyTensor]):
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
 
+@told(FormatError, "read")
 def open(
     path: str | os.PathLike[str],
     *,

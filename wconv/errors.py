@@ -1,5 +1,10 @@
 """The errors a person can act on: one line that says what is wrong, in which file, and what to do."""
 
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
 
 def one_line(text: str) -> str:
     """`text` with newlines and terminals' escape sequences shown, not obeyed: names in it come from files."""
@@ -29,3 +34,16 @@ class LayoutError(WconvError):
 
 class OutputError(WconvError):
     """The output cannot be written where or as it was asked for."""
+
+
+@contextlib.contextmanager
+def told(kind: type[WconvError], what: str) -> Iterator[None]:
+    """Makes what the system refuses, such as listing a directory of another user's, an error of that kind.
+
+    A decorator, too. `what` could not be done with the file: "read", "written".
+    """
+    try:
+        yield
+    except OSError as error:
+        place = error.filename or "the working directory"
+        raise kind(f"{place} cannot be {what}: {error.strerror or error}") from None

@@ -16,14 +16,14 @@ from wconv import checkpoint, components, dtypes, file_formats, sidecars, writer
 from wconv.checkpoint import Checkpoint
 from wconv.components import Component
 from wconv.dtypes import DType
-from wconv.errors import FormatError, LayoutError, OutputError, WconvError
+from wconv.errors import FormatError, LayoutError, OutputError, WconvError, told
 from wconv.file_formats import FileFormat
 from wconv.layouts import Layout, configs
 from wconv.layouts.choice import HUB, LaidOut, lay_out
 from wconv.lora import steps as lora
 from wconv.lora.read import Lora
 from wconv.plan import MAX_SHARD_SIZE, Entry, Plan, make, parse_size, within
-from wconv.report import Report, changes, overflow_line
+from wconv.report import Report, changes, command_for, overflow_line
 from wconv.sidecars import Sidecars
 from wconv.storable import TARGETS, written_dtype
 from wconv.tensor import LazyTensor
@@ -137,6 +137,7 @@ def convert(
     )
 
 
+@told(FormatError, "read")
 def prepare(
     src: str | os.PathLike[str],
     dst: str | os.PathLike[str] | None = None,
@@ -295,12 +296,16 @@ def prepare(
         "dtype": dtype,
         "layout": str(layout),
         "format": kind.name,
+        "include": include,
+        "exclude": exclude,
+        "key": key,
         "options": dict(options or {}),
         "rules": laid.rules,
         "variant": variant,
         "merge_lora": [(str(one.path), one.strength) for one in loras],
     }
     sources = {**applied.sources, **(state.sources if state else {})}
+    opened = dataclasses.replace(opened, files=tuple(dict.fromkeys(read)))
     states = _states(opened.files)
     conversion = Conversion(opened, plan, sources, config, beside, report, parameters, states)
     return dataclasses.replace(conversion, config_name=laid.config_name)
@@ -381,6 +386,8 @@ def default_output(
         if real.parent.name == "snapshots" and repository.startswith("models--"):
             return Path(_marked(repository.split("--")[-1], mark))
         place = source if source.name not in ("", "..") else real
+        if not place.name:
+            raise WconvError(f"{source} has no name to call the result by: add --output")
         return place.with_name(_marked(place.name, mark))
     if directory:
         return source.with_name(_marked(source.stem, mark))
@@ -550,7 +557,7 @@ def _command(command: str, target: Path) -> str:
         return f"torch.load({str(target)!r}, weights_only=True, mmap=True)"
     if target.suffix == ".safetensors":
         return f"mlx.core.load({str(target)!r})"
-    return command.replace("{model}", str(target))
+    return command_for(command, target)
 
 
 def _states(files: Sequence[Path]) -> tuple[tuple[int, int], ...]:

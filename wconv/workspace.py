@@ -7,6 +7,7 @@ before everything is complete.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -17,8 +18,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from wconv.errors import OutputError
+from wconv.errors import OutputError, told
 from wconv.plan import Plan
+from wconv.report import gigabytes
 from wconv.writer import OUTPUT
 
 JOURNAL = "wconv.json"
@@ -54,9 +56,13 @@ class Workspace:
             self._write_journal(fingerprint)
             (self.path / OUTPUT).mkdir(exist_ok=True)
         except BaseException as error:
-            self.release()
-            if not found and not isinstance(error, FileExistsError):
+            if not found and self._lock >= 0:
                 self.discard()
+            elif not found and not isinstance(error, FileExistsError):
+                # without the lock, what is in it may be another's
+                with contextlib.suppress(OSError):
+                    self.path.rmdir()
+            self.release()
             if isinstance(error, OSError):
                 raise OutputError(f"{self.path} cannot be made: {error.strerror}") from None
             raise
@@ -156,16 +162,18 @@ class Workspace:
         source = single if single.suffix in WEIGHTS else self.output
         replaced = self.path / "replaced"
         try:
-            if self.target.is_dir() and not self.target.is_symlink():
+            # a file takes a file's or a link's place in one step; a directory takes none but an empty one's
+            if os.path.lexists(self.target) and (source.is_dir() or self.target.is_dir()):
                 self.target.rename(replaced)
             source.rename(self.target)
         except OSError as error:
-            if replaced.is_dir() and not self.target.exists():
+            if os.path.lexists(replaced) and not os.path.lexists(self.target):
                 replaced.rename(self.target)
             raise OutputError(f"{self.target} cannot be put in place: {error.strerror}") from None
         self.discard()
 
 
+@told(OutputError, "written")
 def check_target(target: Path, *, overwrite: bool) -> None:
     """Refuses a target that exists, or that must not be replaced.
 
@@ -181,6 +189,8 @@ def check_target(target: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{target} exists already: choose another --output, or add --overwrite")
     if not target.is_dir() or target.is_symlink():
         return
+    if os.path.ismount(target):
+        raise OutputError(f"{target} is a mount point: name a directory in it as --output")
     if Path.cwd().resolve().is_relative_to(target.resolve()):
         raise OutputError(f"{target} is or holds the working directory: it will not be overwritten")
     names = [entry.name for entry in target.iterdir()]
@@ -203,7 +213,7 @@ def check_space(directory: Path, needed: int) -> None:
     """
     free = shutil.disk_usage(directory).free
     if free < needed:
-        raise OutputError(f"{directory} has {free / 1e9:,.2f} GB free, {needed / 1e9:,.2f} GB are needed")
+        raise OutputError(f"{directory} has {gigabytes(free)} free, {gigabytes(needed)} are needed")
 
 
 def fingerprint(plan: Plan, sources: Iterable[Path], parameters: dict[str, Any]) -> str:
@@ -211,7 +221,8 @@ def fingerprint(plan: Plan, sources: Iterable[Path], parameters: dict[str, Any])
     digest = hashlib.sha256(json.dumps(parameters, sort_keys=True, default=str).encode())
     for source in sources:
         status = source.stat()
-        digest.update(f"{source.resolve()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        digest.update(os.fsencode(source.resolve()))
+        digest.update(f"\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     for shard in plan.shards:
         digest.update(f"{shard.filename}\0".encode())
         digest.update(shard.header)

@@ -188,7 +188,13 @@ class _Threads:
         threads = [threading.Thread(target=self._work, name=f"wconv-{n}", daemon=True) for n in range(jobs)]
         try:
             for thread in threads:
-                thread.start()
+                try:
+                    thread.start()
+                except RuntimeError:
+                    # a limit on threads or memory: those that run do all the work
+                    if thread is threads[0]:
+                        raise OutputError("no thread can be started: allow more memory or threads") from None
+                    break
             for thread in threads:
                 while thread.is_alive():
                     thread.join(TICK)

@@ -1,0 +1,138 @@
+"""What stands in an output's way is refused before the work begins, or replaced whole."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import wconv
+from tests.making import write_directory
+from wconv import pipeline, workspace
+from wconv.errors import FormatError, OutputError, WconvError
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return write_directory(tmp_path / "model", [{"a": np.arange(6, dtype=np.float32)}])
+
+
+def test_a_link_is_replaced_and_what_it_names_stays(model: Path, tmp_path: Path) -> None:
+    old, link = tmp_path / "old", tmp_path / "link"
+    wconv.convert(model, old)
+    link.symlink_to(old)
+    for output in (link, tmp_path / "single.safetensors"):
+        if output is not link:
+            output.symlink_to(old / "model.safetensors")
+        before = (old / "model.safetensors").read_bytes()
+        wconv.convert(model, output, dtype="float16", overwrite=True)
+        assert not output.is_symlink()
+        assert wconv.load(output)["a"].dtype == np.float16
+        assert (old / "model.safetensors").read_bytes() == before
+        assert not os.path.lexists(f"{output}.partial")
+
+
+def test_a_file_makes_way_for_a_directory_and_the_other_way_round(model: Path, tmp_path: Path) -> None:
+    file, directory = tmp_path / "file", tmp_path / "directory.safetensors"
+    file.write_text("old")
+    wconv.convert(model, file, overwrite=True)
+    assert list(wconv.load(file)) == ["a"]
+    directory.mkdir()
+    wconv.convert(model, directory, overwrite=True)
+    assert list(wconv.load(directory)) == ["a"]
+
+
+def test_a_file_comes_back_when_a_directory_cannot_take_its_place(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, rename = tmp_path / "file", Path.rename
+    file.write_text("old")
+
+    def refuse(self: Path, target: Path) -> Path:
+        if self.name == "output":
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(OutputError, match="cannot be put in place"):
+        wconv.convert(model, file, overwrite=True)
+    assert file.read_text() == "old"
+
+
+def test_a_mount_point_is_refused_before_anything_is_written(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "volume").mkdir()
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path).name == "volume")
+    with pytest.raises(OutputError, match="mount point"):
+        wconv.convert(model, tmp_path / "volume", overwrite=True)
+    assert not os.path.lexists(tmp_path / "volume.partial")
+
+
+def test_who_loses_the_race_for_the_lock_spares_the_winners_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, acquire = tmp_path / "o", workspace.Workspace._acquire
+    winners: list[workspace.Workspace] = []
+
+    def late(self: workspace.Workspace) -> None:
+        monkeypatch.setattr(workspace.Workspace, "_acquire", acquire)
+        winners.append(workspace.Workspace(out, "x", overwrite=False, resume=False))
+        acquire(self)
+
+    monkeypatch.setattr(workspace.Workspace, "_acquire", late)
+    with pytest.raises(OutputError, match="another wconv"):
+        workspace.Workspace(out, "x", overwrite=False, resume=False)
+    assert winners[0].output.is_dir()
+    winners[0].release()
+
+
+def test_of_many_runs_at_once_none_breaks_another(model: Path, tmp_path: Path) -> None:
+    def attempt(number: int) -> str:
+        try:
+            wconv.convert(model, tmp_path / "o", overwrite=True)
+        except OutputError as error:
+            return str(error)
+        return "done"
+
+    with ThreadPoolExecutor(4) as threads:
+        told = list(threads.map(attempt, range(20)))
+    assert "done" in told
+    assert list(wconv.load(tmp_path / "o")) == ["a"]
+
+
+def test_a_resumed_run_must_pick_the_same_state_dict(model: Path) -> None:
+    made = [wconv.prepare(model), wconv.prepare(model, include="a"), wconv.prepare(model, exclude="b")]
+    digests = {workspace.fingerprint(one.plan, one.checkpoint.files, dict(one.parameters)) for one in made}
+    assert len(digests) == 3
+
+
+def test_names_that_are_no_text(model: Path, tmp_path: Path) -> None:
+    strange = os.fsdecode(b"m\xff")
+    try:
+        model.rename(tmp_path / strange)
+    except OSError:
+        pytest.skip("this file system takes only UTF-8")
+    wconv.convert(tmp_path / strange, tmp_path / "o")
+    assert list(wconv.load(tmp_path / "o")) == ["a"]
+
+
+def test_what_the_system_refuses_is_told_in_one_line(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (model / "private").mkdir()
+    scan = os.scandir
+
+    def refuse(path: str) -> object:
+        if os.path.basename(path) == "private":
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(FormatError, match="private cannot be read: Permission denied"):
+        wconv.prepare(model)
+    with pytest.raises(WconvError, match="has no name"):
+        pipeline.default_output(Path("/"))
