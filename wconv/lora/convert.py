@@ -218,7 +218,7 @@ def _to_mlx_lm(found: Sequence[Adapter]) -> LaidOut:
         "mlx-lm",
         "mlx",
         command,
-        "to mlx-lm's adapters",
+        f"to mlx-lm: {config}",
         form=form,
         config=config,
         config_name=CONFIG,
@@ -259,5 +259,5 @@ def _to_peft(found: Sequence[Adapter]) -> LaidOut:
         tensors, sources=sources, notes=(f"an adapter of {len(found)} layers, scale {scale:g}",)
     )
     return LaidOut(
-        applied, "peft", "pt", command, "to PEFT's adapters", form=form, config=config, config_name=CONFIG
+        applied, "peft", "pt", command, f"to PEFT: {config}", form=form, config=config, config_name=CONFIG
     )
