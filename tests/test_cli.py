@@ -203,3 +203,15 @@ def test_an_interrupt_leaves_nothing_at_the_final_place(number: signal.Signals, 
     assert "interrupted" in told
     assert told.count("\n") == 1
     assert not out.exists()
+
+
+def test_a_terminal_that_lacks_the_arrows_and_a_full_disk_under_the_summary(model: Path) -> None:
+    command = [sys.executable, "-m", "wconv", str(model), "--dry-run", "--dtype", "float16"]
+    latin = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    shown = subprocess.run(command, env=latin, capture_output=True, check=True)
+    assert rb"bfloat16 \u2192 float16" in shown.stdout
+    if os.path.exists("/dev/full"):
+        with open("/dev/full", "w") as full:
+            told = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        assert (told.returncode, told.stderr.count("\n")) == (1, 1)
+        assert told.stderr.startswith("wconv: the summary cannot be written: No space")

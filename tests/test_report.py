@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 
 from wconv.casts import Overflow
 from wconv.progress import Bar, clock
-from wconv.report import changes, gigabytes, grouped, overflow_line, plural
+from wconv.report import changes, command_for, gigabytes, grouped, overflow_line, plural
 
 
 @pytest.mark.parametrize(
@@ -68,3 +69,9 @@ def test_the_bar_draws_over_itself_and_disappears() -> None:
     assert "left" in shown
     bar.clear()
     assert stream.getvalue().endswith("\r\x1b[K")
+
+
+def test_the_command_that_loads_a_path_with_spaces_can_be_pasted() -> None:
+    path = Path("it's my model")
+    assert command_for("run --model {model} x", path) == "run --model 'it'\"'\"'s my model' x"
+    assert command_for("load('{model}')", path) == 'load("it\'s my model")'
