@@ -114,7 +114,10 @@ def main() -> None:
     "--dtype", type=click.Choice(TARGETS), help="Cast floating tensors; the source's own by default."
 )
 @click.option(
-    "--layout", default="auto", show_default=True, help="auto, mlx-lm, mlx-vlm, mflux, diffusers, or back: hf, bfl."
+    "--layout",
+    default="auto",
+    show_default=True,
+    help="auto, mlx-lm, mlx-vlm, mflux, diffusers, or back: hf, bfl.",
 )
 @click.option(
     "--rules", type=click.Path(path_type=Path), metavar="FILE", help="Rules of your own; see wconv rules."
