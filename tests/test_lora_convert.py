@@ -204,6 +204,8 @@ def test_mlx_lm_wants_a_directory(tmp_path: Path) -> None:
     peft(tmp_path / "peft", {"lora_alpha": 4})
     with pytest.raises(WconvError, match="a directory"):
         wconv.convert(tmp_path / "peft", tmp_path / "out.safetensors")
+    with pytest.raises(WconvError, match="a directory"):
+        wconv.convert(tmp_path / "peft", tmp_path / "out", format="pt", layout="mlx-lm")
 
 
 @pytest.mark.parametrize(

@@ -288,6 +288,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         r"has shape \(6, 8\)",
     ),
     "half a pair": ({f"{Q}.lora_A.weight": DOWN}, r"no up \(lora_B\) matrix"),
+    "nothing": ({f"{Q}.lora_A.weight": DOWN, f"{Q}.lora_B.weight": grid((0, RANK), 1)}, "hold nothing"),
+    "rows that do not split": (
+        {
+            "diffusion_model.double_blocks.0.img_attn.qkv.lora_A.weight": DOWN,
+            "diffusion_model.double_blocks.0.img_attn.qkv.lora_B.weight": grid((10, RANK), 1),
+        },
+        rf"qkv.lora_A.weight \(nearest: {Q}.weight\)",
+    ),
     "other ranks": (
         {f"{Q}.lora_A.weight": DOWN, f"{Q}.lora_B.weight": grid((6, 3), 1)},
         "different ranks",

@@ -235,8 +235,10 @@ def prepare(
         raise WconvError(f"no tensor of {source} is left to write: look at --include, --exclude and --key")
     if dst is None and single and laid.config is not None:
         target, single = default_output(source, mark, directory=True), False
-    if single and laid.config is not None and laid.config_name != "config.json":
-        raise OutputError(f"{laid.consumer} reads {laid.config_name} too: make {target} a directory")
+    if laid.config is not None and laid.config_name != "config.json" and (single or kind.for_torch):
+        raise OutputError(
+            f"{laid.consumer} reads safetensors and {laid.config_name}: make {target} a directory of them"
+        )
     casts = {name: dtypes.by_name(to) for name, to in laid.casts.items()}
     entries = [
         Entry(

@@ -221,7 +221,9 @@ def _adapter(
     if up is not None and down is not None:
         if min(up.ndim, down.ndim) < 2 or math.prod(up.shape[2:]) != 1:
             raise FormatError(f"{where}: {up.shape} and {down.shape} are no pair of matrices")
-        if up.shape[1] != down.shape[0] or not down.size:
+        if not (up.size and down.size):
+            raise FormatError(f"{where}: {up.shape} and {down.shape} hold nothing")
+        if up.shape[1] != down.shape[0]:
             raise FormatError(
                 f"{where}: {up.shape} and {down.shape} have different ranks: grouped, or damaged"
             )
