@@ -20,7 +20,7 @@ from wconv.cli import main
 from wconv.errors import WconvError
 from wconv.lora import deltas
 from wconv.lora.deltas import Merged, Product, Term
-from wconv.tensor import from_array
+from wconv.tensor import Stored, from_array
 
 Q = "transformer_blocks.0.attn.to_q"
 RANK = 2
@@ -388,6 +388,47 @@ def test_each_component_of_a_pipeline_gets_its_adapters(tmp_path: Path) -> None:
             assert bits(written[key]) == bits(expected(before, factor * (UP @ DOWN)))
     with pytest.raises(WconvError, match=r"text_encoder.* not among"):
         wconv.convert(source, tmp_path / "one", component=["transformer"], merge_lora=[str(lora)])
+
+
+def test_a_layouts_own_cast_is_the_only_rounding(tmp_path: Path) -> None:
+    source = tmp_path / "pipe"
+    (source / "transformer").mkdir(parents=True)
+    (source / "transformer" / "config.json").write_text('{"_class_name": "Flux2Transformer2DModel"}')
+    index = {"_class_name": "Flux2Pipeline", "transformer": ["diffusers", "Flux2Transformer2DModel"]}
+    (source / "model_index.json").write_text(json.dumps(index))
+    file = source / "transformer" / "diffusion_pytorch_model.safetensors"
+    write_file(file, {f"{Q}.weight": np.full((4, 4), 256, np.float16)})
+    # 257.0625 is 258 in bfloat16; by way of float16 it would be 257, and then 256
+    lora = write_file(
+        tmp_path / "lora.safetensors",
+        {
+            f"transformer.{Q}.lora_A.weight": np.full((1, 4), 1.0625, np.float32),
+            f"transformer.{Q}.lora_B.weight": np.ones((4, 1), np.float32),
+        },
+    )
+    wconv.convert(source, tmp_path / "out", layout="mflux", merge_lora=[str(lora)])
+    written = load_file(next((tmp_path / "out" / "transformer").glob("*.safetensors")))
+    assert bits(written[f"{Q}.weight"]) == bits(np.full((4, 4), 258, ml_dtypes.bfloat16))
+
+
+def test_no_weight_is_ever_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, columns = 4096, 1000
+    write_file(tmp_path / "model.safetensors", {"a.weight": np.ones((rows, columns), np.float32)})
+    tensors = {"a.lora_A.weight": grid((2, columns), 1), "a.lora_B.weight": grid((rows, 2), 2)}
+    lora = write_file(tmp_path / "lora.safetensors", tensors)
+    largest = 0
+    fill = Stored.fill
+
+    def watched(self: Stored, start: int, stop: int, out: Any) -> None:
+        nonlocal largest
+        largest = max(largest, stop - start)
+        fill(self, start, stop, out)
+
+    monkeypatch.setattr(Stored, "fill", watched)
+    wconv.convert(tmp_path / "model.safetensors", tmp_path / "out.safetensors", merge_lora=[str(lora)])
+    assert 0 < largest * 4 <= deltas.STEP
+    got = load_file(tmp_path / "out.safetensors")["a.weight"]
+    assert bits(got) == bits(1 + tensors["a.lora_B.weight"] @ tensors["a.lora_A.weight"])
 
 
 def test_any_range_of_a_merged_weight_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
