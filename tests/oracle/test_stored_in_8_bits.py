@@ -65,7 +65,7 @@ def say_quantized(model: Path, how: dict[str, Any]) -> None:
 def in_blocks(name: str, tensor: Any) -> dict[str, Any]:
     """DeepSeek's way: a scale for each 128 rows by 128 columns of a projection."""
     torch = oracle("torch")
-    if not name.endswith("_proj.weight"):
+    if not name.endswith(("_proj.weight", ".w1.weight", ".w2.weight", ".w3.weight")):
         return {name: tensor}
     rows, columns = (-(-length // 128) for length in tensor.shape)
     scale = torch.rand(rows, columns) * 0.01 + 0.001

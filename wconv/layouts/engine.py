@@ -16,12 +16,16 @@ from wconv.layouts.rules import Copy, Drop, Entry, KeepDtype, Rule, State, Trans
 from wconv.layouts.settings import Context
 from wconv.tensor import LazyTensor
 
+SCALES = "**_scale_inv"
+"""Scales of weights that stay in 8 bits, which lose too much in a cast."""
+
 KEEP_DTYPE = (
     "**e_score_correction_bias**",
     "**expert_bias**",
     "**router_bias**",
     "**A_log",
     "**dt_bias",
+    SCALES,
 )
 """Names whose dtype is kept in models without a table: what mlx-lm's and mlx-vlm's cast predicates name."""
 
@@ -30,6 +34,9 @@ QUANTIZED = re.compile(
     r"|input_scale|input_global_scale|activation_scale|bias)$"
 )
 """Companions of a `.weight` in a quantized checkpoint, which the consumer's loader takes as they are."""
+
+QUANTIZED_ALONE = re.compile(r"(qweight|weight_packed|weight_scale|weight_shape|scale_inv)$")
+"""What shows that weights are in a form that needs decoding."""
 
 
 class ConvertedInPartError(LayoutError):
@@ -136,7 +143,7 @@ def apply(
 
 def kept_names(layout: Layout, names: Iterable[str]) -> frozenset[str]:
     """The names, of the consumer's, whose dtype the layout keeps."""
-    keep = tuple(rule.source for rule in layout.rules if isinstance(rule, KeepDtype))
+    keep = (SCALES, *(rule.source for rule in layout.rules if isinstance(rule, KeepDtype)))
     return frozenset(name for name in names if matches(keep, name))
 
 
@@ -177,6 +184,12 @@ def check_names(layout: Layout, state: State, *, quantized: bool = False) -> Non
     unknown = [name for name in state if not _known(layout.names, name, quantized)]
     if not unknown:
         return
+    if found := QUANTIZED_ALONE.search(unknown[0]):
+        raise LayoutError(
+            f"{state[unknown[0]].sources[0]}: weights stored with a {found[1]} are not decoded for"
+            f" {layout.model_types[0]}, and {layout.consumers[0]} does not take them as they are;"
+            " convert a checkpoint in 16 bits, or keep all names with --layout hf"
+        )
     told = "; ".join(
         f"{state[name].sources[0]} (nearest: {', '.join(nearest(layout.names, name)) or 'none'})"
         for name in unknown[:3]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from wconv.layouts import mlx_lm_consolidated, mlx_lm_mixtures, mlx_lm_vision
 from wconv.layouts.engine import Layout
-from wconv.layouts.mlx_lm_common import ALONE, BLOCK, BOTH, COMMAND, NO_HEAD, ROTARY, head, qk_norm
-from wconv.layouts.rules import Rule, compute, drop, rename, transpose
-from wconv.layouts.scaled import dequantized
+from wconv.layouts.mlx_lm_common import ALONE, BLOCK, BOTH, COMMAND, FP8, NO_HEAD, ROTARY, head, qk_norm
+from wconv.layouts.rules import Rule, drop, rename, transpose
 from wconv.layouts.settings import tied
 
 MASKS = drop("**.(attn|attention|self_attn).(bias|masked_bias)", "recomputed by the consumer")
@@ -21,7 +20,7 @@ def plain(
     consumers: tuple[str, ...] = BOTH,
 ) -> Layout:
     """A model without experts; most keep their names and shapes."""
-    return Layout(consumers, model_types, names, (ROTARY, MASKS, *rules), spellings, command=COMMAND)
+    return Layout(consumers, model_types, names, (ROTARY, MASKS, FP8, *rules), spellings, command=COMMAND)
 
 
 CONV1D = transpose("backbone.layers.#.mixer.conv1d.weight", "conv1d", last=1)
@@ -71,7 +70,6 @@ LAYOUTS = (
         rules=(
             head(True),
             drop("**.activation_scale", "not used by the consumer"),
-            compute("**.weight", "**.weight_scale_inv", "dequantized", dequantized),
         ),
     ),
     plain(

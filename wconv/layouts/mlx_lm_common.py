@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from wconv.layouts.rules import Rule, drop
+from wconv.layouts.rules import Rule, compute, drop
+from wconv.layouts.scaled import dequantized
 from wconv.layouts.settings import tied
 
 COMMAND = "mlx_lm.generate --model {model} --prompt 'Hello'"
@@ -14,6 +15,12 @@ ALONE = ("mlx-lm",)
 """Models of which mlx-vlm computes something else, or nothing."""
 
 ROTARY = drop("**rotary_emb.inv_freq", "recomputed by the consumer")
+
+FP8 = compute("**.weight", "**.weight_scale_inv", "dequantized", dequantized)
+"""mlx-lm decodes DeepSeek's 8-bit blocks like this, and takes no other model's.
+
+mlx-vlm makes 8 bits of its own of them, but for models with experts.
+"""
 
 BLOCK = (
     "model.embed_tokens.weight",

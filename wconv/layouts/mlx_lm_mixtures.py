@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wconv.layouts.engine import Layout
-from wconv.layouts.mlx_lm_common import ALONE, BLOCK, BOTH, COMMAND, ROTARY, head, qk_norm
+from wconv.layouts.mlx_lm_common import ALONE, BLOCK, BOTH, COMMAND, FP8, ROTARY, head, qk_norm
 from wconv.layouts.rules import (
     Rule,
     add_one,
@@ -17,7 +17,7 @@ from wconv.layouts.rules import (
     transpose,
     view_flat,
 )
-from wconv.layouts.scaled import dequantized
+from wconv.layouts.scaled import dequantized_of_padded
 from wconv.layouts.settings import When, setting
 
 EXPERT_COUNT = setting("num_experts|num_local_experts|n_routed_experts")
@@ -33,7 +33,6 @@ STACK_W123 = stack(
     "model.layers.#.block_sparse_moe.switch_mlp.(gate_proj|down_proj|up_proj).(weight|scales|biases)",
     count=EXPERT_COUNT,
 )
-FP8 = compute("**.weight", "**.weight_scale_inv", "dequantized", dequantized)
 CORRECTION = keep_dtype("**e_score_correction_bias**")
 PREDICTION = drop("model.layers.#.**", "predicts further tokens, which mlx-lm does not use", beyond=LAYERS)
 
@@ -72,7 +71,10 @@ LATENT = (
     "model.layers.#.self_attn.(q_a|kv_a)_layernorm.weight",
     "model.layers.#.self_attn.kv_a_proj_with_mqa.(weight|bias)",
 )
-LATENT_SPLIT = (*LATENT, "model.layers.#.self_attn.(embed_q|unembed_out).weight")
+EXPERTS_IN_4_BITS = "model.layers.#.mlp.experts.#.(gate|up|down)_proj.weight_(packed|scale|shape)"
+"""Kimi K2's, which mlx-lm takes as published and stacks itself."""
+
+LATENT_SPLIT = (*LATENT, EXPERTS_IN_4_BITS, "model.layers.#.self_attn.(embed_q|unembed_out).weight")
 INDEXER = (
     "model.layers.#.self_attn.indexer.(wq_b|wk|weights_proj).weight",
     "model.layers.#.self_attn.indexer.k_norm.(weight|bias)",
@@ -129,9 +131,10 @@ def mixture(
     rules: tuple[Rule, ...],
     names: tuple[str, ...] = ROUTED,
     consumers: tuple[str, ...] = BOTH,
+    fp8: Rule = FP8,
 ) -> Layout:
     """A model with routed experts."""
-    return Layout(consumers, model_types, names, (ROTARY, *rules), command=COMMAND)
+    return Layout(consumers, model_types, names, (ROTARY, fp8, *rules), command=COMMAND)
 
 
 LAYOUTS = (
@@ -162,13 +165,31 @@ LAYOUTS = (
         "deepseek_v3",
         "kimi_k2",
         "joyai_llm_flash",
-        rules=(PREDICTION, FP8, STACK, *KV_B, CORRECTION),
+        rules=(PREDICTION, STACK, *KV_B, CORRECTION),
         names=LATENT_SPLIT,
     ),
     mixture(
         "deepseek_v32",
-        rules=(PREDICTION, FP8, STACK, *KV_B, CORRECTION),
+        rules=(PREDICTION, STACK, *KV_B, CORRECTION),
         names=(*LATENT_SPLIT, *INDEXER),
+    ),
+    mixture(
+        "minimax",
+        "minimax_m2",
+        rules=(head(False), STACK_W123, CORRECTION),
+        names=(*W123, *qk_norm(), "model.layers.#.block_sparse_moe.e_score_correction_bias"),
+    ),
+    mixture(
+        "mimo_v2_flash",
+        rules=(
+            drop("model.mtp**", "predicts further tokens, which mlx-lm does not use"),
+            STACK,
+            CORRECTION,
+        ),
+        names=(*ROUTED, "model.layers.#.self_attn.attention_sink_bias"),
+        fp8=compute(
+            "**.weight", "**.weight_scale_inv", "dequantized, of padded blocks", dequantized_of_padded
+        ),
     ),
     mixture("glm4_moe", rules=(PREDICTION, STACK, CORRECTION), names=(*ROUTED, *qk_norm())),
     mixture("glm4_moe_lite", rules=(PREDICTION, STACK, *KV_B, CORRECTION), names=LATENT_SPLIT),

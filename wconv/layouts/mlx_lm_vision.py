@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wconv.layouts import mlx_vlm
 from wconv.layouts.engine import Layout
-from wconv.layouts.mlx_lm_common import COMMAND, NO_HEAD, ROTARY
+from wconv.layouts.mlx_lm_common import COMMAND, FP8, NO_HEAD, ROTARY
 from wconv.layouts.mlx_vlm_gemma import LANGUAGE_3N
 from wconv.layouts.rules import Copy, drop, rename
 
@@ -18,7 +18,8 @@ OTHER_PARTS = (
 
 def text_only(layout: Layout) -> Layout:
     """The language model of a model that mlx-lm loads in mlx-vlm's layout, too."""
-    rules = tuple(rule for rule in layout.rules if not isinstance(rule, Copy))
+    decoding = () if FP8 in layout.rules else (FP8,)
+    rules = (*decoding, *(rule for rule in layout.rules if not isinstance(rule, Copy)))
     names = tuple(name for name in layout.names if name.startswith(LANGUAGE))
     return Layout(
         ("mlx-lm",), layout.model_types, names, (*rules, *OTHER_PARTS), layout.spellings, command=COMMAND
@@ -31,7 +32,7 @@ GEMMA_3N = Layout(
     ("mlx-lm",),
     ("gemma3n",),
     tuple(name.replace("language_model.model.", "model.language_model.") for name in LANGUAGE_3N),
-    (ROTARY, NO_HEAD, drop(f"model.{PARTS_3N}.**", "mlx-lm reads text alone")),
+    (ROTARY, FP8, NO_HEAD, drop(f"model.{PARTS_3N}.**", "mlx-lm reads text alone")),
     (
         rename("language_model.model.**", "model.language_model.**"),
         rename(f"{PARTS_3N}.**", f"model.{PARTS_3N}.**"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from wconv.layouts import mlx_vlm_encoders, mlx_vlm_gemma, mlx_vlm_hybrids, mlx_vlm_remote
 from wconv.layouts.engine import Layout
+from wconv.layouts.mlx_lm_common import FP8
 from wconv.layouts.mlx_vlm_common import (
     BOTH,
     COMMAND,
@@ -99,7 +100,7 @@ LAYOUTS = (
     qwen("qwen3_vl", QWEN3, QWEN3_NAMES),
     qwen(
         "qwen3_vl_moe",
-        (*QWEN3, *QWEN3_EXPERTS),
+        (FP8, *QWEN3, *QWEN3_EXPERTS),
         (
             *QWEN3_NAMES,
             "language_model.model.layers.#.mlp.gate.weight",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from wconv.layouts.engine import Layout
+from wconv.layouts.mlx_lm_common import FP8
 from wconv.layouts.mlx_vlm_common import (
     BOTH,
     COMMAND,
@@ -155,7 +156,7 @@ MISTRAL3 = Layout(
         ROTARY,
         POSITIONS,
         drop("**.activation_scale", "not used by the consumer"),
-        compute("**.weight", "**.weight_scale_inv", "dequantized", dequantized),
+        FP8,
         *EXPERT_RULES,
         rename(PIXTRAL, "vision_tower.vision_model.(transformer|patch_conv|ln_pre).**"),
         tied_head(False),

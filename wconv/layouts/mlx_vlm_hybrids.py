@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from wconv.layouts.engine import Layout
+from wconv.layouts.mlx_lm_common import FP8
 from wconv.layouts.mlx_vlm_common import (
     BOTH,
     COMMAND,
@@ -67,7 +68,7 @@ LAYOUTS = (
         BOTH,
         ("qwen3_5_moe",),
         (*NAMES, *MIXTURE_NAMES),
-        (*RULES, *MIXTURE),
+        (FP8, *RULES, *MIXTURE),
         SPELLINGS,
         command=COMMAND,
     ),

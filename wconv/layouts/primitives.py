@@ -27,7 +27,7 @@ from wconv.layouts.rules import (
     Transpose,
     View,
 )
-from wconv.layouts.scaled import dequantized
+from wconv.layouts.scaled import dequantized, dequantized_of_padded
 from wconv.layouts.values import (
     ANY_NUMBER,
     FLAG,
@@ -47,6 +47,7 @@ from wconv.layouts.weight_norm import weight_norm
 
 COMPUTED: Mapping[str, Callable[..., Any]] = {
     "dequantized": dequantized,
+    "dequantized, of padded blocks": dequantized_of_padded,
     "summed": summed,
     "weight_norm": weight_norm,
 }

@@ -83,3 +83,15 @@ def dequantized(weight: LazyTensor, scale: LazyTensor) -> LazyTensor:
     if weight.ndim != 2 or scale.shape != blocks:
         raise LayoutError(f"scales of shape {scale.shape} do not fit a weight of shape {weight.shape}")
     return Scaled(weight, scale)
+
+
+def dequantized_of_padded(weight: LazyTensor, scale: LazyTensor) -> LazyTensor:
+    """Like `dequantized`; scales of blocks that the weight does not reach are left out.
+
+    Raises:
+        LayoutError: the weight is not in 8 bits, or there are too few scales for its shape.
+    """
+    if weight.ndim == scale.ndim == 2:
+        for axis, length in enumerate(weight.shape):
+            scale = scale.slice(axis, 0, min(-(-length // BLOCK), scale.shape[axis]))
+    return dequantized(weight, scale)
