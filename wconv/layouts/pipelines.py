@@ -22,7 +22,10 @@ HOMES: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
         ("mflux_fibo", ("FIBO", "FIBO_VLM")),
         ("mflux_others", ("Z_IMAGE", "SEEDVR2")),
     ),
-    "mlx-examples": (("mlx_examples_text", ("T5", "CLIP")),),
+    "mlx-examples": (
+        ("mlx_examples_text", ("T5", "CLIP")),
+        ("mlx_examples_diffusion", ("STABLE_DIFFUSION",)),
+    ),
 }
 """Consumer → the modules and names of its families."""
 
