@@ -125,3 +125,9 @@ def test_load_mlx_casts_and_substitutes(tmp_path: Path) -> None:
         "i": mx.int64,
     }
     assert wconv.load_mlx(path, dtype="float16")["e5"].dtype == mx.float16
+
+
+def test_what_is_no_tensor_is_told_by_name(tmp_path: Path) -> None:
+    with pytest.raises(WconvError, match="ragged is a list, no tensor"):
+        wconv.save({"ragged": [[1], [1, 2]]}, tmp_path / "a.safetensors")
+    assert not os.listdir(tmp_path)

@@ -135,3 +135,18 @@ def test_headers_that_wconv_writes_are_valid(tmp_path: Path) -> None:
         assert set(reference.keys()) == {row[0] for row in rows}
         assert reference.metadata() == {"format": "mlx"}
     assert [tensor.shape for tensor in wconv.open(path).values()] == [(2, 3), ()]
+
+
+@pytest.mark.parametrize(
+    ("names", "metadata", "told"),
+    [
+        (["__metadata__"], {"format": "pt"}, "cannot hold a tensor called __metadata__"),
+        (["a", "\ud800b"], None, "is no text"),
+        (["a"], {"note": "\udfff"}, "is no text"),
+        (["a"], {"step": 1}, "holds texts, not 1"),
+        ([1], None, "holds texts, not 1"),
+    ],
+)
+def test_a_header_that_nobody_could_read_is_not_written(names: Any, metadata: Any, told: str) -> None:
+    with pytest.raises(FormatError, match=told):
+        make_header(((name, dtypes.by_name("float32"), (1,)) for name in names), metadata)

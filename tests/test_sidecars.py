@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -65,3 +66,11 @@ def test_what_downloading_leaves_is_not_copied(model: Path) -> None:
         (model / name / "huge").write_bytes(b"x")
     found = sidecars.find(model, [model / "model.safetensors"])
     assert not any(".git" in path or ".cache" in path for path in (*found.copied, *found.left_out))
+
+
+def test_half_a_character_in_a_config_stays_escaped(tmp_path: Path) -> None:
+    value = {"half": "\ud83d", "whole": "\U0001f600ü"}
+    sidecars.write_json(value, tmp_path / "config.json")
+    text = (tmp_path / "config.json").read_text(encoding="utf-8")
+    assert json.loads(text) == value
+    assert "\U0001f600ü" in text

@@ -136,3 +136,9 @@ def test_what_the_system_refuses_is_told_in_one_line(
         wconv.prepare(model)
     with pytest.raises(WconvError, match="has no name"):
         pipeline.default_output(Path("/"))
+
+
+@pytest.mark.parametrize("size", [0, -5, "-5", "0GB"])
+def test_a_shard_size_that_is_none_is_refused(model: Path, size: int | str) -> None:
+    with pytest.raises(WconvError, match="is no size"):
+        wconv.prepare(model, max_shard_size=size)

@@ -131,7 +131,10 @@ def _as_numpy(name: str, value: Any) -> Array:
 
         if value.dtype == mx.bfloat16:
             return np.array(value.view(mx.uint16)).view(dtypes.by_name("bfloat16").numpy)
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise WconvError(f"{name} is a {type(value).__name__}, no tensor") from None
     if array.dtype.hasobject:
         raise WconvError(f"{name} is a {type(value).__name__}, no tensor")
     return array

@@ -182,7 +182,7 @@ def prepare(
         WconvError: the source cannot be read, fits no layout, or a parameter is wrong.
     """
     requested = _requested(dtype)
-    limit = parse_size(max_shard_size) if isinstance(max_shard_size, str) else max_shard_size
+    limit = None if max_shard_size is None else parse_size(str(max_shard_size))
     source = Path(src)
     kind = file_formats.choose(format, os.fspath(dst) if dst is not None else None)
     if kind.for_torch and layout == "auto" and rules is None:

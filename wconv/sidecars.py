@@ -34,6 +34,8 @@ WEIGHTS_SUFFIXES = (
 BOOKKEEPING = (".git", ".cache", "__pycache__", ".gitattributes")
 """What downloading leaves in a directory."""
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
 INDEX = re.compile(r".*\.index(\.[^.]+)?\.json")
 """An index of shards, also that of a variant of the weights."""
 
@@ -162,10 +164,13 @@ def copy(sidecars: Sidecars, source: Path, target: Path, *, but: Collection[str]
 def write_json(value: Mapping[str, Any], path: Path) -> None:
     """Writes a JSON file as the hub's tools do: indented by two, not escaped, one newline at the end.
 
+    Only halves of characters, which UTF-8 lacks, are escaped, as they were in the source.
+
     Raises:
         OutputError: it cannot be written.
     """
     try:
-        path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+        path.write_text(_SURROGATE.sub(lambda half: f"\\u{ord(half[0]):04x}", text), encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror}") from None

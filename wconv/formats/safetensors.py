@@ -120,13 +120,21 @@ def make_header(entries: Iterable[tuple[str, DType, Shape]], metadata: Mapping[s
 
     Args:
         entries: name, dtype and shape in the order in which the bytes will follow.
+
+    Raises:
+        FormatError: a name or a text has no place in a header: nobody could read the file.
     """
     parts: list[str] = []
     if metadata:
+        for pair in metadata.items():
+            _check_texts(*pair)
         parts.append('"__metadata__":' + json.dumps(dict(metadata), separators=(",", ":")))
     at = 0
     quote = json.encoder.encode_basestring_ascii
     for name, dtype, shape in entries:
+        _check_texts(name)
+        if name == "__metadata__":
+            raise FormatError(f"a safetensors file cannot hold a tensor called {name}: leave it out")
         end = at + dtype.nbytes(math.prod(shape))
         lengths = ",".join(map(str, shape))
         parts.append(
@@ -136,3 +144,14 @@ def make_header(entries: Iterable[tuple[str, DType, Shape]], metadata: Mapping[s
     text = ("{" + ",".join(parts) + "}").encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
+
+
+def _check_texts(*texts: str) -> None:
+    """Refuses what JSON would take and other readers would not: numbers, and halves of characters."""
+    for text in texts:
+        if not isinstance(text, str):
+            raise FormatError(f"a safetensors header holds texts, not {text!r:.80}: turn it into one first")
+        try:
+            text.isascii() or text.encode()
+        except UnicodeEncodeError:
+            raise FormatError(f"{text!r:.80} is no text (it has half a character): rename it") from None
