@@ -6,7 +6,9 @@ import importlib
 import importlib.util
 import subprocess
 import sys
+import time
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +82,27 @@ def test_an_error_within_the_block_puts_everything_back_too(no_torch: None) -> N
     with pytest.raises(KeyError), shim.installed():
         raise KeyError
     assert torch_modules() == {}
+
+
+def test_blocks_may_overlap_in_several_threads(no_torch: None) -> None:
+    first, second = shim.installed(), shim.installed()
+    module = first.__enter__()
+    assert second.__enter__() is module
+    first.__exit__(None, None, None)
+    assert sys.modules["torch"] is module
+    second.__exit__(None, None, None)
+    assert "torch" not in sys.modules
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda number: _within_a_block(), range(40)))
+    assert "torch" not in sys.modules
+    assert "safetensors.torch" not in sys.modules
+
+
+def _within_a_block() -> None:
+    with shim.installed():
+        assert importlib.import_module("torch") is shim
+        time.sleep(0.001)
+        assert importlib.import_module("torch.nn").__name__ == "wconv.torch.nn"
 
 
 def test_importing_wconv_torch_installs_nothing() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -56,20 +57,45 @@ def install() -> ModuleType:
     return sys.modules["torch"]
 
 
+_lock = threading.Lock()
+_undos: list[Callable[[], None]] = []
+"""One for each open block, in whatever thread: the first one's state before is what the last one restores."""
+
+
 @contextlib.contextmanager
 def installed() -> Iterator[ModuleType]:
     """`with wconv.torch.installed(): import mflux …`: wconv.torch is torch within the block.
 
     Afterwards everything is as it was: PyTorch itself if it had been imported, nothing if not. Modules that
-    were imported within the block keep the torch that they found.
+    were imported within the block keep the torch that they found. `sys.modules` is the whole process's: with
+    blocks in several threads, wconv.torch stays until the last of them ends.
     """
+    with _lock:
+        undo = _undos[0] if _undos else _remember()
+        try:
+            module = sys.modules["torch"] if _undos and "torch" in sys.modules else install()
+        except BaseException:
+            if not _undos:
+                undo()
+            raise
+        _undos.append(undo)
+    try:
+        yield module
+    finally:
+        with _lock:
+            _undos.pop()
+            if not _undos:
+                undo()
+
+
+def _remember() -> Callable[[], None]:
+    """What is imported now; calling the result makes it so again."""
     before = {name: module for name, module in sys.modules.items() if _ours(name)}
     finders = list(sys.meta_path)
     package = sys.modules.get(_SAFETENSORS)
     attribute: Any = vars(package).get("torch", _UNSET) if package is not None else _UNSET
-    try:
-        yield install()
-    finally:
+
+    def undo() -> None:
         for name in [name for name in sys.modules if _ours(name)]:
             del sys.modules[name]
         sys.modules.update(before)
@@ -79,3 +105,5 @@ def installed() -> Iterator[ModuleType]:
             vars(package).pop("torch", None)
             if attribute is not _UNSET:
                 vars(package)["torch"] = attribute
+
+    return undo
