@@ -142,3 +142,19 @@ def test_what_the_system_refuses_is_told_in_one_line(
 def test_a_shard_size_that_is_none_is_refused(model: Path, size: int | str) -> None:
     with pytest.raises(WconvError, match="is no size"):
         wconv.prepare(model, max_shard_size=size)
+
+
+def test_what_appears_at_the_output_meanwhile_is_not_replaced(model: Path, tmp_path: Path) -> None:
+    for name in ("o", "o.safetensors"):
+        out = tmp_path / name
+        prepared = wconv.prepare(model, out)
+        with workspace.Workspace(out, "x", overwrite=False, resume=False) as work:
+            (work.output / "o.safetensors").write_bytes(b"new")
+            out.write_text("mine")
+            with pytest.raises(OutputError, match="exists already"):
+                work.commit()
+            assert out.read_text() == "mine"
+            work.discard()
+        out.unlink()
+        wconv.run(prepared)
+        assert list(wconv.load(out)) == ["a"]

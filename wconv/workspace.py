@@ -45,6 +45,7 @@ class Workspace:
         self.target = target
         self.path = target.with_name(target.name + ".partial")
         self._lock = -1
+        self._overwrite = overwrite
         check_target(target, overwrite=overwrite)
         found = os.path.lexists(self.path)
         try:
@@ -158,6 +159,8 @@ class Workspace:
         Raises:
             OutputError: the target cannot be replaced; the work stays in the partial directory.
         """
+        # hours may have passed: what came to be there meanwhile is nobody's to replace
+        check_target(self.target, overwrite=self._overwrite)
         single = self.output / self.target.name
         source = single if single.suffix in WEIGHTS else self.output
         replaced = self.path / "replaced"
