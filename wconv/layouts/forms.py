@@ -22,12 +22,17 @@ class Form:
     max_shard_size: int
     metadata: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def single(self) -> bool:
+        """Whether the consumer reads one file only."""
+        return "{number}" not in self.shard
+
     def names(self, count: int) -> list[str]:
         """The names of so many files.
 
         Raises:
             LayoutError: the consumer reads one file only.
         """
-        if count > 1 and "{number}" not in self.shard:
+        if count > 1 and self.single:
             raise LayoutError(f"the weights must be in one file, {self.shard}: leave --max-shard-size away")
         return [self.shard.format(number=number) for number in range(count)]

@@ -6,7 +6,7 @@ Convolutions of one pixel are linear layers there, and a gated unit's two halves
 from __future__ import annotations
 
 from wconv.layouts.engine import Layout
-from wconv.layouts.mlx_examples_text import COMMAND
+from wconv.layouts.mlx_examples_text import COMMAND, ONE_FILE
 from wconv.layouts.pipelines import Family
 from wconv.layouts.rules import Rule, drop, rename, reshape, split, transpose
 
@@ -74,6 +74,7 @@ UNET = Layout(
         rename(f"{FEED_FORWARD}.ff.net.2.(weight|bias)", f"{FEED_FORWARD}.linear3.(weight|bias)"),
     ),
     command=COMMAND,
+    form=ONE_FILE,
 )
 
 AUTOENCODER = Layout(
@@ -111,6 +112,7 @@ AUTOENCODER = Layout(
         ),
     ),
     command=COMMAND,
+    form=ONE_FILE,
 )
 
 TEXT_ENCODER = Layout(
@@ -139,6 +141,7 @@ TEXT_ENCODER = Layout(
     ),
     (rename("text_model.**", "**"),),
     command=COMMAND,
+    form=ONE_FILE,
 )
 
 STABLE_DIFFUSION = Family(

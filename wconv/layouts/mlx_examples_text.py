@@ -6,11 +6,13 @@ Other programs run parts of pipelines of the same model types, so that these are
 from __future__ import annotations
 
 from wconv.layouts.engine import Layout
+from wconv.layouts.forms import Form
 from wconv.layouts.pipelines import Family
 from wconv.layouts.rules import drop, rename, transpose
 from wconv.layouts.settings import setting, tied
 
 COMMAND = "model.load_weights('{model}/model.safetensors')"
+ONE_FILE = Form("model.safetensors", 1 << 62, {"format": "mlx"})
 
 SIDES = "(encoder|decoder)"
 BLOCK, LAYER = "block.#.layer", "layers.#"
@@ -57,6 +59,7 @@ T5_LAYOUT = Layout(
         rename(f"decoder.{BLOCK}.2.DenseReluDense.{DENSE}.weight", f"decoder.{LAYER}.dense.{DENSE}.weight"),
     ),
     command=COMMAND,
+    form=ONE_FILE,
 )
 
 MODELS = "(text_model|vision_model)"
@@ -85,6 +88,7 @@ CLIP_LAYOUT = Layout(
         ),
     ),
     command=COMMAND,
+    form=ONE_FILE,
 )
 
 T5 = Family("t5", {"": T5_LAYOUT})
