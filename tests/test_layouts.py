@@ -13,6 +13,7 @@ import pytest
 import wconv
 from wconv import layouts
 from wconv.errors import LayoutError
+from wconv.layouts import choice
 from wconv.layouts.engine import Layout
 from wconv.layouts.patterns import compile_pattern
 from wconv.layouts.rules import (
@@ -325,3 +326,39 @@ def test_the_fixture_becomes_final_names_and_the_same_values() -> None:
         if ours.ndim == 5:
             theirs = theirs.transpose(0, 2, 3, 4, 1)
         assert ours.tobytes() == np.ascontiguousarray(theirs).tobytes(), name
+
+
+def test_scales_of_weights_that_stay_in_8_bits_keep_their_dtype() -> None:
+    state = empty(["a.weight", "a.weight_scale_inv"])
+    for table in (Layout(("c",), ("m",), ("a.**",)), None):
+        assert layouts.apply(table, state).keep_dtype == {"a.weight_scale_inv"}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("experts.0.up_proj.weight_packed", "weight_packed"),
+        ("experts.0.up_proj.weight_scale_inv", "scale_inv"),
+        ("experts.up_proj_scale_inv", "scale_inv"),
+        ("experts.0.up_proj.qweight", "qweight"),
+    ],
+)
+def test_weights_that_nobody_decodes_are_refused_as_such(name: str, said: str) -> None:
+    table = Layout(("c",), ("m",), ("a.weight",))
+    with pytest.raises(
+        LayoutError, match=f"{name}: weights stored with a {said} are not decoded for m"
+    ) as told:
+        layouts.apply(table, empty(["a.weight", name]))
+    assert "\n" not in str(told.value)
+
+
+def test_a_refusal_names_the_consumer_that_takes_a_part() -> None:
+    config = {"model_type": "llava", "tie_word_embeddings": False}
+    state = empty(["language_model.model.norm.weight", "vision_tower.transformer.layers.0.ffn_norm.weight"])
+    with pytest.raises(LayoutError, match=r"no such tensors in llava.*; --layout mlx-lm takes the part"):
+        choice.lay_out("auto", state, config)
+    assert list(choice.lay_out("mlx-lm", state, config).applied.tensors) == [
+        "language_model.model.norm.weight"
+    ]
+    with pytest.raises(LayoutError, match=r"--layout hf$"):
+        choice.lay_out("auto", empty(["stray"]), {"model_type": "llava"})

@@ -10,7 +10,7 @@ from typing import Any
 from wconv import layouts
 from wconv.errors import LayoutError
 from wconv.layouts import made_configs, modules, pipelines
-from wconv.layouts.engine import Applied, ConvertedInPartError, Layout, apply
+from wconv.layouts.engine import Applied, ConvertedInPartError, Layout, UnknownNamesError, apply
 from wconv.layouts.forms import Form
 from wconv.layouts.inverse import restore
 from wconv.layouts.rules_file import read
@@ -85,7 +85,7 @@ def lay_out(
     chosen = own or layouts.choose(layout, config, tensors)
     if chosen is None and layout == "auto" and types and modules.fits(types):
         return LaidOut(modules.apply(tensors, types), modules.CONSUMER, "mlx", rules="by layer type")
-    applied = apply(chosen, tensors, config, options)
+    applied = _applied(chosen, tensors, config, options)
     if chosen is None:
         return LaidOut(applied)
     if own is not None and own.form is None:
@@ -98,6 +98,35 @@ def lay_out(
     done = LaidOut(applied, consumer, promise, command, str(chosen), stale)
     made = made_configs.MAKERS[chosen.config](config or {}, tensors) if chosen.config else None
     return replace(done, form=chosen.form, casts=chosen.casts, config=made)
+
+
+def _applied(
+    chosen: Layout | None,
+    tensors: Mapping[str, LazyTensor],
+    config: Mapping[str, Any] | None,
+    options: Mapping[str, Any] | None,
+) -> Applied:
+    """What `apply` gives; a refusal says which other consumer takes a part of the model."""
+    try:
+        return apply(chosen, tensors, config, options)
+    except UnknownNamesError as error:
+        for consumer in chosen.consumers[1:] if chosen else ():
+            other = layouts.choose(consumer, config, tensors)
+            if other is not chosen and _takes(other, tensors, config, options):
+                raise LayoutError(f"{error}; --layout {consumer} takes the part that it loads") from None
+        raise
+
+
+def _takes(
+    layout: Layout | None,
+    tensors: Mapping[str, LazyTensor],
+    config: Mapping[str, Any] | None,
+    options: Mapping[str, Any] | None,
+) -> bool:
+    try:
+        return layout is not None and bool(apply(layout, tensors, config, options).tensors)
+    except LayoutError:
+        return False
 
 
 def _holds_8_bits(tensors: Mapping[str, LazyTensor]) -> bool:

@@ -39,6 +39,10 @@ QUANTIZED_ALONE = re.compile(r"(qweight|weight_packed|weight_scale|weight_shape|
 """What shows that weights are in a form that needs decoding."""
 
 
+class UnknownNamesError(LayoutError):
+    """The consumer has no such tensors."""
+
+
 class ConvertedInPartError(LayoutError):
     """Some tensors are in the consumer's layout and some are not."""
 
@@ -179,7 +183,7 @@ def check_names(layout: Layout, state: State, *, quantized: bool = False) -> Non
     """Refuses names that the consumer does not know.
 
     Raises:
-        LayoutError: naming up to three of them, each with the nearest names that are known.
+        UnknownNamesError: naming up to three of them, each with the nearest names that are known.
     """
     unknown = [name for name in state if not _known(layout.names, name, quantized)]
     if not unknown:
@@ -195,7 +199,7 @@ def check_names(layout: Layout, state: State, *, quantized: bool = False) -> Non
         for name in unknown[:3]
     )
     more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
-    raise LayoutError(
+    raise UnknownNamesError(
         f"{layout.consumers[0]} knows no such tensors in {layout.model_types[0]}: {told}{more};"
         " leave them out with --exclude, or keep all names with --layout hf"
     )
