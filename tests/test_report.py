@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import wconv
 from wconv.casts import Overflow
 from wconv.progress import Bar, clock
 from wconv.report import changes, command_for, gigabytes, grouped, overflow_line, plural
@@ -75,3 +77,9 @@ def test_the_command_that_loads_a_path_with_spaces_can_be_pasted() -> None:
     path = Path("it's my model")
     assert command_for("run --model {model} x", path) == "run --model 'it'\"'\"'s my model' x"
     assert command_for("load('{model}')", path) == 'load("it\'s my model")'
+
+
+def test_one_tensor_is_not_called_tensors(tmp_path: Path) -> None:
+    wconv.save({"a": np.ones(2)}, tmp_path / "a.safetensors")
+    report = wconv.prepare(tmp_path / "a.safetensors").report
+    assert next(report.lines()).startswith("1 tensor, ")

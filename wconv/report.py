@@ -76,7 +76,7 @@ class Report:
 
     def lines(self) -> Iterator[str]:
         """The summary as it is printed."""
-        yield f"{self.tensors_read:,} tensors, {gigabytes(self.bytes_before)}: {self.source}"
+        yield f"{plural(self.tensors_read, 'tensor')}, {gigabytes(self.bytes_before)}: {self.source}"
         yield self._layout_line()
         for name, what in self.components.items():
             yield f"  {name}: {what}"
