@@ -142,6 +142,21 @@ def test_params_that_do_not_tell_the_model_are_refused(changes: dict[str, Any], 
         made_configs.llama({**PARAMS, **changes}, tensors)
 
 
+@pytest.mark.parametrize("name", ["tok_embeddings.weight", "layers.0.attention.wo.weight", "output.weight"])
+def test_pieces_without_axes_are_refused(name: str, tmp_path: Path) -> None:
+    ranks = [{**rank, name: np.ones((), np.float32)} for rank in pieces(whole(), 2)]
+    with pytest.raises(FormatError, match=rf"the pieces of {name} .* do not fit"):
+        wconv.open(publish(ranks, tmp_path / "m"))
+
+
+def test_fused_experts_without_axes_are_refused() -> None:
+    tensors = {name: from_array(array) for name, array in whole().items() if "feed_forward" not in name}
+    tensors["layers.0.block_sparse_moe.w1"] = from_array(np.zeros((), np.float32))
+    params = {**PARAMS, "moe": {"num_experts": 2, "num_experts_per_tok": 1}}
+    with pytest.raises(LayoutError, match=r"block_sparse_moe\.w1 has the shape"):
+        made_configs.mixtral(params, tensors)
+
+
 def test_without_params_the_heads_are_not_guessed(tmp_path: Path) -> None:
     source = publish([whole()], tmp_path / "m")
     (source / "params.json").unlink()

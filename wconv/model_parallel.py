@@ -113,7 +113,7 @@ def _whole(name: str, parts: list[LazyTensor], width: int | None, where: PurePat
                 raise ValueError("every piece should hold it whole")
             return Replicated(parts[0], tuple(parts[1:]), name)
         return operations.concat(parts, _embedding_axis(parts, width) if kind == EMBEDDING else AXES[kind])
-    except ValueError as error:
+    except (ValueError, IndexError) as error:
         shapes = ", ".join(str(part.shape) for part in parts[:4])
         raise FormatError(f"{where}: the pieces of {name:.80} ({shapes}) do not fit: {error}") from None
 

@@ -103,7 +103,7 @@ def mixtral(config: Mapping[str, Any], tensors: Tensors) -> Config:
     if made["head_dim"] * made["num_attention_heads"] != made["hidden_size"]:
         raise LayoutError(f"params.json: mlx-lm's Mixtral has no head_dim of its own ({made['head_dim']})")
     if "intermediate_size" not in made:
-        fused = tensors["layers.0.block_sparse_moe.w1"].shape[0]
+        fused = _shape(tensors, "layers.0.block_sparse_moe.w1", (None, made["hidden_size"]))[0]
         made["intermediate_size"] = fused // experts
     made["num_local_experts"] = experts
     made["num_experts_per_tok"] = _count(moe, "num_experts_per_tok", "moe.num_experts_per_tok")
