@@ -11,7 +11,7 @@ import pytest
 
 import wconv
 from tests.making import write_directory
-from wconv import pipeline, workspace
+from wconv import outputs, workspace
 from wconv.errors import FormatError, OutputError, WconvError
 
 
@@ -135,7 +135,7 @@ def test_what_the_system_refuses_is_told_in_one_line(
     with pytest.raises(FormatError, match="private cannot be read: Permission denied"):
         wconv.prepare(model)
     with pytest.raises(WconvError, match="has no name"):
-        pipeline.default_output(Path("/"))
+        outputs.default_output(Path("/"))
 
 
 @pytest.mark.parametrize("size", [0, -5, "-5", "0GB"])

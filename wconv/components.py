@@ -21,7 +21,7 @@ from wconv.report import Report, command_for, gigabytes
 from wconv.variants import of_variant
 
 if TYPE_CHECKING:
-    from wconv.pipeline import Conversion
+    from wconv.conversion import Conversion
 
 DIFFUSERS = "diffusers.DiffusionPipeline.from_pretrained('{model}')"
 WEIGHTLESS = re.compile(r"Tokenizer(Fast)?|Scheduler|Processor(Fast)?|FeatureExtractor")

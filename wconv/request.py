@@ -1,0 +1,149 @@
+"""What a conversion is asked for, checked and completed with what follows from it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wconv import dtypes, file_formats, outputs
+from wconv.checkpoint import Checkpoint
+from wconv.dtypes import DType
+from wconv.errors import WconvError
+from wconv.file_formats import FileFormat
+from wconv.layouts import Layout
+from wconv.layouts.choice import HUB
+from wconv.plan import parse_size
+from wconv.storable import TARGETS
+from wconv.tensor import LazyTensor
+
+if TYPE_CHECKING:
+    from wconv.lora.read import Lora
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The arguments of `prepare`, checked.
+
+    Attributes:
+        target: where the result goes; `given` tells whether the user said so.
+        dtype: what floating tensors are cast to; None for their own.
+        kind: the files that are written.
+        limit: bytes of tensors in one file; None for what the consumer cuts at.
+        loras: adapters to be merged, in order.
+    """
+
+    source: Path
+    target: Path
+    given: bool
+    dtype: DType | None
+    layout: str | Layout
+    rules: str | os.PathLike[str] | Layout | None
+    kind: FileFormat
+    include: str | None
+    exclude: str | None
+    limit: int | None
+    key: str | None
+    expand: bool
+    variant: str | None
+    optimizer: bool
+    loras: tuple[Lora, ...]
+    options: Mapping[str, Any]
+
+    @property
+    def single(self) -> bool:
+        """Whether the result is one file, with nothing beside it."""
+        return file_formats.single(self.target.name) is not None
+
+    def parameters(self) -> dict[str, Any]:
+        """What decides the output's bytes beside the source, as plain data."""
+        return {
+            "dtype": self.dtype.name if self.dtype else None,
+            "layout": str(self.layout),
+            "format": self.kind.name,
+            "include": self.include,
+            "exclude": self.exclude,
+            "key": self.key,
+            "options": dict(self.options),
+            "variant": self.variant,
+            "merge_lora": [(str(one.path), one.strength) for one in self.loras],
+        }
+
+    def pick(self, opened: Checkpoint) -> tuple[dict[str, LazyTensor], dict[str, str]]:
+        """The tensors that are wanted, and the reason for each that is not.
+
+        Raises:
+            WconvError: a filter is no regular expression.
+        """
+        wanted, unwanted = _expression(self.include, "--include"), _expression(self.exclude, "--exclude")
+        picked: dict[str, LazyTensor] = {}
+        filtered: dict[str, str] = {}
+        for name, tensor in opened.items():
+            if wanted and not wanted.search(name):
+                filtered[name] = f"not in --include {self.include}"
+            elif unwanted and unwanted.search(name):
+                filtered[name] = f"in --exclude {self.exclude}"
+            else:
+                picked[name] = tensor
+        return picked, filtered
+
+
+def ask(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str] | None,
+    *,
+    dtype: str | None,
+    layout: str | Layout,
+    format: str | None,
+    max_shard_size: int | str | None,
+    optimizer: bool,
+    **more: Any,
+) -> Request:
+    """A request out of the arguments of `prepare`, which describes them; `more` are taken as they are.
+
+    Raises:
+        WconvError: a parameter is wrong.
+    """
+    source = Path(src)
+    kind = file_formats.choose(format, os.fspath(dst) if dst is not None else None)
+    if kind.for_torch and layout == "auto" and more["rules"] is None:
+        layout = HUB
+    if dst is not None:
+        target = Path(dst)
+    else:
+        target = outputs.default_output(source, mark_of(layout), kind.suffixes[0], directory=optimizer)
+    return Request(
+        source,
+        target,
+        dst is not None,
+        _requested(dtype),
+        layout,
+        kind=kind,
+        limit=None if max_shard_size is None else parse_size(str(max_shard_size)),
+        optimizer=optimizer,
+        **more,
+    )
+
+
+def mark_of(layout: str | Layout) -> str:
+    """What the name of the result ends in."""
+    return "HF" if layout == HUB else "MLX"
+
+
+def _requested(dtype: str | None) -> DType | None:
+    if dtype is None:
+        return None
+    requested = dtypes.by_name(dtype)
+    if requested.name not in TARGETS:
+        raise WconvError(f"--dtype {dtype}: weights are written in {', '.join(TARGETS)}")
+    return requested
+
+
+def _expression(text: str | None, option: str) -> re.Pattern[str] | None:
+    try:
+        return re.compile(text) if text is not None else None
+    except re.error as error:
+        raise WconvError(f"{option} {text!r} is no regular expression: {error}") from None
