@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import wconv
+import wconv.torch as shim
 from tests.making import random, raw_safetensors, write_directory
 from wconv.cli import main
 from wconv.dtypes import TABLE
@@ -156,6 +157,12 @@ def test_inspect_lists_tensors(model: Path) -> None:
     assert "bfloat16" in result.stdout
     shown = json.loads(run("inspect", model, "--json").stdout)
     assert shown["tensors"]["a.weight"] == {"dtype": "bfloat16", "shape": [30, 20], "bytes": 1200}
+
+
+def test_inspect_shows_tensors_larger_than_their_file_when_asked(tmp_path: Path) -> None:
+    shim.save({"x": shim.ones(1).expand(10**9)}, tmp_path / "x.pt")
+    assert "--expand" in run("inspect", tmp_path / "x.pt").stderr
+    assert "[1000000000]" in run("inspect", tmp_path / "x.pt", "--expand").stdout
 
 
 def on_a_terminal(*words: object) -> bytes:

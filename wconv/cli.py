@@ -195,13 +195,14 @@ def _print_json(value: dict[str, Any]) -> None:
 @main.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--key", metavar="PATH", help="Where the state dict lies in a wrapped PyTorch checkpoint.")
+@click.option("--expand", is_flag=True, help="Allow tensors that are far larger than their file.")
 @click.option("--json", "as_json", is_flag=True, help="Print plain data for programs.")
-def inspect(source: Path, key: str | None, as_json: bool) -> None:
+def inspect(source: Path, key: str | None, expand: bool, as_json: bool) -> None:
     """Show what is in SOURCE: every tensor's name, dtype and shape, and what else the file says."""
     from wconv import checkpoint
     from wconv.inspect import lines, to_dict
 
-    opened = checkpoint.open(source, key=key)
+    opened = checkpoint.open(source, key=key, expand=expand)
     if as_json:
         _print_json(to_dict(opened))
     else:
