@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from wconv.errors import LayoutError
-from wconv.layouts.scaled import dequantized
+from wconv.layouts.scaled import dequantized, dequantized_of_padded
 from wconv.tensor import from_array
 
 E4M3 = ml_dtypes.float8_e4m3fn
@@ -61,6 +61,14 @@ def test_each_expert_has_its_scale(start: int, stop: int) -> None:
 def test_scales_of_another_shape_are_refused(blocks: tuple[int, ...]) -> None:
     with pytest.raises(LayoutError, match="do not fit a weight of shape"):
         dequantized(from_array(weight(300, 200)), from_array(np.ones(blocks, np.float32)))
+
+
+def test_scales_of_padding_can_be_left_out() -> None:
+    stored, scale = from_array(weight(300, 200)), np.random.default_rng(1).random((4, 3), np.float32)
+    padded = dequantized_of_padded(stored, from_array(scale)).numpy()
+    assert padded.tobytes() == dequantized(stored, from_array(scale[:3, :2])).numpy().tobytes()
+    with pytest.raises(LayoutError, match="do not fit a weight of shape"):
+        dequantized_of_padded(stored, from_array(scale[:2]))
 
 
 def test_a_weight_of_more_bits_is_refused() -> None:
