@@ -222,3 +222,12 @@ def test_a_terminal_that_lacks_the_arrows_and_a_full_disk_under_the_summary(mode
             told = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
         assert (told.returncode, told.stderr.count("\n")) == (1, 1)
         assert told.stderr.startswith("wconv: the summary cannot be written: No space")
+
+
+def test_tensors_far_larger_than_their_file_must_be_asked_for(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "zeros.npz", a=np.zeros((5000, 5000), np.float32))
+    refused = run(tmp_path / "zeros.npz")
+    assert refused.exit_code == 1
+    assert "--expand" in refused.stderr
+    assert run(tmp_path / "zeros.npz", "--expand", "-o", tmp_path / "o.safetensors").exit_code == 0
+    assert "[5000, 5000]" in run("inspect", "--expand", tmp_path / "zeros.npz").stdout

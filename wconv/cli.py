@@ -128,6 +128,7 @@ def main() -> None:
 @click.option("--component", metavar="NAME", multiple=True, help="Of a pipeline, only this; repeatable.")
 @click.option("--variant", metavar="NAME", help="Take the weights called so, as model.fp16.safetensors.")
 @click.option("--key", metavar="PATH", help="Where the state dict lies in a wrapped PyTorch checkpoint.")
+@click.option("--expand", is_flag=True, help="Allow tensors far larger than their file.")
 @click.option(
     "--optimizer", is_flag=True, help="Write the state of Adam, AdamW or SGD for mlx.optimizers too."
 )

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 from wconv.errors import WconvError
-from wconv.formats import torch_write
 from wconv.plan import Entry, Shard, safetensors_shard, shard_names
 
 
@@ -45,6 +44,8 @@ def torch_shard(filename: str, entries: list[Entry], metadata: Mapping[str, str]
     Raises:
         OutputError: torch lacks a tensor's dtype.
     """
+    from wconv.formats import torch_write
+
     state = {entry.name: entry.tensor.cast(entry.dtype) for entry in entries}
     archive, _ = torch_write.arranged(state, PurePath(filename).stem or "archive")
     data_bytes = sum(entry.nbytes for entry in entries)

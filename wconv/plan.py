@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wconv.dtypes import DType
 from wconv.errors import WconvError
 from wconv.formats import safetensors
-from wconv.formats.zip_write import Arranged
 from wconv.tensor import LazyTensor, Shape
+
+if TYPE_CHECKING:
+    from wconv.formats.zip_write import Arranged
 
 MAX_SHARD_SIZE = 5 * 10**9
 """Bytes of tensors in one shard: where transformers cuts, and below what mlx-lm and mlx-vlm cut at."""

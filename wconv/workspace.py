@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -221,6 +220,8 @@ def check_space(directory: Path, needed: int) -> None:
 
 def fingerprint(plan: Plan, sources: Iterable[Path], parameters: dict[str, Any]) -> str:
     """A digest of everything that decides the output's bytes."""
+    import hashlib
+
     digest = hashlib.sha256(json.dumps(parameters, sort_keys=True, default=str).encode())
     for source in sources:
         status = source.stat()

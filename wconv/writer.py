@@ -12,15 +12,18 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wconv import checksums
 from wconv.casts import Overflow
 from wconv.errors import OutputError, WconvError
 from wconv.plan import Shard
 from wconv.units import Buffers, Unit, add_overflows, units
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 Progress = Callable[[int], None]
 """Called now and then, from the thread that called `write`, with the bytes written so far."""
@@ -244,6 +247,8 @@ class _Threads:
 def _with_executor(
     shards: Sequence[Shard], directory: Path, executor: Executor, progress: Progress
 ) -> list[Written]:
+    from concurrent.futures import as_completed
+
     futures = [executor.submit(write_shard, shard, directory) for shard in shards]
     written: list[Written] = []
     count = 0

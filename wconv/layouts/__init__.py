@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -64,6 +63,8 @@ def find(model_type: str, name: str = "auto") -> Layout:
     if layout is not None:
         return layout
     known = {one for consumer, one, _ in describe() if name in ("auto", consumer)}
+    import difflib
+
     close = difflib.get_close_matches(model_type.lower(), known, 3)
     whom = f" for {name}" if name != "auto" else ""
     raise LayoutError(

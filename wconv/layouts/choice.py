@@ -9,11 +9,9 @@ from typing import Any
 
 from wconv import layouts
 from wconv.errors import LayoutError
-from wconv.layouts import made_configs, modules, pipelines
+from wconv.layouts import pipelines
 from wconv.layouts.engine import Applied, ConvertedInPartError, Layout, UnknownNamesError, apply
 from wconv.layouts.forms import Form
-from wconv.layouts.inverse import restore
-from wconv.layouts.rules_file import read
 from wconv.modules import Module
 from wconv.tensor import LazyTensor
 
@@ -83,8 +81,11 @@ def lay_out(
     if layout == HUB:
         return _back(own or layouts.choose("auto", config, tensors), tensors, config, options)
     chosen = own or layouts.choose(layout, config, tensors)
-    if chosen is None and layout == "auto" and types and modules.fits(types):
-        return LaidOut(modules.apply(tensors, types), modules.CONSUMER, "mlx", rules="by layer type")
+    if chosen is None and layout == "auto" and types:
+        from wconv.layouts import modules
+
+        if modules.fits(types):
+            return LaidOut(modules.apply(tensors, types), modules.CONSUMER, "mlx", rules="by layer type")
     applied = _applied(chosen, tensors, config, options)
     if chosen is None:
         return LaidOut(applied)
@@ -96,8 +97,12 @@ def lay_out(
     consumer = layout if isinstance(layout, str) and layout in chosen.consumers else chosen.consumers[0]
     promise = "mlx" if consumer in layouts.CONSUMERS or own is not None else "pt"
     done = LaidOut(applied, consumer, promise, command, str(chosen), stale)
-    made = made_configs.MAKERS[chosen.config](config or {}, tensors) if chosen.config else None
-    return replace(done, form=chosen.form, casts=chosen.casts, config=made)
+    done = replace(done, form=chosen.form, casts=chosen.casts)
+    if not chosen.config:
+        return done
+    from wconv.layouts import made_configs
+
+    return replace(done, config=made_configs.MAKERS[chosen.config](config or {}, tensors))
 
 
 def _applied(
@@ -138,10 +143,16 @@ def _own(layout: str | Layout, rules: str | os.PathLike[str] | Layout | None) ->
         return layout if isinstance(layout, Layout) else None
     if layout not in ("auto", HUB):
         raise LayoutError(f"rules of one's own and the layout {layout!r} exclude each other: choose one")
-    return rules if isinstance(rules, Layout) else read(os.fspath(rules))
+    if isinstance(rules, Layout):
+        return rules
+    from wconv.layouts.rules_file import read
+
+    return read(os.fspath(rules))
 
 
 def _single_file(tensors: Mapping[str, LazyTensor], config: Mapping[str, Any] | None) -> LaidOut:
+    from wconv.layouts.inverse import restore
+
     table = pipelines.of_component("diffusers", config, tensors)
     restored = restore(table, tensors, config)
     if restored is None:
@@ -158,6 +169,8 @@ def _back(
     config: Mapping[str, Any] | None,
     options: Mapping[str, Any] | None,
 ) -> LaidOut:
+    from wconv.layouts.inverse import restore
+
     unchanged = LaidOut(apply(None, tensors, config, options), None, "pt", LOADS_HUB)
     try:
         restored = restore(table, tensors, config, options)

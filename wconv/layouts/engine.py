@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import re
 from collections.abc import Iterable, Mapping
@@ -209,6 +208,8 @@ def nearest(names: Iterable[str], name: str) -> list[str]:
     """Up to two known names that resemble `name`, with its own numbers in place of `#`."""
     numbers = re.findall(r"(?<=\.)\d+(?=\.)", name)
     flat = re.sub(r"(?<=\.)\d+(?=\.)", "#", name)
+    import difflib
+
     close = difflib.get_close_matches(flat, [text for one in names for text in _examples(one)], 2, 0.6)
     filled = []
     for text in close:
