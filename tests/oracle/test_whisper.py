@@ -16,6 +16,7 @@ import pytest
 import wconv
 from tests.oracle.tiny import randomise
 from tests.oracles import oracle
+from wconv.errors import WconvError
 
 pytestmark = pytest.mark.oracle
 
@@ -145,6 +146,18 @@ def test_transformers_directory_becomes_the_same(
     assert ours.keys() == other.keys()
     assert all(np.array_equal(ours[name], other[name]) for name in ours)
     assert_mlx_whisper_computes_the_same(model, report.output, packages, tmp_path)
+
+
+def test_a_source_of_several_files_becomes_the_one_that_mlx_whisper_reads(
+    model: Any, openai: Path, packages: str, tmp_path: Path
+) -> None:
+    model.save_pretrained(tmp_path / "hub", max_shard_size="200KB")
+    assert len(list((tmp_path / "hub").glob("*.safetensors"))) > 1
+    out = wconv.convert(tmp_path / "hub").output
+    assert [path.name for path in out.glob("*.safetensors*")] == ["weights.safetensors"]
+    assert_mlx_whisper_computes_the_same(model, out, packages, tmp_path)
+    with pytest.raises(WconvError, match=r"must be in one file, weights\.safetensors"):
+        wconv.convert(tmp_path / "hub", tmp_path / "other", max_shard_size="100KB")
 
 
 def test_a_converted_model_is_left_as_it_is(openai: Path, tmp_path: Path) -> None:
