@@ -51,6 +51,8 @@ IN_PLACE: dict[str, Any] = {
     "masked_fill_": lambda t, x: x.masked_fill_(x > 5, -1),
     "masked_fill_ by numbers": lambda t, x: x.masked_fill_(t.ones(3, 4), -1),
     "add_ that grows": lambda t, x: x.add_(t.ones(2, 3, 4)),
+    "add_ to an expanded": lambda t, x: x[:1].expand(2, 4).add_(1),
+    "copy_ to an expanded": lambda t, x: x[:1].expand(2, 4).copy_(t.ones(2, 4)),
     "set int": lambda t, x: x.__setitem__(0, 5),
     "set row": lambda t, x: x.__setitem__(0, t.tensor([9, 8, 7, 6])),
     "set list": lambda t, x: x.__setitem__(0, [9, 8, 7, 6]),

@@ -141,9 +141,17 @@ def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
 
 
 def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
-    """Writes `src`'s values into this tensor's memory, converted to its dtype."""
+    """Writes `src`'s values into this tensor's memory, converted to its dtype.
+
+    Raises:
+        RuntimeError: the sizes differ, or this tensor is expanded: each write would reach several elements.
+    """
     if not isinstance(src, Tensor):
         raise TypeError(f"copy_(): argument 'other' must be Tensor, not {type(src).__name__}")
+    if any(size > 1 and not step for size, step in zip(self._array.shape, self._array.strides, strict=True)):
+        raise RuntimeError(
+            "more than one element of the written-to tensor is in a single place in memory: clone() it first"
+        )
     values = src._array if src.dtype is self.dtype else convert(src._array, self.dtype)
     try:
         np.copyto(self._array, values)
