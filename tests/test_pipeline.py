@@ -382,9 +382,9 @@ def test_a_directory_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
 
 def test_two_runs_do_not_write_the_same_output(tmp_path: Path) -> None:
     out = tmp_path / "o"
-    with workspace.Workspace(out, "x", overwrite=False, resume=False):
-        with pytest.raises(OutputError, match="another wconv"):
-            workspace.Workspace(out, "x", overwrite=True, resume=False)
+    one = workspace.Workspace(out, "x", overwrite=False, resume=False)
+    with one, pytest.raises(OutputError, match="another wconv"):
+        workspace.Workspace(out, "x", overwrite=True, resume=False)
 
 
 def test_a_failure_leaves_nothing_but_what_can_be_resumed(tmp_path: Path, monkeypatch: Any) -> None:

@@ -190,9 +190,7 @@ def _open_directory(directory: Path, key: str | None, variant: str | None, expan
         tuple(dict.fromkeys((*unlisted, *(note for contents in merged for note in contents.notes)))),
         tuple(tie for contents in merged for tie in contents.ties),
         {path: module for contents in merged for path, module in contents.modules.items()},
-        _params(directory)
-        if config is None and model_parallel.PARAMS in names
-        else None,
+        _params(directory) if config is None and model_parallel.PARAMS in names else None,
     )
 
 
