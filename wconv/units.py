@@ -1,8 +1,8 @@
 """Units of work: what one thread reads, casts and writes at a time, made lazily from a shard's entries.
 
-A unit is about 1 MiB of input: with less, the threads spend their time handing the interpreter lock over; more
-falls out of the cache. Small neighbours with the same dtypes are joined into one, and pieces that follow each
-other in a source file become one read.
+A unit is about 1 MiB of input: with less, threads spend their time handing the interpreter lock over; more
+falls out of the cache. Small neighbours with the same dtypes are joined into one, and pieces that follow
+each other in a source file become one read.
 """
 
 from __future__ import annotations
