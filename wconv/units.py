@@ -1,6 +1,6 @@
 """Units of work: what one thread reads, casts and writes at a time, made lazily from a shard's entries.
 
-A unit is about 1 MiB of input: with less, threads spend their time handing the interpreter lock over; more
+A unit is about 2 MiB: with less, threads spend their time handing the interpreter lock over; more
 falls out of the cache. Small neighbours with the same dtypes are joined into one, and pieces that follow
 each other in a source file become one read.
 """
@@ -23,11 +23,11 @@ from wconv.nodes import Cast
 from wconv.plan import Entry, Shard
 from wconv.tensor import Array, LazyTensor, Stored
 
-CHUNK = 1 << 20
+CHUNK = 2 << 20
 """Bytes of input or output in a unit, whichever is more, unless a tensor's grain is larger."""
 
-WRITE = 64 << 10
-"""Bytes of one `pwrite`: with larger ones Linux looks for larger pages and takes up to twice the time."""
+WRITE = 512 << 10
+"""Bytes of one `pwrite`: with larger ones Linux looks for larger pages, which takes longer than they save."""
 
 
 @dataclass(frozen=True, slots=True)
