@@ -96,7 +96,6 @@ TABLE = (
 
 BY_NAME = {dtype.name: dtype for dtype in TABLE}
 BY_CODE = {dtype.code: dtype for dtype in TABLE}
-BY_STORAGE = {dtype.storage: dtype for dtype in TABLE if dtype.storage}
 ALIASES = {
     "half": "float16",
     "fp16": "float16",

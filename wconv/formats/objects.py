@@ -331,7 +331,6 @@ class NumpyArray:
         return npy.lazy(self)
 
 
-Leaf = TorchTensor | SparseTensor | MetaTensor | NumpyArray | Storage
 LEAVES = (TorchTensor, SparseTensor, MetaTensor, NumpyArray, Storage)
 
 

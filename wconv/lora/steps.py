@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from wconv import dtypes
 from wconv.dtypes import DType
@@ -14,17 +13,12 @@ from wconv.lora.merge import merge, share
 from wconv.lora.read import Lora, read
 from wconv.tensor import LazyTensor
 
-__all__ = ["files", "is_adapter", "laid_out", "lay_out_adapter", "notes", "read_all", "share"]
+__all__ = ["is_adapter", "laid_out", "lay_out_adapter", "notes", "read_all", "share"]
 
 
 def read_all(wanted: Sequence[str | Lora]) -> tuple[Lora, ...]:
     """Every adapter that is to be merged; those that have been read already stay."""
     return tuple(one if isinstance(one, Lora) else read(one) for one in wanted)
-
-
-def files(loras: Sequence[Lora]) -> tuple[Path, ...]:
-    """The adapters' files, which must not change while they are read."""
-    return tuple(dict.fromkeys(path for lora in loras for path in lora.files))
 
 
 def notes(loras: Sequence[Lora]) -> tuple[str, ...]:
