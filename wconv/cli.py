@@ -117,7 +117,7 @@ def main() -> None:
     "--layout",
     default="auto",
     show_default=True,
-    help="auto, mlx-lm, mlx-vlm, mflux, diffusers, or back: hf, bfl.",
+    help="auto, mlx-lm, mlx-vlm, mflux, diffusers, or back: hf, bfl. Of adapters also peft, kohya, comfyui.",
 )
 @click.option(
     "--rules", type=click.Path(path_type=Path), metavar="FILE", help="Rules of your own; see wconv rules."

@@ -243,6 +243,10 @@ def _merged(loras: Sequence[Lora]) -> tuple[str, ...]:
 
 def _with_room_for_config(request: Request, laid: LaidOut) -> Request:
     """A directory instead of a file where the consumer wants a config beside the weights."""
+    if request.kind.for_torch and laid.form is not None and laid.form.needs_header:
+        raise OutputError(
+            f"{laid.consumer} reads scales from the header of a safetensors file: make {request.target} one"
+        )
     if laid.config is None:
         return request
     if request.single and not request.given:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wconv import dtypes, file_formats, outputs
+from wconv import dtypes, file_formats, layouts, outputs
 from wconv.checkpoint import Checkpoint
 from wconv.dtypes import DType
 from wconv.errors import WconvError
 from wconv.file_formats import FileFormat
-from wconv.layouts import Layout
+from wconv.layouts import Layout, adapter_namings
 from wconv.layouts.choice import HUB
 from wconv.plan import parse_size
 from wconv.storable import TARGETS
@@ -130,6 +130,9 @@ def ask(
 
 def mark_of(layout: str | Layout) -> str:
     """What the name of the result ends in."""
+    naming = layout.partition(":")[0] if isinstance(layout, str) else ""
+    if naming in adapter_namings.NAMINGS and naming not in layouts.NAMES:
+        return naming
     return "HF" if layout == HUB else "MLX"
 
 

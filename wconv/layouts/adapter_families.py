@@ -1,7 +1,8 @@
-"""The modules that mflux applies adapters to, by family, and how others call them.
+"""The models whose adapters are known by their modules' names: diffusers', mflux's and their makers'.
 
-mflux matches whole names. `module.lora_up.weight`, without a prefix, is read for FLUX.1, FLUX.2 and
-Qwen-Image, `transformer.module.lora_B.weight` for Z-Image. Facts: mflux 0.24, `*_lora_mapping.py`.
+Everything passes through diffusers' names: `original` brings a maker's names to them, `renamed` leads on to
+mflux's, and both are read backwards too. Facts: mflux 0.24, `*_lora_mapping.py`; diffusers 0.42.1, its
+classes of transformers and `UNet2DConditionModel`.
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ BLOCK, SINGLE = "transformer_blocks.#", "single_transformer_blocks.#"
 LAYERS = "(noise_refiner|context_refiner|layers).#"
 ADDED = "add_q_proj|add_k_proj|add_v_proj|to_add_out"
 
-
-@dataclass(frozen=True, slots=True)
-class Spelling:
-    """How the keys of one module are written; `{}` stands for its name."""
-
-    down: str = "{}.lora_down.weight"
-    up: str = "{}.lora_up.weight"
-    alpha: str = "{}.alpha"
+CLIP = (
+    "text_model.encoder.layers.#.self_attn.(q_proj|k_proj|v_proj|out_proj).weight",
+    "text_model.encoder.layers.#.mlp.(fc1|fc2).weight",
+)
+T5 = (
+    "encoder.block.#.layer.0.SelfAttention.(q|k|v|o).weight",
+    "encoder.block.#.layer.1.DenseReluDense.(wi_0|wi_1|wo).weight",
+)
+TEXTS: Mapping[str, tuple[str, ...]] = {"clip": CLIP, "clip_l": CLIP, "t5xxl": T5}
+"""Kind of a text encoder → its modules; "clip" is one that has no second beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +35,34 @@ class Family:
     """Models whose adapters are called alike.
 
     Attributes:
-        modules: patterns of the modules that mflux applies an adapter to, each with `.weight`.
-        rules: bring the names of other programs to these.
-        ratios: pattern of a module, as others call it → rows for each column; tells the families apart.
+        modules: patterns of the modules that mflux applies an adapter to, by its names, each with `.weight`.
+        original: from the names of the model's makers to diffusers'.
+        renamed: from diffusers' names to mflux's.
+        others: patterns of diffusers' modules that neither `modules` nor `original` tells of.
+        ratios: pattern of a module, as its makers call it → rows for each column; tells the families apart.
+        blocks: first part of a module's name → how many of them the largest such model has.
+        main: the component of a pipeline that they belong to.
+        texts: a text encoder of the pipeline → its kind.
+        namings: what its adapters can be written in, by name in `adapter_namings`.
     """
 
     name: str
     modules: tuple[str, ...]
-    rules: tuple[Rule, ...] = ()
+    original: tuple[Rule, ...] = ()
+    renamed: tuple[Rule, ...] = ()
+    others: tuple[str, ...] = ()
     ratios: Mapping[str, Fraction] = field(default_factory=dict)
-    spelling: Spelling = Spelling()
+    blocks: Mapping[str, int] = field(default_factory=dict)
+    main: str = "transformer"
+    texts: Mapping[str, str] = field(default_factory=dict)
+    namings: tuple[str, ...] = ("mflux", "peft", "diffusers", "kohya", "comfyui")
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Patterns of the names that diffusers has for the modules."""
+        taken = {name for rule in self.original for name in (rule.source, *getattr(rule, "others", ()))}
+        made = (target for rule in self.original for target in rule.targets if target not in taken)
+        return (*dict.fromkeys(made), *self.others)
 
 
 def _ratios(first: int, second: int, wide: int, narrow: int) -> dict[str, Fraction]:
@@ -62,7 +83,10 @@ FLUX = Family(
         f"{SINGLE}.(attn.to_q|attn.to_k|attn.to_v|proj_mlp|proj_out|norm.linear).weight",
     ),
     bfl.FLUX_RULES,
-    _ratios(4, 4, 7, 5),
+    ratios=_ratios(4, 4, 7, 5),
+    blocks={"transformer_blocks": 19, "single_transformer_blocks": 38},
+    texts={"text_encoder": "clip_l", "text_encoder_2": "t5xxl"},
+    namings=("mflux", "peft", "diffusers", "kohya", "comfyui", "bfl"),
 )
 
 FLUX2 = Family(
@@ -75,8 +99,8 @@ FLUX2 = Family(
         f"{BLOCK}.(ff|ff_context).(linear_in|linear_out).weight",
         f"{SINGLE}.attn.(to_qkv_mlp_proj|to_out).weight",
     ),
+    bfl.FLUX2_RULES,
     (
-        *bfl.FLUX2_RULES,
         rename(
             "time_guidance_embed.timestep_embedder.(linear_1|linear_2).weight",
             "time_guidance_embed.(linear_1|linear_2).weight",
@@ -87,7 +111,9 @@ FLUX2 = Family(
         ),
         rename(f"{BLOCK}.attn.to_out.0.weight", f"{BLOCK}.attn.to_out.weight"),
     ),
-    _ratios(6, 3, 9, 4),
+    ratios=_ratios(6, 3, 9, 4),
+    blocks={"transformer_blocks": 8, "single_transformer_blocks": 48},
+    namings=("mflux", "peft", "diffusers", "kohya", "comfyui", "bfl"),
 )
 
 QWEN = Family(
@@ -96,6 +122,14 @@ QWEN = Family(
         f"{BLOCK}.attn.(to_q|to_k|to_v|to_out.0|{ADDED}).weight",
         f"{BLOCK}.(img_mlp|txt_mlp).(net.0.proj|net.2).weight",
     ),
+    others=(
+        f"{BLOCK}.attn.(to_q|to_k|to_v|to_out.0|{ADDED}).weight",
+        f"{BLOCK}.(img_mlp|txt_mlp).(net.0.proj|net.2).weight",
+        f"{BLOCK}.(img_mod|txt_mod).1.weight",
+        "(img_in|txt_in|proj_out|norm_out.linear).weight",
+        "time_text_embed.timestep_embedder.(linear_1|linear_2).weight",
+    ),
+    blocks={"transformer_blocks": 60},
 )
 
 Z_IMAGE = Family(
@@ -113,8 +147,30 @@ Z_IMAGE = Family(
         ),
         rename(f"{LAYERS}.attention.out.weight", f"{LAYERS}.attention.to_out.0.weight"),
     ),
-    spelling=Spelling("transformer.{}.lora_A.weight", "transformer.{}.lora_B.weight", "transformer.{}.alpha"),
+    others=(f"{LAYERS}.adaLN_modulation.0.weight", f"{LAYERS}.feed_forward.(w1|w2|w3).weight"),
+    blocks={"layers": 30, "noise_refiner": 2, "context_refiner": 2},
 )
 
-FAMILIES = (FLUX, QWEN, FLUX2, Z_IMAGE)
-"""In the order in which they are asked; those of one spelling may share names."""
+UNET_BLOCKS = ("(down_blocks|up_blocks).#", "mid_block")
+UNET_LAYERS = (
+    "attentions.#.(proj_in|proj_out)",
+    "attentions.#.transformer_blocks.#.(attn1|attn2).(to_q|to_k|to_v|to_out.0)",
+    "attentions.#.transformer_blocks.#.ff.(net.0.proj|net.2)",
+    "resnets.#.(conv1|conv2|conv_shortcut|time_emb_proj)",
+)
+STABLE_DIFFUSION = Family(
+    "stable-diffusion",
+    (),
+    others=(
+        *(f"{block}.{layer}.weight" for block in UNET_BLOCKS for layer in UNET_LAYERS),
+        "down_blocks.#.downsamplers.0.conv.weight",
+        "up_blocks.#.upsamplers.0.conv.weight",
+        "(conv_in|conv_out|time_embedding.linear_1|time_embedding.linear_2).weight",
+    ),
+    main="unet",
+    texts={"text_encoder": "clip"},
+    namings=("peft", "diffusers", "kohya"),
+)
+
+FAMILIES = (FLUX, QWEN, FLUX2, Z_IMAGE, STABLE_DIFFUSION)
+"""In the order in which they are asked; those that agree on all names asked for may share them."""

@@ -10,8 +10,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from wconv.layouts import black_forest_labs as bfl
-from wconv.layouts.engine import run_rules
+from wconv.layouts import adapter_families
+from wconv.layouts.adapter_families import Family
+from wconv.layouts.engine import Layout, run_rules
+from wconv.layouts.inverse import undone
 from wconv.layouts.patterns import compile_pattern, is_wildcard, words
 from wconv.layouts.rules import Entry, Rule
 from wconv.layouts.settings import Context
@@ -31,8 +33,14 @@ PREFIXES: Mapping[str, tuple[str, ...]] = {
     "text_encoder.": ("text_encoder",),
     "text_encoder_2.": ("text_encoder_2",),
     "text_encoder_3.": ("text_encoder_3",),
+    "text_encoders.clip_l.transformer.": ("text_encoder",),
+    "text_encoders.clip_g.transformer.": ("text_encoder_2",),
+    "text_encoders.t5xxl.transformer.": ("text_encoder_3", "text_encoder_2"),
 }
-"""Dotted prefix → the component of a pipeline that it names: diffusers' and ComfyUI's."""
+"""Dotted prefix → the component of a pipeline that it names: diffusers' and ComfyUI's.
+
+T5 is the third text encoder of Stable Diffusion 3 and the second of FLUX.1.
+"""
 
 FLAT_PREFIXES: Mapping[str, tuple[str, ...]] = {
     "lora_unet_": MAIN,
@@ -40,7 +48,7 @@ FLAT_PREFIXES: Mapping[str, tuple[str, ...]] = {
     "lora_te_": ("text_encoder",),
     "lora_te1_": ("text_encoder",),
     "lora_te2_": ("text_encoder_2",),
-    "lora_te3_": ("text_encoder_3",),
+    "lora_te3_": ("text_encoder_3", "text_encoder_2"),
 }
 """Likewise kohya's, after which dots have become underscores."""
 
@@ -81,7 +89,19 @@ def _without(name: str, prefixes: Iterable[str]) -> str:
     return next((name.removeprefix(one) for one in prefixes if name.startswith(one)), name)
 
 
-FAMILIES: tuple[tuple[Rule, ...], ...] = (bfl.FLUX_RULES, bfl.FLUX2_RULES)
+@functools.cache
+def backwards(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+    """The rules that undo `rules`, in order."""
+    layout = Layout(("adapters",), ("adapters",), (), rules)
+    return tuple(rule for _, opposites in undone(layout, Context()) for rule in opposites)
+
+
+def forwards(family: Family) -> tuple[Rule, ...]:
+    """From the names of the makers, and of mflux, to diffusers'."""
+    return (*family.original, *backwards(family.renamed))
+
+
+FAMILIES = tuple(forwards(family) for family in adapter_families.FAMILIES if family.original)
 """Rules from other programs' names of a transformer to diffusers', by family."""
 
 

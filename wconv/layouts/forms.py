@@ -16,11 +16,13 @@ class Form:
         shard: a file's name, with `{number}` in it, counted from 0; without it, there may be one file only.
         max_shard_size: bytes of tensors in a file, unless the user says otherwise.
         metadata: of every file's header, and of the index.
+        needs_header: whether the weights mean something else without the metadata.
     """
 
     shard: str
     max_shard_size: int
     metadata: Mapping[str, str] = field(default_factory=dict)
+    needs_header: bool = False
 
     @property
     def single(self) -> bool:

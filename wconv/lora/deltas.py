@@ -98,6 +98,17 @@ class Scaled(Derived):
         out *= np.float32(self.scale)
 
 
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Zeros(LazyTensor):
+    """Nothing but zeros, which take no memory."""
+
+    shape: Shape
+    dtype: DType
+
+    def fill(self, start: int, stop: int, out: Array) -> None:
+        out[:] = 0
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Term:
     """What one adapter does to a weight.

@@ -13,18 +13,9 @@ from wconv.errors import FormatError, LayoutError, WconvError
 from wconv.layouts.adapters import BASE_PREFIXES, FAMILIES, MAIN, flat, respell, unflatten
 from wconv.layouts.rules import Rule
 from wconv.lora.deltas import Merged, Product, Scaled, Term
+from wconv.lora.pieces import Marked, Piece, pieces
 from wconv.lora.read import Adapter, Lora
-from wconv.nodes import Concat, Derived, Slice
-from wconv.tensor import Array, LazyTensor
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Rows of a weight of the model, under whatever name it is known."""
-
-    base: str
-    row: int
-    rows: int
+from wconv.tensor import LazyTensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,16 +26,6 @@ class Change:
     kind: str
     delta: LazyTensor
     magnitude: LazyTensor | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Marked(Derived):
-    """A tensor of the model that can be told among the parts that rules make of it."""
-
-    name: str
-
-    def fill(self, start: int, stop: int, out: Array) -> None:
-        self.parent.fill(start, stop, out)
 
 
 class View:
@@ -160,7 +141,7 @@ def _views(tensors: Mapping[str, LazyTensor]) -> Callable[[], Iterator[View]]:
             except LayoutError:
                 continue
             if renamed.keys() != tensors.keys():
-                placed = {name: _pieces(one) for name, one in renamed.items() if one.shape}
+                placed = {name: pieces(one) for name, one in renamed.items() if one.shape}
                 known = {name: found for name, found in placed.items() if found is not None}
                 yield View({name: renamed[name] for name in known}, known)
 
@@ -173,19 +154,6 @@ def _views(tensors: Mapping[str, LazyTensor]) -> Callable[[], Iterator[View]]:
             yield view
 
     return views
-
-
-def _pieces(tensor: LazyTensor) -> tuple[Piece, ...] | None:
-    """The rows of the model's tensors that a tensor made by splitting and joining consists of."""
-    if isinstance(tensor, Marked):
-        return (Piece(tensor.name, 0, tensor.shape[0]),)
-    if isinstance(tensor, Slice) and tensor.axis == 0 and tensor.step == 1:
-        if isinstance(tensor.parent, Marked):
-            return (Piece(tensor.parent.name, tensor.start, tensor.shape[0]),)
-    elif isinstance(tensor, Concat) and tensor.axis == 0:
-        found = [_pieces(part) for part in tensor.parts]
-        return tuple(piece for one in found for piece in one or ()) if None not in found else None
-    return None
 
 
 def _terms(
@@ -256,9 +224,8 @@ def _placed(name: str, change: Change, view: View, lora: Lora) -> Iterator[tuple
             f"{lora.path}: {change.adapter.name} changes a weight of {delta.shape[0]} rows and"
             f" {delta.size // max(delta.shape[0], 1)} columns, but {name} has shape {target.shape}"
         )
-    pieces = view.pieces[name]
     row = 0
-    for piece in pieces:
+    for piece in view.pieces[name]:
         whole = piece.rows == target.shape[0]
         part, lengths = delta, change.magnitude
         if not whole:

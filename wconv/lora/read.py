@@ -19,7 +19,7 @@ from wconv.tensor import LazyTensor
 
 CONFIG = "adapter_config.json"
 
-_NAME = r"(?:\.(?!weight$)\w+)?"
+_NAME = r"(?:\.(?!(?:weight|bias)$)\w+)?"
 _ENDINGS = (
     ("down", rf"\.lora_A{_NAME}(?:\.weight)?"),
     ("up", rf"\.lora_B{_NAME}(?:\.weight)?"),
@@ -42,6 +42,10 @@ ENDINGS = tuple((slot, re.compile(rf"(?P<module>.+?){ending}")) for slot, ending
 REFUSED = (
     (re.compile(r".*\.lokr_\w+(\..*)?"), "is of a LoKr, a Kronecker product"),
     (re.compile(r".*\.hada_\w+(\..*)?"), "is of a LoHa, a Hadamard product"),
+    (re.compile(r".*\.(oft_\w+|boft_\w+)(\..*)?"), "is of an OFT, an orthogonal turn"),
+    (re.compile(r".*\.[ab][12]\.weight"), "is of a GLoRA"),
+    (re.compile(r".*\.(on_input|ia3_l(\..*)?)"), "is of an (IA)³"),
+    (re.compile(r".*\.vera_\w+(\..*)?"), "is of a VeRA"),
     (re.compile(r".*[._]lora_mid(\..*)?"), "is the core of a convolution in three parts"),
     (re.compile(r".*[._]lora_(B|up)(\.\w+)?\.bias"), "is a bias of its own"),
 )

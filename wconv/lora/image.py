@@ -1,0 +1,283 @@
+"""Adapters of image models: from any naming to diffusers' modules, and on to any other naming."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from wconv.errors import LayoutError
+from wconv.layouts.adapter_families import FAMILIES, TEXTS, Family
+from wconv.layouts.adapter_namings import METADATA, Naming, naming_of
+from wconv.layouts.adapters import backwards, flat, forwards, unflatten
+from wconv.layouts.choice import LaidOut
+from wconv.layouts.engine import Applied, matches, nearest
+from wconv.layouts.forms import Form
+from wconv.layouts.patterns import compile_pattern
+from wconv.layouts.rules import Rule
+from wconv.lora.compose import rearranged, rows_of
+from wconv.lora.deltas import Scaled
+from wconv.lora.peft import alpha_of, settings
+from wconv.lora.pieces import arranged
+from wconv.lora.read import CONFIG, Adapter
+from wconv.tensor import LazyTensor, from_array
+
+ONE_FILE = 1 << 62
+WHOLE = "; wconv MODEL --merge-lora adds it to the weights"
+NO_NAME = "leave them out with --exclude"
+
+Home = tuple[str, str]
+"""A component and one of its modules, by diffusers' names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What a family makes of an adapter's modules.
+
+    Attributes:
+        names: for each adapter its own module, by the family's dotted names, and the component; None where
+            the family has no such module.
+    """
+
+    family: Family
+    names: tuple[Home | None, ...]
+
+    @property
+    def count(self) -> int:
+        return sum(home is not None for home in self.names)
+
+
+def is_of_image_model(found: Sequence[Adapter]) -> bool:
+    """Whether names of components, or of modules, show that the model makes images."""
+    return any(one.place.components or any(_home(family, one) for family in FAMILIES) for one in found)
+
+
+def lay_out(found: Sequence[Adapter], layout: str) -> LaidOut:
+    """An image model's adapter in a naming.
+
+    Args:
+        layout: the naming's name; after a colon the family's, where the modules' names do not tell it.
+
+    Raises:
+        LayoutError: modules that no family has, or that the naming or its program has no way for; by name.
+    """
+    name, _, wanted = layout.partition(":")
+    for one in found:
+        _check_plain(one, naming_of(name, ""))
+    families = [family for family in FAMILIES if wanted in ("", family.name)]
+    if not families:
+        known = ", ".join(family.name for family in FAMILIES)
+        raise LayoutError(f"--layout {layout}: {wanted!r} is none of the models that are known: {known}")
+    fits = sorted((_fit(family, found) for family in families), key=lambda fit: -fit.count)
+    best = fits[0]
+    _check_unlike(found, best, [fit for fit in fits[1:] if fit.count == len(found)], name)
+    naming = naming_of(name, best.family.name)
+    _check_strays(found, best, naming)
+    if name not in best.family.namings:
+        raise LayoutError(
+            f"--layout {name}: {best.family.name} has no such names; it has {', '.join(best.family.namings)}"
+        )
+    return _written(name, naming, best.family, _parts(found, best, naming))
+
+
+def _home(family: Family, adapter: Adapter) -> Home | None:
+    """The component and the module, as the family's rules know it; None where it has no such module."""
+    place = adapter.place
+    text = [component for component in place.components if component.startswith("text_encoder")]
+    if text:
+        component = next((one for one in text if one in family.texts), None)
+        patterns = TEXTS[family.texts[component]] if component else ()
+        module = unflatten(patterns, place.module) if place.flat else place.module
+        known = component is not None and module is not None and matches(patterns, f"{module}.weight")
+        return (component, module) if known and component and module else None
+    sources = tuple(rule.source for rule in family.original)
+    names = (*sources, *family.known, *family.modules)
+    module = unflatten(names, place.module) if place.flat else place.module
+    if module is None or _too_far(family, module):
+        return None
+    rows = rows_of(adapter)
+    if adapter.up is not None and adapter.down is not None:
+        columns = int(np.prod(adapter.down.shape[1:]))
+        for pattern, ratio in family.ratios.items():
+            if compile_pattern(pattern).match(f"{module}.weight") and rows != ratio * columns:
+                return None
+    try:
+        made = arranged(forwards(family), {module: rows})
+    except LayoutError:
+        return None
+    known = all(matches(family.known, f"{one}.weight") for one in made)
+    return (family.main, module) if known else None
+
+
+def _too_far(family: Family, module: str) -> bool:
+    block, _, rest = module.partition(".")
+    number = rest.partition(".")[0]
+    return number.isdigit() and int(number) >= family.blocks.get(block, 1 << 30)
+
+
+def _onwards(family: Family, naming: Naming) -> tuple[Rule, ...]:
+    """From diffusers' names to those of a naming."""
+    return {
+        "diffusers": (),
+        "original": backwards(family.original),
+        "mflux": family.renamed,
+    }[naming.modules]
+
+
+def _fit(family: Family, found: Sequence[Adapter]) -> Fit:
+    return Fit(family, tuple(_home(family, one) for one in found))
+
+
+def _targets(found: Sequence[Adapter], fit: Fit, naming: Naming) -> set[str]:
+    """What the modules are called in a naming."""
+    homes = [(one, home) for one, home in zip(found, fit.names, strict=True) if home is not None]
+    rows = {module: rows_of(one) for one, (component, module) in homes if component == fit.family.main}
+    made = arranged(forwards(fit.family), rows)
+    counts = {module: sum(piece.rows for piece in found_pieces) for module, found_pieces in made.items()}
+    return set(arranged(_onwards(fit.family, naming), counts))
+
+
+def _check_unlike(found: Sequence[Adapter], best: Fit, rivals: Sequence[Fit], name: str) -> None:
+    for rival in rivals if best.count == len(found) else ():
+        ours, theirs = (_targets(found, fit, naming_of(name, fit.family.name)) for fit in (best, rival))
+        if ours != theirs:
+            raise LayoutError(
+                f"{found[0].keys[0]} and the others fit {best.family.name} and {rival.family.name} alike,"
+                f" which call them differently: --layout {name}:{best.family.name} or"
+                f" {name}:{rival.family.name}"
+            )
+
+
+def _check_strays(found: Sequence[Adapter], fit: Fit, naming: Naming) -> None:
+    family = fit.family
+    only = family.modules if naming.modules == "mflux" else family.known
+    strays = [
+        one
+        for one, home in zip(found, fit.names, strict=True)
+        if home is None or (naming.modules == "mflux" and not _reached(family, naming, one, home[1]))
+    ]
+    if strays:
+        told = "; ".join(f"{one.keys[0]} (nearest: {_nearest(only, one)})" for one in strays[:3])
+        more = f" and {len(strays) - 3} more" if len(strays) > 3 else ""
+        what = (
+            f"mflux applies no adapter to these modules of {family.name}"
+            if naming.modules == "mflux"
+            else f"{naming.whom}: these modules are not known in {family.name}"
+        )
+        raise LayoutError(f"{what}: {told}{more}; {NO_NAME}")
+
+
+def _reached(family: Family, naming: Naming, one: Adapter, module: str) -> bool:
+    rules = (*forwards(family), *_onwards(family, naming))
+    return all(matches(family.modules, f"{made}.weight") for made in arranged(rules, {module: rows_of(one)}))
+
+
+def _nearest(patterns: tuple[str, ...], adapter: Adapter) -> str:
+    near = nearest(patterns, f"{adapter.place.module}.weight")
+    return near[0].removesuffix(".weight") if near else "none"
+
+
+def _check_plain(one: Adapter, naming: Naming) -> None:
+    """Refuses what the program would refuse, or leave out without a word."""
+    whom = naming.whom
+    text = [part for part in one.place.components if part.startswith("text_encoder")]
+    if text and len(naming.prefixes) == 1:
+        raise LayoutError(f"{whom} applies no adapter to {text[0]}: leave {one.keys[0]} out with --exclude")
+    if one.magnitude is not None and not naming.keys.magnitude:
+        raise LayoutError(f"{one.name} is a DoRA, which {whom} does not apply" + WHOLE)
+    if (one.up is None or one.diffs) and not naming.keys.diff:
+        raise LayoutError(f"{one.name} has whole differences, which {whom} is not given" + WHOLE)
+    if naming.alpha == "always" and one.up is not None and one.scale == 0:
+        raise LayoutError(f"{one.name} has the scale 0, which {whom} would take for none: leave it out")
+    if naming.linear and one.down is not None and any(length != 1 for length in one.down.shape[2:]):
+        raise LayoutError(f"{one.name} changes a convolution, which {whom} does not apply" + WHOLE)
+
+
+def _parts(found: Sequence[Adapter], fit: Fit, naming: Naming) -> dict[Home, Adapter]:
+    """The adapters by component and module, in the naming's names of modules."""
+    family = fit.family
+    given: dict[Home, Adapter] = {}
+    for one, home in zip(found, fit.names, strict=True):
+        assert home is not None
+        twin = given.setdefault(home, one)
+        if twin is not one:
+            raise LayoutError(f"{one.keys[0]} and {twin.keys[0]} are both for {home[1]}")
+    # one by one, so that what two of them would both become can be told by name
+    known: dict[str, Adapter] = {}
+    for module, one in ((home[1], one) for home, one in given.items() if home[0] == family.main):
+        for made, part in rearranged(forwards(family), {module: one}).items():
+            twin = known.setdefault(made, part)
+            if twin is not part:
+                raise LayoutError(f"{part.keys[0]} and {twin.keys[0]} are both for {made}")
+    main = rearranged(_onwards(family, naming), known)
+    return {
+        **{(family.main, module): one for module, one in main.items()},
+        **{home: one for home, one in given.items() if home[0] != family.main},
+    }
+
+
+def _written(name: str, naming: Naming, family: Family, parts: Mapping[Home, Adapter]) -> LaidOut:
+    tensors: dict[str, LazyTensor] = {}
+    sources: dict[str, tuple[str, ...]] = {}
+    alphas: list[str] = []
+    for (component, module), one in parts.items():
+        kind = family.texts.get(component, "main")
+        stem = naming.prefixes[kind].format(component) + (flat(module) if naming.flat else module)
+        made = _tensors(naming, one, stem)
+        if one.up is not None and (naming.alpha == "always" or (naming.alpha == "scaled" and one.scale != 1)):
+            alphas.append(f"{stem}.alpha")
+            made[alphas[-1]] = from_array(np.array(alpha_of(one), np.float32))
+        tensors.update(made)
+        sources.update(dict.fromkeys(made, one.keys))
+    metadata = {"format": "pt"}
+    config = None
+    if naming.alpha == "config":
+        described = settings({module: one for (_, module), one in parts.items()})
+        config = {
+            "peft_type": "LORA",
+            "task_type": None,
+            "base_model_name_or_path": None,
+            "inference_mode": True,
+            **described,
+        }
+    elif naming.alpha == "metadata" and any(one.scale != 1 for one in parts.values()):
+        metadata[METADATA] = json.dumps(_by_component(parts))
+    form = Form(naming.filename, ONE_FILE, metadata, needs_header=METADATA in metadata)
+    notes = (f"an adapter of {family.name}: {len(parts)} layers",)
+    applied = Applied(tensors, keep_dtype=frozenset(alphas), sources=sources, notes=notes)
+    rules = f"to the names {name}: {metadata} {config}"
+    laid = LaidOut(applied, name, "pt", naming.command, rules, form=form)
+    return laid if config is None else dataclasses.replace(laid, config=config, config_name=CONFIG)
+
+
+def _tensors(naming: Naming, one: Adapter, stem: str) -> dict[str, LazyTensor]:
+    """The tensors of one module, without its alpha."""
+    keys = naming.keys
+    made: dict[str, LazyTensor] = {}
+    if one.up is not None and one.down is not None:
+        down, up = one.down, one.up
+        if naming.linear:
+            down = down.reshape(down.shape[:2])
+        if naming.alpha == "none" and one.scale != 1:
+            up = Scaled(up, one.scale)
+        made[stem + keys.down] = down
+        made[stem + keys.up] = up.reshape((*up.shape, *(1 for _ in down.shape[2:])))
+    if one.magnitude is not None:
+        made[stem + keys.magnitude] = one.magnitude.reshape((-1, 1) if keys.column else (-1,))
+    for kind, key in (("weight", keys.diff), ("bias", keys.diff_b)):
+        if kind in one.diffs:
+            made[stem + key] = one.diffs[kind]
+    return made
+
+
+def _by_component(parts: Mapping[Home, Adapter]) -> dict[str, object]:
+    """PEFT's settings, with the component's name before each, as diffusers has them."""
+    flattened: dict[str, object] = {}
+    for component in dict.fromkeys(map(operator.itemgetter(0), parts)):
+        own = {module: one for (home, module), one in parts.items() if home == component}
+        flattened.update({f"{component}.{key}": value for key, value in settings(own).items()})
+    return flattened

@@ -1,0 +1,131 @@
+"""Adapters of language models: from PEFT to mlx-lm and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from wconv.errors import LayoutError
+from wconv.layouts.adapter_namings import NAMINGS
+from wconv.layouts.choice import LaidOut
+from wconv.layouts.engine import Applied
+from wconv.layouts.forms import Form
+from wconv.lora.deltas import Scaled
+from wconv.lora.image import ONE_FILE, WHOLE
+from wconv.lora.peft import settings
+from wconv.lora.read import CONFIG, Adapter
+from wconv.tensor import LazyTensor
+
+
+def to_mlx_lm(found: Sequence[Adapter]) -> LaidOut:
+    """`adapters.safetensors` and `adapter_config.json` as mlx-lm reads them.
+
+    Raises:
+        LayoutError: mlx-lm has no way for it; by name.
+    """
+    rank, scale, dora = _check_uniform(found)
+    tensors: dict[str, LazyTensor] = {}
+    sources: dict[str, tuple[str, ...]] = {}
+    for one in found:
+        assert one.down is not None
+        module = one.place.full
+        made = {
+            f"{module}.lora_a": one.down.transpose((1, 0)),
+            f"{module}.lora_b": _factored(one, scale).transpose((1, 0)),
+        }
+        if one.magnitude is not None:
+            made[f"{module}.m"] = one.magnitude
+        tensors.update(made)
+        sources.update(dict.fromkeys(made, one.keys))
+    layers = {part for one in found for part in one.place.full.split(".") if part.isdigit()}
+    modules = [one.place.full for one in found]
+    config = {
+        "fine_tune_type": "dora" if dora else "lora",
+        "num_layers": len(layers),
+        "lora_parameters": {"rank": rank, "scale": scale, "dropout": 0.0, "keys": modules},
+    }
+    form = Form("adapters.safetensors", ONE_FILE, {"format": "mlx"})
+    command = "mlx_lm.generate --model MODEL --adapter-path {model}"
+    applied = Applied(
+        tensors, sources=sources, notes=(f"an adapter of {len(found)} layers, scale {scale:g}",)
+    )
+    return LaidOut(
+        applied,
+        "mlx-lm",
+        "mlx",
+        command,
+        f"to mlx-lm: {config}",
+        form=form,
+        config=config,
+        config_name=CONFIG,
+    )
+
+
+def to_peft(found: Sequence[Adapter]) -> LaidOut:
+    """`adapter_model.safetensors` and `adapter_config.json` as PEFT reads them.
+
+    Raises:
+        LayoutError: an embedding's adapter, or one that is no pair of matrices; by name.
+    """
+    naming = NAMINGS["peft"]
+    tensors: dict[str, LazyTensor] = {}
+    sources: dict[str, tuple[str, ...]] = {}
+    for one in found:
+        up, down = _pair(one, "PEFT's")
+        stem = naming.prefixes["main"] + one.place.full
+        made = {stem + naming.keys.down: down, stem + naming.keys.up: up}
+        if one.magnitude is not None:
+            made[stem + naming.keys.magnitude] = one.magnitude
+        tensors.update(made)
+        sources.update(dict.fromkeys(made, one.keys))
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": None,
+        "inference_mode": True,
+        **settings({one.place.full: one for one in found}),
+    }
+    form = Form(naming.filename, ONE_FILE, {"format": "pt"})
+    scales = sorted({one.scale for one in found})
+    told = ", ".join(f"{scale:g}" for scale in scales[:3]) + (", …" if len(scales) > 3 else "")
+    applied = Applied(tensors, sources=sources, notes=(f"an adapter of {len(found)} layers, scale {told}",))
+    return LaidOut(
+        applied,
+        "peft",
+        "pt",
+        naming.command,
+        f"to PEFT: {config}",
+        form=form,
+        config=config,
+        config_name=CONFIG,
+    )
+
+
+def _pair(one: Adapter, whose: str) -> tuple[LazyTensor, LazyTensor]:
+    """The matrices up and down."""
+    if one.up is None or one.down is None or one.diffs or one.down.ndim != 2:
+        raise LayoutError(f"{one.name} is no pair of two matrices: {whose} adapters have nothing else")
+    if "embed" in one.name.rsplit(".", 1)[-1]:
+        raise LayoutError(f"{one.name} is an embedding, whose adapter is not converted" + WHOLE)
+    return one.up, one.down
+
+
+def _check_uniform(found: Sequence[Adapter]) -> tuple[int, float, bool]:
+    """Rank, scale of the first module and whether magnitudes are there: one of each for the whole model."""
+    first = found[0]
+    for one in found:
+        _pair(one, "mlx-lm's")
+        if one.rank != first.rank:
+            raise LayoutError(
+                f"{one.name} has rank {one.rank} and {first.name} has {first.rank}: mlx-lm wants one rank"
+            )
+        if (one.magnitude is None) != (first.magnitude is None):
+            raise LayoutError(f"only one of {one.name} and {first.name} is a DoRA: mlx-lm wants all or none")
+    if first.scale == 0:
+        raise LayoutError(f"{first.name} has the scale 0: the adapter does nothing")
+    return first.rank, first.scale, first.magnitude is not None
+
+
+def _factored(one: Adapter, scale: float) -> LazyTensor:
+    """The up matrix; where its module has a scale of its own, in float32 with what the common one lacks."""
+    assert one.up is not None
+    return one.up if one.scale == scale else Scaled(one.up, one.scale / scale)

@@ -1,0 +1,106 @@
+"""Which rows of which modules a module consists of, after rules that split, join and rename."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from wconv import dtypes
+from wconv.errors import LayoutError
+from wconv.layouts.engine import run_rules
+from wconv.layouts.opposites import Join
+from wconv.layouts.patterns import compile_pattern
+from wconv.layouts.rules import Entry, Rule, State
+from wconv.layouts.settings import Context
+from wconv.lora.deltas import Zeros
+from wconv.nodes import Concat, Derived, Slice
+from wconv.tensor import Array, LazyTensor
+
+ABSENT = ""
+"""Stands for a module that is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Rows of a module or tensor, under whatever name it is known."""
+
+    base: str
+    row: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Marked(Derived):
+    """A tensor that can be told among the parts that rules make of it."""
+
+    name: str
+
+    def fill(self, start: int, stop: int, out: Array) -> None:
+        self.parent.fill(start, stop, out)
+
+
+def pieces(tensor: LazyTensor) -> tuple[Piece, ...] | None:
+    """The rows of marked tensors that one made of them by splitting and joining consists of."""
+    if isinstance(tensor, Marked):
+        return (Piece(tensor.name, 0, tensor.shape[0]),)
+    if isinstance(tensor, Slice) and tensor.axis == 0 and tensor.step == 1:
+        if isinstance(tensor.parent, Marked):
+            return (Piece(tensor.parent.name, tensor.start, tensor.shape[0]),)
+    elif isinstance(tensor, Concat) and tensor.axis == 0:
+        found = [pieces(part) for part in tensor.parts]
+        return _run_together([piece for one in found for piece in one or ()]) if None not in found else None
+    return None
+
+
+def _run_together(found: Sequence[Piece]) -> tuple[Piece, ...]:
+    """Neighbours that follow each other in the same tensor become one piece."""
+    joined: list[Piece] = []
+    for piece in found:
+        last = joined[-1] if joined else None
+        if last is not None and last.base == piece.base and last.row + last.rows == piece.row:
+            joined[-1] = Piece(last.base, last.row, last.rows + piece.rows)
+        else:
+            joined.append(piece)
+    return tuple(joined)
+
+
+def arranged(rules: Sequence[Rule], rows: Mapping[str, int]) -> dict[str, tuple[Piece, ...]]:
+    """What each module that `rules` make of some others consists of.
+
+    Args:
+        rows: modules, each with the number of its weight's rows. Where a join lacks some of its parts, those
+            are pieces of a module `ABSENT`.
+
+    Raises:
+        LayoutError: rows that are to be split have no such parts, or something else than rows is moved.
+    """
+    state: State = {
+        f"{module}.weight": Entry(Marked(_zeros(count), module), (module,)) for module, count in rows.items()
+    }
+    for rule in rules:
+        if isinstance(rule, Join):
+            _add_absent(rule, state)
+        state = run_rules((rule,), state, Context(), {})
+    made: dict[str, tuple[Piece, ...]] = {}
+    for name, entry in state.items():
+        found = pieces(entry.tensor)
+        if found is None or not name.endswith(".weight"):
+            raise LayoutError(f"{entry.sources[0]} is no layer to which an adapter can be added")
+        made[name.removesuffix(".weight")] = found
+    return made
+
+
+def _zeros(rows: int) -> LazyTensor:
+    return Zeros((rows, 1), dtypes.by_name("float32"))
+
+
+def _add_absent(rule: Join, state: State) -> None:
+    """Puts in what the join lacks of the parts that go with those that are there, all of one length."""
+    parts = [compile_pattern(part) for part in (rule.source, *rule.others)]
+    for name, entry in list(state.items()):
+        for part in parts:
+            match = part.match(name)
+            for other in parts if match is not None else ():
+                assert match is not None
+                absent = Entry(Marked(_zeros(entry.tensor.shape[0]), ABSENT), ())
+                state.setdefault(other.render(match, part), absent)
