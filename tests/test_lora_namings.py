@@ -16,12 +16,13 @@ from safetensors.numpy import load_file
 
 import wconv
 import wconv.torch as torch
-from tests.lora_files import all_bits, (
+from tests.lora_files import (
     ENCODERS,
     MODULES,
     H,
     Modules,
     adapter,
+    all_bits,
     converted,
     grid,
     tensors_of,
