@@ -52,7 +52,10 @@ FLAT_PREFIXES: Mapping[str, tuple[str, ...]] = {
 }
 """Likewise kohya's, after which dots have become underscores."""
 
-BASE_PREFIXES = ("", "model.", "model.diffusion_model.")
+CLIP = "text_model."
+"""What CLIP's names begin with; transformers 5 leaves it out."""
+
+BASE_PREFIXES = ("", "model.", "model.diffusion_model.", CLIP)
 """What a model's own names may have before those of an adapter."""
 
 

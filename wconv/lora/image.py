@@ -13,7 +13,7 @@ import numpy as np
 from wconv.errors import LayoutError
 from wconv.layouts.adapter_families import FAMILIES, TEXTS, Family
 from wconv.layouts.adapter_namings import METADATA, Naming, naming_of
-from wconv.layouts.adapters import backwards, flat, forwards, unflatten
+from wconv.layouts.adapters import CLIP, backwards, flat, forwards, unflatten
 from wconv.layouts.choice import LaidOut
 from wconv.layouts.engine import Applied, matches, nearest
 from wconv.layouts.forms import Form
@@ -91,9 +91,16 @@ def _home(family: Family, adapter: Adapter) -> Home | None:
     if text:
         component = next((one for one in text if one in family.texts), None)
         patterns = TEXTS[family.texts[component]] if component else ()
-        module = unflatten(patterns, place.module) if place.flat else place.module
-        known = component is not None and module is not None and matches(patterns, f"{module}.weight")
-        return (component, module) if known and component and module else None
+        return next(
+            (
+                (component, module)
+                for given in (place.module, (flat(CLIP) if place.flat else CLIP) + place.module)
+                if (module := unflatten(patterns, given) if place.flat else given)
+                and matches(patterns, f"{module}.weight")
+                and component
+            ),
+            None,
+        )
     sources = tuple(rule.source for rule in family.original)
     names = (*sources, *family.known, *family.modules)
     module = unflatten(names, place.module) if place.flat else place.module
@@ -278,6 +285,9 @@ def _by_component(parts: Mapping[Home, Adapter]) -> dict[str, object]:
     """PEFT's settings, with the component's name before each, as diffusers has them."""
     flattened: dict[str, object] = {}
     for component in dict.fromkeys(map(operator.itemgetter(0), parts)):
-        own = {module: one for (home, module), one in parts.items() if home == component}
-        flattened.update({f"{component}.{key}": value for key, value in settings(own).items()})
+        # of CLIP the ends of names, which fit with and without what transformers 5 leaves out
+        own = {module.removeprefix(CLIP): one for (home, module), one in parts.items() if home == component}
+        whole = not any(module.startswith(CLIP) for home, module in parts if home == component)
+        described = settings(own, whole=whole)
+        flattened.update({f"{component}.{key}": value for key, value in described.items()})
     return flattened

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from wconv.dtypes import DType
 from wconv.errors import FormatError, LayoutError, WconvError
-from wconv.layouts.adapters import BASE_PREFIXES, FAMILIES, MAIN, flat, respell, unflatten
+from wconv.layouts.adapters import BASE_PREFIXES, CLIP, FAMILIES, MAIN, flat, respell, unflatten
 from wconv.layouts.rules import Rule
 from wconv.lora.deltas import Merged, Product, Scaled, Term
 from wconv.lora.pieces import Marked, Piece, pieces
@@ -45,9 +45,11 @@ class View:
         """The tensor that a change is meant for."""
         place = change.adapter.place
         if place.flat:
-            found = self._flat.get(f"{place.module}.{change.kind}", [])
+            keys = (f"{one}.{change.kind}" for one in (place.module, place.module.removeprefix(flat(CLIP))))
+            found = next((self._flat[key] for key in keys if key in self._flat), [])
             return found[0] if len(found) == 1 else None
-        names = (f"{prefix}{module}" for module in (place.full, place.module) for prefix in BASE_PREFIXES)
+        modules = (place.full, place.module, place.module.removeprefix(CLIP))
+        names = (f"{prefix}{module}" for module in modules for prefix in BASE_PREFIXES)
         return next(
             (f"{name}.{change.kind}" for name in names if f"{name}.{change.kind}" in self.tensors), None
         )

@@ -23,8 +23,11 @@ def alpha_of(adapter: Adapter) -> float:
     return next((one for one in choices if one / adapter.rank == adapter.scale), exact)
 
 
-def settings(adapters: Mapping[str, Adapter]) -> dict[str, Any]:
+def settings(adapters: Mapping[str, Adapter], *, whole: bool = True) -> dict[str, Any]:
     """Rank and alpha of most modules and of those that differ, and the modules' names.
+
+    Args:
+        whole: whether the modules' names begin where the model's do; else they may be the ends of names.
 
     Raises:
         LayoutError: some modules are decomposed into lengths and directions and some are not.
@@ -36,11 +39,12 @@ def settings(adapters: Mapping[str, Adapter]) -> dict[str, Any]:
     ranks = {module: one.rank for module, one in adapters.items()}
     alphas = {module: _number(alpha_of(one)) for module, one in adapters.items()}
     rank, alpha = _most_common(ranks), _most_common(alphas)
+    start = "^" if whole else ""
     return {
         "r": rank,
         "lora_alpha": alpha,
-        "rank_pattern": {f"^{module}": one for module, one in ranks.items() if one != rank},
-        "alpha_pattern": {f"^{module}": one for module, one in alphas.items() if one != alpha},
+        "rank_pattern": {start + module: one for module, one in ranks.items() if one != rank},
+        "alpha_pattern": {start + module: one for module, one in alphas.items() if one != alpha},
         "lora_dropout": 0.0,
         "bias": "none",
         "fan_in_fan_out": False,
