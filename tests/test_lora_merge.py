@@ -451,3 +451,12 @@ def test_a_pickle_that_holds_alpha_as_a_number(tmp_path: Path) -> None:
     before = base()
     after = merged(tmp_path, before, str(tmp_path / "lora.pt"))
     assert bits(after[f"{Q}.weight"]) == bits(expected(before[f"{Q}.weight"], 4 * (UP @ DOWN)))
+
+
+def test_a_pickled_adapter_is_merged_as_the_safetensors_one_is(tmp_path: Path) -> None:
+    tensors = {f"lora_unet_{FLAT}.lora_down.weight": DOWN, f"lora_unet_{FLAT}.lora_up.weight": UP}
+    tensors[f"lora_unet_{FLAT}.alpha"] = np.array(4, np.float32)
+    torch.save({name: torch.from_numpy(array) for name, array in tensors.items()}, tmp_path / "lora.pt")
+    before = base()
+    after = merged(tmp_path, before, str(tmp_path / "lora.pt"))
+    assert bits(after[f"{Q}.weight"]) == bits(expected(before[f"{Q}.weight"], 2 * (UP @ DOWN)))

@@ -23,7 +23,8 @@ from wconv.lora.compose import rearranged, rows_of
 from wconv.lora.deltas import Scaled
 from wconv.lora.peft import alpha_of, settings
 from wconv.lora.pieces import arranged
-from wconv.lora.read import CONFIG, Adapter
+from wconv.lora.read import Adapter
+from wconv.lora.scales import CONFIG
 from wconv.tensor import LazyTensor, from_array
 
 ONE_FILE = 1 << 62

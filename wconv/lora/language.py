@@ -12,7 +12,8 @@ from wconv.layouts.forms import Form
 from wconv.lora.deltas import Scaled
 from wconv.lora.image import ONE_FILE, WHOLE
 from wconv.lora.peft import settings
-from wconv.lora.read import CONFIG, Adapter
+from wconv.lora.read import Adapter
+from wconv.lora.scales import CONFIG
 from wconv.tensor import LazyTensor
 
 

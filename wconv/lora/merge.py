@@ -58,13 +58,13 @@ class View:
 def merge(
     tensors: Mapping[str, LazyTensor],
     loras: Sequence[Lora],
-    to: Callable[[DType], DType] = lambda dtype: dtype,
+    to: Mapping[str, DType] | None = None,
     where: str = "the model",
 ) -> dict[str, LazyTensor]:
     """A state dict with adapters added to its weights, in order, without reading anything.
 
     Args:
-        to: a weight's dtype → the one that it is written in, to which the sum is rounded.
+        to: a weight → the dtype to which its sum is rounded, where that is not its own.
         where: the model, for messages.
 
     Raises:
@@ -90,7 +90,8 @@ def merge(
             raise WconvError(_strays(strays, lora, tensors, where))
     merged = dict(tensors)
     for name, found_terms in terms.items():
-        merged[name] = _merged(name, tensors[name], tuple(found_terms), to, where)
+        rounded = (to or {}).get(name, tensors[name].dtype)
+        merged[name] = _merged(name, tensors[name], tuple(found_terms), rounded, where)
     return merged
 
 
@@ -118,15 +119,13 @@ def share(loras: Sequence[Lora], components: Collection[str]) -> dict[str, tuple
     return shared
 
 
-def _merged(
-    name: str, base: LazyTensor, terms: tuple[Term, ...], to: Callable[[DType], DType], where: str
-) -> LazyTensor:
+def _merged(name: str, base: LazyTensor, terms: tuple[Term, ...], to: DType, where: str) -> LazyTensor:
     if not base.dtype.is_floating or base.dtype.bits < 16:
         raise WconvError(
             f"{name} of {where} is stored in {base.dtype.name}: an adapter can be merged into a model that"
             " is not quantized"
         )
-    return Merged(name, base, terms, to(base.dtype))
+    return Merged(name, base, terms, to)
 
 
 def _views(tensors: Mapping[str, LazyTensor]) -> Callable[[], Iterator[View]]:

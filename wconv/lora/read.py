@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from wconv import checkpoint
 from wconv.checkpoint import Checkpoint
 from wconv.errors import FormatError, WconvError
 from wconv.layouts.adapters import Place, place
+from wconv.lora.scales import CONFIG, Scales, config_of, config_path
 from wconv.tensor import LazyTensor
-
-CONFIG = "adapter_config.json"
 
 _NAME = r"(?:\.(?!(?:weight|bias)$)\w+)?"
 _ENDINGS = (
@@ -143,19 +140,6 @@ def files_of(opened: Checkpoint) -> tuple[Path, ...]:
     return (*opened.files, *((config,) if config is not None else ()))
 
 
-def config_path(opened: Checkpoint) -> Path | None:
-    """The `adapter_config.json` beside an adapter's weights."""
-    beside = opened.files[0].parent / CONFIG
-    own = opened.files[0].name in ("adapter_model.safetensors", "adapter_model.bin", "adapters.safetensors")
-    return beside if (opened.path.is_dir() or own) and beside.is_file() else None
-
-
-def config_of(opened: Checkpoint) -> Mapping[str, Any] | None:
-    """What `adapter_config.json` says; None where there is none."""
-    path = config_path(opened)
-    return checkpoint.read_json(path) if path is not None else None
-
-
 def adapters(opened: Checkpoint) -> tuple[Adapter, ...]:
     """The adapters of a checkpoint, each tensor accounted for.
 
@@ -252,83 +236,3 @@ def _turned(tensor: LazyTensor | None, where: str) -> LazyTensor | None:
     if tensor is not None and tensor.ndim != 2:
         raise FormatError(f"{where}: {tensor.shape} is no matrix")
     return tensor.transpose((1, 0)) if tensor is not None else None
-
-
-class Scales:
-    """The scale of each module: from its own alpha, the file's metadata, or `adapter_config.json`."""
-
-    def __init__(self, opened: Checkpoint) -> None:
-        self._path = opened.path
-        self._metadata = opened.metadata
-        self._config = config_of(opened)
-        self._components = _metadata_configs(opened)
-
-    @property
-    def has_config(self) -> bool:
-        return self._config is not None
-
-    def of(self, module: str, alpha: LazyTensor | None, rank: int) -> float:
-        """What `up @ down` is multiplied by."""
-        own = self._metadata.get(f"{module}.alpha")
-        if alpha is not None:
-            if alpha.size != 1:
-                raise FormatError(f"{self._path}: {module}.alpha has shape {alpha.shape}, not one number")
-            return self._checked(alpha.elements()[0], module) / rank
-        if isinstance(own, int | float):
-            return self._checked(own, module) / rank
-        if self._config is not None:
-            parameters = self._config.get("lora_parameters")
-            if isinstance(parameters, Mapping):
-                return self._checked(parameters.get("scale"), module)
-            return self._by_config(self._config, place(module).full, rank)
-        for component, config in self._components.items():
-            if component and module.startswith(f"{component}."):
-                return self._by_config(config, module.removeprefix(f"{component}."), rank)
-        if "" in self._components:
-            return self._by_config(self._components[""], place(module).full, rank)
-        if len(self._components) == 1:
-            return self._by_config(next(iter(self._components.values())), module, rank)
-        return 1.0
-
-    def _by_config(self, config: Mapping[str, Any], module: str, rank: int) -> float:
-        alpha = config.get("lora_alpha", rank)
-        patterns = config.get("alpha_pattern") or {}
-        if isinstance(patterns, Mapping):
-            alpha = next((value for one, value in patterns.items() if _suits(one, module)), alpha)
-        root = bool(config.get("use_rslora"))
-        return self._checked(alpha, module) / (math.sqrt(rank) if root else rank)
-
-    def _checked(self, value: Any, module: str) -> float:
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            raise FormatError(f"{self._path}: the alpha of {module} is {value!r:.40}, no number") from None
-        if not math.isfinite(number):
-            raise FormatError(f"{self._path}: the alpha of {module} is {number}")
-        return number
-
-
-def _suits(pattern: str, module: str) -> bool:
-    """PEFT's patterns are expressions; those of plain names, which all known ones are, are matched here."""
-    plain = pattern.removeprefix("^").removesuffix("$").replace("\\.", ".")
-    if re.fullmatch(r"[\w.-]+", plain) is None:
-        raise FormatError(f"alpha_pattern {pattern!r:.80} is no module's name: expressions are not evaluated")
-    return module == plain or (not pattern.startswith("^") and module.endswith(f".{plain}"))
-
-
-def _metadata_configs(opened: Checkpoint) -> dict[str, dict[str, Any]]:
-    """diffusers' own metadata: PEFT's settings, by component."""
-    text = opened.metadata.get("lora_adapter_metadata")
-    if not isinstance(text, str):
-        return {}
-    try:
-        flat = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
-        flat = None
-    if not isinstance(flat, dict):
-        raise FormatError(f"{opened.path}: lora_adapter_metadata is no JSON object, so alpha is unknown")
-    configs: dict[str, dict[str, Any]] = {}
-    for key, value in flat.items():
-        component, _, name = key.rpartition(".")
-        configs.setdefault(component, {})[name] = value
-    return {component: config for component, config in configs.items() if "lora_alpha" in config}

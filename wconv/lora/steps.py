@@ -35,9 +35,24 @@ def laid_out(
     requested: DType | None,
     where: str,
 ) -> LaidOut:
-    """Merges, then lays out; what the layout casts is rounded to that dtype alone."""
-    laid = lay_out(merge(tensors, loras, lambda dtype: requested or dtype, where))
-    if requested is not None or not laid.casts:
+    """Merges, then lays out; what is cast afterwards is rounded to that dtype alone.
+
+    A tensor that rules make one with a merged one is cast with it.
+    """
+    merged = merge(tensors, loras, where=where)
+    laid = lay_out(merged)
+    if requested is None and not laid.casts:
         return laid
     casts = {name: dtypes.by_name(to) for name, to in laid.casts.items()}
-    return lay_out(merge(tensors, loras, lambda dtype: casts.get(dtype.name, dtype), where))
+    changed = {name for name, tensor in merged.items() if tensor is not tensors[name]}
+    to: dict[str, DType] = {}
+    for name in laid.applied.tensors.keys() - laid.applied.keep_dtype:
+        sources = laid.applied.sources.get(name, (name,))
+        if not changed.isdisjoint(sources):
+            kinds = ((source, tensors[source].dtype) for source in sources)
+            to.update({source: requested or casts.get(kind.name, kind) for source, kind in kinds})
+    again = merge(tensors, loras, to, where)
+    for name, dtype in to.items():
+        if name not in changed and again[name].dtype.is_floating and again[name].dtype.bits >= 16:
+            again[name] = again[name].cast(dtype)
+    return lay_out(again)
