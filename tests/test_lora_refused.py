@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
+import wconv
 from tests.lora_files import H, adapter, converted, grid, target, with_encoders
-from tests.making import write_file
+from tests.making import bits, write_file
 from wconv.errors import WconvError
 
 
@@ -133,3 +135,15 @@ def test_other_kinds_of_adapters_are_refused_by_name(ending: str, tmp_path: Path
     with pytest.raises(WconvError) as caught:
         converted(source, tmp_path / "out", "kohya")
     assert f"{name} {OTHERS[ending]}: it cannot be applied as a LoRA" in str(caught.value)
+
+
+@pytest.mark.parametrize("layout", ["auto", "mflux", "kohya"])
+@pytest.mark.parametrize("ending", ["lokr_w1", "hada_w1_a", "oft_blocks"])
+def test_a_file_of_nothing_else_is_refused_too(ending: str, layout: str, tmp_path: Path) -> None:
+    name = f"lycoris_double_blocks_0_img_mlp_0.{ending}"
+    tensors = {name: grid((H, H), 1), name.replace(ending, "alpha"): np.array(1, np.float32)}
+    source = write_file(tmp_path / "lycoris.safetensors", tensors)
+    with pytest.raises(WconvError, match=rf"{name} {OTHERS[ending]}"):
+        wconv.convert(source, tmp_path / "out.safetensors", layout=layout)
+    wconv.convert(source, tmp_path / "kept.safetensors", layout="hf")
+    assert bits(load_file(tmp_path / "kept.safetensors")[name]) == bits(tensors[name])

@@ -16,6 +16,7 @@ from wconv.conversion import Conversion, states
 from wconv.dtypes import DType
 from wconv.errors import FormatError, LayoutError, OutputError, WconvError, told
 from wconv.layouts import Layout, configs
+from wconv.layouts.adapter_namings import MARKS
 from wconv.layouts.choice import HUB, LaidOut, lay_out
 from wconv.plan import MAX_SHARD_SIZE, Entry, Plan, make
 from wconv.report import Report, changes
@@ -223,7 +224,7 @@ def _laid_out(request: Request, opened: Checkpoint, tensors: Mapping[str, LazyTe
         from wconv.lora import steps
 
         return steps.laid_out(plainly, tensors, request.loras, request.dtype, str(request.source))
-    if request.rules is None and any("lora" in name for name in tensors):
+    if request.rules is None and any(mark in name for name in tensors for mark in MARKS):
         from wconv.lora import steps
 
         if steps.is_adapter(tensors):

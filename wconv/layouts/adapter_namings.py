@@ -30,6 +30,9 @@ from typing import Literal
 Modules = Literal["diffusers", "original", "mflux"]
 Alpha = Literal["always", "scaled", "metadata", "config", "none"]
 
+MARKS = ("lora", "lokr_", "hada_", "oft_", "vera_", "ia3_")
+"""What names of an adapter's tensors have in them, of one kind or another."""
+
 METADATA = "lora_adapter_metadata"
 """Where diffusers keeps PEFT's settings in a file's header."""
 

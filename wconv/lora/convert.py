@@ -10,17 +10,19 @@ from wconv.errors import LayoutError
 from wconv.layouts.adapter_namings import NAMINGS
 from wconv.layouts.choice import HUB, LaidOut
 from wconv.lora import image, language
-from wconv.lora.read import adapters, slot_of
+from wconv.lora.read import adapters, other_kind, slot_of
 from wconv.tensor import LazyTensor
 
 MLX_LM = ("mlx-lm", "mlx-vlm")
 
 
 def is_adapter(tensors: Mapping[str, LazyTensor]) -> bool:
-    """Whether a checkpoint is an adapter by itself: pairs of matrices are most of what it holds."""
+    """Whether a checkpoint is an adapter by itself: most of what it holds is part of one, of any kind."""
     slots = [found[1] for name in tensors if (found := slot_of(name)) is not None]
-    pairs = any(slot.startswith("down") for slot in slots)
-    return pairs and 2 * len(slots) > len(tensors) and not any(".base_layer." in name for name in tensors)
+    others = [name for name in tensors if other_kind(name) is not None]
+    told = bool(others) or any(slot.startswith("down") for slot in slots)
+    parts = len(slots) + len(others)
+    return told and 2 * parts > len(tensors) and not any(".base_layer." in name for name in tensors)
 
 
 def lay_out(opened: Checkpoint, tensors: Mapping[str, LazyTensor], layout: object) -> LaidOut | None:

@@ -150,7 +150,8 @@ def adapters(opened: Checkpoint) -> tuple[Adapter, ...]:
     for key, tensor in opened.items():
         found = slot_of(key)
         if found is None:
-            raise FormatError(f"{opened.path}: {key} {_why_not(key)}: it cannot be applied as a LoRA")
+            why = other_kind(key) or "is no matrix of a LoRA"
+            raise FormatError(f"{opened.path}: {key} {why}: it cannot be applied as a LoRA")
         slots = modules.setdefault(found[0], {})
         if found[1] in slots:
             raise FormatError(f"{opened.path}: {slots[found[1]][0]} and {key} are the same matrix twice")
@@ -186,8 +187,9 @@ def _check_config(opened: Checkpoint) -> None:
             raise FormatError(f"{path} sets {setting}: {meaning}, which cannot be applied")
 
 
-def _why_not(key: str) -> str:
-    return next((why for expression, why in REFUSED if expression.fullmatch(key)), "is no matrix of a LoRA")
+def other_kind(key: str) -> str | None:
+    """What a tensor is that belongs to an adapter of another kind, or to none that is applied."""
+    return next((why for expression, why in REFUSED if expression.fullmatch(key)), None)
 
 
 def _adapter(
