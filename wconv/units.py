@@ -8,6 +8,7 @@ each other in a source file become one read.
 from __future__ import annotations
 
 import os
+import time
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wconv import casts
+from wconv.behind import Behind, Pages
 from wconv.casts import NONE, Overflow
 from wconv.dtypes import DType
 from wconv.kernels import Scratch
@@ -25,9 +27,6 @@ from wconv.tensor import Array, LazyTensor, Stored
 
 CHUNK = 2 << 20
 """Bytes of input or output in a unit, whichever is more, unless a tensor's grain is larger."""
-
-WRITE = 512 << 10
-"""Bytes of one `pwrite`: with larger ones Linux looks for larger pages, which takes longer than they save."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +183,16 @@ class Buffers:
         self._source = np.empty(0, np.uint8)
         self._target = np.empty(0, np.uint8)
         self._scratch = Scratch()
+        self._behind = Behind()
         self.checksum = 0
         """CRC-32 of what the last unit wrote, where its file holds one."""
 
-    def run(self, unit: Unit, fd: int) -> dict[str, Overflow]:
+    def run(self, unit: Unit, fd: int, pages: Pages) -> dict[str, Overflow]:
         """Reads, casts and writes one unit; says which entries overflowed.
+
+        Args:
+            fd: of the output.
+            pages: of the same file.
 
         Raises:
             FormatError: a source ends early.
@@ -202,23 +206,25 @@ class Buffers:
             piece.tensor.fill(piece.start, piece.stop, values[at : at + length])
             at += length
         if unit.target is unit.source:
-            self._write(unit, fd, values)
+            self._write(unit, fd, pages, values)
             return {}
         self._target = target = _at_least(self._target, unit.count * unit.target.itemsize)
         result = target[: unit.count * unit.target.itemsize].view(unit.target.numpy)
         overflow = casts.cast(values, result, self._scratch)
-        self._write(unit, fd, result)
+        self._write(unit, fd, pages, result)
         return self._attribute(unit, values, result, overflow) if overflow.count else {}
 
-    def _write(self, unit: Unit, fd: int, values: Array) -> None:
+    def _write(self, unit: Unit, fd: int, pages: Pages, values: Array) -> None:
         raw = values.view(np.uint8).data
         if unit.summed:
             self.checksum = zlib.crc32(raw)
         offset = unit.offset
+        began = time.perf_counter()
         while raw:
-            count = os.pwrite(fd, raw[:WRITE], offset)
+            count = os.pwrite(fd, raw, offset)
             raw = raw[count:]
             offset += count
+        self._behind.wrote(pages, unit.offset, offset - unit.offset, time.perf_counter() - began)
 
     def _attribute(self, unit: Unit, values: Array, result: Array, overflow: Overflow) -> dict[str, Overflow]:
         """Which entries of a joined unit overflowed: each is cast once more by itself."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wconv import checksums
+from wconv.behind import Pages
 from wconv.casts import Overflow
 from wconv.errors import OutputError, WconvError
 from wconv.plan import Shard
@@ -83,7 +84,7 @@ def write_shard(shard: Shard, directory: Path) -> Written:
     buffers = Buffers()
     try:
         while (unit := output.take()) is not None:
-            output.give(unit, buffers.run(unit, output.fd), buffers.checksum)
+            output.give(unit, buffers.run(unit, output.fd, output.pages), buffers.checksum)
     except OSError as error:
         raise _cannot_write(output.part, error) from None
     finally:
@@ -121,6 +122,7 @@ class _Output:
         self._overflows: dict[str, Overflow] = {}
         self._checksums: dict[str, list[tuple[int, int, int]]] = {}
         self.fd = _create(self.part, shard)
+        self.pages = Pages(self.fd)
 
     @property
     def has_work(self) -> bool:
@@ -168,6 +170,7 @@ class _Output:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+            del self.pages
 
     def written(self) -> Written:
         return Written(self.shard.filename, self.shard.nbytes, self._overflows)
@@ -218,7 +221,7 @@ class _Threads:
             buffers = Buffers()
             while (output := self._next()) is not None:
                 while not self._stop.is_set() and (unit := output.take()) is not None:
-                    lost = buffers.run(unit, output.fd)
+                    lost = buffers.run(unit, output.fd, output.pages)
                     output.give(unit, lost, buffers.checksum)
                     # no lock: a progress bar may be a unit behind
                     self._bytes += unit.count * unit.target.itemsize

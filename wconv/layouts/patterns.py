@@ -33,9 +33,9 @@ class Match:
     index: int = -1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Pattern:
-    """A compiled pattern; made by `compile_pattern`.
+    """A pattern in its parts; made by `compile_pattern`.
 
     Attributes:
         text: as written.
@@ -46,7 +46,11 @@ class Pattern:
     text: str
     parts: tuple[str, ...]
     wildcards: tuple[str, ...]
-    expression: re.Pattern[str]
+
+    @functools.cached_property
+    def expression(self) -> re.Pattern[str]:
+        """Compiled when it is needed: one layout of all the tables' is used at a time."""
+        return re.compile("".join(_expression(part) for part in self.parts))
 
     def __str__(self) -> str:
         return self.text
@@ -102,9 +106,8 @@ def compile_pattern(text: str) -> Pattern:
         at = token.end()
     parts.append(text[at:])
     kept = tuple(part for part in parts if part)
-    expression = "".join(_expression(part) for part in kept)
     wildcards = tuple(part for part in kept if is_wildcard(part) and part != "{e}")
-    return Pattern(text, kept, wildcards, re.compile(expression))
+    return Pattern(text, kept, wildcards)
 
 
 SAMPLES = {"#": "0", "**": "x", "*": "x", "{e}": "0"}

@@ -1,0 +1,120 @@
+"""Writing behind: where new pages are dear, a file's finished pages go to disk at once and are used again.
+
+A write to a new file takes a free page for every 4 KiB. Mostly that is cheap; on a virtual machine whose
+host takes free memory back, after a lot was written, or when memory is short, it costs more than all else.
+Each thread watches what its writes cost and, where that is much, sends what it wrote to the disk and gives
+the pages back, so that the next writes find them. If that costs more still (a slow disk), it writes on as
+before, and tries again later and later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections import deque
+
+DEAR = 0.4e-9
+"""Seconds a byte: a write that takes longer (2.5 GB/s a thread) does more than copy memory."""
+
+FINE = 2e-9
+"""Seconds a byte that writing behind may take even where plain writes began faster: those get dearer."""
+
+HOPELESS = 6e-9
+"""Seconds a byte at which it is given up at once: the disk is slow."""
+
+WINDOW = 32 << 20
+"""Bytes over which costs are measured."""
+
+LAG = 64 << 20
+"""Bytes that wait to reach the disk before their pages are taken back."""
+
+TRIAL = 4
+"""Windows over which writing behind is judged; in the first trial no page has come back yet."""
+
+
+class Pages:
+    """A second descriptor of a file, to advise on its pages; closes with the last reference."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self, fd: int) -> None:
+        self.fd = -1
+        # where advice is not taken, or no descriptor is left, all is written plainly
+        if hasattr(os, "posix_fadvise"):
+            with contextlib.suppress(OSError):
+                self.fd = os.dup(fd)
+
+    def __del__(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+
+    def drop(self, offset: int, count: int) -> None:
+        """Starts writing changed pages to the disk, and frees those that are there already."""
+        os.posix_fadvise(self.fd, offset, count, os.POSIX_FADV_DONTNEED)
+
+
+class Behind:
+    """One thread's decision whether to write behind.
+
+    Attributes:
+        active: whether it does so now.
+    """
+
+    def __init__(self) -> None:
+        self.active = False
+        self._plain = 0.0
+        self._costs: list[float] = []
+        self._limit = HOPELESS
+        self._rest = 0
+        self._patience = 1
+        self._spent = 0.0
+        self._bytes = 0
+        self._waiting: deque[tuple[Pages, int, int]] = deque()
+        self._lag = 0
+
+    def wrote(self, pages: Pages, offset: int, count: int, seconds: float) -> None:
+        """Says that `count` bytes at `offset` took `seconds` to write; advises on them, or does not."""
+        if pages.fd < 0:
+            return
+        if self.active:
+            began = time.perf_counter()
+            self._advise(pages, offset, count)
+            seconds += time.perf_counter() - began
+        self._spent += seconds
+        self._bytes += count
+        if self._bytes >= WINDOW:
+            self._decide(self._spent / self._bytes)
+            self._spent, self._bytes = 0.0, 0
+
+    def _decide(self, cost: float) -> None:
+        if not self.active:
+            self._rest -= 1
+            if self._rest < 0 and cost > DEAR:
+                self.active, self._limit, self._plain = True, HOPELESS, cost
+            return
+        self._costs.append(cost)
+        mean = sum(self._costs) / len(self._costs)
+        if mean > HOPELESS:
+            self._give_up(16)
+        elif len(self._costs) == TRIAL:
+            if mean > self._limit:
+                self._give_up(2)
+            self._limit = max(self._plain, FINE)
+            self._costs.clear()
+
+    def _give_up(self, factor: int) -> None:
+        self.active, self._lag = False, 0
+        self._patience *= factor
+        self._rest = self._patience
+        self._waiting.clear()
+        self._costs.clear()
+
+    def _advise(self, pages: Pages, offset: int, count: int) -> None:
+        pages.drop(offset, count)
+        self._waiting.append((pages, offset, count))
+        self._lag += count
+        while self._lag > LAG:
+            old, at, length = self._waiting.popleft()
+            old.drop(at, length)
+            self._lag -= length
