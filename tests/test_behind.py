@@ -47,18 +47,18 @@ def test_dear_writes_are_sent_to_the_disk_and_their_pages_taken_back_later() -> 
     assert again == sent[:3]
 
 
-def test_a_slow_disk_is_left_alone_at_once_and_for_long() -> None:
+def test_a_slow_disk_is_left_alone_soon_and_for_long() -> None:
     thread, pages = Behind(), Recorded()
     write(thread, pages, WINDOW, DEAR * 2)
-    write(thread, pages, WINDOW, HOPELESS * 1.5, WINDOW)
+    write(thread, pages, 2 * WINDOW, HOPELESS * 1.5)
     assert not thread.active
     advised = len(pages.advice)
-    write(thread, pages, 16 * WINDOW, DEAR * 2, 2 * WINDOW)
+    write(thread, pages, 16 * WINDOW, DEAR * 2)
     assert len(pages.advice) == advised
-    write(thread, pages, WINDOW, DEAR * 2, 18 * WINDOW)
+    write(thread, pages, WINDOW, DEAR * 2)
     assert thread.active
-    write(thread, pages, WINDOW, HOPELESS * 1.5, 19 * WINDOW)
-    write(thread, pages, 256 * WINDOW, DEAR * 2, 20 * WINDOW)
+    write(thread, pages, 2 * WINDOW, HOPELESS * 1.5)
+    write(thread, pages, 256 * WINDOW, DEAR * 2)
     assert not thread.active
 
 
@@ -74,7 +74,7 @@ def test_what_costs_more_than_plain_writes_is_given_up_after_its_second_trial() 
 def test_one_slow_moment_does_not_end_it() -> None:
     thread, pages = Behind(), Recorded()
     write(thread, pages, (1 + TRIAL) * WINDOW, DEAR * 2)
-    write(thread, pages, WINDOW, FINE * 3)
+    write(thread, pages, WINDOW, HOPELESS * 1.2)
     write(thread, pages, (TRIAL - 1) * WINDOW, DEAR * 2)
     assert thread.active
 

@@ -21,7 +21,7 @@ FINE = 2e-9
 """Seconds a byte that writing behind may take even where plain writes began faster: those get dearer."""
 
 HOPELESS = 6e-9
-"""Seconds a byte at which it is given up at once: the disk is slow."""
+"""Seconds a byte at which it is given up after two windows: the disk is slow."""
 
 WINDOW = 32 << 20
 """Bytes over which costs are measured."""
@@ -94,11 +94,12 @@ class Behind:
                 self.active, self._limit, self._plain = True, HOPELESS, cost
             return
         self._costs.append(cost)
-        mean = sum(self._costs) / len(self._costs)
-        if mean > HOPELESS:
+        # the median: one slow moment says nothing
+        usual = sorted(self._costs)[(len(self._costs) - 1) // 2]
+        if usual > HOPELESS and len(self._costs) > 1:
             self._give_up(16)
         elif len(self._costs) == TRIAL:
-            if mean > self._limit:
+            if usual > self._limit:
                 self._give_up(2)
             self._limit = max(self._plain, FINE)
             self._costs.clear()
