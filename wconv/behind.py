@@ -23,13 +23,13 @@ FINE = 2e-9
 HOPELESS = 6e-9
 """Seconds a byte at which it is given up after two windows: the disk is slow."""
 
-WINDOW = 32 << 20
+WINDOW = 16 << 20
 """Bytes over which costs are measured."""
 
-LAG = 64 << 20
-"""Bytes that wait to reach the disk before their pages are taken back."""
+LAGS = 16, 48
+"""After how many more writes the pages of one are taken back: most are on the disk then, the rest later."""
 
-TRIAL = 4
+TRIAL = 8
 """Windows over which writing behind is judged; in the first trial no page has come back yet."""
 
 
@@ -71,7 +71,6 @@ class Behind:
         self._spent = 0.0
         self._bytes = 0
         self._waiting: deque[tuple[Pages, int, int]] = deque()
-        self._lag = 0
 
     def wrote(self, pages: Pages, offset: int, count: int, seconds: float) -> None:
         """Says that `count` bytes at `offset` took `seconds` to write; advises on them, or does not."""
@@ -97,7 +96,7 @@ class Behind:
         # the median: one slow moment says nothing
         usual = sorted(self._costs)[(len(self._costs) - 1) // 2]
         if usual > HOPELESS and len(self._costs) > 1:
-            self._give_up(16)
+            self._give_up(32)
         elif len(self._costs) == TRIAL:
             if usual > self._limit:
                 self._give_up(2)
@@ -105,7 +104,7 @@ class Behind:
             self._costs.clear()
 
     def _give_up(self, factor: int) -> None:
-        self.active, self._lag = False, 0
+        self.active = False
         self._patience *= factor
         self._rest = self._patience
         self._waiting.clear()
@@ -114,8 +113,9 @@ class Behind:
     def _advise(self, pages: Pages, offset: int, count: int) -> None:
         pages.drop(offset, count)
         self._waiting.append((pages, offset, count))
-        self._lag += count
-        while self._lag > LAG:
-            old, at, length = self._waiting.popleft()
-            old.drop(at, length)
-            self._lag -= length
+        for lag in LAGS:
+            if len(self._waiting) > lag:
+                older, at, length = self._waiting[-1 - lag]
+                older.drop(at, length)
+        if len(self._waiting) > max(LAGS):
+            self._waiting.popleft()

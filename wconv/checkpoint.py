@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -237,15 +236,16 @@ def _weight_map(directory: Path, index: str) -> dict[str, str]:
     weight_map = read_json(directory / index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise FormatError(f"{directory / index} has no weight_map: delete it, or download it again")
+    plain: set[str] = set()
     for name, shard in weight_map.items():
-        if not isinstance(shard, str) or not is_plain(shard):
+        if not isinstance(shard, str) or not (shard in plain or is_plain(shard)):
             raise FormatError(
                 f"{directory / index} places {name!r:.80} in {shard!r:.80}, no plain file name: refused"
             )
+        plain.add(shard)
     return weight_map
 
 
-@functools.lru_cache(1024)  # an index names each shard once per tensor
 def is_plain(name: str) -> bool:
     """A file name that stays within its directory on every system, and fits on a line."""
     if not 0 < len(name) < 256 or name in (".", "..") or not name.isprintable():
@@ -328,9 +328,14 @@ def _check_index(
     directory: Path, index: str, weight_map: Mapping[str, str], merged: list[formats.Contents]
 ) -> tuple[str, ...]:
     """Index and shards must say the same; PyTorch shards may hold more (tied heads), which is told."""
+    shards = sorted(set(weight_map.values()))
+    if weight_map == {
+        name: shard for shard, contents in zip(shards, merged, strict=True) for name in contents.tensors
+    }:
+        return ()
     unlisted: list[str] = []
     held: set[str] = set()
-    for shard, contents in zip(sorted(set(weight_map.values())), merged, strict=True):
+    for shard, contents in zip(shards, merged, strict=True):
         held.update(contents.tensors, contents.skipped)
         for name in contents.tensors:
             listed = weight_map.get(name)

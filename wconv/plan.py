@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import le
 from typing import TYPE_CHECKING, Any
 
 from wconv.dtypes import DType
@@ -174,8 +175,10 @@ def within(directory: str, name: str) -> str:
 def _in_source_order(entries: Sequence[Entry]) -> list[Entry]:
     origins = [entry.tensor.origin for entry in entries]
     rank = {path: at for at, path in enumerate(dict.fromkeys(path for path, _ in origins))}
-    order = sorted(range(len(entries)), key=lambda at: (rank[origins[at][0]], origins[at][1]))
-    return [entries[at] for at in order]
+    keys = [(rank[path], offset) for path, offset in origins]
+    if all(map(le, keys, keys[1:])):
+        return list(entries)
+    return [entries[at] for at in sorted(range(len(entries)), key=keys.__getitem__)]
 
 
 def safetensors_shard(filename: str, entries: list[Entry], metadata: Mapping[str, str]) -> Shard:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -224,7 +224,7 @@ def _laid_out(request: Request, opened: Checkpoint, tensors: Mapping[str, LazyTe
         from wconv.lora import steps
 
         return steps.laid_out(plainly, tensors, request.loras, request.dtype, str(request.source))
-    if request.rules is None and any(mark in name for name in tensors for mark in MARKS):
+    if request.rules is None and _has_marks(tensors):
         from wconv.lora import steps
 
         if steps.is_adapter(tensors):
@@ -232,6 +232,12 @@ def _laid_out(request: Request, opened: Checkpoint, tensors: Mapping[str, LazyTe
             if adapter is not None:
                 return adapter
     return plainly(tensors)
+
+
+def _has_marks(names: Iterable[str]) -> bool:
+    """Whether a name has in it what those of adapters have."""
+    joined = "\n".join(names)
+    return any(mark in joined for mark in MARKS)
 
 
 def _merged(loras: Sequence[Lora]) -> tuple[str, ...]:
@@ -371,7 +377,7 @@ def _kept(entries: Sequence[Entry], requested: DType | None, keep: frozenset[str
         return {}
     kept: dict[str, str] = {}
     for entry in entries:
-        if entry.dtype.is_floating and entry.dtype is not requested:
+        if entry.dtype is not requested and entry.dtype.is_floating:
             why = "the consumer keeps its dtype" if entry.name in keep else "bytes that the consumer decodes"
             kept[entry.name] = f"{entry.dtype.name}, {why}"
     return kept

@@ -165,8 +165,8 @@ def _told(names: tuple[str, ...]) -> str:
 
 def changes(pairs: Iterable[tuple[str, str]]) -> dict[str, int]:
     """Counts of "source → written" dtypes, the most frequent first; unchanged ones by their name alone."""
-    counted = Counter(old if old == new else f"{old} → {new}" for old, new in pairs)
-    return dict(counted.most_common())
+    counted = Counter(pairs).most_common()
+    return {old if old == new else f"{old} → {new}": count for (old, new), count in counted}
 
 
 def plural(count: int, noun: str) -> str:

@@ -79,6 +79,8 @@ class Request:
             WconvError: a filter is no regular expression.
         """
         wanted, unwanted = _expression(self.include, "--include"), _expression(self.exclude, "--exclude")
+        if not wanted and not unwanted:
+            return dict(opened.tensors), {}
         picked: dict[str, LazyTensor] = {}
         filtered: dict[str, str] = {}
         for name, tensor in opened.items():

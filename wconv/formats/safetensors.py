@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from typing import Any
 
 from wconv import dtypes, files
@@ -45,10 +46,23 @@ def open_file(path: str) -> Contents:
 
 def parse_header(text: bytes, path: str) -> dict[str, Any]:
     """The header's JSON object, refused when a name stands in it twice."""
-    header = json_text.parse(text, f"{path}'s header", pairs=_without_twins, constant=_no_constant)
+    header = json_text.parse(text, f"{path}'s header", constant=_no_constant)
     if not isinstance(header, dict):
         raise FormatError(f"{path} has a damaged header: it is no JSON object")
+    if not _names_once(text, header):
+        # a hook takes as long as all else: it is there to find the twin
+        json_text.parse(text, f"{path}'s header", pairs=_without_twins)
     return header
+
+
+def _names_once(text: bytes, header: dict[str, Any]) -> bool:
+    """Whether `header` has as many names as its text; False too where only a careful look can tell."""
+    if any(sign in text for sign in (b"\\", b" :", b"\t:", b"\n:", b"\r:")):
+        return False
+    # without escapes, a quote before a colon ends a name
+    metadata = header.get("__metadata__")
+    names = 4 * len(header) + (len(metadata) - 3 if isinstance(metadata, dict) else 0)
+    return text.count(b'":') == names
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -67,38 +81,48 @@ def _no_constant(constant: str) -> Any:
 def tensors(header: dict[str, Any], path: str, base: int, size: int) -> dict[str, LazyTensor]:
     """The tensors of a header by offset. Empties `header`, so that its memory serves for them."""
     found: list[tuple[int, int, str, DType, Shape]] = []
-    shapes: dict[Shape, Shape] = {}
+    known: dict[tuple[str, Shape], tuple[DType, Shape, int]] = {}
     while header:
         name, entry = header.popitem()
         try:
             code, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
-            dtype = dtypes.BY_CODE.get(code)
             numbers = type(begin) is int and type(end) is int
             in_order = numbers and 0 <= begin <= end < 2**63 and len(entry) == 3
+            # True and 1.0 are the same key as 1, but no lengths
+            plain = set(map(type, shape)) == {int}
+            kind = known.get((code, tuple(shape))) if plain else None
         except (TypeError, KeyError, ValueError):
             raise FormatError(f"{path} has a damaged header: {name!r:.80} is no tensor") from None
-        if dtype is None:
-            raise FormatError(f"{path} holds {name:.80} as {code!r:.40}, a dtype that wconv does not know")
         if not in_order or not isinstance(shape, list):
             raise FormatError(f"{path} has a damaged header: impossible offsets of {name!r:.80}")
-        if not is_shape(shape):
-            raise FormatError(f"{path}: {name!r:.80} has an impossible shape {shape!r:.80}")
-        bits = math.prod(shape) * dtype.bits
-        if bits % 8 or bits // 8 != end - begin:
+        if kind is None:
+            kind = known[code, tuple(shape)] = _kind(code, shape, name, path)
+        dtype, lengths, nbytes = kind
+        if nbytes != end - begin:
             raise FormatError(
                 f"{path} has a damaged header: {name!r:.80} is {code} {shape!r:.80},"
                 f" which is not {end - begin:,} bytes"
             )
-        lengths = tuple(shape)
-        found.append((begin, end, name, dtype, shapes.setdefault(lengths, lengths)))
+        found.append((begin, end, name, dtype, lengths))
     found.reverse()
-    found.sort(key=lambda entry: entry[:2])
+    found.sort(key=itemgetter(0, 1))
     _check_cover(found, path, base, size)
     tensors: dict[str, LazyTensor] = {}
     for begin, _, name, dtype, shape in found:
         leaf = Stored if dtype.bits >= 8 else Packed
         tensors[name] = leaf(path, base + begin, dtype, shape)
     return tensors
+
+
+def _kind(code: Any, shape: list[Any], name: str, path: str) -> tuple[DType, Shape, int]:
+    """What tensors of a dtype's code and a shape are, and their bytes; -1 where they would end within one."""
+    dtype = dtypes.BY_CODE.get(code)
+    if dtype is None:
+        raise FormatError(f"{path} holds {name:.80} as {code!r:.40}, a dtype that wconv does not know")
+    if not is_shape(shape):
+        raise FormatError(f"{path}: {name!r:.80} has an impossible shape {shape!r:.80}")
+    bits = math.prod(shape) * dtype.bits
+    return dtype, tuple(shape), -1 if bits % 8 else bits // 8
 
 
 def _check_cover(found: list[tuple[int, int, str, DType, Shape]], path: str, base: int, size: int) -> None:
@@ -131,15 +155,19 @@ def make_header(entries: Iterable[tuple[str, DType, Shape]], metadata: Mapping[s
         parts.append('"__metadata__":' + json.dumps(dict(metadata), separators=(",", ":")))
     at = 0
     quote = json.encoder.encode_basestring_ascii
+    kinds: dict[tuple[str, Shape], tuple[str, int]] = {}
     for name, dtype, shape in entries:
-        _check_texts(name)
+        if type(name) is not str or not name.isascii():
+            _check_texts(name)
         if name == "__metadata__":
             raise FormatError(f"a safetensors file cannot hold a tensor called {name}: leave it out")
-        end = at + dtype.nbytes(math.prod(shape))
-        lengths = ",".join(map(str, shape))
-        parts.append(
-            f'{quote(name)}:{{"dtype":"{dtype.code}","shape":[{lengths}],"data_offsets":[{at},{end}]}}'
-        )
+        kind = kinds.get((dtype.code, shape))
+        if kind is None:
+            lengths = ",".join(map(str, shape))
+            about = f':{{"dtype":"{dtype.code}","shape":[{lengths}],"data_offsets":['
+            kind = kinds[dtype.code, shape] = about, dtype.nbytes(math.prod(shape))
+        end = at + kind[1]
+        parts.append(f"{quote(name)}{kind[0]}{at},{end}]}}")
         at = end
     text = ("{" + ",".join(parts) + "}").encode()
     text += b" " * (-len(text) % 8)

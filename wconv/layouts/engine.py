@@ -120,7 +120,7 @@ def apply(
         LayoutError: a tensor fits no rule, or the checkpoint is converted in part.
     """
     if layout is None:
-        kept = frozenset(name for name in tensors if matches(KEEP_DTYPE, name))
+        kept = _fitting(KEEP_DTYPE, tensors)
         return Applied(dict(tensors), {}, kept, {name: (name,) for name in tensors})
     context = Context(config or {}, options or {})
     state = {name: Entry(tensor, (name,)) for name, tensor in tensors.items()}
@@ -147,7 +147,7 @@ def apply(
 def kept_names(layout: Layout, names: Iterable[str]) -> frozenset[str]:
     """The names, of the consumer's, whose dtype the layout keeps."""
     keep = (SCALES, *(rule.source for rule in layout.rules if isinstance(rule, KeepDtype)))
-    return frozenset(name for name in names if matches(keep, name))
+    return _fitting(keep, names)
 
 
 def already(layout: Layout, state: State, context: Context) -> bool:
@@ -275,6 +275,17 @@ def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
 def matches(patterns: tuple[str, ...], name: str) -> bool:
     """Whether a name fits one of the patterns."""
     return _any_of(patterns).fullmatch(name) is not None
+
+
+def _fitting(patterns: tuple[str, ...], names: Iterable[str]) -> frozenset[str]:
+    """The names that fit one of the patterns; all at once, since most patterns fit none."""
+    names = tuple(names)
+    joined = "\n".join(names)
+    literals = {
+        text: [part for part in compile_pattern(text).parts if not is_wildcard(part)] for text in patterns
+    }
+    alive = tuple(text for text in patterns if all(part in joined for part in literals[text]))
+    return frozenset(name for name in names if matches(alive, name)) if alive else frozenset()
 
 
 @functools.cache
