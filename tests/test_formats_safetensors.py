@@ -104,6 +104,48 @@ def test_a_damaged_header_is_refused_in_one_line(header: Any, data: bytes, tmp_p
     assert len(str(caught.value)) < 300 + len(str(path))
 
 
+ENTRY = '{"dtype":"F32","shape":[2],"data_offsets":[0,8]}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'{{"a":{ENTRY},"a":{ENTRY}}}',
+        f'{{"a" :{ENTRY},"a":{ENTRY}}}',
+        f'{{"a"\n:{ENTRY},"a"\t :{ENTRY}}}',
+        f'{{"a":{ENTRY},"\\u0061":{ENTRY}}}',
+        '{"a":{"dtype":"I32","dtype":"F32","shape":[2],"data_offsets":[0,8]}}',
+        '{"a":{"dtype":"F32","shape":[2],"shape":[2],"data_offsets":[0,8]}}',
+        '{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8],"d\\u0074ype":"I32"}}',
+        f'{{"__metadata__":{{"a":"b","a":"c"}},"a":{ENTRY}}}',
+        f'{{"__metadata__":{{"a":"b"}},"__metadata__":{{"a":"c"}},"a":{ENTRY}}}',
+        f'{{"__metadata__":null,"__metadata__":{{}},"a":{ENTRY}}}',
+    ],
+)
+def test_a_name_that_stands_twice_is_refused_however_it_is_spelled(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text.encode() + bytes(8))
+    with pytest.raises(FormatError, match="stands in it twice"):
+        open_file(str(path))
+
+
+@pytest.mark.parametrize("shape", ["[2.0]", "[true,2]", "[2,true]", "[-2]", '["2"]'])
+def test_lengths_are_numbers_also_where_a_twin_has_good_ones(shape: str, tmp_path: Path) -> None:
+    text = f'{{"a":{ENTRY},"b":{{"dtype":"F32","shape":{shape},"data_offsets":[8,16]}}}}'
+    path = tmp_path / "bad.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text.encode() + bytes(16))
+    with pytest.raises(FormatError, match="impossible shape"):
+        open_file(str(path))
+
+
+@pytest.mark.parametrize("metadata", ['{"note":"a: b\\": c"}', '{"k" : "v"}', '{"a:":":"}', "null", "{}"])
+def test_headers_of_any_spacing_and_signs_are_read(metadata: str, tmp_path: Path) -> None:
+    text = f'{{"__metadata__":{metadata},\n "a:b" : {ENTRY}}}'
+    path = tmp_path / "good.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text.encode() + bytes(8))
+    assert open_file(str(path)).tensors["a:b"].shape == (2,)
+
+
 def test_whatever_the_package_refuses_is_refused(tmp_path: Path) -> None:
     """wconv is stricter in two cases, a name that stands twice and a field too many, and never laxer."""
     for name, header, data in BAD_HEADERS:
