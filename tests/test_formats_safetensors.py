@@ -129,6 +129,15 @@ def test_a_name_that_stands_twice_is_refused_however_it_is_spelled(text: str, tm
         open_file(str(path))
 
 
+@pytest.mark.parametrize("code", ["[]", "{}", "1", "null", '"F31"'])
+def test_a_dtype_that_is_none_is_named(code: str, tmp_path: Path) -> None:
+    text = f'{{"a":{{"dtype":{code},"shape":[],"data_offsets":[0,4]}}}}'
+    path = tmp_path / "bad.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text.encode() + bytes(4))
+    with pytest.raises(FormatError, match="a dtype that wconv does not know"):
+        open_file(str(path))
+
+
 @pytest.mark.parametrize("shape", ["[2.0]", "[true,2]", "[2,true]", "[-2]", '["2"]'])
 def test_lengths_are_numbers_also_where_a_twin_has_good_ones(shape: str, tmp_path: Path) -> None:
     text = f'{{"a":{ENTRY},"b":{{"dtype":"F32","shape":{shape},"data_offsets":[8,16]}}}}'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -45,7 +46,7 @@ class Entry:
     nbytes: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.nbytes = self.dtype.nbytes(self.tensor.size)
+        self.nbytes = self.dtype.nbytes(math.prod(self.tensor.shape))
 
     @property
     def shape(self) -> Shape:
@@ -116,7 +117,7 @@ class Plan:
         """What the index says: as mlx-lm writes it."""
         model = Plan(tuple(shard for shard in self.shards if shard.filename not in self.beside))
         weight_map = {entry.name: shard.filename for shard in model.shards for entry in shard.entries}
-        parameters = sum(entry.tensor.size for entry in model.entries)
+        parameters = sum(math.prod(entry.tensor.shape) for entry in model.entries)
         return {
             "metadata": self.about or {"total_size": model.data_bytes, "total_parameters": parameters},
             "weight_map": dict(sorted(weight_map.items())),
@@ -145,12 +146,12 @@ def make(
         names: other names for so many files.
         shard: makes a file of a name, entries and metadata; a safetensors file when absent.
     """
-    groups: list[list[Entry]] = [[]] if filename or not entries else []
+    ordered, sources = _in_source_order(entries)
+    groups: list[list[Entry]] = [ordered] if filename or not entries else []
     filled, current = 0, None
-    for entry in _in_source_order(entries):
-        source = entry.tensor.origin[0]
+    for entry, source in zip(ordered, sources, strict=True) if filename is None else ():
         size = entry.nbytes
-        if filename is None and (not groups or filled + size > max_shard_size or source != current):
+        if not groups or filled + size > max_shard_size or source != current:
             groups.append([])
             filled, current = 0, source
         groups[-1].append(entry)
@@ -172,20 +173,23 @@ def within(directory: str, name: str) -> str:
     return f"{directory}/{name}" if directory else name
 
 
-def _in_source_order(entries: Sequence[Entry]) -> list[Entry]:
+def _in_source_order(entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
+    """The entries, and the files that they come from."""
     origins = [entry.tensor.origin for entry in entries]
     rank = {path: at for at, path in enumerate(dict.fromkeys(path for path, _ in origins))}
     keys = [(rank[path], offset) for path, offset in origins]
-    if all(map(le, keys, keys[1:])):
-        return list(entries)
-    return [entries[at] for at in sorted(range(len(entries)), key=keys.__getitem__)]
+    order: Sequence[int] = range(len(entries))
+    if not all(map(le, keys, keys[1:])):
+        order = sorted(order, key=keys.__getitem__)
+    return [entries[at] for at in order], [origins[at][0] for at in order]
 
 
 def safetensors_shard(filename: str, entries: list[Entry], metadata: Mapping[str, str]) -> Shard:
     """A safetensors file."""
     # wide types first, so that every tensor starts at a multiple of its item size
-    entries.sort(key=lambda entry: -entry.dtype.itemsize)
-    header = safetensors.make_header(((e.name, e.dtype, e.shape) for e in entries), metadata)
+    if len({entry.dtype.itemsize for entry in entries}) > 1:
+        entries.sort(key=lambda entry: -entry.dtype.itemsize)
+    header = safetensors.make_header(((e.name, e.dtype, e.tensor.shape) for e in entries), metadata)
     return Shard(filename, header, tuple(entries), sum(entry.nbytes for entry in entries))
 
 

@@ -22,7 +22,7 @@ from wconv.plan import MAX_SHARD_SIZE, Entry, Plan, make
 from wconv.report import Report, changes
 from wconv.request import Request, ask, mark_of
 from wconv.sidecars import Sidecars
-from wconv.storable import written_dtype
+from wconv.storable import BYTES_FOR_CONSUMERS, written_dtype
 from wconv.tensor import LazyTensor
 
 if TYPE_CHECKING:
@@ -271,21 +271,25 @@ def _entries(request: Request, laid: LaidOut) -> list[Entry]:
     """Each tensor with the dtype in which it is written."""
     applied = laid.applied
     casts = {name: dtypes.by_name(to) for name, to in laid.casts.items()}
-    return [
-        Entry(
-            name,
-            tensor,
-            written_dtype(
+    usual: dict[str, DType] = {}
+    entries: list[Entry] = []
+    for name, tensor in applied.tensors.items():
+        source = tensor.dtype
+        special = name in applied.keep_dtype or source.name in BYTES_FOR_CONSUMERS
+        to = None if special else usual.get(source.name)
+        if to is None:
+            to = written_dtype(
                 name,
-                tensor.dtype,
-                request.dtype or casts.get(tensor.dtype.name),
+                source,
+                request.dtype or casts.get(source.name),
                 applied.tensors,
                 applied.keep_dtype,
                 for_torch=request.kind.for_torch,
-            ),
-        )
-        for name, tensor in applied.tensors.items()
-    ]
+            )
+            if not special:
+                usual[source.name] = to
+        entries.append(Entry(name, tensor, to))
+    return entries
 
 
 def _plan(

@@ -174,6 +174,10 @@ def write_json(value: Mapping[str, Any], path: Path, *, indent: int | None = 2) 
     try:
         item = "," if indent else ",\n"
         text = json.dumps(value, indent=indent, ensure_ascii=False, separators=(item, ": ")) + "\n"
-        path.write_text(_SURROGATE.sub(lambda half: f"\\u{ord(half[0]):04x}", text), encoding="utf-8")
+        try:
+            data = text.encode()
+        except UnicodeEncodeError:
+            data = _SURROGATE.sub(lambda half: f"\\u{ord(half[0]):04x}", text).encode()
+        path.write_bytes(data)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror}") from None

@@ -41,7 +41,8 @@ SUBSTITUTES = (
 """The one table of what MLX cannot hold; every substitute holds each value of its source but float64's."""
 
 _BY_SOURCE = {row.source: row for row in SUBSTITUTES}
-_BYTES_FOR_CONSUMERS = ("float8_e4m3fn", "float8_e8m0fnu")
+BYTES_FOR_CONSUMERS = ("float8_e4m3fn", "float8_e8m0fnu")
+"""Dtypes of which a tensor is kept where its scales are there: what its name says decides."""
 _SCALE = re.compile(r"(?:[._](?:weight_)?scales?(?:_inv)?|_scale_inv)$")
 
 
@@ -65,7 +66,7 @@ def written_dtype(
         keep: names that the consumer does not cast.
         for_torch: torch will load it, which holds all types of whole bytes.
     """
-    if source.name in _BYTES_FOR_CONSUMERS and _has_scales(name, names):
+    if source.name in BYTES_FOR_CONSUMERS and _has_scales(name, names):
         return source
     if requested is not None and source.is_floating and name not in keep:
         return requested

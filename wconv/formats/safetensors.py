@@ -19,6 +19,8 @@ from wconv.formats import json_text
 from wconv.formats.contents import Contents
 from wconv.tensor import LazyTensor, Packed, Shape, Stored, is_shape
 
+INTEGERS = {int}
+
 HEADER_LIMIT = 100_000_000
 """Bytes of header that are read at most: the format's own limit."""
 
@@ -57,12 +59,10 @@ def parse_header(text: bytes, path: str) -> dict[str, Any]:
 
 def _names_once(text: bytes, header: dict[str, Any]) -> bool:
     """Whether `header` has as many names as its text; False too where only a careful look can tell."""
-    if any(sign in text for sign in (b"\\", b" :", b"\t:", b"\n:", b"\r:")):
-        return False
-    # without escapes, a quote before a colon ends a name
     metadata = header.get("__metadata__")
     names = 4 * len(header) + (len(metadata) - 3 if isinstance(metadata, dict) else 0)
-    return text.count(b'":') == names
+    # without escapes a quote before a colon ends a name, and here no colon stands elsewhere
+    return b"\\" not in text and names == text.count(b":") == text.count(b'":')
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -89,8 +89,7 @@ def tensors(header: dict[str, Any], path: str, base: int, size: int) -> dict[str
             numbers = type(begin) is int and type(end) is int
             in_order = numbers and 0 <= begin <= end < 2**63 and len(entry) == 3
             # True and 1.0 are the same key as 1, but no lengths
-            plain = set(map(type, shape)) == {int}
-            kind = known.get((code, tuple(shape))) if plain else None
+            kind = known.get((code, tuple(shape))) if set(map(type, shape)) == INTEGERS else None
         except (TypeError, KeyError, ValueError):
             raise FormatError(f"{path} has a damaged header: {name!r:.80} is no tensor") from None
         if not in_order or not isinstance(shape, list):
@@ -116,7 +115,7 @@ def tensors(header: dict[str, Any], path: str, base: int, size: int) -> dict[str
 
 def _kind(code: Any, shape: list[Any], name: str, path: str) -> tuple[DType, Shape, int]:
     """What tensors of a dtype's code and a shape are, and their bytes; -1 where they would end within one."""
-    dtype = dtypes.BY_CODE.get(code)
+    dtype = dtypes.BY_CODE.get(code) if isinstance(code, str) else None
     if dtype is None:
         raise FormatError(f"{path} holds {name:.80} as {code!r:.40}, a dtype that wconv does not know")
     if not is_shape(shape):
