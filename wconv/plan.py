@@ -116,11 +116,11 @@ class Plan:
     def index(self) -> dict[str, Any]:
         """What the index says: as mlx-lm writes it."""
         model = Plan(tuple(shard for shard in self.shards if shard.filename not in self.beside))
-        weight_map = {entry.name: shard.filename for shard in model.shards for entry in shard.entries}
+        files = {entry.name: shard.filename for shard in model.shards for entry in shard.entries}
         parameters = sum(math.prod(entry.tensor.shape) for entry in model.entries)
         return {
             "metadata": self.about or {"total_size": model.data_bytes, "total_parameters": parameters},
-            "weight_map": dict(sorted(weight_map.items())),
+            "weight_map": {name: files[name] for name in sorted(files)},
         }
 
 

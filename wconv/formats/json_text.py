@@ -21,12 +21,14 @@ def parse(
     *,
     pairs: Callable[[list[tuple[str, Any]]], Any] | None = None,
     constant: Callable[[str], Any] | None = None,
+    real: Callable[[str], Any] | None = None,
 ) -> Any:
     """The value that a JSON text holds.
 
     Args:
         where: what to call it in errors: the file, and what in it.
-        pairs, constant: `json.loads`' hooks for objects and for NaN and infinities.
+        pairs, constant, real: `json.loads`' hooks for objects, for NaN and infinities, and for numbers
+            with a fraction or an exponent.
 
     Raises:
         FormatError: it is no JSON.
@@ -35,7 +37,7 @@ def parse(
     if len(text) > FREE and sum(map(text.count, (b",", b"[", b"{", b":"))) > VALUES_LIMIT:
         raise UnsafeError(f"{where} holds more than {VALUES_LIMIT:,} values: refused")
     try:
-        return json.loads(text.decode(), object_pairs_hook=pairs, parse_constant=constant)
+        return json.loads(text.decode(), object_pairs_hook=pairs, parse_constant=constant, parse_float=real)
     except RecursionError:
         raise FormatError(f"{where} is damaged JSON: it is nested too deeply") from None
     except ValueError as error:

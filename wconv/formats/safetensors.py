@@ -19,8 +19,6 @@ from wconv.formats import json_text
 from wconv.formats.contents import Contents
 from wconv.tensor import LazyTensor, Packed, Shape, Stored, is_shape
 
-INTEGERS = {int}
-
 HEADER_LIMIT = 100_000_000
 """Bytes of header that are read at most: the format's own limit."""
 
@@ -48,12 +46,14 @@ def open_file(path: str) -> Contents:
 
 def parse_header(text: bytes, path: str) -> dict[str, Any]:
     """The header's JSON object, refused when a name stands in it twice."""
-    header = json_text.parse(text, f"{path}'s header", constant=_no_constant)
+    header = json_text.parse(text, f"{path}'s header", constant=_no_number, real=_no_number)
     if not isinstance(header, dict):
         raise FormatError(f"{path} has a damaged header: it is no JSON object")
     if not _names_once(text, header):
         # a hook takes as long as all else: it is there to find the twin
         json_text.parse(text, f"{path}'s header", pairs=_without_twins)
+    if b"true" in text or b"false" in text:
+        _check_no_booleans(header, path)
     return header
 
 
@@ -74,33 +74,44 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _no_constant(constant: str) -> Any:
-    raise ValueError(f"{constant} is no JSON")
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no whole number")
+
+
+def _check_no_booleans(header: dict[str, Any], path: str) -> None:
+    """Python takes True for 1; a header does not."""
+    for name, entry in header.items():
+        values = entry.values() if isinstance(entry, dict) else ()
+        lists = (value for value in values if isinstance(value, list))
+        if any(isinstance(number, bool) for one in lists for number in one):
+            raise FormatError(f"{path} has a damaged header: {name!r:.80} has a boolean for a number")
 
 
 def tensors(header: dict[str, Any], path: str, base: int, size: int) -> dict[str, LazyTensor]:
-    """The tensors of a header by offset. Empties `header`, so that its memory serves for them."""
+    """The tensors of a header that `parse_header` read, by offset.
+
+    Empties `header`, so that its memory serves for them.
+    """
     found: list[tuple[int, int, str, DType, Shape]] = []
-    known: dict[tuple[str, Shape], tuple[DType, Shape, int]] = {}
+    known: dict[tuple[str, Shape], tuple[DType, Shape, int | None]] = {}
     while header:
         name, entry = header.popitem()
         try:
             code, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
-            numbers = type(begin) is int and type(end) is int
-            in_order = numbers and 0 <= begin <= end < 2**63 and len(entry) == 3
-            # True and 1.0 are the same key as 1, but no lengths
-            kind = known.get((code, tuple(shape))) if set(map(type, shape)) == INTEGERS else None
+            kind = known.get((code, tuple(shape)))
+            nbytes = end - begin
+            in_order = begin >= 0 and len(entry) == 3
         except (TypeError, KeyError, ValueError):
             raise FormatError(f"{path} has a damaged header: {name!r:.80} is no tensor") from None
         if not in_order or not isinstance(shape, list):
             raise FormatError(f"{path} has a damaged header: impossible offsets of {name!r:.80}")
         if kind is None:
             kind = known[code, tuple(shape)] = _kind(code, shape, name, path)
-        dtype, lengths, nbytes = kind
-        if nbytes != end - begin:
+        dtype, lengths, wanted = kind
+        if nbytes != wanted:
             raise FormatError(
                 f"{path} has a damaged header: {name!r:.80} is {code} {shape!r:.80},"
-                f" which is not {end - begin:,} bytes"
+                f" which is not {nbytes:,} bytes"
             )
         found.append((begin, end, name, dtype, lengths))
     found.reverse()
@@ -113,15 +124,15 @@ def tensors(header: dict[str, Any], path: str, base: int, size: int) -> dict[str
     return tensors
 
 
-def _kind(code: Any, shape: list[Any], name: str, path: str) -> tuple[DType, Shape, int]:
-    """What tensors of a dtype's code and a shape are, and their bytes; -1 where they would end within one."""
+def _kind(code: Any, shape: list[Any], name: str, path: str) -> tuple[DType, Shape, int | None]:
+    """What tensors of a dtype's code and a shape are, and their bytes; None where they end within one."""
     dtype = dtypes.BY_CODE.get(code) if isinstance(code, str) else None
     if dtype is None:
         raise FormatError(f"{path} holds {name:.80} as {code!r:.40}, a dtype that wconv does not know")
     if not is_shape(shape):
         raise FormatError(f"{path}: {name!r:.80} has an impossible shape {shape!r:.80}")
     bits = math.prod(shape) * dtype.bits
-    return dtype, tuple(shape), -1 if bits % 8 else bits // 8
+    return dtype, tuple(shape), None if bits % 8 else bits // 8
 
 
 def _check_cover(found: list[tuple[int, int, str, DType, Shape]], path: str, base: int, size: int) -> None:
