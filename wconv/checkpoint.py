@@ -236,14 +236,13 @@ def _weight_map(directory: Path, index: str) -> dict[str, str]:
     weight_map = read_json(directory / index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise FormatError(f"{directory / index} has no weight_map: delete it, or download it again")
-    plain: set[str] = set()
-    for name, shard in weight_map.items():
-        if not isinstance(shard, str) or not (shard in plain or is_plain(shard)):
-            raise FormatError(
-                f"{directory / index} places {name!r:.80} in {shard!r:.80}, no plain file name: refused"
-            )
-        plain.add(shard)
-    return weight_map
+    if set(map(type, weight_map.values())) == {str} and all(map(is_plain, set(weight_map.values()))):
+        return weight_map
+    odd = (pair for pair in weight_map.items() if not isinstance(pair[1], str) or not is_plain(pair[1]))
+    name, shard = next(odd)
+    raise FormatError(
+        f"{directory / index} places {name!r:.80} in {shard!r:.80}, no plain file name: refused"
+    )
 
 
 def is_plain(name: str) -> bool:
@@ -316,10 +315,10 @@ def _merge(
     owner: dict[str, str] = {}
     for shard in shards:
         contents = formats.open_file(str(directory / shard), key=key, expand=expand)
-        for name in contents.tensors:
-            if name in owner and not apart:
-                raise FormatError(f"{directory}: {name:.80} stands in both {owner[name]} and {shard}")
-            owner[name] = shard
+        if not apart and not owner.keys().isdisjoint(contents.tensors):
+            name = next(name for name in contents.tensors if name in owner)
+            raise FormatError(f"{directory}: {name:.80} stands in both {owner[name]} and {shard}")
+        owner.update(dict.fromkeys(contents.tensors, shard))
         merged.append(contents)
     return merged
 
