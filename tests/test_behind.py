@@ -98,6 +98,16 @@ def test_advice_changes_no_byte_and_outlives_the_files_descriptor(tmp_path: Path
     assert path.read_bytes() == data
 
 
+def test_advice_that_is_not_taken_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: int) -> None:
+        raise OSError(38, "Function not implemented")
+
+    with (tmp_path / "file").open("wb") as file:
+        pages = Pages(file.fileno())
+        monkeypatch.setattr(os, "posix_fadvise", refuse)
+        pages.drop(0, 4096)
+
+
 def test_the_last_reference_closes_the_descriptor(tmp_path: Path) -> None:
     with (tmp_path / "file").open("wb") as file:
         pages = Pages(file.fileno())

@@ -51,7 +51,9 @@ class Pages:
 
     def drop(self, offset: int, count: int) -> None:
         """Starts writing changed pages to the disk, and frees those that are there already."""
-        os.posix_fadvise(self.fd, offset, count, os.POSIX_FADV_DONTNEED)
+        # advice that a kernel or file system does not take is no failure to write
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(self.fd, offset, count, os.POSIX_FADV_DONTNEED)
 
 
 class Behind:
