@@ -215,6 +215,14 @@ def test_mlx_lm_wants_a_directory(tmp_path: Path) -> None:
         ({"peft_type": "LOHA"}, "LOHA"),
         ({"lora_alpha": "much"}, "no number"),
         ({"lora_alpha": 4, "alpha_pattern": {"(a+)+b": 1}}, "expressions are not evaluated"),
+        ({"lora_alpha": 4, "alpha_pattern": ["q_proj"]}, "alpha_pattern is .*no object"),
+        ({"lora_alpha": 1e300}, r"the alpha of .* is 1e\+300"),
+        ({"lora_alpha": 4, "use_dora": True}, "has no magnitudes, though"),
+        ({"lora_alpha": 4, "use_qalora": True}, "sets use_qalora"),
+        ({"lora_alpha": 4, "alora_invocation_tokens": [1]}, "sets alora_invocation_tokens"),
+        ({"lora_alpha": 4, "target_parameters": ["experts.down_proj"]}, "sets target_parameters"),
+        ({"lora_alpha": 4, "init_lora_weights": "pissa_niter_4"}, "weights that PEFT changes first"),
+        ({"lora_alpha": 4, "init_lora_weights": "OLoRA"}, "weights that PEFT changes first"),
     ],
 )
 def test_settings_that_change_the_meaning_are_refused(
@@ -241,4 +249,55 @@ def test_an_adapter_is_kept_when_the_hubs_names_are_asked_for(tmp_path: Path) ->
     got = converted(tmp_path, source, layout="hf")
     assert {name: bits(array) for name, array in got.items()} == {
         name: bits(array) for name, array in source.items()
+    }
+
+
+@pytest.mark.parametrize("start", [True, "gaussian", "eva", "orthogonal"])
+def test_beginnings_that_leave_the_model_alone_are_taken(start: object, tmp_path: Path) -> None:
+    peft(tmp_path / "peft", {"lora_alpha": 4, "init_lora_weights": start})
+    wconv.convert(tmp_path / "peft", tmp_path / "mlx")
+    assert (tmp_path / "mlx" / "adapters.safetensors").is_file()
+
+
+def test_a_language_model_may_call_its_layers_transformer(tmp_path: Path) -> None:
+    module = "transformer.h.0.self_attention.query_key_value"
+    form = "base_model.model.{}.lora_"
+    source = adapter({module: (3 * H, H)}, form + "A.weight", form + "B.weight")
+    path = write_file(tmp_path / "lora.safetensors", source)
+    wconv.convert(path, tmp_path / "mlx")
+    assert f"{module}.lora_a" in load_file(tmp_path / "mlx" / "adapters.safetensors")
+    wconv.convert(path, tmp_path / "peft", layout="peft")
+    assert bits_of_file(tmp_path / "peft" / "adapter_model.safetensors") == bits_of_file(path)
+    path = write_file(
+        tmp_path / "other.safetensors",
+        adapter({"transformer.x": (H, H)}, "{}.lora_A.weight", "{}.lora_B.weight"),
+    )
+    with pytest.raises(WconvError, match="mflux applies no adapter to these modules"):
+        wconv.convert(path, tmp_path / "out.safetensors")
+
+
+def bits_of_file(path: Path) -> dict[str, Any]:
+    return {name: bits(array) for name, array in load_file(path).items()}
+
+
+@pytest.mark.parametrize("module", ["model.embed_tokens", "transformer.wte"])
+def test_an_adapter_of_embeddings_alone_is_refused_and_not_copied(module: str, tmp_path: Path) -> None:
+    names = (f"base_model.model.{module}.lora_embedding_{end}" for end in "AB")
+    tensors = dict(zip(names, (random((RANK, 9)), random((H, RANK))), strict=True))
+    source = write_file(tmp_path / "lora.safetensors", tensors)
+    for layout in ("auto", "peft"):
+        with pytest.raises(WconvError, match="is an embedding, whose adapter is not converted"):
+            wconv.convert(source, tmp_path / "out", layout=layout)
+
+
+def test_pefts_directory_keeps_the_name_by_which_peft_finds_it(tmp_path: Path) -> None:
+    source = peft(tmp_path / "peft", {"lora_alpha": 4})
+    wconv.convert(tmp_path / "peft", tmp_path / "kept", layout="hf", dtype="float16")
+    assert {one.name for one in (tmp_path / "kept").iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
+    got = load_file(tmp_path / "kept" / "adapter_model.safetensors")
+    assert {name: bits(one) for name, one in got.items()} == {
+        name: bits(one.astype(np.float16)) for name, one in source.items()
     }

@@ -13,7 +13,7 @@ import numpy as np
 from wconv.errors import LayoutError
 from wconv.layouts.adapter_families import FAMILIES, TEXTS, Family
 from wconv.layouts.adapter_namings import METADATA, Naming, naming_of
-from wconv.layouts.adapters import CLIP, backwards, flat, forwards, unflatten
+from wconv.layouts.adapters import CLIP, WRAPPERS, backwards, flat, forwards, unflatten
 from wconv.layouts.choice import LaidOut
 from wconv.layouts.engine import Applied, matches, nearest
 from wconv.layouts.forms import Form
@@ -54,7 +54,19 @@ class Fit:
 
 def is_of_image_model(found: Sequence[Adapter]) -> bool:
     """Whether names of components, or of modules, show that the model makes images."""
-    return any(one.place.components or any(_home(family, one) for family in FAMILIES) for one in found)
+    return any(
+        (one.place.components and not _in_language_model(one.name))
+        or any(_home(family, one) for family in FAMILIES)
+        for one in found
+    )
+
+
+def _in_language_model(name: str) -> bool:
+    """Whether what looks like a component is the part of a language model that has the layers.
+
+    PEFT wraps a whole model, and Falcon, BLOOM, MPT and others call that part `transformer`.
+    """
+    return name.startswith(tuple(f"{wrapper}transformer." for wrapper in WRAPPERS))
 
 
 def lay_out(found: Sequence[Adapter], layout: str) -> LaidOut:
@@ -146,17 +158,24 @@ def _targets(found: Sequence[Adapter], fit: Fit, naming: Naming) -> set[str]:
     rows = {module: rows_of(one) for one, (component, module) in homes if component == fit.family.main}
     made = arranged(forwards(fit.family), rows)
     counts = {module: sum(piece.rows for piece in found_pieces) for module, found_pieces in made.items()}
-    return set(arranged(_onwards(fit.family, naming), counts))
+    texts = {
+        naming.prefixes[fit.family.texts[component]].format(component) + module
+        for _, (component, module) in homes
+        if component != fit.family.main and fit.family.texts[component] in naming.prefixes
+    }
+    return texts | set(arranged(_onwards(fit.family, naming), counts))
 
 
 def _check_unlike(found: Sequence[Adapter], best: Fit, rivals: Sequence[Fit], name: str) -> None:
     for rival in rivals if best.count == len(found) else ():
         ours, theirs = (_targets(found, fit, naming_of(name, fit.family.name)) for fit in (best, rival))
         if ours != theirs:
+            both = (best.family, rival.family)
+            # where only texts are adapted, one of them may have no such names
+            able = [family.name for family in both if name in family.namings] or [best.family.name]
             raise LayoutError(
                 f"{found[0].keys[0]} and the others fit {best.family.name} and {rival.family.name} alike,"
-                f" which call them differently: --layout {name}:{best.family.name} or"
-                f" {name}:{rival.family.name}"
+                f" which call them differently: --layout {' or '.join(f'{name}:{one}' for one in able)}"
             )
 
 

@@ -105,7 +105,7 @@ def _pair(one: Adapter, whose: str) -> tuple[LazyTensor, LazyTensor]:
     """The matrices up and down."""
     if one.up is None or one.down is None or one.diffs or one.down.ndim != 2:
         raise LayoutError(f"{one.name} is no pair of two matrices: {whose} adapters have nothing else")
-    if "embed" in one.name.rsplit(".", 1)[-1]:
+    if "embed" in one.name.rsplit(".", 1)[-1] or any(".lora_embedding_" in key for key in one.keys):
         raise LayoutError(f"{one.name} is an embedding, whose adapter is not converted" + WHOLE)
     return one.up, one.down
 

@@ -13,7 +13,7 @@ from wconv import checkpoint
 from wconv.checkpoint import Checkpoint
 from wconv.errors import FormatError, WconvError
 from wconv.layouts.adapters import Place, place
-from wconv.lora.scales import CONFIG, Scales, config_of, config_path
+from wconv.lora.scales import CONFIG, Scales, config_of, config_path, metadata_configs
 from wconv.tensor import LazyTensor
 
 _NAME = r"(?:\.(?!(?:weight|bias)$)\w+)?"
@@ -163,15 +163,29 @@ def adapters(opened: Checkpoint) -> tuple[Adapter, ...]:
         raise FormatError(f"{opened.path}: {key} cannot be read: {reason}")
     _check_config(opened)
     scales = Scales(opened)
-    return tuple(_adapter(opened, module, slots, scales) for module, slots in modules.items())
+    found_adapters = tuple(_adapter(opened, module, slots, scales) for module, slots in modules.items())
+    _check_lengths(opened, found_adapters)
+    return found_adapters
 
 
 UNUSUAL = {
     "fan_in_fan_out": "its layers are stored transposed",
     "layer_replication": "it repeats layers",
     "megatron_config": "its layers are cut for several devices",
+    "use_qalora": "its matrices see sums of inputs",
+    "use_bdlora": "its matrices are blocks of a diagonal",
+    "kasa_config": "singular values of its own stand between the matrices",
+    "arrow_config": "it chooses among several adapters",
+    "alora_invocation_tokens": "it begins where a text holds these tokens",
+    "target_parameters": "it changes parameters, not layers",
 }
 """Settings of PEFT that change what the matrices mean."""
+
+RESIDUAL = ("pissa", "olora", "corda", "loftq")
+"""Values of `init_lora_weights` with which PEFT changes the model's own weights when it loads the adapter.
+
+Fact: PEFT 0.21.2, `tuners/lora/layer.py`: `pissa_init`, `olora_init`, `corda_init`, `loftq_init`.
+"""
 
 
 def _check_config(opened: Checkpoint) -> None:
@@ -182,9 +196,27 @@ def _check_config(opened: Checkpoint) -> None:
         raise FormatError(f"{path} describes a {kind!r:.40} adapter: LoRA alone can be applied")
     if config.get("fine_tune_type") == "full":
         raise FormatError(f"{path}: a full fine-tuning holds weights, not an adapter")
-    for setting, meaning in UNUSUAL.items():
-        if config.get(setting):
-            raise FormatError(f"{path} sets {setting}: {meaning}, which cannot be applied")
+    for component, settings in (("", config), *metadata_configs(opened).items()):
+        where = f"{opened.path}: {component}" if settings is not config else str(path)
+        for setting, meaning in UNUSUAL.items():
+            if settings.get(setting):
+                raise FormatError(f"{where} sets {setting}: {meaning}, which cannot be applied")
+        start = str(settings.get("init_lora_weights", "")).lower()
+        if start.startswith(RESIDUAL):
+            raise FormatError(
+                f"{where} sets init_lora_weights to {start!r:.40}: it belongs to weights that PEFT changes"
+                " first; save it with path_initial_model_for_weight_conversion"
+            )
+
+
+def _check_lengths(opened: Checkpoint, found: tuple[Adapter, ...]) -> None:
+    """Refuses a DoRA without magnitudes: to its program each row keeps its length."""
+    config = config_of(opened) or {}
+    if config.get("use_dora") or config.get("fine_tune_type") == "dora":
+        for one in found:
+            if one.magnitude is None and one.up is not None:
+                told = f"though {config_path(opened)} tells of a DoRA"
+                raise FormatError(f"{opened.path}: {one.name} has no magnitudes, {told}")
 
 
 def other_kind(key: str) -> str | None:
@@ -230,7 +262,8 @@ def _adapter(
                 f"{where}: the DoRA's magnitudes {magnitude.shape} are not one for each of {up.shape[0]} rows"
             )
         magnitude = magnitude.reshape((-1,))
-    keys = tuple(key for key, _ in slots.values())
+    # a matrix first: messages name one key
+    keys = tuple(key for slot, (key, _) in sorted(slots.items(), key=lambda item: item[0] == "alpha"))
     return Adapter(module, place(module), up, down, scale, magnitude, diffs, keys)
 
 

@@ -13,10 +13,13 @@ from wconv import checkpoint
 from wconv.checkpoint import Checkpoint
 from wconv.errors import FormatError
 from wconv.layouts.adapter_namings import METADATA
-from wconv.layouts.adapters import place
+from wconv.layouts.adapters import MAIN, place
 from wconv.tensor import LazyTensor
 
 CONFIG = "adapter_config.json"
+
+SMALLEST, LARGEST = 1e-12, 1e12
+"""Between which alphas lie that are meant: their quotients and products have room in float32."""
 
 
 def config_path(opened: Checkpoint) -> Path | None:
@@ -39,7 +42,7 @@ class Scales:
         self._path = opened.path
         self._metadata = opened.metadata
         self._config = config_of(opened)
-        self._components = _metadata_configs(opened)
+        self._components = metadata_configs(opened)
 
     @property
     def has_config(self) -> bool:
@@ -64,15 +67,18 @@ class Scales:
                 return self._by_config(config, module.removeprefix(f"{component}."), rank)
         if "" in self._components:
             return self._by_config(self._components[""], place(module).full, rank)
-        if len(self._components) == 1:
-            return self._by_config(next(iter(self._components.values())), module, rank)
+        meant = place(module)
+        for component, config in self._components.items():
+            if component in (meant.components or MAIN):
+                return self._by_config(config, meant.module, rank)
         return 1.0
 
     def _by_config(self, config: Mapping[str, Any], module: str, rank: int) -> float:
         alpha = config.get("lora_alpha", rank)
         patterns = config.get("alpha_pattern") or {}
-        if isinstance(patterns, Mapping):
-            alpha = next((value for one, value in patterns.items() if _suits(one, module)), alpha)
+        if not isinstance(patterns, Mapping):
+            raise FormatError(f"{self._path}: alpha_pattern is {patterns!r:.40}, no object")
+        alpha = next((value for one, value in patterns.items() if _suits(one, module)), alpha)
         root = bool(config.get("use_rslora"))
         return self._checked(alpha, module) / (math.sqrt(rank) if root else rank)
 
@@ -81,8 +87,8 @@ class Scales:
             number = float(value)
         except (TypeError, ValueError):
             raise FormatError(f"{self._path}: the alpha of {module} is {value!r:.40}, no number") from None
-        if not math.isfinite(number):
-            raise FormatError(f"{self._path}: the alpha of {module} is {number}")
+        if not math.isfinite(number) or (number and not SMALLEST <= abs(number) <= LARGEST):
+            raise FormatError(f"{self._path}: the alpha of {module} is {number:g}")
         return number
 
 
@@ -94,7 +100,7 @@ def _suits(pattern: str, module: str) -> bool:
     return module == plain or (not pattern.startswith("^") and module.endswith(f".{plain}"))
 
 
-def _metadata_configs(opened: Checkpoint) -> dict[str, dict[str, Any]]:
+def metadata_configs(opened: Checkpoint) -> dict[str, dict[str, Any]]:
     """diffusers' own metadata: PEFT's settings, by component."""
     text = opened.metadata.get(METADATA)
     if not isinstance(text, str):
