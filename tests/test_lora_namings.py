@@ -284,6 +284,66 @@ def test_the_result_is_called_after_the_naming(tmp_path: Path) -> None:
     source = write_file(tmp_path / "lora.safetensors", tensors)
     wconv.convert(source, layout="kohya")
     wconv.convert(source, layout="peft")
-    assert (tmp_path / "lora-kohya.safetensors").is_file()
+    for naming in ("kohya", "bfl", "diffusers"):
+        wconv.convert(source, layout=naming, overwrite=True)
+        assert (tmp_path / f"lora-{naming}.safetensors").is_file()
     assert (tmp_path / "lora-peft" / "adapter_config.json").is_file()
     assert (tmp_path / "lora-peft" / "adapter_model.safetensors").is_file()
+
+
+COMMANDS = {
+    ("flux", "mflux"): "mflux-generate --lora-paths ",
+    ("flux2", "mflux"): "mflux-generate-flux2 --lora-paths ",
+    ("qwen", "mflux"): "mflux-generate-qwen --lora-paths ",
+    ("z_image", "mflux"): "mflux-generate-z-image --lora-paths ",
+    ("flux", "diffusers"): "pipeline.load_lora_weights('",
+}
+
+
+@pytest.mark.parametrize(("family", "naming"), COMMANDS)
+def test_the_report_tells_what_loads_the_file(family: str, naming: str, tmp_path: Path) -> None:
+    tensors, _ = adapter(MODULES[family], False)
+    modules = {name for name in tensors if "norm_out" not in name and "time_" not in name}
+    source = write_file(tmp_path / "lora.safetensors", {name: tensors[name] for name in modules})
+    report = wconv.convert(source, layout=f"{naming}:{family}")
+    assert report.command.startswith(COMMANDS[family, naming] + str(tmp_path))
+
+
+@pytest.mark.parametrize(("described", "scale"), [("transformer", 2.0), ("unet", 2.0), ("text_encoder", 1.0)])
+def test_settings_of_one_component_are_not_those_of_another(
+    described: str, scale: float, tmp_path: Path
+) -> None:
+    modules = {"transformer_blocks.0.attn.to_out.0": (H, H, 2)}
+    tensors, _ = adapter(modules, False)
+    settings = {f"{described}.r": 2, f"{described}.lora_alpha": 4}
+    source = write_file(
+        tmp_path / "lora.safetensors", tensors, {"lora_adapter_metadata": json.dumps(settings)}
+    )
+    got = tensors_of(converted(source, tmp_path, "kohya:flux"))
+    assert got["lora_unet_double_blocks_0_img_attn_proj.alpha"] == 2 * scale
+
+
+@pytest.mark.parametrize("key", ["init_lora_weights", "use_qalora"])
+def test_settings_in_the_header_can_change_the_meaning_too(key: str, tmp_path: Path) -> None:
+    tensors, metadata = adapter(MODULES["flux"], True)
+    assert metadata is not None
+    settings = {**json.loads(metadata["lora_adapter_metadata"]), f"transformer.{key}": "pissa"}
+    source = write_file(
+        tmp_path / "lora.safetensors", tensors, {"lora_adapter_metadata": json.dumps(settings)}
+    )
+    with pytest.raises(WconvError, match=rf"transformer sets {key}"):
+        converted(source, tmp_path, "kohya")
+
+
+def test_an_adapter_of_clip_alone_wants_the_model_where_names_differ(tmp_path: Path) -> None:
+    modules = {"text_encoder.text_model.encoder.layers.0.self_attn.q_proj": (H, H, 2)}
+    tensors, _ = adapter(modules, False)
+    tensors = {name.removeprefix("transformer."): array for name, array in tensors.items()}
+    source = write_file(tmp_path / "lora.safetensors", tensors)
+    with pytest.raises(WconvError, match="--layout kohya:flux or kohya:stable-diffusion"):
+        converted(source, tmp_path, "kohya")
+    with pytest.raises(WconvError, match=r"--layout comfyui:flux$"):
+        converted(source, tmp_path, "comfyui")
+    for family, start in (("flux", "lora_te1_"), ("stable-diffusion", "lora_te_")):
+        got = tensors_of(converted(source, tmp_path / family, f"kohya:{family}"))
+        assert all(name.startswith(start) for name in got)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from wconv import file_formats
 from wconv.errors import OutputError, WconvError
+from wconv.layouts.adapter_namings import COMMANDS
 from wconv.report import command_for
 
 
@@ -45,6 +46,6 @@ def command(template: str, target: Path) -> str:
     """What loads the result; `template` is the consumer's own command."""
     if target.name.endswith(file_formats.PT.suffixes):
         return f"torch.load({str(target)!r}, weights_only=True, mmap=True)"
-    if target.suffix == ".safetensors":
+    if target.suffix == ".safetensors" and template not in COMMANDS:
         return f"mlx.core.load({str(target)!r})"
     return command_for(template, target)

@@ -133,7 +133,7 @@ def ask(
 def mark_of(layout: str | Layout) -> str:
     """What the name of the result ends in."""
     naming = layout.partition(":")[0] if isinstance(layout, str) else ""
-    if naming in adapter_namings.NAMINGS and naming not in layouts.NAMES:
+    if naming in adapter_namings.NAMINGS and naming not in layouts.CONSUMERS:
         return naming
     return "HF" if layout == HUB else "MLX"
 

@@ -91,7 +91,7 @@ NAMINGS: Mapping[str, Naming] = {
         {"main": ""},
         "scaled",
         linear=True,
-        command="mflux --lora-paths {model}",
+        command="mflux-generate --lora-paths {model} --prompt 'A cat'",
     ),
     "diffusers": Naming(
         "diffusers",
@@ -133,12 +133,25 @@ NAMINGS: Mapping[str, Naming] = {
     "bfl": Naming("Black Forest Labs' programs", "original", Keys(), {"main": ""}, "none", linear=True),
 }
 
+
+def _by(program: str) -> Naming:
+    """mflux has a program for each family."""
+    return replace(NAMINGS["mflux"], command=f"{program} --lora-paths {{model}} --prompt 'A cat'")
+
+
 SPECIAL: Mapping[tuple[str, str], Naming] = {
-    ("mflux", "z_image"): replace(NAMINGS["mflux"], keys=Keys(), prefixes={"main": "transformer."}),
+    ("mflux", "flux2"): _by("mflux-generate-flux2"),
+    ("mflux", "qwen"): _by("mflux-generate-qwen"),
+    ("mflux", "z_image"): replace(
+        _by("mflux-generate-z-image"), keys=Keys(), prefixes={"main": "transformer."}
+    ),
     ("comfyui", "flux"): replace(NAMINGS["comfyui"], keys=KOHYA),
     ("comfyui", "z_image"): replace(NAMINGS["comfyui"], modules="diffusers"),
 }
 """Naming and family → where a program calls that model's adapters otherwise."""
+
+COMMANDS = frozenset(one.command for one in (*NAMINGS.values(), *SPECIAL.values()) if one.command)
+"""What loads an adapter, be it a file or a directory."""
 
 
 def naming_of(name: str, family: str) -> Naming:
