@@ -240,7 +240,7 @@ def test_mlx_lm_adapters_without_their_config_have_no_scale(tmp_path: Path) -> N
         "model.layers.0.q_proj.lora_b": random((RANK, H)),
     }
     source = write_file(tmp_path / "adapters.safetensors", tensors)
-    with pytest.raises(WconvError, match=r"no adapter_config.json"):
+    with pytest.raises(WconvError, match=r"no adapter_config.json beside it has lora_parameters"):
         wconv.convert(source, tmp_path / "out")
 
 
@@ -301,3 +301,51 @@ def test_pefts_directory_keeps_the_name_by_which_peft_finds_it(tmp_path: Path) -
     assert {name: bits(one) for name, one in got.items()} == {
         name: bits(one.astype(np.float16)) for name, one in source.items()
     }
+
+
+def mlx_lm(path: Path, config: Mapping[str, Any], *more: str) -> Path:
+    path.mkdir()
+    module = "model.layers.0.q_proj"
+    for at, name in enumerate(("adapters.safetensors", *more)):
+        tensors = {f"{module}.lora_a": random((H, RANK), seed=at), f"{module}.lora_b": random((RANK, H))}
+        write_file(path / name, tensors)
+    (path / "adapter_config.json").write_text(json.dumps(config))
+    return path
+
+
+def test_what_mlx_lm_keeps_on_the_way_is_not_the_adapter(tmp_path: Path) -> None:
+    config = {"lora_parameters": {"rank": RANK, "scale": 3.0}}
+    source = mlx_lm(tmp_path / "adapters", config, "0000100_adapters.safetensors")
+    for at, (given, name) in enumerate(
+        ((source, "last"), (source / "0000100_adapters.safetensors", "early"))
+    ):
+        report = wconv.convert(given, tmp_path / name)
+        got = load_file(tmp_path / name / "adapter_model.safetensors")
+        down = got["base_model.model.model.layers.0.q_proj.lora_A.weight"]
+        assert bits(down) == bits(np.ascontiguousarray(random((H, RANK), seed=at).T))
+        assert json.loads((tmp_path / name / "adapter_config.json").read_text())["lora_alpha"] == 3 * RANK
+        assert [one.name for one in (tmp_path / name).glob("*.safetensors")] == ["adapter_model.safetensors"]
+        assert ("0000100_adapters.safetensors" in str(report.left_out)) == (name == "last")
+
+
+def test_mlx_lms_config_must_have_its_settings(tmp_path: Path) -> None:
+    source = mlx_lm(tmp_path / "adapters", {"fine_tune_type": "lora"})
+    with pytest.raises(WconvError, match="has lora_parameters"):
+        wconv.convert(source, tmp_path / "out")
+
+
+def test_pefts_alpha_is_8_where_its_settings_do_not_say(tmp_path: Path) -> None:
+    peft(tmp_path / "peft", {"r": RANK})
+    wconv.convert(tmp_path / "peft", tmp_path / "mlx")
+    config = json.loads((tmp_path / "mlx" / "adapter_config.json").read_text())
+    assert config["lora_parameters"]["scale"] == 8 / RANK
+
+
+def test_a_module_with_the_scale_0_is_kept_beside_others(tmp_path: Path) -> None:
+    peft(tmp_path / "peft", {"lora_alpha": 4, "alpha_pattern": {"q_proj": 0}})
+    wconv.convert(tmp_path / "peft", tmp_path / "mlx")
+    got = load_file(tmp_path / "mlx" / "adapters.safetensors")
+    assert not got["model.layers.0.self_attn.q_proj.lora_b"].any()
+    assert got["model.layers.1.mlp.down_proj.lora_b"].any()
+    config = json.loads((tmp_path / "mlx" / "adapter_config.json").read_text())
+    assert config["lora_parameters"]["scale"] == 4 / RANK

@@ -48,6 +48,9 @@ NOT_WEIGHTS = (
 )
 """What trainers leave beside a model under the names of weights."""
 
+ADAPTERS, EARLIER = "adapters.safetensors", re.compile(r"\d+_adapters\.safetensors")
+"""What mlx-lm trains, and what it keeps of it on the way (mlx-lm 0.32, `tuner/trainer.py`)."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint(Mapping[str, LazyTensor]):
@@ -255,6 +258,8 @@ def is_plain(name: str) -> bool:
 def _find_weights(directory: Path, names: list[str]) -> list[str]:
     """The weights files of a directory that has no index."""
     candidates = [name for name in names if is_weights(name)]
+    if ADAPTERS in candidates:
+        candidates = [name for name in candidates if not EARLIER.fullmatch(name)]
     families: dict[str, list[str]] = {}
     for name in candidates:
         numbered = NUMBERED.fullmatch(name)

@@ -111,7 +111,7 @@ def _pair(one: Adapter, whose: str) -> tuple[LazyTensor, LazyTensor]:
 
 
 def _check_uniform(found: Sequence[Adapter]) -> tuple[int, float, bool]:
-    """Rank, scale of the first module and whether magnitudes are there: one of each for the whole model."""
+    """Rank, the first scale that is not 0, whether magnitudes are there: one of each for the whole model."""
     first = found[0]
     for one in found:
         _pair(one, "mlx-lm's")
@@ -121,9 +121,10 @@ def _check_uniform(found: Sequence[Adapter]) -> tuple[int, float, bool]:
             )
         if (one.magnitude is None) != (first.magnitude is None):
             raise LayoutError(f"only one of {one.name} and {first.name} is a DoRA: mlx-lm wants all or none")
-    if first.scale == 0:
-        raise LayoutError(f"{first.name} has the scale 0: the adapter does nothing")
-    return first.rank, first.scale, first.magnitude is not None
+    scale = next((one.scale for one in found if one.scale), None)
+    if scale is None:
+        raise LayoutError(f"{first.name} and all others have the scale 0: the adapter does nothing")
+    return first.rank, scale, first.magnitude is not None
 
 
 def _factored(one: Adapter, scale: float) -> LazyTensor:

@@ -252,8 +252,10 @@ def _adapter(
         up = up.reshape(up.shape[:2])
         if not (up.dtype.is_floating and down.dtype.is_floating):
             raise FormatError(f"{where} is stored in {up.dtype.name}: only floating matrices can be applied")
-        if "down_transposed" in found and not scales.has_config:
-            raise FormatError(f"{opened.path}: there is no {CONFIG} beside it, which holds mlx-lm's scale")
+        if "down_transposed" in found and not scales.is_mlx_lm:
+            raise FormatError(
+                f"{opened.path}: no {CONFIG} beside it has lora_parameters, with mlx-lm's scale"
+            )
         scale = scales.of(module, found.get("alpha"), up.shape[1])
     magnitude = found.get("magnitude")
     if magnitude is not None and up is not None:

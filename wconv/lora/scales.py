@@ -18,6 +18,9 @@ from wconv.tensor import LazyTensor
 
 CONFIG = "adapter_config.json"
 
+DEFAULT_ALPHA = 8
+"""PEFT's, whatever the rank is, where its settings do not say."""
+
 SMALLEST, LARGEST = 1e-12, 1e12
 """Between which alphas lie that are meant: their quotients and products have room in float32."""
 
@@ -25,7 +28,9 @@ SMALLEST, LARGEST = 1e-12, 1e12
 def config_path(opened: Checkpoint) -> Path | None:
     """The `adapter_config.json` beside an adapter's weights."""
     beside = opened.files[0].parent / CONFIG
-    own = opened.files[0].name in ("adapter_model.safetensors", "adapter_model.bin", "adapters.safetensors")
+    name = opened.files[0].name
+    own = name in ("adapter_model.safetensors", "adapter_model.bin", checkpoint.ADAPTERS)
+    own = own or checkpoint.EARLIER.fullmatch(name) is not None
     return beside if (opened.path.is_dir() or own) and beside.is_file() else None
 
 
@@ -45,8 +50,9 @@ class Scales:
         self._components = metadata_configs(opened)
 
     @property
-    def has_config(self) -> bool:
-        return self._config is not None
+    def is_mlx_lm(self) -> bool:
+        """Whether `adapter_config.json` has mlx-lm's settings."""
+        return isinstance((self._config or {}).get("lora_parameters"), Mapping)
 
     def of(self, module: str, alpha: LazyTensor | None, rank: int) -> float:
         """What `up @ down` is multiplied by."""
@@ -74,7 +80,7 @@ class Scales:
         return 1.0
 
     def _by_config(self, config: Mapping[str, Any], module: str, rank: int) -> float:
-        alpha = config.get("lora_alpha", rank)
+        alpha = config.get("lora_alpha", DEFAULT_ALPHA)
         patterns = config.get("alpha_pattern") or {}
         if not isinstance(patterns, Mapping):
             raise FormatError(f"{self._path}: alpha_pattern is {patterns!r:.40}, no object")
