@@ -349,3 +349,11 @@ def test_a_module_with_the_scale_0_is_kept_beside_others(tmp_path: Path) -> None
     assert got["model.layers.1.mlp.down_proj.lora_b"].any()
     config = json.loads((tmp_path / "mlx" / "adapter_config.json").read_text())
     assert config["lora_parameters"]["scale"] == 4 / RANK
+
+
+def test_the_default_name_says_whose_adapter_it_is(tmp_path: Path) -> None:
+    source = mlx_lm(tmp_path / "adapters", {"lora_parameters": {"rank": RANK, "scale": 3.0}})
+    made = wconv.convert(source).output
+    assert made == tmp_path / "adapters-peft"
+    assert wconv.convert(made).output == tmp_path / "adapters-peft-MLX"
+    assert wconv.convert(source / "adapters.safetensors").output == source / "adapters-peft"

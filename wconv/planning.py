@@ -249,16 +249,19 @@ def _merged(loras: Sequence[Lora]) -> tuple[str, ...]:
 
 
 def _with_room_for_config(request: Request, laid: LaidOut) -> Request:
-    """A directory instead of a file where the consumer wants a config beside the weights."""
+    """Where the consumer wants a config beside the weights: a directory, named after what it is."""
     if request.kind.for_torch and laid.form is not None and laid.form.needs_header:
         raise OutputError(
             f"{laid.consumer} reads scales from the header of a safetensors file: make {request.target} one"
         )
     if laid.config is None:
         return request
-    if request.single and not request.given:
-        target = outputs.default_output(request.source, mark_of(request.layout), directory=True)
-        return dataclasses.replace(request, target=target)
+    # where the layout was left to us, what came of it gives the name
+    mark = mark_of(laid.consumer if laid.consumer and request.layout == "auto" else request.layout)
+    if not request.given and (request.single or mark != mark_of(request.layout)):
+        return dataclasses.replace(
+            request, target=outputs.default_output(request.source, mark, directory=True)
+        )
     if laid.config_name != "config.json" and (request.single or request.kind.for_torch):
         raise OutputError(
             f"{laid.consumer} reads safetensors and {laid.config_name}:"
