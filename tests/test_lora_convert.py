@@ -357,3 +357,27 @@ def test_the_default_name_says_whose_adapter_it_is(tmp_path: Path) -> None:
     assert made == tmp_path / "adapters-peft"
     assert wconv.convert(made).output == tmp_path / "adapters-peft-MLX"
     assert wconv.convert(source / "adapters.safetensors").output == source / "adapters-peft"
+
+
+def test_an_expert_of_its_own_is_refused_for_mlx_lm(tmp_path: Path) -> None:
+    stem = "base_model.model.model.layers.0.block_sparse_moe.experts.3.w1"
+    tensors = {f"{stem}.lora_A.weight": random((RANK, H)), f"{stem}.lora_B.weight": random((H, RANK))}
+    (tmp_path / "peft").mkdir()
+    write_file(tmp_path / "peft" / "adapter_model.safetensors", tensors)
+    (tmp_path / "peft" / "adapter_config.json").write_text(json.dumps({"r": RANK, "lora_alpha": 4}))
+    with pytest.raises(WconvError, match=r"experts\.3\.w1 is one expert, and mlx-lm keeps all in one tensor"):
+        wconv.convert(tmp_path / "peft", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("stem", "told"), [("model.layers.0.q_proj", False), ("gpt_neox.layers.0.dense", True)]
+)
+def test_names_that_mlx_lm_may_not_know_are_told(stem: str, told: bool, tmp_path: Path) -> None:
+    full = f"base_model.model.{stem}"
+    tensors = {f"{full}.lora_A.weight": random((RANK, H)), f"{full}.lora_B.weight": random((H, RANK))}
+    (tmp_path / "peft").mkdir()
+    write_file(tmp_path / "peft" / "adapter_model.safetensors", tensors)
+    (tmp_path / "peft" / "adapter_config.json").write_text(json.dumps({"r": RANK, "lora_alpha": 4}))
+    report = wconv.convert(tmp_path / "peft", tmp_path / "out")
+    assert any(note.endswith(f"see whether it has {stem}") for note in report.notes) == told

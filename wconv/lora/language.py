@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from wconv.errors import LayoutError
@@ -16,6 +17,12 @@ from wconv.lora.read import Adapter
 from wconv.lora.scales import CONFIG
 from wconv.tensor import LazyTensor
 
+EXPERT = re.compile(r"\.experts\.\d+\.")
+"""A module that mlx-lm has not: its models stack experts (`switch_mlp`)."""
+
+USUAL = "model.layers."
+"""How modules begin that both programs call the same in nearly all models."""
+
 
 def to_mlx_lm(found: Sequence[Adapter]) -> LaidOut:
     """`adapters.safetensors` and `adapter_config.json` as mlx-lm reads them.
@@ -24,6 +31,11 @@ def to_mlx_lm(found: Sequence[Adapter]) -> LaidOut:
         LayoutError: mlx-lm has no way for it; by name.
     """
     rank, scale, dora = _check_uniform(found)
+    expert = next((one for one in found if EXPERT.search(f".{one.place.full}.")), None)
+    if expert is not None:
+        raise LayoutError(
+            f"{expert.name} is one expert, and mlx-lm keeps all in one tensor: it would pass over it" + WHOLE
+        )
     tensors: dict[str, LazyTensor] = {}
     sources: dict[str, tuple[str, ...]] = {}
     for one in found:
@@ -46,9 +58,11 @@ def to_mlx_lm(found: Sequence[Adapter]) -> LaidOut:
     }
     form = Form("adapters.safetensors", ONE_FILE, {"format": "mlx"})
     command = "mlx_lm.generate --model MODEL --adapter-path {model}"
-    applied = Applied(
-        tensors, sources=sources, notes=(f"an adapter of {len(found)} layers, scale {scale:g}",)
-    )
+    notes = [f"an adapter of {len(found)} layers, scale {scale:g}"]
+    other = next((module for module in modules if not module.startswith(USUAL)), None)
+    if other is not None:
+        notes.append(f"mlx-lm passes over modules that its model calls otherwise: see whether it has {other}")
+    applied = Applied(tensors, sources=sources, notes=tuple(notes))
     return LaidOut(
         applied,
         "mlx-lm",
