@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from wconv.layouts import adapter_families
 from wconv.layouts.adapter_families import Family
 from wconv.layouts.engine import Layout, run_rules
 from wconv.layouts.inverse import undone
-from wconv.layouts.patterns import compile_pattern, is_wildcard, words
+from wconv.layouts.patterns import written_out
 from wconv.layouts.rules import Entry, Rule
 from wconv.layouts.settings import Context
 from wconv.tensor import LazyTensor
@@ -129,18 +129,10 @@ def _flattened(patterns: tuple[str, ...]) -> tuple[tuple[re.Pattern[str], str], 
     templates = dict.fromkeys(
         text.removesuffix(".weight")
         for pattern in patterns
-        for text in _written_out(pattern)
+        for text in written_out(pattern)
         if text.endswith(".weight")
     )
     return tuple((re.compile(re.escape(flat(text)).replace(r"\#", r"(\d+)")), text) for text in templates)
-
-
-def _written_out(pattern: str) -> Iterator[str]:
-    texts = [""]
-    for part in compile_pattern(pattern).parts:
-        choices = words(part) if is_wildcard(part) and part.startswith("(") else [part]
-        texts = [text + choice for text in texts for choice in choices]
-    yield from texts
 
 
 def respell(rules: tuple[Rule, ...], state: Mapping[str, LazyTensor]) -> dict[str, Entry]:

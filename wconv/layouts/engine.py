@@ -10,7 +10,7 @@ from typing import Any
 
 from wconv.errors import LayoutError
 from wconv.layouts.forms import Form
-from wconv.layouts.patterns import compile_pattern, is_wildcard, words
+from wconv.layouts.patterns import compile_pattern, is_wildcard, written_out
 from wconv.layouts.rules import Copy, Drop, Entry, KeepDtype, Rule, State, Transpose
 from wconv.layouts.settings import Context
 from wconv.tensor import LazyTensor
@@ -120,7 +120,7 @@ def apply(
         LayoutError: a tensor fits no rule, or the checkpoint is converted in part.
     """
     if layout is None:
-        kept = _fitting(KEEP_DTYPE, tensors)
+        kept = fitting(KEEP_DTYPE, tensors)
         return Applied(dict(tensors), {}, kept, {name: (name,) for name in tensors})
     context = Context(config or {}, options or {})
     state = {name: Entry(tensor, (name,)) for name, tensor in tensors.items()}
@@ -147,7 +147,7 @@ def apply(
 def kept_names(layout: Layout, names: Iterable[str]) -> frozenset[str]:
     """The names, of the consumer's, whose dtype the layout keeps."""
     keep = (SCALES, *(rule.source for rule in layout.rules if isinstance(rule, KeepDtype)))
-    return _fitting(keep, names)
+    return fitting(keep, names)
 
 
 def already(layout: Layout, state: State, context: Context) -> bool:
@@ -210,7 +210,7 @@ def nearest(names: Iterable[str], name: str) -> list[str]:
     flat = re.sub(r"(?<=\.)\d+(?=\.)", "#", name)
     import difflib
 
-    close = difflib.get_close_matches(flat, [text for one in names for text in _examples(one)], 2, 0.6)
+    close = difflib.get_close_matches(flat, [text for one in names for text in written_out(one)], 2, 0.6)
     filled = []
     for text in close:
         values = iter(numbers)
@@ -277,7 +277,7 @@ def matches(patterns: tuple[str, ...], name: str) -> bool:
     return _any_of(patterns).fullmatch(name) is not None
 
 
-def _fitting(patterns: tuple[str, ...], names: Iterable[str]) -> frozenset[str]:
+def fitting(patterns: tuple[str, ...], names: Iterable[str]) -> frozenset[str]:
     """The names that fit one of the patterns; all at once, since most patterns fit none."""
     names = tuple(names)
     joined = "\n".join(names)
@@ -286,13 +286,3 @@ def _fitting(patterns: tuple[str, ...], names: Iterable[str]) -> frozenset[str]:
     }
     alive = tuple(text for text in patterns if all(part in joined for part in literals[text]))
     return frozenset(name for name in names if matches(alive, name)) if alive else frozenset()
-
-
-@functools.cache
-def _examples(pattern: str) -> tuple[str, ...]:
-    """A pattern with its lists of words written out."""
-    texts = [""]
-    for part in compile_pattern(pattern).parts:
-        choices = words(part) if is_wildcard(part) and part.startswith("(") else [part]
-        texts = [text + choice for text in texts for choice in choices]
-    return tuple(texts)

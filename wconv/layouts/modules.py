@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from wconv.errors import LayoutError
 from wconv.layouts import recurrent
-from wconv.layouts.engine import KEEP_DTYPE, Applied, matches
+from wconv.layouts.engine import KEEP_DTYPE, Applied, fitting
 from wconv.layouts.layers import CONSUMER, HOLDERS, LAYERS, SEQUENTIAL, Layer, TransposedKernel
 from wconv.layouts.rules import Entry, State
 from wconv.modules import Module
@@ -40,7 +40,7 @@ def apply(tensors: Mapping[str, LazyTensor], modules: Mapping[str, Module]) -> A
     done = _Applying(modules)
     for path, own in _owned(tensors, modules).items():
         done.add(path, own)
-    kept = frozenset(name for name in done.state if matches(KEEP_DTYPE, name))
+    kept = fitting(KEEP_DTYPE, done.state)
     return Applied(
         {name: entry.tensor for name, entry in done.state.items()},
         done.dropped,

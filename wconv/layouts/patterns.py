@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from wconv.errors import LayoutError
@@ -115,9 +116,19 @@ SAMPLES = {"#": "0", "**": "x", "*": "x", "{e}": "0"}
 
 def sample(pattern: str) -> tuple[str, ...]:
     """Names that a pattern matches: one for each choice of its words."""
+    return _written_out(SAMPLES.get(part, part) for part in compile_pattern(pattern).parts)
+
+
+@functools.cache
+def written_out(pattern: str) -> tuple[str, ...]:
+    """A pattern with its lists of words written out; its other wildcards stay."""
+    return _written_out(compile_pattern(pattern).parts)
+
+
+def _written_out(parts: Iterable[str]) -> tuple[str, ...]:
     texts = [""]
-    for part in compile_pattern(pattern).parts:
-        choices = words(part) if part.startswith("(") and is_wildcard(part) else [SAMPLES.get(part, part)]
+    for part in parts:
+        choices = words(part) if part.startswith("(") and is_wildcard(part) else [part]
         texts = [text + choice for text in texts for choice in choices]
     return tuple(texts)
 
