@@ -19,9 +19,9 @@ from wconv.layouts.engine import Applied, matches, nearest
 from wconv.layouts.forms import Form
 from wconv.layouts.patterns import compile_pattern
 from wconv.layouts.rules import Rule
+from wconv.lora import peft
 from wconv.lora.compose import rearranged, rows_of
 from wconv.lora.deltas import Scaled
-from wconv.lora.peft import alpha_of, settings
 from wconv.lora.pieces import arranged
 from wconv.lora.read import Adapter
 from wconv.lora.scales import CONFIG
@@ -257,20 +257,13 @@ def _written(name: str, naming: Naming, family: Family, parts: Mapping[Home, Ada
         made = _tensors(naming, one, stem)
         if one.up is not None and (naming.alpha == "always" or (naming.alpha == "scaled" and one.scale != 1)):
             alphas.append(f"{stem}.alpha")
-            made[alphas[-1]] = from_array(np.array(alpha_of(one), np.float32))
+            made[alphas[-1]] = from_array(np.array(peft.alpha_of(one), np.float32))
         tensors.update(made)
         sources.update(dict.fromkeys(made, one.keys))
     metadata = {"format": "pt"}
     config = None
     if naming.alpha == "config":
-        described = settings({module: one for (_, module), one in parts.items()})
-        config = {
-            "peft_type": "LORA",
-            "task_type": None,
-            "base_model_name_or_path": None,
-            "inference_mode": True,
-            **described,
-        }
+        config = peft.config({module: one for (_, module), one in parts.items()}, None)
     elif naming.alpha == "metadata" and any(one.scale != 1 for one in parts.values()):
         metadata[METADATA] = json.dumps(_by_component(parts))
     form = Form(naming.filename, ONE_FILE, metadata, needs_header=METADATA in metadata)
@@ -308,6 +301,6 @@ def _by_component(parts: Mapping[Home, Adapter]) -> dict[str, object]:
         # of CLIP the ends of names, which fit with and without what transformers 5 leaves out
         own = {module.removeprefix(CLIP): one for (home, module), one in parts.items() if home == component}
         whole = not any(module.startswith(CLIP) for home, module in parts if home == component)
-        described = settings(own, whole=whole)
+        described = peft.settings(own, whole=whole)
         flattened.update({f"{component}.{key}": value for key, value in described.items()})
     return flattened

@@ -10,9 +10,9 @@ from wconv.layouts.adapter_namings import NAMINGS
 from wconv.layouts.choice import LaidOut
 from wconv.layouts.engine import Applied
 from wconv.layouts.forms import Form
+from wconv.lora import peft
 from wconv.lora.deltas import Scaled
 from wconv.lora.image import ONE_FILE, WHOLE
-from wconv.lora.peft import settings
 from wconv.lora.read import Adapter
 from wconv.lora.scales import CONFIG
 from wconv.tensor import LazyTensor
@@ -92,13 +92,7 @@ def to_peft(found: Sequence[Adapter]) -> LaidOut:
             made[stem + naming.keys.magnitude] = one.magnitude
         tensors.update(made)
         sources.update(dict.fromkeys(made, one.keys))
-    config = {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": None,
-        "inference_mode": True,
-        **settings({one.place.full: one for one in found}),
-    }
+    config = peft.config({one.place.full: one for one in found}, "CAUSAL_LM")
     form = Form(naming.filename, ONE_FILE, {"format": "pt"})
     scales = sorted({one.scale for one in found})
     told = ", ".join(f"{scale:g}" for scale in scales[:3]) + (", …" if len(scales) > 3 else "")

@@ -23,6 +23,21 @@ def alpha_of(adapter: Adapter) -> float:
     return next((one for one in choices if one / adapter.rank == adapter.scale), exact)
 
 
+def config(adapters: Mapping[str, Adapter], task: str | None) -> dict[str, Any]:
+    """The whole of `adapter_config.json`; raises as `settings` does.
+
+    Args:
+        task: what PEFT calls the model's ("CAUSAL_LM"), where it has a word for it.
+    """
+    return {
+        "peft_type": "LORA",
+        "task_type": task,
+        "base_model_name_or_path": None,
+        "inference_mode": True,
+        **settings(adapters),
+    }
+
+
 def settings(adapters: Mapping[str, Adapter], *, whole: bool = True) -> dict[str, Any]:
     """Rank and alpha of most modules and of those that differ, and the modules' names.
 

@@ -13,7 +13,7 @@ from wconv import checkpoint
 from wconv.checkpoint import Checkpoint
 from wconv.errors import FormatError, WconvError
 from wconv.layouts.adapters import Place, place
-from wconv.lora.scales import CONFIG, Scales, config_of, config_path, metadata_configs
+from wconv.lora.scales import CONFIG, Scales, config_path
 from wconv.tensor import LazyTensor
 
 _NAME = r"(?:\.(?!(?:weight|bias)$)\w+)?"
@@ -161,10 +161,10 @@ def adapters(opened: Checkpoint) -> tuple[Adapter, ...]:
     if opened.skipped:
         key, reason = next(iter(opened.skipped.items()))
         raise FormatError(f"{opened.path}: {key} cannot be read: {reason}")
-    _check_config(opened)
     scales = Scales(opened)
+    _check_config(opened, scales)
     found_adapters = tuple(_adapter(opened, module, slots, scales) for module, slots in modules.items())
-    _check_lengths(opened, found_adapters)
+    _check_lengths(opened, scales, found_adapters)
     return found_adapters
 
 
@@ -188,15 +188,14 @@ Fact: PEFT 0.21.2, `tuners/lora/layer.py`: `pissa_init`, `olora_init`, `corda_in
 """
 
 
-def _check_config(opened: Checkpoint) -> None:
-    config = config_of(opened) or {}
-    path = config_path(opened)
+def _check_config(opened: Checkpoint, scales: Scales) -> None:
+    config, path = scales.config or {}, scales.config_path
     kind = config.get("peft_type", "LORA")
     if kind != "LORA":
         raise FormatError(f"{path} describes a {kind!r:.40} adapter: LoRA alone can be applied")
     if config.get("fine_tune_type") == "full":
         raise FormatError(f"{path}: a full fine-tuning holds weights, not an adapter")
-    for component, settings in (("", config), *metadata_configs(opened).items()):
+    for component, settings in (("", config), *scales.components.items()):
         where = f"{opened.path}: {component}" if settings is not config else str(path)
         for setting, meaning in UNUSUAL.items():
             if settings.get(setting):
@@ -209,13 +208,13 @@ def _check_config(opened: Checkpoint) -> None:
             )
 
 
-def _check_lengths(opened: Checkpoint, found: tuple[Adapter, ...]) -> None:
+def _check_lengths(opened: Checkpoint, scales: Scales, found: tuple[Adapter, ...]) -> None:
     """Refuses a DoRA without magnitudes: to its program each row keeps its length."""
-    config = config_of(opened) or {}
+    config = scales.config or {}
     if config.get("use_dora") or config.get("fine_tune_type") == "dora":
         for one in found:
             if one.magnitude is None and one.up is not None:
-                told = f"though {config_path(opened)} tells of a DoRA"
+                told = f"though {scales.config_path} tells of a DoRA"
                 raise FormatError(f"{opened.path}: {one.name} has no magnitudes, {told}")
 
 

@@ -34,25 +34,28 @@ def config_path(opened: Checkpoint) -> Path | None:
     return beside if (opened.path.is_dir() or own) and beside.is_file() else None
 
 
-def config_of(opened: Checkpoint) -> Mapping[str, Any] | None:
-    """What `adapter_config.json` says; None where there is none."""
-    path = config_path(opened)
-    return checkpoint.read_json(path) if path is not None else None
-
-
 class Scales:
-    """The scale of each module: from its own alpha, the file's metadata, or `adapter_config.json`."""
+    """The scale of each module: from its own alpha, the file's metadata, or `adapter_config.json`.
+
+    Attributes:
+        config_path: of `adapter_config.json`; None where there is none.
+        config: what that says; None likewise.
+        components: what the file's header says, by component.
+    """
 
     def __init__(self, opened: Checkpoint) -> None:
         self._path = opened.path
         self._metadata = opened.metadata
-        self._config = config_of(opened)
-        self._components = metadata_configs(opened)
+        self.config_path = config_path(opened)
+        self.config: Mapping[str, Any] | None = (
+            checkpoint.read_json(self.config_path) if self.config_path is not None else None
+        )
+        self.components = _metadata_configs(opened)
 
     @property
     def is_mlx_lm(self) -> bool:
         """Whether `adapter_config.json` has mlx-lm's settings."""
-        return isinstance((self._config or {}).get("lora_parameters"), Mapping)
+        return isinstance((self.config or {}).get("lora_parameters"), Mapping)
 
     def of(self, module: str, alpha: LazyTensor | None, rank: int) -> float:
         """What `up @ down` is multiplied by."""
@@ -63,18 +66,18 @@ class Scales:
             return self._checked(alpha.elements()[0], module) / rank
         if isinstance(own, int | float):
             return self._checked(own, module) / rank
-        if self._config is not None:
-            parameters = self._config.get("lora_parameters")
+        if self.config is not None:
+            parameters = self.config.get("lora_parameters")
             if isinstance(parameters, Mapping):
                 return self._checked(parameters.get("scale"), module)
-            return self._by_config(self._config, place(module).full, rank)
-        for component, config in self._components.items():
+            return self._by_config(self.config, place(module).full, rank)
+        for component, config in self.components.items():
             if component and module.startswith(f"{component}."):
                 return self._by_config(config, module.removeprefix(f"{component}."), rank)
-        if "" in self._components:
-            return self._by_config(self._components[""], place(module).full, rank)
+        if "" in self.components:
+            return self._by_config(self.components[""], place(module).full, rank)
         meant = place(module)
-        for component, config in self._components.items():
+        for component, config in self.components.items():
             if component in (meant.components or MAIN):
                 return self._by_config(config, meant.module, rank)
         return 1.0
@@ -106,7 +109,7 @@ def _suits(pattern: str, module: str) -> bool:
     return module == plain or (not pattern.startswith("^") and module.endswith(f".{plain}"))
 
 
-def metadata_configs(opened: Checkpoint) -> dict[str, dict[str, Any]]:
+def _metadata_configs(opened: Checkpoint) -> dict[str, dict[str, Any]]:
     """diffusers' own metadata: PEFT's settings, by component."""
     text = opened.metadata.get(METADATA)
     if not isinstance(text, str):
