@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from wconv import checkpoint, dtypes, layouts, writer
 from wconv.errors import OutputError, WconvError
 from wconv.plan import Entry, make
-from wconv.storable import written_dtype
+from wconv.storable import written_dtypes
 from wconv.tensor import Array, LazyTensor, from_array
 from wconv.workspace import Workspace, check_space
 
@@ -69,8 +69,8 @@ def load_mlx(
     applied = layouts.apply(chosen, opened.tensors, opened.config, options)
     requested = dtypes.by_name(dtype) if dtype is not None else None
     arrays: dict[str, mx.array] = {}
-    for name, tensor in applied.tensors.items():
-        to = written_dtype(name, tensor.dtype, requested, applied.tensors, applied.keep_dtype)
+    written = written_dtypes(applied.tensors, requested, applied.keep_dtype)
+    for (name, tensor), to in zip(applied.tensors.items(), written, strict=True):
         arrays[name] = to_mlx(tensor.cast(to).numpy())
     return arrays
 

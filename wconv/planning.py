@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wconv import checkpoint, components, dtypes, file_formats, outputs, sidecars
+from wconv import checkpoint, components, file_formats, outputs, sidecars
 from wconv.checkpoint import Checkpoint
 from wconv.components import Component, Pipeline
 from wconv.conversion import Conversion, states
@@ -22,7 +22,7 @@ from wconv.plan import MAX_SHARD_SIZE, Entry, Plan, make
 from wconv.report import Report, changes
 from wconv.request import Request, ask, mark_of
 from wconv.sidecars import Sidecars
-from wconv.storable import BYTES_FOR_CONSUMERS, written_dtype
+from wconv.storable import written_dtypes
 from wconv.tensor import LazyTensor
 
 if TYPE_CHECKING:
@@ -273,26 +273,14 @@ def _with_room_for_config(request: Request, laid: LaidOut) -> Request:
 def _entries(request: Request, laid: LaidOut) -> list[Entry]:
     """Each tensor with the dtype in which it is written."""
     applied = laid.applied
-    casts = {name: dtypes.by_name(to) for name, to in laid.casts.items()}
-    usual: dict[str, DType] = {}
-    entries: list[Entry] = []
-    for name, tensor in applied.tensors.items():
-        source = tensor.dtype
-        special = name in applied.keep_dtype or source.name in BYTES_FOR_CONSUMERS
-        to = None if special else usual.get(source.name)
-        if to is None:
-            to = written_dtype(
-                name,
-                source,
-                request.dtype or casts.get(source.name),
-                applied.tensors,
-                applied.keep_dtype,
-                for_torch=request.kind.for_torch,
-            )
-            if not special:
-                usual[source.name] = to
-        entries.append(Entry(name, tensor, to))
-    return entries
+    written = written_dtypes(
+        applied.tensors,
+        request.dtype,
+        applied.keep_dtype,
+        casts=laid.casts,
+        for_torch=request.kind.for_torch,
+    )
+    return list(map(Entry, applied.tensors.keys(), applied.tensors.values(), written))
 
 
 def _plan(
@@ -339,10 +327,8 @@ def _optimizer(
     from wconv import optimizers
 
     state = optimizers.lay_out(opened, picked, lambda tensors: _laid_out(request, opened, tensors).applied)
-    entries = [
-        Entry(name, tensor, written_dtype(name, tensor.dtype, None, state.tensors))
-        for name, tensor in state.tensors.items()
-    ]
+    written = written_dtypes(state.tensors, None)
+    entries = list(map(Entry, state.tensors.keys(), state.tensors.values(), written))
     planned = make(entries, state.metadata, filename=optimizers.FILENAME)
     kept = {entry.dtype.name for entry in entries if entry.name in state.sources}
     other = {entry.dtype.name for entry in weights if entry.dtype.is_floating}

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from wconv import dtypes
 from wconv.dtypes import DType
+
+if TYPE_CHECKING:
+    from wconv.tensor import LazyTensor
 
 TARGETS = ("float16", "bfloat16", "float32")
 """What `--dtype` accepts: the floating types that MLX computes in."""
@@ -41,8 +45,8 @@ SUBSTITUTES = (
 """The one table of what MLX cannot hold; every substitute holds each value of its source but float64's."""
 
 _BY_SOURCE = {row.source: row for row in SUBSTITUTES}
-BYTES_FOR_CONSUMERS = ("float8_e4m3fn", "float8_e8m0fnu")
-"""Dtypes of which a tensor is kept where its scales are there: what its name says decides."""
+_BYTES_FOR_CONSUMERS = ("float8_e4m3fn", "float8_e8m0fnu")
+_NONE: Mapping[str, str] = {}
 _SCALE = re.compile(r"(?:[._](?:weight_)?scales?(?:_inv)?|_scale_inv)$")
 
 
@@ -66,7 +70,7 @@ def written_dtype(
         keep: names that the consumer does not cast.
         for_torch: torch will load it, which holds all types of whole bytes.
     """
-    if source.name in BYTES_FOR_CONSUMERS and _has_scales(name, names):
+    if source.name in _BYTES_FOR_CONSUMERS and _has_scales(name, names):
         return source
     if requested is not None and source.is_floating and name not in keep:
         return requested
@@ -74,6 +78,34 @@ def written_dtype(
         return source
     substitute = _BY_SOURCE.get(source.name)
     return dtypes.BY_NAME[substitute.written] if substitute else source
+
+
+def written_dtypes(
+    tensors: Mapping[str, LazyTensor],
+    requested: DType | None,
+    keep: Collection[str] = (),
+    *,
+    casts: Mapping[str, str] = _NONE,
+    for_torch: bool = False,
+) -> Iterator[DType]:
+    """What `written_dtype` says of each tensor of a state dict, in order.
+
+    Args:
+        casts: what becomes of dtypes where nothing is requested.
+    """
+    usual: dict[str, DType] = {}
+    for name, tensor in tensors.items():
+        source = tensor.dtype
+        # elsewhere the name says nothing
+        special = name in keep or source.name in _BYTES_FOR_CONSUMERS
+        to = None if special else usual.get(source.name)
+        if to is None:
+            cast = casts.get(source.name)
+            wanted = requested or (dtypes.by_name(cast) if cast is not None else None)
+            to = written_dtype(name, source, wanted, tensors, keep, for_torch=for_torch)
+            if not special:
+                usual[source.name] = to
+        yield to
 
 
 def _has_scales(name: str, names: Collection[str]) -> bool:
