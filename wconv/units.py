@@ -218,13 +218,9 @@ class Buffers:
         raw = values.view(np.uint8).data
         if unit.summed:
             self.checksum = zlib.crc32(raw)
-        offset = unit.offset
         began = time.perf_counter()
-        while raw:
-            count = os.pwrite(fd, raw, offset)
-            raw = raw[count:]
-            offset += count
-        self._behind.wrote(pages, unit.offset, offset - unit.offset, time.perf_counter() - began)
+        put(fd, raw, unit.offset)
+        self._behind.wrote(pages, unit.offset, len(raw), time.perf_counter() - began)
 
     def _attribute(self, unit: Unit, values: Array, result: Array, overflow: Overflow) -> dict[str, Overflow]:
         """Which entries of a joined unit overflowed: each is cast once more by itself."""
@@ -239,6 +235,15 @@ class Buffers:
                 found[name] = lost
             at += length
         return found
+
+
+def put(fd: int, data: bytes | memoryview, offset: int) -> None:
+    """Writes all of `data` (of bytes) at `offset`, which one call may do in part; raises OSError."""
+    left = memoryview(data)
+    while left:
+        count = os.pwrite(fd, left, offset)
+        left = left[count:]
+        offset += count
 
 
 def _at_least(buffer: NDArray[np.uint8], nbytes: int) -> NDArray[np.uint8]:

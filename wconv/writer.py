@@ -21,7 +21,7 @@ from wconv.behind import Pages
 from wconv.casts import Overflow
 from wconv.errors import OutputError, WconvError
 from wconv.plan import Shard
-from wconv.units import Buffers, Unit, add_overflows, units
+from wconv.units import Buffers, Unit, add_overflows, put, units
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -158,7 +158,7 @@ class _Output:
             for entry, places in zip(self.shard.entries, self.shard.archive.checksums, strict=True):
                 checksum = checksums.whole(self._checksums.get(entry.name, ()))
                 for place in places:
-                    _put(self.fd, checksum.to_bytes(4, "little"), place)
+                    put(self.fd, checksum.to_bytes(4, "little"), place)
         self.close()
         marks = {name: tuple(lost) for name, lost in self._overflows.items()}
         _beside(self.directory, self.shard, DONE).write_text(json.dumps(marks))
@@ -273,20 +273,12 @@ def _create(path: Path, shard: Shard) -> int:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         _allocate(fd, shard.nbytes)
         for offset, data in shard.pieces:
-            _put(fd, data, offset)
+            put(fd, data, offset)
     except OSError as error:
         if fd >= 0:
             os.close(fd)
         raise _cannot_write(path, error) from None
     return fd
-
-
-def _put(fd: int, data: bytes, offset: int) -> None:
-    left = memoryview(data)
-    while left:
-        count = os.pwrite(fd, left, offset)
-        left = left[count:]
-        offset += count
 
 
 def _allocate(fd: int, nbytes: int) -> None:
