@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from wconv import checkpoint, dtypes, layouts, writer
 from wconv.errors import OutputError, WconvError
+from wconv.extras import require
 from wconv.plan import Entry, make
 from wconv.storable import written_dtypes
 from wconv.tensor import Array, LazyTensor, from_array
@@ -64,6 +65,7 @@ def load_mlx(
         FormatError: the file cannot be read.
         LayoutError: the tensors do not fit the layout.
     """
+    require("mlx.core", "load_mlx")
     opened = checkpoint.open(path, key=key)
     chosen = layouts.choose(layout, opened.config, opened.tensors)
     applied = layouts.apply(chosen, opened.tensors, opened.config, options)
@@ -77,13 +79,13 @@ def load_mlx(
 
 def to_mlx(array: Array) -> mx.array:
     """A numpy or ml_dtypes array as an MLX array of the same bits; fp8 as uint8, as `mx.load` has it."""
-    import mlx.core as mx
-
+    core = require("mlx.core", "load_mlx")
     dtype = dtypes.from_numpy(array.dtype)
     if dtype.module == "numpy":
-        return mx.array(array)
-    raw = mx.array(array.view(f"uint{dtype.bits}"))
-    return raw.view(getattr(mx, dtype.mlx)) if dtype.mlx else raw
+        made: mx.array = core.array(array)
+        return made
+    raw: mx.array = core.array(array.view(f"uint{dtype.bits}"))
+    return raw.view(getattr(core, dtype.mlx)) if dtype.mlx else raw
 
 
 def save(

@@ -12,6 +12,7 @@ from typing import Any
 from wconv import formats, model_parallel
 from wconv.errors import FormatError, told
 from wconv.formats import json_text
+from wconv.hints import absent
 from wconv.modules import Module
 from wconv.tensor import LazyTensor
 from wconv.variants import of_variant
@@ -133,8 +134,7 @@ def open(
     if place.is_dir():
         return _open_directory(place, key, variant, expand)
     if not place.exists():
-        hint = "" if place.parent.is_dir() else f" (there is no directory {place.parent})"
-        raise FormatError(f"{place} does not exist{hint}")
+        raise FormatError(absent(place))
     contents = formats.open_file(str(place), key=key, expand=expand)
     return Checkpoint(
         place,
