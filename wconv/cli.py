@@ -302,3 +302,31 @@ def rules(model_type: str | None, layout: str) -> None:
         _print(f"{row[0]:{widths[0]}}  {row[1]:{widths[1]}}  {row[2]}" for row in rows)
         return
     click.echo(write(layouts.find(model_type, layout)), nl=False)
+
+
+def _complete_topic(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    from wconv.pages import topics
+
+    return [topic for topic in topics() if topic.startswith(incomplete)]
+
+
+@main.command(
+    short_help="List the pages of the documentation, or show one.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.argument("topic", required=False, shell_complete=_complete_topic)
+@click.option("--markdown", is_flag=True, help="Print the page as it is written.")
+def docs(topic: str | None, markdown: bool) -> None:
+    """List the pages of the documentation, or show that of TOPIC."""
+    from wconv.pages import page, rendered, topics
+
+    if topic is None:
+        known = topics()
+        width = max(map(len, known))
+        _print(f"{name:{width}}  {title}" for name, title in known.items())
+    elif markdown:
+        click.echo(page(topic), nl=False)
+    elif sys.stdout.isatty():
+        click.echo_via_pager("\n".join(rendered(page(topic))) + "\n", color=True)
+    else:
+        click.echo("\n".join(rendered(page(topic))))
