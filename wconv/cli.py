@@ -58,6 +58,20 @@ class DefaultsToConvert(click.Group):
             formatter.write_dl([(name, command.get_short_help_str(80)) for name, command in others.items()])
 
 
+class NamedPath(click.Path):
+    """A path that is not empty: an unset variable must not mean the working directory."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            raise WconvError(
+                f"{param.get_error_hint(ctx) if param else 'a path'} is empty: was a variable not set?"
+            )
+        return super().convert(value, param, ctx)
+
+
+PATH = NamedPath(path_type=Path)
+
+
 def _interrupt(number: int, frame: Any) -> NoReturn:
     raise KeyboardInterrupt
 
@@ -101,10 +115,8 @@ def main() -> None:
 
 
 @main.command(epilog=_dtype_table(), context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("source", type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Directory, or a .safetensors or .pt file."
-)
+@click.argument("source", type=PATH)
+@click.option("-o", "--output", type=PATH, help="Directory, or a .safetensors or .pt file.")
 @click.option(
     "--format",
     type=click.Choice(["safetensors", "pt"]),
@@ -119,9 +131,7 @@ def main() -> None:
     show_default=True,
     help="auto, mlx-lm, mlx-vlm, mflux, diffusers, or back: hf, bfl. Of adapters also peft, kohya, comfyui.",
 )
-@click.option(
-    "--rules", type=click.Path(path_type=Path), metavar="FILE", help="Rules of your own; see wconv rules."
-)
+@click.option("--rules", type=PATH, metavar="FILE", help="Rules of your own; see wconv rules.")
 @click.option("--include", metavar="REGEX", help="Convert only tensors whose source name matches.")
 @click.option("--exclude", metavar="REGEX", help="Leave out tensors whose source name matches.")
 @click.option("--max-shard-size", metavar="SIZE", help="500MB, …; 5GB by default, 2GiB for mflux.")
@@ -194,7 +204,7 @@ def _print_json(value: dict[str, Any]) -> None:
 
 
 @main.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", type=PATH)
 @click.option("--key", metavar="PATH", help="Where the state dict lies in a wrapped PyTorch checkpoint.")
 @click.option("--expand", is_flag=True, help="Allow tensors that are far larger than their file.")
 @click.option("--json", "as_json", is_flag=True, help="Print plain data for programs.")
