@@ -209,7 +209,7 @@ def test_overwrite_spares_what_no_conversion_wrote(tmp_path: Path, monkeypatch: 
     home = tmp_path / "home"
     home.mkdir()
     (home / "thesis.tex").write_text("years of work")
-    with pytest.raises(OutputError, match="holds thesis.tex, which no conversion writes"):
+    with pytest.raises(OutputError, match=r"holds thesis\.tex, which no conversion writes"):
         wconv.convert(model, home, overwrite=True)
     with pytest.raises(OutputError, match="source itself"):
         wconv.convert(model, model, overwrite=True)

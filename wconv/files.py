@@ -158,9 +158,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     folder, name = os.path.split(os.fspath(path))
     if os.path.isdir(path):
         raise OutputError(f"{os.fspath(path)} cannot be written: it is a directory")
-    partial = os.path.join(folder, f".{name}.{os.getpid()}.partial")
+    partial = os.path.join(folder, f".{name}.{os.getpid()}.{threading.get_native_id()}.partial")
+    with contextlib.suppress(OSError):
+        os.unlink(partial)
     try:
-        with open(partial, "wb") as file:
+        with open(partial, "xb") as file:
             yield file
         os.replace(partial, path)
     except OSError as error:

@@ -143,8 +143,11 @@ def files_in(directory: Path, spared: Sequence[str] = ()) -> Iterator[str]:
                 yield name
 
 
-def recover(source: Path, target: Path, work: Path, *, resume: bool) -> None:
+def recover(source: Path, target: Path, work: Path, *, resume: bool) -> bool:
     """Ends what a killed run left half done in its partial directory, so that `target` is whole again.
+
+    Returns:
+        Whether all of that run's work is in place now.
 
     Args:
         source: the directory in `work` in which outputs are built.
@@ -156,6 +159,7 @@ def recover(source: Path, target: Path, work: Path, *, resume: bool) -> None:
         OSError: it cannot be done.
     """
     ready, aside, moving = work / SWAP, work / ASIDE, work / MOVING
+    finished = os.path.lexists(moving) and not resume
     if os.path.lexists(moving):
         new, old = _steps(moving)
         if resume:
@@ -178,6 +182,7 @@ def recover(source: Path, target: Path, work: Path, *, resume: bool) -> None:
     if os.path.lexists(target):
         # old or new, a whole output is in place, and this is the other one
         _remove(ready)
+    return finished
 
 
 def _steps(moving: Path) -> tuple[list[str], list[str]]:

@@ -174,7 +174,8 @@ def _check_directory(target: Path, names: Names, *, single: bool) -> None:
                 " elsewhere, or choose another --output"
             )
         weights = weights or name.endswith(file_formats.suffixes())
-    if not weights:
+    # an interrupted run may have left of its work, or of the old output, only the rest in place
+    if not weights and not os.path.lexists(target / INSIDE):
         raise OutputError(
             f"{target} holds no converted model: it will not be overwritten; choose another --output"
         )

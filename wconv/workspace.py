@@ -1,4 +1,4 @@
-"""The partial directory beside an output: made, locked, resumed, and renamed into place in one step.
+"""The partial directory beside an output: made, locked, resumed, and put in place in one step.
 
 `X.partial` holds what will become `X` in its sub-directory `output`, beside it the shards that are being
 written, and `wconv.json`, which says from what and with which parameters they come. Nothing appears at `X`
@@ -99,10 +99,15 @@ class Workspace:
         self._acquire()
         same = journal.get("fingerprint") == fingerprint and journal.get("boot") == boot_id()
         try:
-            replacing.recover(self.output, self._place.target, self.path, resume=resume and same)
+            finished = replacing.recover(self.output, self._place.target, self.path, resume=resume and same)
         except OSError as error:
             raise OutputError(f"{self.target} cannot be put in place: {error.strerror}") from None
-        self._check_target()
+        try:
+            self._check_target()
+        except OutputError:
+            if finished:
+                self.discard()
+            raise
         if not journal:
             self._discard_shards()
         elif resume:
