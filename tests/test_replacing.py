@@ -189,6 +189,33 @@ def test_what_the_system_cannot_exchange_comes_back_after_an_error(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "o", "second"]
 
 
+def test_an_old_output_that_cannot_be_put_back_is_kept_and_comes_back_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = two_models(tmp_path)
+    out, rename = tmp_path / "o", os.rename
+    wconv.convert(first, out)
+
+    def refuse(source: Any, target: Any, **more: Any) -> None:
+        if Path(source).name in (replacing.SWAP, replacing.ASIDE):
+            raise OSError(5, "Input/output error")
+        rename(source, target, **more)
+
+    monkeypatch.setattr(replacing, "exchange", lambda one, other: False)
+    monkeypatch.setattr(os, "rename", refuse)
+    with pytest.raises(OutputError, match="cannot be put in place: Input/output error"):
+        wconv.convert(second, out, overwrite=True)
+    monkeypatch.undo()
+    assert not out.exists()
+    assert state(tmp_path / "o.partial" / replacing.ASIDE) == "first"
+    with pytest.raises(OutputError, match="exists already"):
+        wconv.convert(second, out)
+    assert state(out) == "first"
+    wconv.convert(second, out, overwrite=True)
+    assert state(out) == "second"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "o", "second"]
+
+
 def test_the_only_copy_is_told_where_another_output_took_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

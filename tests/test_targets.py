@@ -102,9 +102,7 @@ def test_no_device_pipe_or_socket_is_replaced(
     if linked:
         out.symlink_to(there)
     before, names = os.lstat(there), sorted(os.listdir(tmp_path))
-    with pytest.raises(
-        (OutputError, RuntimeError), match=" ".join(node.split()[: 3 if "pipe" in node else 2])
-    ):
+    with pytest.raises((OutputError, RuntimeError), match=r"is a (device|named pipe|socket), which is never"):
         write(out, model)
     after = os.lstat(there)
     assert (after.st_mode, after.st_ino, after.st_rdev) == (before.st_mode, before.st_ino, before.st_rdev)
@@ -116,14 +114,19 @@ def test_savers_do_not_write_over_a_directory(tmp_path: Path) -> None:
     (tmp_path / "d.pt").mkdir()
     with pytest.raises(RuntimeError, match="is a directory"):
         wconv.torch.save({}, tmp_path / "d.pt")
+    (tmp_path / "d.safetensors").mkdir()
     with pytest.raises(OutputError, match="which no file replaces"):
-        (tmp_path / "d.safetensors").mkdir()
         wconv.save(TENSORS, tmp_path / "d.safetensors")
 
 
 def write_document(path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("word/document.xml", "<years of work>")
+
+
+def write_archive(path: Path) -> None:
+    with path.open("wb") as file:
+        np.savez(file, **TENSORS)
 
 
 FOREIGN: dict[str, Callable[[Path], Any]] = {
@@ -156,7 +159,7 @@ def test_weights_and_empty_files_are_replaced(model: Path, tmp_path: Path, name:
     olds: list[Callable[[], Any]] = [
         lambda: wconv.convert(model, out, overwrite=True),
         lambda: write_file(out, TENSORS),
-        lambda: np.savez(open(out, "wb"), **TENSORS),
+        lambda: write_archive(out),
         lambda: wconv.torch.save({"b": wconv.torch.ones(3)}, out),
         lambda: out.write_bytes(out.read_bytes()[:200]),  # a copy that broke off
         lambda: out.write_bytes(b""),
@@ -270,8 +273,8 @@ def test_an_empty_directory_is_an_output(model: Path, tmp_path: Path) -> None:
     out.mkdir()
     wconv.convert(model, out)
     assert list(wconv.load(out)) == ["a"]
+    (tmp_path / "o.pt").mkdir()
     with pytest.raises(OutputError, match="is a directory, which no file replaces"):
-        (tmp_path / "o.pt").mkdir()
         wconv.convert(model, tmp_path / "o.pt")
 
 

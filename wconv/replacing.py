@@ -20,9 +20,6 @@ SWAP, ASIDE, MOVING = "swap", "replaced", "moving.json"
 """In a partial directory: what changes places with the old output, the old output where that takes two
 renames, and which files go where while an output is put in place file by file."""
 
-KEPT = (SWAP, ASIDE, MOVING)
-"""What may be the only copy of an output: removed by `recover` and `put` alone."""
-
 KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
@@ -179,9 +176,8 @@ def recover(source: Path, target: Path, work: Path, *, resume: bool) -> bool:
             )
         else:
             _remove(aside)
-    if os.path.lexists(target):
-        # old or new, a whole output is in place, and this is the other one
-        _remove(ready)
+    # old or new, the other one is in place
+    _remove(ready)
     return finished
 
 
@@ -197,9 +193,9 @@ def _steps(moving: Path) -> tuple[list[str], list[str]]:
     raise OutputError(f"{moving} is damaged: look at what is in {moving.parent}, and move it elsewhere")
 
 
-def holds_copy(work: Path) -> bool:
-    """Whether something in a partial directory may be the only copy of an output."""
-    return any(os.path.lexists(work / name) for name in KEPT)
+def holds_only_copy(work: Path, target: Path) -> bool:
+    """Whether what stood at `target` is in the partial directory alone: it could not be put back."""
+    return os.path.lexists(work / ASIDE) and not os.path.lexists(target)
 
 
 def _remove(path: Path) -> None:

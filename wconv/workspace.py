@@ -142,10 +142,10 @@ class Workspace:
             while self._made:
                 self._made.pop().rmdir()
 
-    def _discard_shards(self, kept: tuple[str, ...] = replacing.KEPT) -> None:
-        """Empties the directory but for the journal, which holds the lock, and what may be an only copy."""
+    def _discard_shards(self, *spared: str) -> None:
+        """Empties the directory but for the journal, which holds the lock, and names that are spared."""
         for entry in os.scandir(self.path):
-            if entry.name == JOURNAL or entry.name in kept:
+            if entry.name in (JOURNAL, *spared):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry.path)
@@ -187,11 +187,11 @@ class Workspace:
 
     def discard(self) -> None:
         """Removes the partial directory, but not the only copy of what stood at the target before."""
-        spared = replacing.holds_copy(self.path) and not os.path.lexists(self._place.target)
+        only = replacing.holds_only_copy(self.path, self._place.target)
         with contextlib.suppress(OSError):
-            self._discard_shards(replacing.KEPT if spared else ())
+            self._discard_shards(*[replacing.ASIDE] if only else [])
         self.release()
-        if not spared:
+        if not only:
             shutil.rmtree(self.path, ignore_errors=True)
             self._remove_parents()
 
