@@ -403,11 +403,79 @@ def test_real_mount_points(tmp_path: Path, how: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "exists already" in done.stderr
-    assert "file.pt is a mount point" in done.stderr
+    assert "file.pt is mounted by itself" in done.stderr
     assert state(tmp_path / "copy") == "second"
     assert state(tmp_path / "again") == "first"
     assert sorted(os.listdir(tmp_path / "copy")) == sorted(os.listdir(tmp_path / "second"))
     assert ".partial" not in done.stdout
+
+
+def test_a_directory_of_a_lower_layer(tmp_path: Path) -> None:
+    """As an image's are for a container: they cannot be renamed."""
+    two_models(tmp_path)
+    (tmp_path / "lower").mkdir()
+    shutil.copytree(tmp_path / "first", tmp_path / "lower" / "full")
+    (tmp_path / "lower" / "bare").mkdir()
+    done = in_namespace(
+        tmp_path,
+        """mkdir on all; mount -t tmpfs none on; mkdir on/upper on/work
+        mount -t overlay -o lowerdir=lower,upperdir=on/upper,workdir=on/work none all
+        "$PYTHON" -m wconv second -o all/full --quiet --overwrite
+        "$PYTHON" -m wconv second -o all/bare --quiet
+        ls -A all
+        cp -r all/full full
+        cp -r all/bare bare
+        """,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["bare", "full"]
+    assert state(tmp_path / "full") == state(tmp_path / "bare") == "second"
+
+
+def test_a_directory_that_cannot_be_renamed_is_filled_one_file_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = two_models(tmp_path)
+    wconv.convert(first, tmp_path / "kept")
+    out, rename = tmp_path / "o", os.rename
+
+    def refuse(source: Any, target: Any, **more: Any) -> None:
+        if out in (Path(source), Path(target)):
+            raise OSError(18, "Invalid cross-device link")
+        rename(source, target, **more)
+
+    monkeypatch.setattr(replacing, "exchange", lambda one, other: False)
+    monkeypatch.setattr(os, "rename", refuse)
+    for step in range(1, 200):
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.rmtree(f"{out}.partial", ignore_errors=True)
+        shutil.copytree(tmp_path / "kept", out)
+        itself = out.stat().st_ino
+        status = run_killed(
+            step, lambda: wconv.convert(second, out, overwrite=True, jobs=1), can_exchange=False
+        )
+        wconv.convert(second, out, overwrite=True, resume=bool(step % 2))
+        assert state(out) == "second"
+        assert out.stat().st_ino == itself
+        assert not os.path.lexists(f"{out}.partial")
+        if status == 0:
+            break
+    assert status == 0
+
+
+def test_a_directory_that_cannot_be_written_beside_is_written_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = two_models(tmp_path)
+    out, access = tmp_path / "far" / "o", os.access
+    out.mkdir(parents=True)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != out.parent and access(path, mode))
+    itself = out.stat().st_ino
+    for model in (first, second):
+        wconv.convert(model, out, overwrite=model is second)
+        assert state(out) == model.name
+        assert out.stat().st_ino == itself
+        assert os.listdir(out.parent) == ["o"]
 
 
 def test_a_file_is_replaced_in_one_step_and_a_link_to_it_as_well(tmp_path: Path) -> None:

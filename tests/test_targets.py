@@ -214,15 +214,16 @@ def test_a_directory_that_holds_anything_else_is_not_replaced(model: Path, tmp_p
 def test_neither_are_links_pipes_and_texts_under_the_names_of_weights(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "o"
     wconv.convert(model, out)
-    odd: list[tuple[str, Callable[[Path], Any]]] = [
-        ("vocab.json", lambda path: path.symlink_to(model / "config.json")),
-        ("merges.txt", lambda path: os.mkfifo(path)),
-        ("model-00001-of-00002.safetensors", lambda path: path.write_text("years of work")),
-        ("pytorch_model.bin", lambda path: path.write_text("years of work")),
+    text = "which is no weights file"
+    odd: list[tuple[str, str, Callable[[Path], Any]]] = [
+        ("vocab.json", "a link", lambda path: path.symlink_to(model / "config.json")),
+        ("merges.txt", "no regular file", lambda path: os.mkfifo(path)),
+        ("model-00001-of-00002.safetensors", text, lambda path: path.write_text("years of work")),
+        ("pytorch_model.bin", text, lambda path: path.write_text("years of work")),
     ]
-    for name, make in odd:
+    for name, why, make in odd:
         make(out / name)
-        with pytest.raises(OutputError, match=f"holds {name}, which"):
+        with pytest.raises(OutputError, match=f"holds {name}, {why}: it will not"):
             wconv.convert(model, out, overwrite=True)
         assert os.path.lexists(out / name)
         (out / name).unlink()

@@ -8,7 +8,6 @@ import errno
 import functools
 import json
 import os
-import shutil
 import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -47,6 +46,10 @@ def check_node(path: str | os.PathLike[str]) -> None:
         raise OutputError(f"{os.fspath(path)} is {what}, which is never replaced: choose another name")
 
 
+FIXED = (errno.EXDEV, errno.EBUSY)
+"""What a directory answers that cannot be renamed: of a lower layer of an overlay, or mounted unnoticed."""
+
+
 def put(source: Path, target: Path, work: Path) -> None:
     """Makes `source` the `target`; the old one, if it was a directory, lies in `work` afterwards.
 
@@ -59,12 +62,19 @@ def put(source: Path, target: Path, work: Path) -> None:
     """
     if not os.path.lexists(target):
         _rename_new(source, target)
-    elif not source.is_dir():
+        return
+    if not source.is_dir():
         os.replace(source, target)
-    elif not target.is_symlink() and not any(target.iterdir()):
-        os.rename(source, target)
-    else:
-        _swap(source, target, work)
+        return
+    try:
+        if not target.is_symlink() and not any(target.iterdir()):
+            os.rename(source, target)
+        else:
+            _swap(source, target, work)
+    except OSError as error:
+        if error.errno not in FIXED or target.is_symlink():
+            raise
+        put_files(source, target, work)
 
 
 def _swap(source: Path, target: Path, work: Path) -> None:
@@ -85,7 +95,7 @@ def _swap(source: Path, target: Path, work: Path) -> None:
         raise
 
 
-def put_files(source: Path, target: Path, work: Path, spared: Sequence[str]) -> None:
+def put_files(source: Path, target: Path, work: Path, spared: Sequence[str] = ()) -> None:
     """Makes the files in `source` those in `target`, one by one, where the directory itself must stay.
 
     What is to be done is written down first, so that the next run can finish or undo it.
@@ -200,6 +210,8 @@ def holds_only_copy(work: Path, target: Path) -> bool:
 
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
+        import shutil
+
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

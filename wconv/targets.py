@@ -17,7 +17,7 @@ from wconv.errors import FormatError, OutputError, told
 from wconv.replacing import check_node, files_in
 
 INSIDE = ".wconv-partial"
-"""The partial directory of an output that is a mount point: it must lie on the same file system."""
+"""The partial directory of an output that is a mount point, or cannot be written beside."""
 
 SPARED = (INSIDE, "lost+found")
 """What an empty directory may hold: our own work, and what a file system makes for itself."""
@@ -84,7 +84,7 @@ def place(target: Path) -> Place:
         real = target.resolve()
     if real.name in ("", ".."):
         real = real.resolve()
-    if real.is_dir() and (is_mount(real) or (_holds_us(real) and is_empty(real))):
+    if real.is_dir() and (is_mount(real) or _is_fixed(real) or (_holds_us(real) and is_empty(real))):
         return Place(real, real / INSIDE, inside=True)
     return Place(real, real.with_name(real.name + ".partial"), inside=False)
 
@@ -150,7 +150,7 @@ def _check_file(target: Path, *, single: bool) -> None:
             f"{target} exists already and is a file, which no directory replaces: choose another --output"
         )
     if is_mount(target):
-        raise OutputError(f"{target} is a mount point: name a file in a directory that is one")
+        raise OutputError(f"{target} is mounted by itself and cannot be replaced: choose another --output")
     if not holds_weights(target):
         raise OutputError(
             f"{target} exists already and is no weights file: it will not be overwritten; choose another"
@@ -168,33 +168,34 @@ def _check_directory(target: Path, names: Names, *, single: bool) -> None:
     components = {name.rpartition("/")[0] for name in names.weights}
     weights = False
     for name in files_in(target, SPARED):
-        if not _is_ours(target, name, names, components):
+        if foreign := _foreign(target, name, names, components):
             raise OutputError(
-                f"{target} holds {name}, which no conversion writes: it will not be overwritten; move that"
-                " elsewhere, or choose another --output"
+                f"{target} holds {name:.120}, {foreign}: it will not be overwritten; move that elsewhere, or"
+                " choose another --output"
             )
         weights = weights or name.endswith(file_formats.suffixes())
     # an interrupted run may have left of its work, or of the old output, only the rest in place
-    if not weights and not os.path.lexists(target / INSIDE):
+    if not weights and not os.path.lexists(place(target).partial):
         raise OutputError(
             f"{target} holds no converted model: it will not be overwritten; choose another --output"
         )
 
 
-def _is_ours(directory: Path, name: str, names: Names, components: Collection[str]) -> bool:
-    """Whether a file in a directory is what a conversion writes or copies."""
-    if os.path.islink(directory / name) or not os.path.isfile(directory / name):
-        return False
-    if name in names.beside:
-        return True
+def _foreign(directory: Path, name: str, names: Names, components: Collection[str]) -> str | None:
+    """Why a file in a directory is not what a conversion writes or copies; None where it is."""
+    if os.path.islink(directory / name):
+        return "a link"
+    if not os.path.isfile(directory / name):
+        return "no regular file"
     above, _, last = name.rpartition("/")
-    if LITTER.fullmatch(last):
-        return True
-    if above and above not in components and not COMPONENTS.fullmatch(above):
-        return False
-    if name in names.weights or WEIGHTS_NAME.fullmatch(last):
-        return holds_weights(directory / name)
-    return SIDECAR_NAME.fullmatch(last) is not None or INDEX_NAME.fullmatch(last) is not None
+    if name in names.beside or LITTER.fullmatch(last):
+        return None
+    known = not above or above in components or COMPONENTS.fullmatch(above)
+    if name in names.weights or (known and WEIGHTS_NAME.fullmatch(last)):
+        return None if holds_weights(directory / name) else "which is no weights file"
+    if known and (SIDECAR_NAME.fullmatch(last) or INDEX_NAME.fullmatch(last)):
+        return None
+    return "which no conversion writes"
 
 
 def holds_weights(path: Path) -> bool:
@@ -217,6 +218,11 @@ def holds_weights(path: Path) -> bool:
         return bool(formats.open_file(str(path)).tensors)
     except FormatError:
         return False
+
+
+def _is_fixed(directory: Path) -> bool:
+    """Whether we may write into a directory but not beside it, where another could take its place."""
+    return os.access(directory, os.W_OK) and not os.access(directory.absolute().parent, os.W_OK)
 
 
 def _holds_us(directory: Path) -> bool:
