@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wconv import checkpoint, dtypes, layouts, writer
+from wconv import checkpoint, dtypes, files, layouts, writer
 from wconv.errors import OutputError, WconvError
 from wconv.extras import require
 from wconv.plan import Entry, make
@@ -103,6 +103,7 @@ def save(
         WconvError: something is no tensor, or its dtype has no place in safetensors.
         OutputError: the file cannot be written.
     """
+    files.require_name(path, "the path of the file to be written", OutputError)
     target = Path(path)
     if target.suffix != MLX_SUFFIX:
         raise OutputError(f"{target}: save writes safetensors; end the name in {MLX_SUFFIX}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wconv import formats, model_parallel
+from wconv import files, formats, model_parallel
 from wconv.errors import FormatError, told
 from wconv.formats import json_text
 from wconv.hints import absent
@@ -130,6 +130,7 @@ def open(
         FormatError: nothing there can be read; the message names the file and says why.
         UnsafeError: a file asks for something that no weights need.
     """
+    files.require_name(path, kind=FormatError)
     place = Path(path)
     if place.is_dir():
         return _open_directory(place, key, variant, expand)
@@ -208,8 +209,6 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         FormatError: it is too large, is no JSON, or no object.
     """
-    from wconv import files
-
     file = files.SourceFile(str(path))
     if file.size > JSON_LIMIT:
         raise FormatError(f"{path} is too large for what it should be: {file.size:,} bytes")

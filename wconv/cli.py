@@ -58,6 +58,20 @@ class Program(DefaultsToConvert):
             gc.enable()
 
 
+class NamedPath(click.Path):
+    """A path that is not empty: an unset variable must not mean the working directory."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            raise WconvError(
+                f"{param.get_error_hint(ctx) if param else 'a path'} is empty: was a variable not set?"
+            )
+        return super().convert(value, param, ctx)
+
+
+PATH = NamedPath(path_type=Path)
+
+
 def _interrupt(number: int, frame: Any) -> NoReturn:
     raise KeyboardInterrupt
 
@@ -126,15 +140,15 @@ RESULT, WHAT, HOW, RUN, SUMMARY = "The result", "What is converted", "How it is 
 @main.command(
     cls=GroupedCommand, epilog=_dtype_table(), context_settings={"help_option_names": ["-h", "--help"]}
 )
-@click.argument("source", type=click.Path(path_type=Path), required=False)
-@click.argument("destination", type=click.Path(path_type=Path), required=False)
-@click.option("--hf-path", "--model", "model", type=click.Path(path_type=Path), hidden=True)
+@click.argument("source", type=PATH, required=False)
+@click.argument("destination", type=PATH, required=False)
+@click.option("--hf-path", "--model", "model", type=PATH, hidden=True)
 @_option(
     RESULT,
     "-o",
     "--output",
     "--mlx-path",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="PATH",
     help="DESTINATION by its other names: a directory, or a .safetensors or .pt file.",
 )
@@ -155,7 +169,7 @@ RESULT, WHAT, HOW, RUN, SUMMARY = "The result", "What is converted", "How it is 
 @_option(
     RESULT,
     "--rules",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE",
     help="Rules of your own; see wconv rules.",
 )
@@ -267,7 +281,7 @@ def _print_json(value: dict[str, Any]) -> None:
     short_help="Show what is in a file or directory, without running any of it.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", type=PATH)
 @click.option("--key", metavar="PATH", help="Where the state dict lies in a wrapped PyTorch checkpoint.")
 @click.option("--expand", is_flag=True, help="Allow tensors that are far larger than their file.")
 @click.option("--json", "as_json", is_flag=True, help="Print plain data for programs.")
