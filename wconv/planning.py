@@ -17,7 +17,7 @@ from wconv.dtypes import DType
 from wconv.errors import FormatError, LayoutError, OutputError, WconvError, told
 from wconv.layouts import Layout, configs
 from wconv.layouts.adapter_namings import MARKS
-from wconv.layouts.choice import HUB, LaidOut, lay_out
+from wconv.layouts.choice import AS_STORED, HUB, LaidOut, lay_out
 from wconv.plan import MAX_SHARD_SIZE, Entry, Plan, make
 from wconv.report import Report, changes
 from wconv.request import Request, ask, mark_of
@@ -204,6 +204,7 @@ def _model(request: Request) -> Conversion:
         parameters={**request.parameters(), "rules": laid.rules},
         states=states(files),
         config_name=laid.config_name,
+        needs_header=laid.form is not None and laid.form.needs_header,
     )
 
 
@@ -224,7 +225,7 @@ def _laid_out(request: Request, opened: Checkpoint, tensors: Mapping[str, LazyTe
         from wconv.lora import steps
 
         return steps.laid_out(plainly, tensors, request.loras, request.dtype, str(request.source))
-    if request.rules is None and _has_marks(tensors):
+    if request.rules is None and request.layout != AS_STORED and _has_marks(tensors):
         from wconv.lora import steps
 
         if steps.is_adapter(tensors):

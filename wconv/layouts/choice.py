@@ -16,6 +16,9 @@ from wconv.modules import Module
 from wconv.tensor import LazyTensor
 
 HUB = "hf"
+AS_STORED = "as stored"
+"""Names and layouts as they are, whosever they are: for arrays."""
+
 SINGLE_FILE = "bfl"
 """The names of Black Forest Labs' single files, to which diffusers' are laid back."""
 
@@ -75,6 +78,8 @@ def lay_out(
     Raises:
         LayoutError: there is no such layout, or the tensors do not fit it.
     """
+    if layout == AS_STORED:
+        return LaidOut(apply(None, tensors, config, options))
     own = _own(layout, rules)
     if layout == SINGLE_FILE and own is None:
         return _single_file(tensors, config)
