@@ -15,7 +15,7 @@ from wconv.components import Component, Pipeline
 from wconv.conversion import Conversion, states
 from wconv.dtypes import DType
 from wconv.errors import FormatError, LayoutError, OutputError, WconvError, told
-from wconv.layouts import Layout, config_dtypes, configs
+from wconv.layouts import Applied, Layout, config_dtypes, configs, consumer_casts
 from wconv.layouts.adapter_namings import MARKS
 from wconv.layouts.choice import AS_STORED, HUB, LaidOut, lay_out
 from wconv.plan import MAX_SHARD_SIZE, Entry, Plan, make
@@ -183,7 +183,7 @@ def _model(request: Request) -> Conversion:
         bytes_before=sum(path.stat().st_size for path in files),
         bytes_after=plan.nbytes,
         dtypes=changes((entry.tensor.dtype.name, entry.dtype.name) for entry in entries),
-        kept=_kept(entries, request.dtype, applied.keep_dtype),
+        kept=_kept(entries, request.dtype, applied),
         dropped={**filtered, **applied.dropped},
         skipped=opened.skipped,
         left_out=_left_out(opened, beside),
@@ -192,6 +192,7 @@ def _model(request: Request) -> Conversion:
             *opened.notes,
             *applied.notes,
             *remarks,
+            *_computed(entries, applied),
             *_merged(request.loras),
             *(state.notes if state else ()),
         ),
@@ -377,15 +378,24 @@ def _config(
     return config, added, (config_dtypes.note(said, sizes),) if said else ()
 
 
-def _kept(entries: Sequence[Entry], requested: DType | None, keep: frozenset[str]) -> dict[str, str]:
+def _kept(entries: Sequence[Entry], requested: DType | None, applied: Applied) -> dict[str, str]:
     if requested is None:
         return {}
     kept: dict[str, str] = {}
     for entry in entries:
         if entry.dtype is not requested and entry.dtype.is_floating:
-            why = "the consumer keeps its dtype" if entry.name in keep else "bytes that the consumer decodes"
+            why = applied.keep_why if entry.name in applied.keep_dtype else "bytes that the consumer decodes"
             kept[entry.name] = f"{entry.dtype.name}, {why}"
     return kept
+
+
+def _computed(entries: Sequence[Entry], applied: Applied) -> tuple[str, ...]:
+    """A note on tensors that are cast before the consumer computes with them."""
+    cast = [one for one in entries if one.name in applied.computed and one.dtype is not one.tensor.dtype]
+    if not cast:
+        return ()
+    whose = {one.name: applied.computed[one.name] for one in cast}
+    return (consumer_casts.note(whose, cast[0].dtype.name),)
 
 
 def _left_out(opened: Checkpoint, beside: Sidecars | None) -> dict[str, str]:
