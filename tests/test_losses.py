@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,35 @@ def test_components_of_complex_values_count() -> None:
     assert lost == Overflow(3, 1e301)
 
 
+def test_small_tensors_that_are_written_together_are_told_apart() -> None:
+    def stacked(*values: float) -> LazyTensor:
+        return operations.stack(
+            [from_array(np.array([value, 1.0], np.float32)).cast("float16") for value in values]
+        )
+
+    tensors = {"a": stacked(1.0, 2.0), "b": stacked(1e6, 1.0), "c": from_array(np.array([-1e7], np.float32))}
+    entries = [Entry(name, tensor, dtypes.by_name("float16")) for name, tensor in tensors.items()]
+    found: dict[str, Overflow] = {}
+    for unit in units.units(safetensors_shard("x", entries, {})):
+        units.add_overflows(found, units.Buffers().compute(unit)[1])
+    assert found == {"b": Overflow(1, 1e6), "c": Overflow(1, 1e7)}
+
+
+def test_operations_of_which_nothing_is_known_are_reported_too() -> None:
+    """Every cast is tallied; what is infinite afterwards was lost."""
+
+    @dataclass(frozen=True, slots=True, eq=False, repr=False)
+    class Doubled(nodes.Derived):
+        def fill(self, start: int, stop: int, out: Array) -> None:
+            out[:] = self.parent.elements(start, stop) * out.dtype.type(2)
+
+    base = from_array(np.array([1.0, 1e6, 2.0, 1e9], np.float32)).cast("float16")
+    lazy = operations.concat([from_array(np.ones(3, np.float16)), Doubled(base).slice(0, 0, 3)])
+    assert reported(lazy, "float16")[1] == Overflow(1, 1e9)
+    saturated = Doubled(from_array(np.array([1.0, 1e6], np.float32)).cast("float8_e4m3fn"))
+    assert reported(saturated, "float8_e4m3fn")[1].count == 1
+
+
 def test_what_is_sliced_away_is_not_reported() -> None:
     lazy = from_array(np.array([[1.0, 1e9], [2.0, 3.0]])).cast("float16").slice(1, 0, 1)
     assert reported(lazy, "float16")[1] == Overflow()
@@ -206,6 +236,17 @@ def test_an_expert_that_overflows_beside_one_with_an_adapter_is_reported(tmp_pat
     assert not wconv.convert(
         model, tmp_path / "bf", strict=True, **{**arguments, "dtype": "bfloat16"}
     ).overflows
+
+
+def test_shards_of_an_executor_and_torch_files_tell_it_too(tmp_path: Path) -> None:
+    model, adapter = moe(tmp_path, 1e30), lora(tmp_path, OTHER, 6, 4)
+    arguments: dict[str, Any] = {"layout": "mlx-lm", "dtype": "float16", "merge_lora": [str(adapter)]}
+    with ThreadPoolExecutor(2) as executor:
+        report = wconv.convert(model, tmp_path / "out", executor=executor, max_shard_size=200, **arguments)
+    assert len(report.shards) > 1
+    assert report.overflows[STACKED].count == 1
+    report = wconv.convert(model, tmp_path / "out.pt", **arguments)
+    assert report.overflows[STACKED].count == 1
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
