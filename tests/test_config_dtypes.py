@@ -12,6 +12,7 @@ import pytest
 
 import wconv
 from tests.making import random, write_directory
+from tests.test_components import pipeline
 from wconv import dtypes
 from wconv.layouts.config_dtypes import corrected, note
 
@@ -104,3 +105,15 @@ def test_most_elements_decide_and_fp8_does_not_count() -> None:
     assert corrected({"torch_dtype": "float32"}, sizes) == ({"torch_dtype": "bfloat16"}, "float32")
     assert corrected({"torch_dtype": "bfloat16"}, {f8: 5}) == ({"torch_dtype": "bfloat16"}, "")
     assert note("float16", {bf: 1}).endswith("says bfloat16 now, as the weights are")
+
+
+def test_a_component_in_its_consumers_form_says_it_too(tmp_path: Path) -> None:
+    source = pipeline(tmp_path / "flux")
+    path = source / "text_encoder" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "torch_dtype": "float32", "x": 1}))
+    out = wconv.convert(source, tmp_path / "out", layout="mflux").output
+    written = json.loads((out / "text_encoder" / "config.json").read_text())
+    assert (written["torch_dtype"], written["x"]) == ("bfloat16", 1)
+    path.write_text(path.read_text().replace("float32", "bfloat16"))
+    again = wconv.convert(source, tmp_path / "again", layout="mflux").output
+    assert (again / "text_encoder" / "config.json").read_bytes() == path.read_bytes()

@@ -13,6 +13,7 @@ import pytest
 import wconv
 from tests.lora_files import MODULES, adapter
 from tests.making import random, write_directory, write_file
+from tests.test_components import STEM, autoencoder, component, pipeline
 from wconv.errors import FormatError, WconvError
 
 mx = pytest.importorskip("mlx.core")
@@ -120,6 +121,28 @@ def test_components_are_told_apart(tmp_path: Path) -> None:
     (model / "model_index.json").write_text(json.dumps(index))
     assert set(wconv.load_mlx(model)) == {"one/w", "two/w"}
     assert set(wconv.load_mlx(model, component=["two"])) == {"two/w"}
+
+
+@pytest.mark.parametrize("layout", ["auto", "mflux", "hf"])
+@pytest.mark.parametrize("dtype", [None, "float16"])
+def test_a_pipeline_has_its_consumers_dtypes(layout: str, dtype: str | None, tmp_path: Path) -> None:
+    source = pipeline(tmp_path / "flux")
+    arguments: dict[str, Any] = {"layout": layout, "dtype": dtype}
+    ours = wconv.load_mlx(source, **arguments)
+    assert_same(ours, written(source, tmp_path / "out", **arguments))
+    if layout == "mflux" and dtype is None:
+        assert ours["vae/bn.running_mean"].dtype == mx.bfloat16  # the source's are float32
+
+
+def test_the_names_of_a_single_file_and_back(tmp_path: Path) -> None:
+    component(tmp_path / "vae", {"_class_name": "AutoencoderKLFlux2"}, autoencoder(), STEM)
+    theirs = refused(lambda: written(tmp_path / "vae", tmp_path / "out.safetensors", layout="bfl"))
+    assert not isinstance(theirs, str), theirs
+    assert_same(wconv.load_mlx(tmp_path / "vae", layout="bfl"), theirs)
+    assert_same(
+        wconv.load_mlx(tmp_path / "out.safetensors", layout="diffusers"),
+        written(tmp_path / "out.safetensors", tmp_path / "back", layout="diffusers"),
+    )
 
 
 def test_strict_is_an_error(tmp_path: Path) -> None:
