@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import wconv
-from tests.making import random, write_directory
+from tests.making import random, write_directory, write_file
 from wconv.layouts import consumer_casts, patterns
 from wconv.layouts.known_model_types import KNOWN
 from wconv.report import Report
@@ -97,14 +97,19 @@ def test_a_cast_before_the_consumer_computes_is_told(
     assert not [one for one in wconv.convert(tmp_path / "model", tmp_path / "as_is").notes if "differ" in one]
 
 
+def test_it_is_told_of_a_merged_weight_too(tmp_path: Path) -> None:
+    pair = {"lora_A": random((2, 4), np.float32), "lora_B": random((4, 2), np.float32)}
+    lora = write_file(tmp_path / "l.safetensors", {f"lm_head.{key}.weight": one for key, one in pair.items()})
+    report = convert(tmp_path, "baichuan_m1", ["lm_head.weight"], merge_lora=[str(lora)])
+    assert any("mlx-lm computes with lm_head.weight" in note for note in report.notes)
+
+
 def test_no_note_where_nothing_is_computed_with(tmp_path: Path) -> None:
     assert not [note for note in convert(tmp_path, "jamba", ["lm_head.weight"]).notes if "differ" in note]
 
 
 def test_a_merged_adapter_is_rounded_to_the_dtype_that_is_kept(tmp_path: Path) -> None:
     """Which tensors are kept is asked for in one place, for adapters too."""
-    from tests.making import write_file
-
     name = L + "block_sparse_moe.gate"
     tensors = {f"{name}.weight": random((4, 4), np.float32), "model.norm.weight": random((4,), np.float32)}
     model = write_directory(tmp_path / "model", [tensors], {"model_type": "minimax_m3_vl", **VISION})

@@ -192,7 +192,7 @@ def _model(request: Request) -> Conversion:
             *opened.notes,
             *applied.notes,
             *remarks,
-            *_computed(entries, applied),
+            *_computed(entries, applied, picked),
             *_merged(request.loras),
             *(state.notes if state else ()),
         ),
@@ -389,9 +389,13 @@ def _kept(entries: Sequence[Entry], requested: DType | None, applied: Applied) -
     return kept
 
 
-def _computed(entries: Sequence[Entry], applied: Applied) -> tuple[str, ...]:
+def _computed(
+    entries: Sequence[Entry], applied: Applied, picked: Mapping[str, LazyTensor]
+) -> tuple[str, ...]:
     """A note on tensors that are cast before the consumer computes with them."""
-    cast = [one for one in entries if one.name in applied.computed and one.dtype is not one.tensor.dtype]
+    cast = [
+        one for one in entries if one.name in applied.computed and one.dtype is not picked[one.name].dtype
+    ]
     if not cast:
         return ()
     whose = {one.name: applied.computed[one.name] for one in cast}
