@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wconv import checkpoint, components, file_formats, outputs, sidecars
+from wconv import checkpoint, components, file_formats, outputs, quantized_names, sidecars
 from wconv.checkpoint import Checkpoint
 from wconv.components import Component, Pipeline
 from wconv.conversion import Conversion, states
@@ -147,6 +147,8 @@ def _model(request: Request) -> Conversion:
     if not opened.tensors:
         raise FormatError(f"{request.source} holds no tensors")
     picked, filtered = request.pick(opened)
+    if filtered:
+        quantized_names.check_complete(opened.tensors, picked)
     laid = _laid_out(request, opened, picked)
     applied = laid.applied
     if not applied.tensors:

@@ -436,7 +436,10 @@ class Compute(Rule):
             if not other or other not in state:
                 continue
             scale = after.pop(other)
-            tensor = self.function(entry.tensor, scale.tensor)
+            try:
+                tensor = self.function(entry.tensor, scale.tensor)
+            except LayoutError as error:
+                raise LayoutError(f"{name}: {error}") from None
             after[name] = Entry(tensor, (*entry.sources, *scale.sources))
         return after
 
