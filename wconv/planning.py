@@ -16,7 +16,7 @@ from wconv.conversion import Conversion, states
 from wconv.dtypes import DType
 from wconv.errors import FormatError, LayoutError, OutputError, WconvError, told
 from wconv.layouts import Layout, configs
-from wconv.layouts.adapter_namings import MARKS
+from wconv.layouts.adapter_namings import FILES, MARKS
 from wconv.layouts.choice import HUB, LaidOut, lay_out
 from wconv.plan import MAX_SHARD_SIZE, Entry, Plan, make
 from wconv.report import Report, changes
@@ -225,19 +225,22 @@ def _laid_out(request: Request, opened: Checkpoint, tensors: Mapping[str, LazyTe
     if request.loras:
         from wconv.lora import steps
 
-        return steps.laid_out(plainly, tensors, request.loras, request.dtype, str(request.source))
-    if request.rules is None and _has_marks(tensors):
+        renames = steps.renames_of(opened.description, tensors)
+        return steps.laid_out(plainly, tensors, request.loras, request.dtype, str(request.source), renames)
+    if request.rules is None and _may_be_adapter(opened, tensors):
         from wconv.lora import steps
 
-        if steps.is_adapter(tensors):
+        if steps.is_adapter(opened, tensors):
             adapter = steps.lay_out_adapter(opened, tensors, request.layout)
             if adapter is not None:
                 return adapter
     return plainly(tensors)
 
 
-def _has_marks(names: Iterable[str]) -> bool:
-    """Whether a name has in it what those of adapters have."""
+def _may_be_adapter(opened: Checkpoint, names: Iterable[str]) -> bool:
+    """Whether a file is called as adapters are, or a name has in it what those of adapters have."""
+    if FILES.fullmatch(opened.files[0].name):
+        return True
     joined = "\n".join(names)
     return any(mark in joined for mark in MARKS)
 
