@@ -74,6 +74,14 @@ def test_other_kinds_are_not_merged(kind: str, tmp_path: Path) -> None:
         wconv.convert(model, tmp_path / "out", merge_lora=[str(source)])
 
 
+@pytest.mark.parametrize("name", ["model.layers.0.q_proj.something", "model.layers.0.q_proj.weight"])
+def test_pefts_file_without_its_settings_is_no_model(name: str, tmp_path: Path) -> None:
+    source = peft(tmp_path / "peft", {name: random((H, H))})
+    (source / "adapter_config.json").unlink()
+    with pytest.raises(WconvError, match=r"is no matrix of a LoRA|holds no adapter"):
+        wconv.convert(source, tmp_path / "out")
+
+
 def test_a_full_fine_tuning_of_mlx_lm_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     write_file(tmp_path / "full" / "adapters.safetensors", {f"{Q}.weight": random((H, H))})

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from wconv.checkpoint import Checkpoint, read_json
 from wconv.errors import FormatError, LayoutError
 from wconv.layouts.adapter_namings import FILES, METADATA, NAMINGS
+from wconv.layouts.adapters import WRAPPERS
 from wconv.layouts.choice import HUB, LaidOut
 from wconv.layouts.engine import Applied
 from wconv.layouts.forms import Form
@@ -27,8 +28,10 @@ def is_adapter(opened: Checkpoint, tensors: Mapping[str, LazyTensor]) -> bool:
     belongs to no layer. A file that holds the weights that it adapts is a model.
     """
     path = config_path(opened)
-    if path is not None and FILES.fullmatch(opened.files[0].name) and kind_of(read_json(path)) is not None:
-        return True
+    if FILES.fullmatch(opened.files[0].name):
+        told = path is not None and kind_of(read_json(path)) is not None
+        if told or all(name.startswith(WRAPPERS) for name in tensors):
+            return True
     slots = {name: found for name in tensors if (found := slot_of(name)) is not None}
     others = [name for name in tensors if name not in slots]
     kinds = [name for name in others if other_kind(name) is not None]
