@@ -14,7 +14,8 @@ from wconv.layouts.choice import HUB, LaidOut
 from wconv.layouts.engine import Applied
 from wconv.layouts.forms import Form
 from wconv.lora import image, language
-from wconv.lora.read import LORA, adapters, kind_of, other_kind, slot_of
+from wconv.lora.kinds import LORA, kind_of, other_kind
+from wconv.lora.read import adapters, slot_of
 from wconv.lora.scales import config_path
 from wconv.tensor import LazyTensor
 
