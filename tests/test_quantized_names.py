@@ -138,6 +138,15 @@ def test_without_dtype_the_hubs_names_keep_every_bit(case: str, tmp_path: Path) 
     }
 
 
+def test_a_copy_keeps_weights_without_scales_too(tmp_path: Path) -> None:
+    arrays = {**STORED["comfyui"][0], "plain.weight": np.ones((4, 4), E4M3)}
+    report = wconv.convert(write_directory(tmp_path / "m", [arrays]), tmp_path / "out", layout="hf")
+    result = wconv.open(report.output)
+    assert {name: bits(one.numpy()) for name, one in result.items()} == {
+        name: bits(one) for name, one in arrays.items()
+    }
+
+
 KEPT = ("mxfp4", "fp8 blocks")
 """Of which nothing is cast: the scales are whole numbers, or keep their dtype."""
 
