@@ -347,6 +347,15 @@ def test_what_the_header_says_goes_along_to_mlx_lm_and_back(tmp_path: Path) -> N
             assert opened.metadata() == {**texts, "format": form}
 
 
+def test_a_copy_keeps_all_that_the_header_says(tmp_path: Path) -> None:
+    source = peft(tmp_path / "peft", pair(Q))
+    texts = {"lora_adapter_metadata": '{"r": 2, "lora_alpha": 4}', "note": "x", "format": "np"}
+    write_file(source / "adapter_model.safetensors", load_file(source / "adapter_model.safetensors"), texts)
+    report = wconv.convert(source, tmp_path / "out", layout="hf")
+    with safe_open(report.output / "adapter_model.safetensors", "np") as opened:
+        assert opened.metadata() == texts
+
+
 def test_an_adapter_of_a_quantized_model_tells_the_scheme(tmp_path: Path) -> None:
     stored = {f"{Q}.qweight": np.ones((1, 8), np.int32), f"{Q}.scales": np.ones((1, 8), np.float16)}
     model = write_directory(tmp_path / "m", [stored])

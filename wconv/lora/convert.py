@@ -53,13 +53,13 @@ def _as_it_is(opened: Checkpoint) -> Form | None:
     """The form of a directory in which an adapter's file must keep its name; None for any other file."""
     if not opened.path.is_dir() or len(opened.files) > 1 or not FILES.fullmatch(opened.files[0].name):
         return None
-    return Form(f"{opened.files[0].stem}.safetensors", image.ONE_FILE, {**_texts(opened), "format": "pt"})
+    return Form(f"{opened.files[0].stem}.safetensors", image.ONE_FILE, {"format": "pt", **_texts(opened)})
 
 
 def _texts(opened: Checkpoint) -> dict[str, str]:
-    """What the source's header says beside PEFT's settings, which are written anew where they are needed."""
+    """What the source's header says."""
     strings = opened.metadata.items() if opened.format == "safetensors" else ()
-    return {key: value for key, value in strings if isinstance(value, str) and key != METADATA}
+    return {key: value for key, value in strings if isinstance(value, str)}
 
 
 def lay_out(opened: Checkpoint, tensors: Mapping[str, LazyTensor], layout: object) -> LaidOut | None:
@@ -82,7 +82,9 @@ def lay_out(opened: Checkpoint, tensors: Mapping[str, LazyTensor], layout: objec
     laid = _laid_out(opened, tensors, layout, from_mlx)
     if laid.form is None:
         return laid
-    form = dataclasses.replace(laid.form, metadata={**_texts(opened), **laid.form.metadata})
+    # PEFT's settings of the source's names are written anew where they are needed
+    texts = {key: text for key, text in _texts(opened).items() if key != METADATA}
+    form = dataclasses.replace(laid.form, metadata={**texts, **laid.form.metadata})
     return dataclasses.replace(laid, form=form)
 
 
