@@ -74,6 +74,22 @@ def test_other_kinds_are_not_merged(kind: str, tmp_path: Path) -> None:
         wconv.convert(model, tmp_path / "out", merge_lora=[str(source)])
 
 
+def test_a_wrapped_model_with_its_adapters_is_no_plain_model(tmp_path: Path) -> None:
+    weights = {
+        f"{Q}.base_layer.weight": random((H, H)),
+        "model.layers.0.input_layernorm.weight": random((H,)),
+    }
+    tensors = {f"base_model.model.{name}": one for name, one in {**pair(Q), **weights}.items()}
+    source = write_file(tmp_path / "checkpoint.safetensors", tensors)
+    with pytest.raises(WconvError, match="takes the place of the model's own"):
+        wconv.convert(source, tmp_path / "out")
+    model = write_directory(
+        tmp_path / "m", [{name.replace(".base_layer", ""): one for name, one in weights.items()}]
+    )
+    after = wconv.load(wconv.convert(model, tmp_path / "merged", merge_lora=[str(source)]).output)
+    assert bits(after[f"{Q}.weight"]) != bits(weights[f"{Q}.base_layer.weight"])
+
+
 @pytest.mark.parametrize("name", ["model.layers.0.q_proj.something", "model.layers.0.q_proj.weight"])
 def test_pefts_file_without_its_settings_is_no_model(name: str, tmp_path: Path) -> None:
     source = peft(tmp_path / "peft", {name: random((H, H))})

@@ -26,17 +26,20 @@ def is_adapter(opened: Checkpoint, tensors: Mapping[str, LazyTensor]) -> bool:
     """Whether a checkpoint is an adapter by itself, of any kind.
 
     The `adapter_config.json` beside it decides; else its names: most are parts of adapters, or what is none
-    belongs to no layer. A file that holds the weights that it adapts is a model.
+    belongs to no layer. A file that holds the weights that it adapts is a model, unless PEFT has wrapped all.
     """
     path = config_path(opened)
+    wrapped = all(name.startswith(WRAPPERS) for name in tensors)
     if FILES.fullmatch(opened.files[0].name):
         told = path is not None and kind_of(read_json(path)) is not None
-        if told or all(name.startswith(WRAPPERS) for name in tensors):
+        if told or wrapped:
             return True
     slots = {name: found for name in tensors if (found := slot_of(name)) is not None}
     others = [name for name in tensors if name not in slots]
     kinds = [name for name in others if other_kind(name) is not None]
     adapted = {module for module, slot in slots.values() if slot.startswith(("down", "embedding_down"))}
+    if adapted and wrapped:
+        return True
     if not (adapted or kinds) or any(f"{one}{end}" in tensors for one in adapted for end in OWN_WEIGHTS):
         return False
     alone = adapted and not any(NUMBER.search(name) for name in others)
