@@ -69,7 +69,7 @@ class Bar(Progress):
     def _columns(self) -> int:
         """What fits in one line; the last column is left free, for a full line may wrap."""
         try:
-            return max(os.get_terminal_size(self._stream.fileno()).columns, 1) - 1
+            return (os.get_terminal_size(self._stream.fileno()).columns or 80) - 1
         except (OSError, ValueError, AttributeError):
             return 79
 

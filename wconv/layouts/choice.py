@@ -12,6 +12,7 @@ from wconv.errors import LayoutError
 from wconv.layouts import consumer_casts, pipelines
 from wconv.layouts.engine import Applied, ConvertedInPartError, Layout, UnknownNamesError, apply
 from wconv.layouts.forms import Form
+from wconv.layouts.taken import ANY, TAKEN, check_taken
 from wconv.modules import Module
 from wconv.tensor import LazyTensor
 
@@ -92,6 +93,7 @@ def lay_out(
         if modules.fits(types):
             return LaidOut(modules.apply(tensors, types), modules.CONSUMER, "mlx", rules="by layer type")
     if chosen is None:
+        check_taken(str(layout) if layout in TAKEN else ANY, tensors, config)
         return LaidOut(consumer_casts.of_consumer(apply(None, tensors, config, options), layout, config))
     applied = _applied(chosen, tensors, config, options)
     if own is not None and own.form is None:
