@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from wconv import __version__
-from wconv.errors import WconvError, one_line
+from wconv.errors import WconvError, message, one_line
 from wconv.storable import SUBSTITUTES, TARGETS
 
 INTERRUPTED = 130
@@ -40,6 +40,9 @@ class DefaultsToConvert(click.Group):
             return super().invoke(ctx)
         except WconvError as error:
             _fail(str(error))
+        except click.ClickException as error:
+            error.message = message(error.message)
+            raise
         except KeyboardInterrupt:
             click.echo("wconv: interrupted; repeat the command with --resume to go on", err=True)
             sys.exit(INTERRUPTED)
@@ -62,8 +65,8 @@ def _interrupt(number: int, frame: Any) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _fail(message: str) -> NoReturn:
-    click.echo("wconv: " + " ".join(message.split("\n")), err=True)
+def _fail(text: str) -> NoReturn:
+    click.echo(f"wconv: {message(text)}", err=True)
     sys.exit(1)
 
 
@@ -140,7 +143,7 @@ def main() -> None:
 @click.option("--resume", is_flag=True, help="Continue an interrupted run.")
 @click.option("--strict", is_flag=True, help="Make a value that overflows an error.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
-@click.option("-j", "--jobs", type=click.IntRange(1), help="Threads; one for each core by default.")
+@click.option("-j", "--jobs", type=click.IntRange(1, 1024), help="Threads; one for each core by default.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def convert(

@@ -10,7 +10,7 @@ from typing import Any
 
 from wconv.errors import LayoutError
 from wconv.layouts.forms import Form
-from wconv.layouts.patterns import compile_pattern, is_wildcard, written_out
+from wconv.layouts.patterns import SHORT, Pattern, compile_pattern, is_wildcard, written_out
 from wconv.layouts.rules import Copy, Drop, Entry, KeepDtype, Rule, State, Transpose
 from wconv.layouts.settings import Context
 from wconv.tensor import LazyTensor
@@ -267,14 +267,20 @@ def _known(names: tuple[str, ...], name: str, quantized: bool) -> bool:
 
 
 @functools.lru_cache(maxsize=256)
-def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    plain = (re.sub(r"\(\?P<e>", "(", compile_pattern(text).expression.pattern) for text in patterns)
-    return re.compile("|".join(f"(?:{one})" for one in plain) or r"(?!)")
+def _any_of(patterns: tuple[str, ...]) -> tuple[re.Pattern[str], tuple[Pattern, ...]]:
+    """One expression for most of the patterns, and those of which short names are matched alone, too."""
+    compiled = [compile_pattern(text) for text in patterns]
+    plain = [one.expression.pattern for one in compiled if one.short >= SHORT]
+    alone = tuple(one for one in compiled if one.short < SHORT)
+    return re.compile("|".join(f"(?:{one})" for one in plain) or r"(?!)"), alone
 
 
 def matches(patterns: tuple[str, ...], name: str) -> bool:
     """Whether a name fits one of the patterns."""
-    return _any_of(patterns).fullmatch(name) is not None
+    if len(name) > SHORT:
+        return any(compile_pattern(text).fits(name) for text in patterns)
+    expression, alone = _any_of(patterns)
+    return expression.fullmatch(name) is not None or any(pattern.fits(name) for pattern in alone)
 
 
 def fitting(patterns: tuple[str, ...], names: Iterable[str]) -> frozenset[str]:

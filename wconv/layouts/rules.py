@@ -114,9 +114,9 @@ class Drop(Rule):
 
     def dropping(self, context: Context) -> Callable[[str], bool]:
         """Whether a name is one of those left out, for this config."""
-        pattern, matches = self.pattern, self.pattern.expression.fullmatch
+        pattern = self.pattern
         if self.beyond is None:
-            return lambda name: matches(name) is not None
+            return pattern.fits
         limit = self.beyond.number(context)
 
         def drops(name: str) -> bool:
