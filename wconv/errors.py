@@ -29,7 +29,7 @@ def message(text: str) -> str:
         fitting = " ".join(shortened(word, most) for word in line.split(" "))
         if len(fitting) <= LONGEST:
             return fitting
-    return shortened(" ".join(shortened(word, LONG_WORDS[1]) for word in line.split(" ")), LONGEST)
+    return shortened(" ".join(shortened(word, LONG_WORDS[0]) for word in line.split(" ")), LONGEST)
 
 
 def shortened(text: str, most: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -36,6 +37,10 @@ QUANTIZED = re.compile(
 
 QUANTIZED_ALONE = re.compile(r"(qweight|weight_packed|weight_scale|weight_shape|scale_inv)$")
 """What shows that weights are in a form that needs decoding."""
+
+
+COMPARED, MOST_COMPARED = 20_000_000, 5_000
+"""What looking for names that resemble one may cost: in characters times characters, and in names."""
 
 
 class UnknownNamesError(LayoutError):
@@ -210,7 +215,10 @@ def nearest(names: Iterable[str], name: str) -> list[str]:
     flat = re.sub(r"(?<=\.)\d+(?=\.)", "#", name)
     import difflib
 
-    close = difflib.get_close_matches(flat, [text for one in names for text in written_out(one)], 2, 0.6)
+    known = (text for one in names for text in written_out(one))
+    # comparing two texts takes as long as the product of their lengths
+    some = itertools.islice(known, min(COMPARED // (len(flat) + 1) ** 2, MOST_COMPARED))
+    close = difflib.get_close_matches(flat, list(some), 2, 0.6)
     filled = []
     for text in close:
         values = iter(numbers)
@@ -232,12 +240,14 @@ def run_rules(
     for rule in rules:
         if not rule.active(context):
             continue
+        if not rule.concerns(state):
+            if unmatched is not None:
+                unmatched.append(rule)
+            continue
         if isinstance(rule, Drop):
             drops = rule.dropping(context)
             gone = [name for name in state if drops(name)]
             dropped.update((source, rule.reason) for name in gone for source in state[name].sources)
-        if unmatched is not None and not any(map(rule.pattern.match, state)):
-            unmatched.append(rule)
         if isinstance(rule, Transpose) and rule.last is not None:
             _check_not_done(rule, state, context)
         state = rule.apply(state, context)

@@ -19,7 +19,7 @@ import functools
 import itertools
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from wconv.errors import LayoutError
@@ -97,6 +97,10 @@ class Pattern:
         if len(name) > self.short:
             return matching.slots(self.steps, name) is not None
         return self.expression.fullmatch(name) is not None
+
+    def fits_any(self, names: Collection[str]) -> bool:
+        """Whether one of the names matches as a whole."""
+        return any(map(self.fits, names)) if any(map(is_wildcard, self.parts)) else self.text in names
 
     def match(self, name: str) -> Match | None:
         """What the wildcards stand for when the whole of `name` matches."""
