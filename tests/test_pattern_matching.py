@@ -21,9 +21,7 @@ def greedy(text: str, name: str) -> list[str] | None:
     """What an expression that may backtrack finds."""
     parts = compile_pattern(text).parts
     listed = ["(" + "|".join(map(re.escape, words(part))) + ")" if part[0] == "(" else "" for part in parts]
-    expression = [
-        one or GREEDY.get(part) or re.escape(part) for one, part in zip(listed, parts, strict=True)
-    ]
+    expression = [one or GREEDY.get(part) or re.escape(part) for one, part in zip(listed, parts, strict=True)]
     found = re.fullmatch("".join(expression), name)
     return None if found is None else list(found.groups())
 
@@ -84,7 +82,13 @@ HOSTILE = (
 @pytest.mark.parametrize("text", HOSTILE)
 @pytest.mark.parametrize("length", [40, 256, 2000])
 def test_no_pattern_takes_long(text: str, length: int) -> None:
-    names = ["a" * length, ".a" * (length // 2) + ".b", "1" * length, "1" * length + "x", "ab" * (length // 2)]
+    names = [
+        "a" * length,
+        ".a" * (length // 2) + ".b",
+        "1" * length,
+        "1" * length + "x",
+        "ab" * (length // 2),
+    ]
     pattern = compile_pattern(text)
     began = time.process_time()
     for name in names:
@@ -119,4 +123,8 @@ def test_a_pattern_beyond_all_measure_is_refused(text: str, why: str) -> None:
 
 
 def test_wildcards_are_told_from_texts() -> None:
-    assert [part for part in compile_pattern("a.#.(b|c).**.d").parts if is_wildcard(part)] == ["#", "(b|c)", "**"]
+    assert [part for part in compile_pattern("a.#.(b|c).**.d").parts if is_wildcard(part)] == [
+        "#",
+        "(b|c)",
+        "**",
+    ]

@@ -40,9 +40,8 @@ class DefaultsToConvert(click.Group):
             return super().invoke(ctx)
         except WconvError as error:
             _fail(str(error))
-        except click.ClickException as error:
-            error.message = message(error.message)
-            raise
+        except click.UsageError as error:
+            raise click.UsageError(message(error.format_message()), error.ctx) from None
         except KeyboardInterrupt:
             click.echo("wconv: interrupted; repeat the command with --resume to go on", err=True)
             sys.exit(INTERRUPTED)

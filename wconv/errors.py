@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-
 LONGEST = 293
 """Characters of a message at most: a line of the command has `wconv: ` before it, and 300 in all."""
 
@@ -21,7 +20,7 @@ def one_line(text: str) -> str:
 
 
 def message(text: str) -> str:
-    """`text` as one line of at most `LONGEST` characters: long words lose their middle first, then the whole."""
+    """`text` as one line of at most `LONGEST` characters: long words lose their middle, then the whole."""
     if len(text) <= LONGEST and text.isprintable():
         return text
     line = one_line(shortened(text, 20 * LONGEST))

@@ -1,18 +1,17 @@
-"""Commands that meet hostile files and arguments: `python -m tests.hostile.commands DIRECTORY` runs them all.
+"""Commands that meet hostile files and arguments: `python -m tests.hostile.commands DIRECTORY` runs them.
 
-Each runs in a process of its own, forked from one that has imported everything; a JSON line for each says what
-went wrong, or nothing.
+Each runs in a process of its own, forked from one that has imported everything; a JSON line for each says
+what went wrong, or nothing.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -126,7 +125,10 @@ def _run(command: Command, directory: Path) -> dict[str, Any]:
     said = errors.read_text(errors="replace").replace(str(directory), "")
     left = sorted(set(os.listdir(directory)) - set(before) - {".stdout", ".stderr"})
     measured = {"seconds": round(seconds, 3), "peak": peak >> 20, "said": said[:400]}
-    return {"fault": _fault(command, os.waitstatus_to_exitcode(status), said, left, seconds, peak), **measured}
+    return {
+        "fault": fault_of(command, os.waitstatus_to_exitcode(status), said, left, seconds, peak),
+        **measured,
+    }
 
 
 def _become(arguments: list[str], out: Path, errors: Path) -> None:
@@ -148,7 +150,9 @@ def _become(arguments: list[str], out: Path, errors: Path) -> None:
         os._exit(70)
 
 
-def _fault(command: Command, code: int, said: str, left: list[str], seconds: float, peak: int) -> str | None:
+def fault_of(
+    command: Command, code: int, said: str, left: list[str], seconds: float, peak: int
+) -> str | None:
     if code not in {"refused": (1,), "done": (0,), "either": (0, 1), "usage": (2,)}[command.ends]:
         return f"ended with {code}: {said[-500:]}"
     if seconds > command.seconds:
@@ -168,11 +172,6 @@ def _fault(command: Command, code: int, said: str, left: list[str], seconds: flo
     if command.says not in said:
         return f"does not say {command.says!r}: {said[:300]}"
     return None
-
-
-def limits() -> None:
-    """For a look at what the system says of this process."""
-    print(resource.getrusage(resource.RUSAGE_SELF))
 
 
 if __name__ == "__main__":

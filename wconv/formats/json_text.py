@@ -46,7 +46,9 @@ def read(text: bytes | bytearray, where: str) -> Any:
         ]
         if not level:
             return value
-    raise FormatError(f"{where} is nested too deeply: more than {DEEPEST} lists and objects within each other")
+    raise FormatError(
+        f"{where} is nested too deeply: more than {DEEPEST} lists and objects within each other"
+    )
 
 
 def _whole(text: str) -> int:

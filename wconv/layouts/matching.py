@@ -1,7 +1,7 @@
 """Matching a pattern without backtracking: what each wildcard stands for, in linear time.
 
 Backwards, the places from which the rest of the pattern fits to the end of the name; then forwards, each
-wildcard as long as the places after it allow. So a match is the one that an expression of greedy groups finds.
+wildcard as long as the places after it allow. So a match is what an expression of greedy groups finds.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ from wconv.layouts.rules import Entry, Rule, State, Verdict, put
 from wconv.layouts.settings import Context, Setting, When
 from wconv.tensor import LazyTensor
 
-
 MOST_ROWS = 1 << 16
 """Rows of a stack that become tensors of their own at most."""
 
@@ -114,7 +113,9 @@ class Unstack(Rule):
             expected = f"{wanted} rows" if wanted is not None else "rows"
             raise LayoutError(f"{name} has the shape {shape}, expected a stack of {expected}")
         if shape[0] > MOST_ROWS:
-            raise LayoutError(f"{name} has the shape {shape}: a stack of more than {MOST_ROWS:,} rows is refused")
+            raise LayoutError(
+                f"{name} has the shape {shape}: a stack of more than {MOST_ROWS:,} rows is refused"
+            )
         target = compile_pattern(self.target)
         return {
             target.render(Match(match.slots, at), self.pattern): Entry(_row(entry.tensor, at), entry.sources)

@@ -77,9 +77,7 @@ class Pattern:
     def steps(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """The parts as `matching.slots` takes them."""
         return tuple(
-            (part, ())
-            if part in ("**", *RUNS)
-            else ("", tuple(words(part)) if _is_list(part) else (part,))
+            (part, ()) if part in ("**", *RUNS) else ("", tuple(words(part)) if _is_list(part) else (part,))
             for part in self.parts
         )
 

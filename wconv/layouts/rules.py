@@ -308,7 +308,9 @@ class Stack(Rule):
             if not members:
                 put(after, {new: entry}, self)  # holds the place in the order
             if match.index in members:
-                raise LayoutError(f"{members[match.index][0]} and {name} are both number {match.index} of {new}")
+                raise LayoutError(
+                    f"{members[match.index][0]} and {name} are both number {match.index} of {new}"
+                )
             members[match.index] = (name, entry)
         for new, members in groups.items():
             after[new] = self._stacked(members, context)

@@ -14,7 +14,6 @@ from wconv.layouts.made_configs import MAKERS
 from wconv.layouts.patterns import check_bounds
 from wconv.layouts.settings import Option, Setting, When
 
-
 LONGEST_PATH = 200
 """Characters in which a rule names a field of config.json at most."""
 
