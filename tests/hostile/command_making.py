@@ -119,3 +119,20 @@ def adapter(config: str | dict[str, Any], names: Mapping[str, tuple[int, ...]] |
         return [str(source), "-o", str(directory / "out"), "--layout", "peft"]
 
     return make
+
+
+def adapter_pipe(which: str) -> Make:
+    """An adapter where one file is a pipe."""
+
+    def make(directory: Path) -> list[str]:
+        arguments = adapter({"peft_type": "LORA", "r": 2, "lora_alpha": 2})(directory)
+        (directory / "adapter" / which).unlink()
+        os.mkfifo(directory / "adapter" / which)
+        return arguments
+
+    return make
+
+
+def merged_pipe(directory: Path) -> list[str]:
+    os.mkfifo(directory / "lora.safetensors")
+    return [*model(LLAMA, SMALL)(directory), "--merge-lora", str(directory / "lora.safetensors")]

@@ -83,6 +83,10 @@ def configs() -> Iterator[Command]:
     ):
         yield Command(f"pipe-{which}", pipe(which), "either")
     yield Command("pipe-source", source_pipe)
+    yield Command("pipe-model_index.json", pipe("model_index.json"), says="model_index.json")
+    yield Command("pipe-adapter", adapter_pipe("adapter_model.safetensors"), says="adapter_model.safetensors")
+    yield Command("pipe-adapter-config", adapter_pipe("adapter_config.json"), "either")
+    yield Command("pipe-merged", merged_pipe, says="lora.safetensors")
     header = safetensors(
         b'{"__metadata__":{"lora_adapter_metadata":"' + b"[" * 100_000 + b'"},"x.lora_A.weight":'
         b'{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]}}',

@@ -43,6 +43,10 @@ COMPARED, MOST_COMPARED = 20_000_000, 5_000
 """What looking for names that resemble one may cost: in characters times characters, and in names."""
 
 
+ROOM = 150
+"""Characters of a message that tells of several names: so many of them as fit, one at least."""
+
+
 class UnknownNamesError(LayoutError):
     """The consumer has no such tensors."""
 
@@ -198,11 +202,14 @@ def check_names(layout: Layout, state: State, *, quantized: bool = False) -> Non
             f" {layout.model_types[0]}, and {layout.consumers[0]} does not take them as they are;"
             " convert a checkpoint in 16 bits, or keep all names with --layout hf"
         )
-    told = "; ".join(
-        f"{state[name].sources[0]} (nearest: {', '.join(nearest(layout.names, name)) or 'none'})"
-        for name in unknown[:3]
-    )
-    more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
+    listed: list[str] = []
+    for name in unknown[:3]:
+        text = f"{state[name].sources[0]} (nearest: {', '.join(nearest(layout.names, name)) or 'none'})"
+        if listed and len("; ".join((*listed, text))) > ROOM:
+            break
+        listed.append(text)
+    told = "; ".join(listed)
+    more = f" and {len(unknown) - len(listed)} more" if len(unknown) > len(listed) else ""
     raise UnknownNamesError(
         f"{layout.consumers[0]} knows no such tensors in {layout.model_types[0]}: {told}{more};"
         " leave them out with --exclude, or keep all names with --layout hf"
