@@ -5,7 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from tests.hostile.command_making import LLAMA, SMALL, adapter, file, index, option, pipe, source_pipe
+from tests.hostile.command_making import (
+    LLAMA,
+    SMALL,
+    adapter,
+    adapter_pipe,
+    file,
+    index,
+    merged_pipe,
+    option,
+    pipe,
+    source_pipe,
+)
 from tests.hostile.commands import Command, model, tensors
 from tests.hostile.containers import safetensors
 
