@@ -41,8 +41,9 @@ def names() -> Iterator[Command]:
             lambda d, text=text: ["inspect", file(tensors({text: (2,)}))(d)[0]],
             "either",
         )
-    many = {f"{'.ia3_l.' * 50}{at}": (1,) for at in range(3000)}
-    yield Command("names-ia3", file(tensors(many)), "either")
+    for name, text in {"ia3": ".ia3_l.", "lora": ".lora_A.", "oft": ".oft_w"}.items():
+        many = {f"{at}{text * 120}\n": (1,) for at in range(1000)}
+        yield Command(f"names-{name}", file(tensors(many)), "either")
     yield Command("output-long", lambda d: [str(d / "x"), "-o", "o" * 100_000])
     yield Command("source-long", lambda d: ["s" * 100_000])
     yield Command("source-missing-newlines", lambda d: [str(d / ("a\n" * 50))])
@@ -94,7 +95,7 @@ def configs() -> Iterator[Command]:
     ):
         yield Command(f"pipe-{which}", pipe(which), "either")
     yield Command("pipe-source", source_pipe)
-    yield Command("pipe-model_index.json", pipe("model_index.json"), says="model_index.json")
+    yield Command("pipe-model_index.json", pipe("model_index.json"))
     yield Command("pipe-adapter", adapter_pipe("adapter_model.safetensors"), says="adapter_model.safetensors")
     yield Command("pipe-adapter-config", adapter_pipe("adapter_config.json"), "either")
     yield Command("pipe-merged", merged_pipe, says="lora.safetensors")
