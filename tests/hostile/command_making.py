@@ -136,3 +136,13 @@ def adapter_pipe(which: str) -> Make:
 def merged_pipe(directory: Path) -> list[str]:
     os.mkfifo(directory / "lora.safetensors")
     return [*model(LLAMA, SMALL)(directory), "--merge-lora", str(directory / "lora.safetensors")]
+
+
+def merge(names: Mapping[str, tuple[int, ...]]) -> Make:
+    """An adapter of these tensors, merged into a small model."""
+
+    def make(directory: Path) -> list[str]:
+        (directory / "lora.safetensors").write_bytes(tensors(names))
+        return [*model(LLAMA, SMALL)(directory), "--merge-lora", str(directory / "lora.safetensors")]
+
+    return make

@@ -6,12 +6,14 @@ import json
 from collections.abc import Iterator
 
 from tests.hostile.command_making import (
+    LAYER,
     LLAMA,
     SMALL,
     adapter,
     adapter_pipe,
     file,
     index,
+    merge,
     merged_pipe,
     option,
     pipe,
@@ -86,6 +88,11 @@ def configs() -> Iterator[Command]:
         "empty": "",
     }.items():
         yield Command(f"adapter-{name}", adapter(text), "either")
+    for ending in ("diff", "diff_b", "lora_A.weight", "lora_B.weight", "dora_scale"):
+        module = "diffusion_model." + LAYER + "self_attn.q_proj."
+        pair = {module + "lora_A.weight": (2, 4), module + "lora_B.weight": (4, 2)}
+        merged = merge({**pair, module + ending: ()})
+        yield Command(f"merged-{ending}-of-no-axes", merged)
     for which in (
         "config.json",
         "model.safetensors",

@@ -1,4 +1,4 @@
-"""Commands that meet hostile files and arguments: `python -m tests.hostile.commands DIRECTORY` runs them.
+"""Commands that meet hostile files and arguments: `tests.hostile.commands DIRECTORY PART OF` runs some.
 
 Each runs in a process of its own, forked from one that has imported everything; a JSON line for each says
 what went wrong, or nothing.
@@ -84,9 +84,9 @@ def model(
 def main() -> None:
     from tests.hostile.command_cases import commands
 
-    directory = Path(sys.argv[1])
+    directory, part, of = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     _import_everything()
-    for number, command in enumerate(commands()):
+    for number, command in enumerate(commands()[part::of]):
         own = directory / f"{number:03}"
         own.mkdir()
         print(json.dumps({"name": command.name, **_run(command, own)}), flush=True)

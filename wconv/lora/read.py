@@ -238,6 +238,9 @@ def _adapter(
         # an embedding is looked up by rows, so its adapter is the transpose of a linear layer's
         up, down = (_turned(found.get(slot), where) for slot in ("embedding_down", "embedding_up"))
     diffs = {kind: found[slot] for slot, kind in (("diff", "weight"), ("diff_b", "bias")) if slot in found}
+    flat = next((kind for kind, tensor in diffs.items() if not tensor.ndim), None)
+    if flat is not None:
+        raise FormatError(f"{where}: a difference of a {flat} is a single number, not one for each row")
     if (up is None) != (down is None) or (up is None and not diffs):
         lacking = "up (lora_B)" if up is None else "down (lora_A)"
         raise FormatError(f"{where} has no {lacking} matrix")
