@@ -229,7 +229,7 @@ def read_json(path: Path) -> dict[str, Any]:
     text = bytes(file.read(0, file.size))
     if text.startswith(b"version https://git-lfs"):
         raise FormatError(f"{path} is a Git LFS pointer, not the file: run `git lfs pull`")
-    value = json_text.parse(text.removeprefix(b"\xef\xbb\xbf"), str(path))
+    value = json_text.read(text.removeprefix(b"\xef\xbb\xbf"), str(path))
     if not isinstance(value, dict):
         raise FormatError(f"{path} holds no JSON object")
     return value

@@ -16,7 +16,7 @@ import click
 
 from wconv import __version__
 from wconv.click_parts import DefaultsToConvert, GroupedCommand, GroupedOption
-from wconv.errors import WconvError, one_line
+from wconv.errors import WconvError, message, one_line
 from wconv.layout_names import BACK, NAMES, OF_ADAPTERS
 from wconv.storable import SUBSTITUTES, TARGETS
 
@@ -41,9 +41,11 @@ class Program(DefaultsToConvert):
         except WconvError as error:
             _fail(str(error), as_json=as_json)
         except click.ClickException as error:
-            if not as_json:
-                raise
-            _fail(error.format_message(), error.exit_code, as_json=True)
+            if as_json:
+                _fail(error.format_message(), error.exit_code, as_json=True)
+            if isinstance(error, click.UsageError):
+                raise click.UsageError(message(error.format_message()), error.ctx) from None
+            raise
         except KeyboardInterrupt:
             _fail("interrupted; repeat the command with --resume to go on", INTERRUPTED, as_json=as_json)
         except BrokenPipeError:
@@ -76,12 +78,12 @@ def _interrupt(number: int, frame: Any) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _fail(message: str, code: int = 1, *, as_json: bool = False) -> NoReturn:
+def _fail(text: str, code: int = 1, *, as_json: bool = False) -> NoReturn:
     """Ends the program: one line for a person, or `{"error": …}` where programs read the summary."""
     if as_json:
-        _print_json({"error": message})
+        _print_json({"error": message(text)})
     else:
-        click.echo("wconv: " + " ".join(message.split("\n")), err=True)
+        click.echo(f"wconv: {message(text)}", err=True)
     sys.exit(code)
 
 
@@ -195,7 +197,7 @@ RESULT, WHAT, HOW, RUN, SUMMARY = "The result", "What is converted", "How it is 
 @_option(RUN, "--resume", is_flag=True, help="Continue an interrupted run.")
 @_option(RUN, "--strict", is_flag=True, help="Make a value that overflows an error.")
 @_option(RUN, "--dry-run", is_flag=True, help="Print the plan and write nothing.")
-@_option(RUN, "-j", "--jobs", type=click.IntRange(1), help="Threads; one for each core by default.")
+@_option(RUN, "-j", "--jobs", type=click.IntRange(1, 1024), help="Threads; one for each core by default.")
 @_option(SUMMARY, "--quiet", is_flag=True, help="Print nothing but errors.")
 @_option(SUMMARY, "--json", "as_json", is_flag=True, help="Print the summary, or the error, as JSON.")
 def convert(

@@ -37,6 +37,10 @@ _UNITS = {
 }
 
 
+LONGEST_SIZE = 40
+"""Characters of a size at most."""
+
+
 @dataclass(slots=True)
 class Entry:
     """One tensor of the output: what it is called, where its elements come from, how they are stored.
@@ -205,7 +209,7 @@ def parse_size(text: str) -> int:
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
     unit = _UNITS.get(match[2].upper()) if match else None
-    size = int(float(match[1]) * unit) if match and unit else 0
+    size = int(float(match[1]) * unit) if match and unit and len(text) <= LONGEST_SIZE else 0
     if size < 1:
-        raise WconvError(f"{text!r} is no size: write 5GB, 500MB or a number of bytes")
+        raise WconvError(f"{text!r:.60} is no size: write 5GB, 500MB or a number of bytes")
     return size

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,15 +78,16 @@ class Request:
         Raises:
             WconvError: a filter is no regular expression.
         """
-        wanted, unwanted = _expression(self.include, "--include"), _expression(self.exclude, "--exclude")
-        if not wanted and not unwanted:
+        if self.include is None and self.exclude is None:
             return dict(opened.tensors), {}
+        wanted = _matching(self.include, "--include", opened)
+        unwanted = _matching(self.exclude, "--exclude", opened)
         picked: dict[str, LazyTensor] = {}
         filtered: dict[str, str] = {}
         for name, tensor in opened.items():
-            if wanted and not wanted.search(name):
+            if wanted is not None and name not in wanted:
                 filtered[name] = f"not in --include {self.include}"
-            elif unwanted and unwanted.search(name):
+            elif unwanted is not None and name in unwanted:
                 filtered[name] = f"in --exclude {self.exclude}"
             else:
                 picked[name] = tensor
@@ -153,8 +153,10 @@ def _requested(dtype: str | None) -> DType | None:
     return requested
 
 
-def _expression(text: str | None, option: str) -> re.Pattern[str] | None:
-    try:
-        return re.compile(text) if text is not None else None
-    except re.error as error:
-        raise WconvError(f"{option} {text!r} is no regular expression: {error}") from None
+def _matching(text: str | None, option: str, names: Collection[str]) -> set[str] | None:
+    """The names in which an expression is found; None where there is no expression."""
+    if text is None:
+        return None
+    from wconv.name_filter import NameFilter
+
+    return NameFilter(text, option).matching(names)

@@ -291,13 +291,16 @@ MOST_AXES = 64
 
 
 def is_shape(lengths: Sequence[Any]) -> bool:
-    """Whether these are at most 64 non-negative integers whose product, zeros left out, stays below 2^63."""
+    """Whether these are at most 64 non-negative integers whose product, zeros left out, stays below 2^59.
+
+    Sixteen bytes for each of so many elements are what numpy can address.
+    """
     if not lengths:
         return True
     if len(lengths) > MOST_AXES or set(map(type, lengths)) != {int} or min(lengths) < 0:
         return False
     product: int = math.prod(lengths if 0 not in lengths else filter(None, lengths))
-    return product < 2**63
+    return product < 2**59
 
 
 def checked_shape(shape: Sequence[Any], where: str) -> Shape:

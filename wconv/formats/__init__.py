@@ -7,7 +7,7 @@ import gc
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from wconv.errors import FormatError
+from wconv.errors import FormatError, UnsafeError
 from wconv.files import stamped
 from wconv.formats.contents import Contents
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from wconv.formats.zip_directory import ZipDirectory
 
 __all__ = ["Contents", "load_tree", "open_file"]
+
+
+LONGEST_NAME = 2_000
+"""Characters of a tensor's name at most: ten times as many as any model's has."""
 
 
 def open_file(path: str, *, key: str | None = None, expand: bool = False) -> Contents:
@@ -31,7 +35,15 @@ def open_file(path: str, *, key: str | None = None, expand: bool = False) -> Con
         UnsafeError: the file asks for something that no weights need.
     """
     with _no_collector():
-        return _open(stamped(path), key, expand)
+        contents = _open(stamped(path), key, expand)
+    for names in (contents.tensors, contents.skipped):
+        longest = max(names, key=len, default="")
+        if len(longest) > LONGEST_NAME:
+            raise UnsafeError(
+                f"{path} names a tensor in {len(longest):,} characters ({longest:.40}…):"
+                f" more than {LONGEST_NAME:,} are refused"
+            )
+    return contents
 
 
 @contextlib.contextmanager

@@ -86,7 +86,7 @@ def _table(directory: ZipDirectory, folder: str, name: str, swap: bool) -> dict[
     where = directory.source.where
     machine = Machine(directory.source, NAMES)
     try:
-        table = json_text.parse(directory.read(name, JSON_LIMIT), f"{where}'s table of weights")["config"]
+        table = json_text.read(directory.read(name, JSON_LIMIT), f"{where}'s table of weights")["config"]
         found = {}
         for key, entry in table.items():
             member = folder + entry["path_name"]

@@ -65,7 +65,7 @@ def load_json(directory: ZipDirectory, folder: str) -> dict[str, Any]:
     where = directory.source.where
     machine = Machine(directory.source, NAMES)
     try:
-        model = json_text.parse(directory.read(folder + "model.json", JSON_LIMIT), f"{where}'s model.json")
+        model = json_text.read(directory.read(folder + "model.json", JSON_LIMIT), f"{where}'s model.json")
         tensors = [_tensor(machine, directory, folder, entry) for entry in model.get("tensors", [])]
         return _module(model["mainModule"], tensors, 0)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):

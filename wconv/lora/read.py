@@ -35,10 +35,10 @@ _ENDINGS = (
     ("diff", r"\.diff"),
     ("diff_b", r"\.diff_b"),
 )
-ENDINGS = tuple((slot, re.compile(rf"(?P<module>.+?){ending}")) for slot, ending in _ENDINGS)
+ENDINGS = tuple((slot, re.compile(rf"{ending}\Z")) for slot, ending in _ENDINGS)
 """How a tensor's name ends → what it is; PEFT, diffusers old and new, kohya, ComfyUI and mlx-lm."""
 
-WHOLE = re.compile(r"(?:\.base_layer|\.modules_to_save(?:\.\w+)?)?\.(weight|bias)$")
+WHOLE = re.compile(r"(?:\.base_layer|\.modules_to_save(?:\.\w+)?)?\.(weight|bias)\Z")
 """How a tensor of PEFT's ends that takes the place of the model's."""
 
 
@@ -89,9 +89,9 @@ def slot_of(key: str) -> tuple[str, str] | None:
         return None
     key = respelled(key)
     for slot, expression in ENDINGS:
-        found = expression.fullmatch(key)
+        found = expression.search(key, 1)
         if found is not None:
-            return _old_processor(found["module"]), slot
+            return _old_processor(key[: found.start()]), slot
     return None
 
 
@@ -262,6 +262,9 @@ def _adapter(
         # an embedding is looked up by rows, so its adapter is the transpose of a linear layer's
         up, down = (_turned(found.get(slot), where) for slot in ("embedding_down", "embedding_up"))
     diffs = {kind: found[slot] for slot, kind in (("diff", "weight"), ("diff_b", "bias")) if slot in found}
+    flat = next((kind for kind, tensor in diffs.items() if not tensor.ndim), None)
+    if flat is not None:
+        raise FormatError(f"{where}: a difference of a {flat} is a single number, not one for each row")
     if (up is None) != (down is None) or (up is None and not diffs):
         lacking = "up (lora_B)" if up is None else "down (lora_A)"
         raise FormatError(f"{where} has no {lacking} matrix")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any
 from wconv import checkpoint
 from wconv.checkpoint import Checkpoint
 from wconv.errors import FormatError
+from wconv.formats import json_text
 from wconv.layouts.adapter_namings import METADATA
 from wconv.layouts.adapters import MAIN, place
 from wconv.tensor import LazyTensor
@@ -94,7 +94,7 @@ class Scales:
     def _checked(self, value: Any, module: str) -> float:
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise FormatError(f"{self._path}: the alpha of {module} is {value!r:.40}, no number") from None
         if not math.isfinite(number) or (number and not SMALLEST <= abs(number) <= LARGEST):
             raise FormatError(f"{self._path}: the alpha of {module} is {number:g}")
@@ -114,10 +114,7 @@ def _metadata_configs(opened: Checkpoint) -> dict[str, dict[str, Any]]:
     text = opened.metadata.get(METADATA)
     if not isinstance(text, str):
         return {}
-    try:
-        flat = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
-        flat = None
+    flat = json_text.read(text.encode(errors="replace"), f"{opened.path}'s {METADATA}")
     if not isinstance(flat, dict):
         raise FormatError(f"{opened.path}: lora_adapter_metadata is no JSON object, so alpha is unknown")
     configs: dict[str, dict[str, Any]] = {}
