@@ -8,7 +8,7 @@ import re
 from wconv import dtypes
 from wconv.dtypes import DType
 from wconv.errors import FormatError
-from wconv.formats.objects import NumpyArray, UnavailableError
+from wconv.formats.objects import NotNumbersError, NumpyArray
 from wconv.formats.sources import Source
 from wconv.tensor import LazyTensor, checked_shape
 
@@ -48,10 +48,6 @@ _HEADER = re.compile(
 )
 
 
-class NotNumbersError(FormatError):
-    """An array's elements are strings, dates, records or objects."""
-
-
 def element_type(code: str) -> DType | None:
     """The dtype of a numpy code with or without byte order ("<f4"); None for strings, dates and objects."""
     name = CODES.get(code.lstrip("<>|="))
@@ -77,11 +73,11 @@ def lazy(array: NumpyArray) -> LazyTensor:
     """The array's values in C order.
 
     Raises:
-        UnavailableError: its elements are strings, dates or objects.
+        NotNumbersError: its elements are strings, dates or objects.
     """
     dtype = element_type(array.dtype)
     if dtype is None or not isinstance(array.data, Source):
-        raise UnavailableError(f"it is a numpy array of type {array.dtype or 'unknown'}, not of numbers")
+        raise NotNumbersError(f"it is a numpy array of type {array.dtype or 'unknown'}, not of numbers")
     flat = array.data.tensor(0, dtype, math.prod(array.shape), array.dtype.startswith(">"))
     if array.fortran and len(array.shape) > 1:
         return flat.reshape(array.shape[::-1]).transpose(range(len(array.shape))[::-1])

@@ -224,6 +224,8 @@ def _new_object_named(machine: Machine, at: int) -> int:
     if type(kind) is Constructor and not named:
         machine.stack.append(machine.construct(kind, args))
     else:
+        if machine.wary:
+            machine.check_call(kind, (*args, *named.values()) if type(args) is tuple else ())
         machine.charge(400)
         machine.stack.append(Record(kind, (args, named)))
     return at

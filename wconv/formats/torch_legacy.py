@@ -11,7 +11,7 @@ from wconv.formats.pickle_machine import Machine
 from wconv.formats.sources import Source
 from wconv.formats.torch_names import NAMES
 from wconv.formats.torch_shortcut import TRIGGER, shortcut
-from wconv.formats.torch_tensors import is_count, storage_dtype
+from wconv.formats.torch_tensors import checked_part, is_count, storage_dtype
 
 MAGIC = 0x1950A86A20F9469CFC6C
 START = b"\x80\x02\x8a\x0a" + MAGIC.to_bytes(10, "little") + b"."
@@ -65,20 +65,13 @@ class LegacyStorages:
 
     def _view(self, machine: Machine, root: Storage, view: Any) -> Storage:
         """A storage that is a part of another one: `(key, offset, size)`, in elements."""
-        if (
-            type(view) is not tuple
-            or len(view) != 3
-            or type(view[1]) is not int
-            or type(view[2]) is not int
-            or not 0 <= view[1] <= view[1] + view[2] <= root.numel
-        ):
-            raise machine.damaged(f"storage {shown(root.key, 40)} has an impossible view {shown(view, 80)}")
-        found = self.views.get((root.key, view[1], view[2]))
+        offset, numel = checked_part(machine, root, view)
+        found = self.views.get((root.key, offset, numel))
         if found is None:
             machine.charge(300)
-            key = f"{root.key}[{view[1]}:{view[1] + view[2]}]"
-            found = Storage(key, root.name, root.dtype, view[2], root.location)
-            self.views[root.key, view[1], view[2]] = found
+            key = f"{root.key}[{offset}:{offset + numel}]"
+            found = Storage(key, root.name, root.dtype, numel, root.location)
+            self.views[root.key, offset, numel] = found
         return found
 
     def place(self, source: Source, keys: list[str], at: int, little: bool) -> None:
