@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wconv import checkpoint, dtypes, layouts, writer
-from wconv.errors import OutputError, WconvError
+from wconv.checkpoint import Checkpoint
+from wconv.errors import FormatError, OutputError, WconvError
 from wconv.plan import Entry, make
 from wconv.storable import written_dtypes
 from wconv.tensor import Array, LazyTensor, from_array
@@ -22,7 +23,13 @@ if TYPE_CHECKING:
 MLX_SUFFIX = ".safetensors"
 
 
-def load(path: str | os.PathLike[str], *, key: str | None = None, expand: bool = False) -> dict[str, Array]:
+def load(
+    path: str | os.PathLike[str],
+    *,
+    key: str | None = None,
+    expand: bool = False,
+    skip_unreadable: bool = False,
+) -> dict[str, Array]:
     """Reads every tensor of a checkpoint into memory, in place of `torch.load`.
 
     bfloat16 and float8 arrays have ml_dtypes' dtypes; `jax.numpy.asarray` takes them as they are.
@@ -31,15 +38,24 @@ def load(path: str | os.PathLike[str], *, key: str | None = None, expand: bool =
         path: a weights file of any supported format, or a model directory.
         key: for a wrapped PyTorch checkpoint, the path to its state dict; found when absent.
         expand: allows tensors that take far more than their file (expanded views, sparse, deflated).
+        skip_unreadable: leaves out tensors whose values cannot be had, which are an error otherwise.
 
     Raises:
-        FormatError: the file cannot be read; the message says why.
+        FormatError: the file cannot be read, or holds no tensor; the message says why.
 
     Example:
         >>> wconv.load("model.ckpt")["linear.weight"].dtype
         dtype(bfloat16)
     """
-    return {name: tensor.numpy() for name, tensor in checkpoint.open(path, key=key, expand=expand).items()}
+    opened = _opened(path, key=key, expand=expand, skip_unreadable=skip_unreadable)
+    return {name: tensor.numpy() for name, tensor in opened.items()}
+
+
+def _opened(path: str | os.PathLike[str], **options: Any) -> Checkpoint:
+    opened = checkpoint.open(path, **options)
+    if not opened.tensors:
+        raise FormatError(f"{os.fspath(path)} holds no tensors")
+    return opened
 
 
 def load_mlx(
@@ -49,6 +65,7 @@ def load_mlx(
     dtype: str | None = None,
     key: str | None = None,
     options: Mapping[str, Any] | None = None,
+    skip_unreadable: bool = False,
 ) -> dict[str, mx.array]:
     """Reads every tensor of a checkpoint as MLX arrays, in place of `mx.load` and of `torch.load`.
 
@@ -59,12 +76,13 @@ def load_mlx(
             applies rules.
         dtype: cast floating tensors to it.
         options: what a layout lets one choose ("include_fov").
+        skip_unreadable: leaves out tensors whose values cannot be had, which are an error otherwise.
 
     Raises:
-        FormatError: the file cannot be read.
+        FormatError: the file cannot be read, or holds no tensor.
         LayoutError: the tensors do not fit the layout.
     """
-    opened = checkpoint.open(path, key=key)
+    opened = _opened(path, key=key, skip_unreadable=skip_unreadable)
     chosen = layouts.choose(layout, opened.config, opened.tensors)
     applied = layouts.apply(chosen, opened.tensors, opened.config, options)
     requested = dtypes.by_name(dtype) if dtype is not None else None

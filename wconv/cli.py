@@ -129,6 +129,7 @@ def main() -> None:
 @click.option("--variant", metavar="NAME", help="Take the weights called so, as model.fp16.safetensors.")
 @click.option("--key", metavar="PATH", help="Where the state dict lies in a wrapped PyTorch checkpoint.")
 @click.option("--expand", is_flag=True, help="Allow tensors far larger than their file.")
+@click.option("--skip-unreadable", is_flag=True, help="Go on without tensors that cannot be read.")
 @click.option(
     "--optimizer", is_flag=True, help="Write the state of Adam, AdamW or SGD for mlx.optimizers too."
 )
@@ -203,7 +204,7 @@ def inspect(source: Path, key: str | None, expand: bool, as_json: bool) -> None:
     from wconv import checkpoint
     from wconv.inspect import lines, to_dict
 
-    opened = checkpoint.open(source, key=key, expand=expand)
+    opened = checkpoint.open(source, key=key, expand=expand, skip_unreadable=True)
     if as_json:
         _print_json(to_dict(opened))
     else:

@@ -48,6 +48,7 @@ class Request:
     limit: int | None
     key: str | None
     expand: bool
+    skip_unreadable: bool
     variant: str | None
     optimizer: bool
     loras: tuple[Lora, ...]
@@ -83,12 +84,12 @@ class Request:
             return dict(opened.tensors), {}
         picked: dict[str, LazyTensor] = {}
         filtered: dict[str, str] = {}
-        for name, tensor in opened.items():
+        for name, tensor in (*opened.items(), *opened.lost.items()):
             if wanted and not wanted.search(name):
                 filtered[name] = f"not in --include {self.include}"
             elif unwanted and unwanted.search(name):
                 filtered[name] = f"in --exclude {self.exclude}"
-            else:
+            elif isinstance(tensor, LazyTensor):
                 picked[name] = tensor
         return picked, filtered
 

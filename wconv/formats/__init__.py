@@ -58,7 +58,10 @@ def _open(path: str, key: str | None, expand: bool) -> Contents:
     elif start.startswith(b"\x93NUMPY"):
         from wconv.formats import numpy_file
 
-        contents = numpy_file.open_npy(source)
+        # one of objects has parts to pick from
+        contents = numpy_file.open_npy(source, key, expand)
+        if contents.root is not None:
+            return contents
     else:
         from wconv.formats import torch_file
 
@@ -87,7 +90,8 @@ def load_tree(path: str) -> Any:
     source = FileSource(path)
     start = source.read(0, min(16, source.size))
     if start[8:9] == b"{" or start.startswith(b"\x93NUMPY"):
-        return open_file(path).tensors
+        contents = open_file(path)
+        return contents.tensors if contents.root is None else contents.root
     with _no_collector():
         found = _read(source)
         if isinstance(found, Contents):

@@ -51,7 +51,7 @@ def _alone(spec: Record) -> bool:
 
 def _placements(spec: Any) -> list[str] | None:
     """How it lies on each axis of the mesh: the names of the classes ("Shard", "Replicate")."""
-    found = spec.attributes.get("placements") if type(spec) is Record else None
+    found: Any = spec.attributes.get("placements") if type(spec) is Record else None
     if type(found) not in (tuple, list) or not all(type(one) is Record for one in found):
         return None
     return [one.class_name.rpartition(".")[2].removeprefix("_") for one in found]

@@ -77,7 +77,8 @@ def lazy(array: NumpyArray) -> LazyTensor:
     """
     dtype = element_type(array.dtype)
     if dtype is None or not isinstance(array.data, Source):
-        raise NotNumbersError(f"it is a numpy array of type {array.dtype or 'unknown'}, not of numbers")
+        what = f"of type {array.dtype:.40}" if array.dtype else "of texts, dates or records"
+        raise NotNumbersError(f"it is an array {what}, not of numbers")
     flat = array.data.tensor(0, dtype, math.prod(array.shape), array.dtype.startswith(">"))
     if array.fortran and len(array.shape) > 1:
         return flat.reshape(array.shape[::-1]).transpose(range(len(array.shape))[::-1])
@@ -89,6 +90,7 @@ def read_npy(source: Source) -> NumpyArray:
 
     Raises:
         FormatError: the header is damaged or the file is shorter than it says.
+        NotNumbersError: its elements are texts, dates or records.
     """
     start = source.read(0, min(12, source.size))
     if len(start) < 10 or start[:6] != b"\x93NUMPY" or start[6] not in (1, 2, 3):
@@ -100,9 +102,7 @@ def read_npy(source: Source) -> NumpyArray:
     header = source.read(8 + width, size).decode("latin-1")
     match = _HEADER.fullmatch(header)
     if match is None:
-        raise NotNumbersError(
-            f"{source.where} has an array of structured or unknown elements, not of numbers"
-        )
+        raise NotNumbersError("it is an array of structured or unknown elements, not of numbers")
     array = NumpyArray()
     array.dtype = match["code"]
     array.fortran = match["fortran"] == "True"
@@ -110,9 +110,22 @@ def read_npy(source: Source) -> NumpyArray:
     if any(len(text) > 40 for text in lengths):
         raise FormatError(f"{source.where} is a damaged .npy file: its shape is impossible")
     array.shape = tuple(int(text) for text in lengths if text.strip())
-    if element_type(array.dtype) is None:
-        raise NotNumbersError(f"{source.where} has an array of type {array.dtype!r:.40}, not of numbers")
     start_of_data = 8 + width + size
+    if array.dtype in ("O", "|O"):
+        return _objects(source, start_of_data)
+    if element_type(array.dtype) is None:
+        raise NotNumbersError(f"it is an array of type {array.dtype:.40}, not of numbers")
     array.data = source.part(start_of_data, source.size - start_of_data)
     check(array, source.where)
     return array
+
+
+def _objects(source: Source, at: int) -> NumpyArray:
+    """An array of objects, which numpy pickles behind the header."""
+    from wconv.formats.pickle_machine import Machine
+    from wconv.formats.torch_names import NAMES
+
+    found = Machine(source, NAMES, at=at).run()
+    if not isinstance(found, NumpyArray):
+        raise FormatError(f"{source.where} is a damaged .npy file: its objects are in no array")
+    return found

@@ -41,8 +41,8 @@ from wconv.formats.objects import (
     plain_number,
 )
 from wconv.formats.pickle_contract import (
-    BUDGET,
     BINDING,
+    BUDGET,
     KEY_DEPTH,
     KEY_FLOAT,
     KEY_INTEGER,

@@ -225,7 +225,8 @@ def _new_object_named(machine: Machine, at: int) -> int:
         machine.stack.append(machine.construct(kind, args))
     else:
         if machine.wary:
-            machine.check_call(kind, (*args, *named.values()) if type(args) is tuple else ())
+            given = named.values() if isinstance(named, dict) else ()
+            machine.check_call(kind, (*args, *given) if type(args) is tuple else (*given,))
         machine.charge(400)
         machine.stack.append(Record(kind, (args, named)))
     return at

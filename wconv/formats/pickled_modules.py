@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from wconv.formats import torchscript
 from wconv.formats.objects import Record, plain_number
+from wconv.formats.prefixes import INFIXES
 from wconv.formats.state_dict import is_module
-from wconv.formats.wrappers import INFIXES
 from wconv.modules import Module
 
 MANGLED = re.compile(r"^__torch__\.|___torch_mangle_\d+\.")

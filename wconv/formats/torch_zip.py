@@ -32,6 +32,7 @@ class ZipStorages:
         self.folder = folder
         self.swap = swap
         self.storages: dict[str, Storage] = {}
+        self.parts: dict[tuple[Storage, int, int], Storage] = {}
         self.places: dict[str, tuple[Source, int, int]] = {}
         self.machine: Machine | None = None
 
@@ -46,13 +47,15 @@ class ZipStorages:
 
     def _part(self, machine: Machine, whole: Storage, view: Any) -> Storage:
         offset, numel = checked_part(machine, whole, view)
-        name = f"{whole.key}[{offset}:{offset + numel}]"
-        found = self.storages.get(name)
+        found = self.parts.get((whole, offset, numel))
         if found is None:
             machine.budget -= 300
+            key = f"{whole.key}[{offset}:{offset + numel}]"
             start = whole.start + offset * whole.dtype.itemsize
-            found = Storage(name, whole.name, whole.dtype, numel, whole.location, whole.source, start, self.swap)
-            self.storages[name] = found
+            found = Storage(
+                key, whole.name, whole.dtype, numel, whole.location, whole.source, start, self.swap
+            )
+            self.parts[whole, offset, numel] = found
         return found
 
     def storage(self, machine: Machine, kind: Any, key: Any, location: Any, numel: Any) -> Storage:

@@ -130,7 +130,7 @@ def read(text: str) -> Lora:
         FormatError: it cannot be read, or holds something that is not a low-rank adapter; by name.
     """
     path, strength = parse_argument(text)
-    opened = checkpoint.open(path)
+    opened = checkpoint.open(path, skip_unreadable=True)
     return Lora(opened.path, files_of(opened), adapters(opened), strength)
 
 
@@ -158,8 +158,8 @@ def adapters(opened: Checkpoint) -> tuple[Adapter, ...]:
         slots[found[1]] = (key, tensor)
     if not modules:
         raise FormatError(f"{opened.path} holds no adapter")
-    if opened.skipped:
-        key, reason = next(iter(opened.skipped.items()))
+    if opened.lost:
+        key, reason = next(iter(opened.lost.items()))
         raise FormatError(f"{opened.path}: {key} cannot be read: {reason}")
     scales = Scales(opened)
     _check_config(opened, scales)
