@@ -251,7 +251,7 @@ def members(value: Any) -> list[tuple[Any, Any]] | None:
 
 
 def unboxed(value: Any) -> Any:
-    """What is in an array of one object and no axes, which is how numpy saves a dict; else the value itself."""
+    """What is in an array of one object and no axes, as numpy saves a dict; else the value itself."""
     if not isinstance(value, NumpyArray) or value.shape or not isinstance(value.data, list):
         return value
     return value.data[0] if len(value.data) == 1 and not isinstance(value.data[0], NumpyArray) else value

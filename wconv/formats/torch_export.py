@@ -124,4 +124,7 @@ def _tensor(
 
 def _number(value: Any) -> int:
     """`{"as_int": 3}`; weights have no symbolic sizes."""
-    return int(value["as_int"]) if isinstance(value, dict) else int(value)
+    number = value["as_int"] if isinstance(value, dict) else value
+    if type(number) is not int:
+        raise TypeError
+    return number

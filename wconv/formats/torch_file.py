@@ -46,17 +46,28 @@ INFLATION_FREE = 64 << 20
 """… they may have this many bytes in any case."""
 
 
+PICKLE = b"\x80"
+"""What a pickle begins with."""
+
 NESTING = 3
 """Checkpoints within checkpoints."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """An object tree: its container in words, the root, and how many bytes of pickle described it."""
+    """An object tree.
+
+    Attributes:
+        format: its container in words.
+        root: the object.
+        program: how many bytes of pickle described it.
+        end: where it ends in its file; None where it is all of it.
+    """
 
     format: str
     root: Any
     program: int
+    end: int | None = None
 
 
 def read(source: Source) -> Tree:
@@ -70,12 +81,13 @@ def read(source: Source) -> Tree:
     if start[:4] == b"PK\x03\x04":
         return read_zip(ZipDirectory(source))
     if torch_legacy.recognise(source):
-        return Tree("PyTorch legacy stream", torch_legacy.load(source), source.size)
+        root, end = torch_legacy.load(source)
+        return Tree("PyTorch legacy stream", root, source.size, end)
     if torch_tar.recognise(start):
         return Tree("PyTorch tar", torch_tar.load(source), source.size)
     machine = Machine(source, NAMES)
     root = machine.run()
-    return Tree("pickle", root, machine.program)
+    return Tree("pickle", root, machine.program, machine.end)
 
 
 def read_zip(directory: ZipDirectory) -> Tree:
@@ -123,6 +135,9 @@ def contents(tree: Tree, source: Source, key: str | None, expand: bool) -> Conte
     root = state_dict.unboxed(tree.root)
     chosen = wrappers.choose(root, key, where)
     found = state_dict.flatten(chosen.value, where)
+    more = tree.end is not None and source.read(tree.end, min(1, source.size - tree.end)) == PICKLE
+    if more and found.tensors:
+        found.skipped[f"what follows byte {tree.end:,}"] = "the file holds several objects, this is the first"
     if not found.tensors and not found.skipped:
         raise FormatError(f"{where} ({tree.format}) holds no tensors")
     short, taken = prefixes.strip_prefixes([*found.tensors, *found.skipped])

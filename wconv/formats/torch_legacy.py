@@ -74,12 +74,15 @@ class LegacyStorages:
             self.views[root.key, offset, numel] = found
         return found
 
-    def place(self, source: Source, keys: list[str], at: int, little: bool) -> None:
+    def place(self, source: Source, keys: list[str], at: int, little: bool) -> int:
         """Finds each storage's bytes: for every key a count of eight bytes, then the elements.
 
         torch itself writes little-endian on every machine, whatever `little` (its system's order, as the
         stream has it) says; other writers of big-endian machines did not. The counts, which the pickle holds
         too, tell which it is.
+
+        Returns:
+            The place behind the last one.
 
         Raises:
             FormatError: the stream ends early, or a count is not what the pickle said.
@@ -114,10 +117,11 @@ class LegacyStorages:
             raise FormatError(
                 f"{source.where} is truncated: storage {shown(missing[0], 40)} is missing; download it again"
             )
+        return at
 
 
-def load(source: Source) -> Any:
-    """The object that torch.save was given.
+def load(source: Source) -> tuple[Any, int]:
+    """The object that torch.save was given, and where the stream ends; another one may follow.
 
     Raises:
         FormatError: the stream is damaged or truncated.
@@ -145,5 +149,4 @@ def load(source: Source) -> Any:
     names = [str(key) if type(key) is int else key for key in keys]
     if not all(type(name) is str for name in names) or len(set(names)) != len(names):
         raise FormatError(f"{source.where} is damaged: its list of storages is none")
-    storages.place(source, names, machine.end, little)
-    return root
+    return root, storages.place(source, names, machine.end, little)
