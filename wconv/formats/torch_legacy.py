@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any, Literal
 
@@ -14,7 +15,11 @@ from wconv.formats.torch_shortcut import TRIGGER, shortcut
 from wconv.formats.torch_tensors import checked_part, is_count, storage_dtype
 
 MAGIC = 0x1950A86A20F9469CFC6C
-START = b"\x80\x02\x8a\x0a" + MAGIC.to_bytes(10, "little") + b"."
+
+_START = re.compile(
+    rb"\x80.(?:\x95.{8})?\x8a\x0a" + re.escape(MAGIC.to_bytes(10, "little")) + rb"\.", re.DOTALL
+)
+"""A protocol, a frame from protocol 4 on, the number and STOP."""
 
 _ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
 
@@ -25,10 +30,7 @@ STORAGES_LIMIT = 10_000_000
 def recognise(source: Source) -> bool:
     """Whether the first pickle is the magic number, in whatever protocol it was written."""
     start = source.read(0, min(64, source.size))
-    if start.startswith(START):
-        return True
-    magic = MAGIC.to_bytes(10, "little")
-    return (start[:1] == b"\x80" and magic in start[:40]) or start.startswith(str(MAGIC).encode("ascii"), 1)
+    return _START.match(start) is not None or start.startswith(str(MAGIC).encode("ascii"), 1)
 
 
 class LegacyStorages:
