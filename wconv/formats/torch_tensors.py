@@ -18,6 +18,7 @@ from wconv.formats.objects import (
     Global,
     MetaTensor,
     NestedTensor,
+    NumpyInteger,
     OrderedDict,
     Record,
     SparseTensor,
@@ -97,10 +98,12 @@ def checked_part(machine: Machine, whole: Storage, part: Any) -> tuple[int, int]
 
 def checked_lengths(machine: Machine, value: Any, what: str) -> Shape:
     """Lengths or strides from a file, when they can be some. Raises `FormatError`."""
-    lengths = tuple(map(plain_number, value)) if type(value) in (tuple, list) else None
+    lengths = tuple(value) if type(value) in (tuple, list) else None
     if lengths is None or len(lengths) > AXES_LIMIT:
         raise machine.damaged(f"a tensor has an impossible {what}")
     for length in lengths:
+        if type(length) is NumpyInteger:
+            return checked_lengths(machine, tuple(map(plain_number, lengths)), what)
         if not is_count(length):
             raise machine.damaged(f"a tensor has an impossible {what} {shown(lengths, 80)}")
     return lengths
