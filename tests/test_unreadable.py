@@ -238,6 +238,33 @@ def test_an_array_that_is_not_of_numbers_is_named_and_the_rest_is_read(kind: str
     assert "not of numbers" in report.skipped["odd"]
 
 
+WIDE = [np.ones(2, np.longdouble), np.ones(2, np.clongdouble)]
+
+
+@pytest.mark.skipif(np.longdouble(1).itemsize == 8, reason="this machine has no wider numbers")
+@pytest.mark.parametrize("array", WIDE, ids=["real", "complex"])
+def test_numbers_that_are_too_wide_are_lost_though(array: np.ndarray[Any, Any], tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    path.write_bytes(pickle.dumps({"w": np.ones(2), "odd": array}))
+    np.savez(tmp_path / "model.npz", w=np.ones(2), odd=array)
+    for place in (path, tmp_path / "model.npz"):
+        with pytest.raises(FormatError, match=r"odd cannot be read: .* wider"):
+            wconv.load(place)
+        assert list(wconv.load(place, skip_unreadable=True)) == ["w"]
+    np.save(tmp_path / "model.npy", array)
+    with pytest.raises(FormatError, match="wider"):
+        wconv.load(tmp_path / "model.npy")
+    path.write_bytes(pickle.dumps({"w": np.ones(2), "odd": array[0]}))
+    assert "odd (a numpy.generic)" in wconv.open(path).notes[0]
+
+
+def test_a_masked_array_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    path.write_bytes(pickle.dumps({"w": np.ones(2), "odd": np.ma.masked_array([1.0], [True])}))
+    with pytest.raises(FormatError, match=r"odd cannot be read: it is a numpy\.ma\."):
+        wconv.load(path)
+
+
 @pytest.mark.filterwarnings("ignore:Custom dtypes")
 @pytest.mark.parametrize("kind", ODD)
 def test_and_so_it_is_in_an_archive(kind: str, tmp_path: Path) -> None:

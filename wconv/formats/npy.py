@@ -8,7 +8,7 @@ import re
 from wconv import dtypes
 from wconv.dtypes import DType
 from wconv.errors import FormatError
-from wconv.formats.objects import NotNumbersError, NumpyArray
+from wconv.formats.objects import NotNumbersError, NumpyArray, UnavailableError
 from wconv.formats.sources import Source
 from wconv.tensor import LazyTensor, checked_shape
 
@@ -54,6 +54,18 @@ def element_type(code: str) -> DType | None:
     return dtypes.BY_NAME[name] if name else None
 
 
+WIDE = re.compile(r"[<>|=]?(?:f(?:1[026]|12)|c(?:2[04]|32)|[gG])")
+"""Numbers of more than 64 bits, whose meaning depends on the machine."""
+
+
+def unavailable(code: str) -> UnavailableError:
+    """Why an array of a type has no values that could be written."""
+    if WIDE.fullmatch(code):
+        return UnavailableError(f"it is an array of type {code}, numbers wider than wconv has a dtype for")
+    what = f"of type {code:.40}" if code else "of texts, dates or records"
+    return NotNumbersError(f"it is an array {what}, not of numbers")
+
+
 def check(array: NumpyArray, where: str) -> None:
     """Refuses an array whose bytes are not as many as its shape says."""
     dtype = element_type(array.dtype)
@@ -77,8 +89,7 @@ def lazy(array: NumpyArray) -> LazyTensor:
     """
     dtype = element_type(array.dtype)
     if dtype is None or not isinstance(array.data, Source):
-        what = f"of type {array.dtype:.40}" if array.dtype else "of texts, dates or records"
-        raise NotNumbersError(f"it is an array {what}, not of numbers")
+        raise unavailable(array.dtype)
     flat = array.data.tensor(0, dtype, math.prod(array.shape), array.dtype.startswith(">"))
     if array.fortran and len(array.shape) > 1:
         return flat.reshape(array.shape[::-1]).transpose(range(len(array.shape))[::-1])
@@ -90,7 +101,7 @@ def read_npy(source: Source) -> NumpyArray:
 
     Raises:
         FormatError: the header is damaged or the file is shorter than it says.
-        NotNumbersError: its elements are texts, dates or records.
+        UnavailableError: its elements are texts, dates or records (`NotNumbersError`), or too wide.
     """
     start = source.read(0, min(12, source.size))
     if len(start) < 10 or start[:6] != b"\x93NUMPY" or start[6] not in (1, 2, 3):
@@ -114,7 +125,7 @@ def read_npy(source: Source) -> NumpyArray:
     if array.dtype in ("O", "|O"):
         return _objects(source, start_of_data)
     if element_type(array.dtype) is None:
-        raise NotNumbersError(f"it is an array of type {array.dtype:.40}, not of numbers")
+        raise unavailable(array.dtype)
     array.data = source.part(start_of_data, source.size - start_of_data)
     check(array, source.where)
     return array

@@ -105,11 +105,7 @@ def numpy_scalar(machine: Machine, args: Sequence[Any]) -> Any:
     array = NumpyArray()
     if len(args) == 1 and type(args[0]) is NumpyType:
         args = (args[0], b"\0" * 16)
-    if (
-        len(args) == 2
-        and type(args[0]) is NumpyType
-        and args[0].code.startswith(("S", "U", "V", "O", "M", "m"))
-    ):
+    if len(args) == 2 and type(args[0]) is NumpyType and npy.element_type(args[0].code) is None:
         machine.charge(400)
         return Record(Global("numpy", "generic"), (str(args[0]), args[1]))
     check_count(machine, args, 2, 2, "numpy scalar")

@@ -35,6 +35,9 @@ NODES_EXTRA = 200_000
 
 CONTAINERS = (dict, list, tuple)
 
+MASKED = "numpy.ma."
+"""Classes of arrays that keep their elements as mere bytes."""
+
 
 @dataclass(slots=True)
 class Flattened:
@@ -279,14 +282,14 @@ def _place(found: Flattened, path: tuple[str, ...], value: Any, among: bool, whe
             )
         found.paths[name] = path
         found.tensors[name] = value
-    elif isinstance(value, Record) and holds_tensors(value):
+    elif isinstance(value, Record) and (value.class_name.startswith(MASKED) or holds_tensors(value)):
         found.skipped[name] = f"it is a {_class_of(value):.100}, which wconv does not know"
     elif isinstance(value, set | frozenset) and holds_tensors(value):
         found.skipped[name] = "it is in a set, which has no order"
     else:
         found.others[name] = value
         if among and value is not None:
-            found.loose[name] = shown(value, 40)
+            found.loose[name] = f"a {value.class_name:.60}" if isinstance(value, Record) else shown(value, 40)
 
 
 _NUMBERS = frozenset(NUMPY_NUMBERS.values())
