@@ -301,3 +301,21 @@ def test_objects_that_follow_the_first_are_not_lost_in_silence() -> None:
     with pytest.raises(FormatError, match="several objects"):
         wconv.load(path)
     assert wconv.load(path, skip_unreadable=True)["w"].shape == (1,)
+
+
+def test_a_weight_that_an_exported_archive_does_not_describe_is_named(tmp_path: Path) -> None:
+    entry = {**containers.pt2_entry(), "tensor_meta": None}
+    path = tmp_path / "model.pt2"
+    path.write_bytes(containers.pt2({"config": {"w": containers.pt2_entry(), "gone": entry}}))
+    with pytest.raises(FormatError, match="gone cannot be read"):
+        wconv.load(path)
+    assert list(wconv.load(path, skip_unreadable=True)) == ["w"]
+
+
+def test_a_tensor_within_a_constant_of_a_script_is_told(tmp_path: Path) -> None:
+    constants = pk.pickled((pk.tensor(), [pk.tensor(), UNKNOWN], 3))
+    path = tmp_path / "model.pt"
+    path.write_bytes(containers.zipped(containers.torchscript_entries(constants=constants)))
+    with pytest.raises(FormatError, match=r"CONSTANTS\.c1\.1 cannot be read"):
+        wconv.load(path)
+    assert {"CONSTANTS.c0", "CONSTANTS.c1.0"} <= set(wconv.load(path, skip_unreadable=True))

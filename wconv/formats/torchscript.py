@@ -10,8 +10,9 @@ from typing import Any
 from wconv import dtypes
 from wconv.errors import FormatError
 from wconv.formats import json_text, torch_zip, torchscript_code
-from wconv.formats.objects import LEAVES, LostTensor, Record, Storage, TorchTensor
+from wconv.formats.objects import LostTensor, Record, Storage, TorchTensor
 from wconv.formats.pickle_machine import Machine
+from wconv.formats.state_dict import holds_tensors
 from wconv.formats.torch_names import NAMES
 from wconv.formats.torch_tensors import view
 from wconv.formats.zip_directory import ZipDirectory
@@ -50,7 +51,7 @@ def load(directory: ZipDirectory, folder: str) -> Any:
     if isinstance(root, Record):
         torchscript_code.add_groups(root, directory, folder)
     if isinstance(root, Record) and type(constants) is tuple:
-        found = {f"c{at}": value for at, value in enumerate(constants) if isinstance(value, LEAVES)}
+        found = {f"c{at}": value for at, value in enumerate(constants) if holds_tensors(value)}
         if found:
             root.items[CONSTANTS] = found
     return root
