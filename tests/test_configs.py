@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wconv.layouts.configs import normalise, with_dtype
+from wconv.layouts.config_dtypes import with_dtype
+from wconv.layouts.configs import normalise
 
 NAMES = (
     "model_type",

@@ -1,4 +1,4 @@
-"""What the README shows is true: its table comes from the tables, its example runs.
+"""What the README and the pages show is true: the table comes from the tables, the examples run.
 
 `python -m tests.test_readme` writes the table anew.
 """
@@ -9,12 +9,17 @@ import re
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 import wconv
 from tests.making import random, write_directory
 from wconv import layouts
+from wconv.cli import main
+from wconv.pages import topics
 
 README = Path(__file__).parent.parent / "README.md"
+PAGES = Path(wconv.__file__).parent / "docs"
+MODELS = PAGES / "models.md"
 TABLE = re.compile(r"(<!-- supported: .*? -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
@@ -29,13 +34,14 @@ def supported() -> str:
 
 
 def test_the_table_of_models_is_the_tables() -> None:
-    found = TABLE.search(README.read_text())
+    found = TABLE.search(MODELS.read_text())
     assert found is not None
     assert found[2] == supported(), "run python -m tests.test_readme"
 
 
-def test_the_example_of_the_library_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = re.search(r"## As a library\n\n```python\n(.*?)```", README.read_text(), re.DOTALL)
+@pytest.mark.parametrize("path", [README, PAGES / "library.md"], ids=lambda path: path.name)
+def test_the_example_of_the_library_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = re.search(r"```python\n(.*?)```", path.read_text(), re.DOTALL)
     assert code is not None
     monkeypatch.chdir(tmp_path)
     config = {"model_type": "llama", "tie_word_embeddings": False}
@@ -44,9 +50,20 @@ def test_the_example_of_the_library_runs(tmp_path: Path, monkeypatch: pytest.Mon
     Path("model.safetensors").rename("model.ckpt")
     lines = [line for line in code[1].splitlines() if "depth_pro" not in line]
     exec("\n".join(lines), {})
-    assert set(wconv.open("part.safetensors")) == {"q", "k"}
     assert list(wconv.open("out")) == ["lm_head.weight"]
 
 
+def test_every_page_is_named_in_the_readme_and_shown() -> None:
+    text = README.read_text()
+    for topic, title in topics().items():
+        assert f"`{topic}`" in text
+        shown = CliRunner().invoke(main, ["docs", topic])
+        assert shown.exit_code == 0
+        assert title.upper() in shown.stdout
+        assert "\x1b" not in shown.stdout
+    assert CliRunner().invoke(main, ["docs"]).stdout.count("\n") == len(topics())
+    assert "one of adapters" in CliRunner().invoke(main, ["docs", "../cli"]).stderr
+
+
 if __name__ == "__main__":
-    README.write_text(TABLE.sub(lambda found: found[1] + supported() + found[3], README.read_text()))
+    MODELS.write_text(TABLE.sub(lambda found: found[1] + supported() + found[3], MODELS.read_text()))

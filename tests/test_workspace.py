@@ -35,43 +35,6 @@ def test_a_link_is_replaced_and_what_it_names_stays(model: Path, tmp_path: Path)
         assert not os.path.lexists(f"{output}.partial")
 
 
-def test_a_file_makes_way_for_a_directory_and_the_other_way_round(model: Path, tmp_path: Path) -> None:
-    file, directory = tmp_path / "file", tmp_path / "directory.safetensors"
-    file.write_text("old")
-    wconv.convert(model, file, overwrite=True)
-    assert list(wconv.load(file)) == ["a"]
-    directory.mkdir()
-    wconv.convert(model, directory, overwrite=True)
-    assert list(wconv.load(directory)) == ["a"]
-
-
-def test_a_file_comes_back_when_a_directory_cannot_take_its_place(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file, rename = tmp_path / "file", Path.rename
-    file.write_text("old")
-
-    def refuse(self: Path, target: Path) -> Path:
-        if self.name == "output":
-            raise OSError(5, "Input/output error")
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "rename", refuse)
-    with pytest.raises(OutputError, match="cannot be put in place"):
-        wconv.convert(model, file, overwrite=True)
-    assert file.read_text() == "old"
-
-
-def test_a_mount_point_is_refused_before_anything_is_written(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "volume").mkdir()
-    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path).name == "volume")
-    with pytest.raises(OutputError, match="mount point"):
-        wconv.convert(model, tmp_path / "volume", overwrite=True)
-    assert not os.path.lexists(tmp_path / "volume.partial")
-
-
 def test_who_loses_the_race_for_the_lock_spares_the_winners_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

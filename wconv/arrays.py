@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wconv import checkpoint, dtypes, layouts, writer
-from wconv.checkpoint import Checkpoint
+from wconv import checkpoint, dtypes, files, writer
+from wconv.casts import Overflow
+from wconv.conversion import states
 from wconv.errors import FormatError, OutputError, WconvError
+from wconv.extras import require
 from wconv.plan import Entry, make
-from wconv.storable import written_dtypes
+from wconv.report import overflow_line
 from wconv.tensor import Array, LazyTensor, from_array
+from wconv.units import Buffers, read
 from wconv.workspace import Workspace, check_space
 
 if TYPE_CHECKING:
     import mlx.core as mx
 
     from wconv.layouts import Layout
+    from wconv.lora.read import Lora
 
 MLX_SUFFIX = ".safetensors"
 
@@ -47,61 +52,106 @@ def load(
         >>> wconv.load("model.ckpt")["linear.weight"].dtype
         dtype(bfloat16)
     """
-    opened = _opened(path, key=key, expand=expand, skip_unreadable=skip_unreadable)
-    return {name: tensor.numpy() for name, tensor in opened.items()}
-
-
-def _opened(path: str | os.PathLike[str], **options: Any) -> Checkpoint:
-    opened = checkpoint.open(path, **options)
+    opened = checkpoint.open(path, key=key, expand=expand, skip_unreadable=skip_unreadable)
     if not opened.tensors:
-        raise FormatError(f"{os.fspath(path)} holds no tensors")
-    return opened
+        raise FormatError(f"{opened.path} holds no tensors")
+    return {name: tensor.numpy() for name, tensor in opened.items()}
 
 
 def load_mlx(
     path: str | os.PathLike[str],
     *,
-    layout: str | Layout = "hf",
+    layout: str | Layout | None = None,
     dtype: str | None = None,
     key: str | None = None,
     options: Mapping[str, Any] | None = None,
+    rules: str | os.PathLike[str] | Layout | None = None,
+    include: str | None = None,
+    exclude: str | None = None,
+    expand: bool = False,
     skip_unreadable: bool = False,
+    component: Sequence[str] = (),
+    variant: str | None = None,
+    merge_lora: Sequence[str | Lora] = (),
+    strict: bool = False,
 ) -> dict[str, mx.array]:
     """Reads every tensor of a checkpoint as MLX arrays, in place of `mx.load` and of `torch.load`.
 
-    Dtypes that MLX lacks become what `wconv` writes for them (float64 → float32).
+    The arrays are those that `convert` would write with the same arguments, without a file between. Those of
+    a directory with several components are called "transformer/proj_out.weight".
 
     Args:
-        layout: "hf" keeps names and layouts; "auto", a consumer's name ("mflux") or a Layout of your own
-            applies rules.
-        dtype: cast floating tensors to it.
-        options: what a layout lets one choose ("include_fov").
-        skip_unreadable: leaves out tensors whose values cannot be had, which are an error otherwise.
+        layout: None keeps names and layouts; otherwise as for `convert`: "auto", a consumer's name ("mflux"),
+            "hf" for the way back to the hub's, or a Layout of your own.
+        dtype: "float16", "bfloat16" or "float32" for all floating tensors; the source's own when absent.
+            Dtypes that MLX lacks become what `wconv` writes for them (float64 → float32).
+        key, options, rules, include, exclude, expand, skip_unreadable, component, variant, merge_lora: as for
+            `convert`.
+        strict: a value that overflows is an error; a warning otherwise.
 
     Raises:
         FormatError: the file cannot be read, or holds no tensor.
         LayoutError: the tensors do not fit the layout.
+        OutputError: `strict` and something overflowed.
     """
-    opened = _opened(path, key=key, skip_unreadable=skip_unreadable)
-    chosen = layouts.choose(layout, opened.config, opened.tensors)
-    applied = layouts.apply(chosen, opened.tensors, opened.config, options)
-    requested = dtypes.by_name(dtype) if dtype is not None else None
+    require("mlx.core", "load_mlx")
+    from wconv.layouts.choice import AS_STORED
+    from wconv.planning import prepare
+
+    conversion = prepare(
+        path,
+        layout=layout if layout is not None else AS_STORED if rules is None else "auto",
+        rules=rules,
+        dtype=dtype,
+        key=key,
+        options=options,
+        include=include,
+        exclude=exclude,
+        expand=expand,
+        skip_unreadable=skip_unreadable,
+        component=component,
+        variant=variant,
+        merge_lora=merge_lora,
+    )
+    if conversion.needs_header:
+        raise OutputError(
+            f"{path}: {conversion.report.layout} reads scales from the header of a file: convert it to one"
+        )
     arrays: dict[str, mx.array] = {}
-    written = written_dtypes(applied.tensors, requested, applied.keep_dtype)
-    for (name, tensor), to in zip(applied.tensors.items(), written, strict=True):
-        arrays[name] = to_mlx(tensor.cast(to).numpy())
+    overflows: dict[str, Overflow] = {}
+    buffers = Buffers()
+    for shard in conversion.plan.shards:
+        for entry in shard.entries:
+            array, lost = read(entry, buffers)
+            arrays[shard.label(entry.name)] = to_mlx(array)
+            if lost.count:
+                overflows[shard.label(entry.name)] = lost
+    opened = conversion.checkpoint
+    if states(opened.files) != conversion.states:
+        raise FormatError(f"{opened.path} changed while it was read: load it again")
+    _tell(opened.path, overflows, strict=strict)
     return arrays
+
+
+def _tell(path: Path, overflows: Mapping[str, Overflow], *, strict: bool = False) -> None:
+    """Says what casts lost, to the caller of the function that calls this."""
+    if not overflows:
+        return
+    text = f"{path}: {overflow_line(overflows)}"
+    if strict:
+        raise OutputError(text)
+    warnings.warn(text, RuntimeWarning, stacklevel=3)
 
 
 def to_mlx(array: Array) -> mx.array:
     """A numpy or ml_dtypes array as an MLX array of the same bits; fp8 as uint8, as `mx.load` has it."""
-    import mlx.core as mx
-
+    core = require("mlx.core", "load_mlx")
     dtype = dtypes.from_numpy(array.dtype)
     if dtype.module == "numpy":
-        return mx.array(array)
-    raw = mx.array(array.view(f"uint{dtype.bits}"))
-    return raw.view(getattr(mx, dtype.mlx)) if dtype.mlx else raw
+        made: mx.array = core.array(array)
+        return made
+    raw: mx.array = core.array(array.view(f"uint{dtype.bits}"))
+    return raw.view(getattr(core, dtype.mlx)) if dtype.mlx else raw
 
 
 def save(
@@ -111,6 +161,8 @@ def save(
 ) -> None:
     """Writes tensors to one safetensors file, replacing it only when everything is written.
 
+    Warns of values that overflowed in casts of lazy tensors.
+
     Args:
         tensors: numpy (or ml_dtypes), MLX or lazy tensors by name; dtypes are kept. Lazy ones are streamed.
         metadata: strings for the header; `{"format": "pt"}` when absent, which transformers asks for.
@@ -119,6 +171,7 @@ def save(
         WconvError: something is no tensor, or its dtype has no place in safetensors.
         OutputError: the file cannot be written.
     """
+    files.require_name(path, "the path of the file to be written", OutputError)
     target = Path(path)
     if target.suffix != MLX_SUFFIX:
         raise OutputError(f"{target}: save writes safetensors; end the name in {MLX_SUFFIX}")
@@ -127,11 +180,12 @@ def save(
     with Workspace(target, "save", overwrite=True, resume=False) as workspace:
         try:
             check_space(workspace.path, plan.nbytes)
-            writer.write(plan.shards, workspace.path)
+            written = writer.write(plan.shards, workspace.path)
             workspace.commit()
         except BaseException:
             workspace.discard()
             raise
+    _tell(target, {name: lost for one in written for name, lost in one.overflows.items()})
 
 
 def _entry(name: str, value: Any) -> Entry:

@@ -52,13 +52,25 @@ Step = Callable[[Array, Array, Scratch], Overflow]
 
 
 class _Local(threading.local):
-    """The scratch of each thread that brought none."""
+    """Of each thread: the scratch for casts that bring none, and what its casts lost since it was asked."""
 
     def __init__(self) -> None:
         self.scratch = Scratch()
+        self.lost = NONE
 
 
 _local = _Local()
+
+
+def take_losses() -> Overflow:
+    """What all casts of this thread lost since the last call, wherever in a lazy graph they stand.
+
+    A tally of work, not of results: what was cast but not picked counts too, and what was cast twice counts
+    twice. `losses.exactly` tells what a tensor's own elements lost.
+    """
+    lost = _local.lost
+    _local.lost = NONE
+    return lost
 
 
 def cast(source: Array, out: Array, scratch: Scratch | None = None) -> Overflow:
@@ -69,12 +81,21 @@ def cast(source: Array, out: Array, scratch: Scratch | None = None) -> Overflow:
         out: likewise and of the same length; it may not overlap `source`.
         scratch: buffers to work in, not shared with another thread; the calling thread's own by default.
 
+    Returns:
+        What was lost, which `take_losses` tells too: no caller needs to pass it on.
+
     Raises:
         WconvError: the cast would lose more than precision (complex to real), or the target is a dtype
             of fewer than 8 bits, which nothing computes in.
     """
+    lost = _cast(source, out, scratch or _local.scratch)
+    if lost.count:
+        _local.lost = _local.lost.plus(lost)
+    return lost
+
+
+def _cast(source: Array, out: Array, scratch: Scratch) -> Overflow:
     step = _route(source.dtype, out.dtype)
-    scratch = scratch or _local.scratch
     with np.errstate(all="ignore"):
         if source.size <= BLOCK:
             return step(source, out, scratch)
@@ -82,6 +103,25 @@ def cast(source: Array, out: Array, scratch: Scratch | None = None) -> Overflow:
         for at in range(0, source.size, BLOCK):
             total = total.plus(step(source[at : at + BLOCK], out[at : at + BLOCK], scratch))
         return total
+
+
+def holding(largest: float) -> str | None:
+    """The narrowest dtype of MLX, float16 aside, in which a magnitude is finite; None where there is none."""
+    with np.errstate(over="ignore"):
+        single = np.float32(largest)  # on the way to a narrow dtype, as in a cast
+    if single < _BFLOAT16_ROUNDS_UP:
+        return "bfloat16"
+    return "float32" if np.isfinite(single) else None
+
+
+def count_not_finite(values: Array) -> int:
+    """How many values are infinite or NaN; integers never are."""
+    if values.dtype.kind in "iub":
+        return 0
+    if infinity := _INFINITIES.get(values.dtype):
+        odd = not_finite(values, infinity)
+        return 0 if odd is None else int(np.count_nonzero(odd))
+    return values.size - int(np.count_nonzero(np.isfinite(values)))
 
 
 @functools.cache
@@ -180,7 +220,7 @@ def _through(middle: np.dtype[Any], source: Array, out: Array, scratch: Scratch)
 def _by_component(
     old: np.dtype[Any], new: np.dtype[Any], source: Array, out: Array, scratch: Scratch
 ) -> Overflow:
-    return cast(source.view(old), out.view(new), scratch)
+    return _cast(source.view(old), out.view(new), scratch)
 
 
 def _encoded(
@@ -215,5 +255,8 @@ def _encode_e8m0(source: Array, out: Array) -> NDArray[np.bool_]:
 
 
 _ENCODERS = {"float8_e4m3fn": _encode_e4m3, "float8_e8m0fnu": _encode_e8m0}
+
+_BFLOAT16_ROUNDS_UP = (2 - 2**-8) * 2.0**127
+"""The least magnitude that rounds to infinity: half a step beyond the largest value."""
 
 _INFINITIES = {np.dtype(np.float16): 0x7C00, dtypes.by_name("bfloat16").numpy: 0x7F80}

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wconv import formats, model_parallel, weights_files
+from wconv import files, formats, model_parallel, weights_files
 from wconv.errors import FormatError, told
 from wconv.formats import json_text, prefixes
+from wconv.hints import absent
 from wconv.modules import Module
 from wconv.tensor import LazyTensor
 from wconv.variants import of_variant
@@ -156,6 +157,7 @@ def open(
         FormatError: nothing there, or not all of it, can be read; the message names the file and says why.
         UnsafeError: a file asks for something that no weights need.
     """
+    files.require_name(path, kind=FormatError)
     place = Path(path)
     if place.is_dir():
         opened = _open_directory(place, key, variant, expand)
@@ -168,8 +170,7 @@ def open(
 
 def _open_file(place: Path, key: str | None, expand: bool) -> Checkpoint:
     if not place.exists():
-        hint = "" if place.parent.is_dir() else f" (there is no directory {place.parent})"
-        raise FormatError(f"{place} does not exist{hint}")
+        raise FormatError(absent(place))
     (contents,) = _without_prefixes([formats.open_file(str(place), key=key, expand=expand)])
     return Checkpoint(
         place,
@@ -259,8 +260,6 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         FormatError: it is too large, is no JSON, or no object.
     """
-    from wconv import files
-
     file = files.SourceFile(str(path))
     if file.size > JSON_LIMIT:
         raise FormatError(f"{path} is too large for what it should be: {file.size:,} bytes")

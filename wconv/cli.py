@@ -8,63 +8,81 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from wconv import __version__
+from wconv.click_parts import DefaultsToConvert, GroupedCommand, GroupedOption
 from wconv.errors import WconvError, one_line
+from wconv.layout_names import BACK, NAMES, OF_ADAPTERS
 from wconv.storable import SUBSTITUTES, TARGETS
+
+if TYPE_CHECKING:
+    from wconv.conversion import Conversion
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
 
-class DefaultsToConvert(click.Group):
-    """A group whose first word may be a path: `wconv PATH …` is `wconv convert PATH …`."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        first = args[0] if args else "--help"
-        if first not in self.commands and first not in ("--help", "--version"):
-            args = ["convert", *args]
-        return super().parse_args(ctx, args or ["--help"])
+class Program(DefaultsToConvert):
+    """The group as a process: signals, exit codes, and every failure as one line or as JSON."""
 
     def invoke(self, ctx: click.Context) -> Any:
         signal.signal(signal.SIGTERM, _interrupt)
         # numpy's BLAS would start a thread for each core, none of which ever works
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         gc.disable()  # what a command makes lives until it ends: looking for garbage is a fifth of its time
+        as_json = "--json" in [*ctx._protected_args, *ctx.args]
         try:
             return super().invoke(ctx)
         except WconvError as error:
-            _fail(str(error))
+            _fail(str(error), as_json=as_json)
+        except click.ClickException as error:
+            if not as_json:
+                raise
+            _fail(error.format_message(), error.exit_code, as_json=True)
         except KeyboardInterrupt:
-            click.echo("wconv: interrupted; repeat the command with --resume to go on", err=True)
-            sys.exit(INTERRUPTED)
+            _fail("interrupted; repeat the command with --resume to go on", INTERRUPTED, as_json=as_json)
         except BrokenPipeError:
             sys.stderr.close()
             sys.exit(1)
         except OSError as error:
-            _fail(f"{error.filename or 'the summary'} cannot be written: {error.strerror or error}")
+            _fail(
+                f"{error.filename or 'the summary'} cannot be written: {error.strerror or error}",
+                as_json=as_json,
+            )
         finally:
             gc.enable()
 
-    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        self.commands["convert"].format_help(ctx, formatter)
-        others = {name: command for name, command in sorted(self.commands.items()) if name != "convert"}
-        with formatter.section("Other commands (wconv COMMAND --help)"):
-            formatter.write_dl([(name, command.get_short_help_str(80)) for name, command in others.items()])
+
+class NamedPath(click.Path):
+    """A path that is not empty: an unset variable must not mean the working directory."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            raise WconvError(
+                f"{param.get_error_hint(ctx) if param else 'a path'} is empty: was a variable not set?"
+            )
+        return super().convert(value, param, ctx)
+
+
+PATH = NamedPath(path_type=Path)
 
 
 def _interrupt(number: int, frame: Any) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _fail(message: str) -> NoReturn:
-    click.echo("wconv: " + " ".join(message.split("\n")), err=True)
-    sys.exit(1)
+def _fail(message: str, code: int = 1, *, as_json: bool = False) -> NoReturn:
+    """Ends the program: one line for a person, or `{"error": …}` where programs read the summary."""
+    if as_json:
+        _print_json({"error": message})
+    else:
+        click.echo("wconv: " + " ".join(message.split("\n")), err=True)
+    sys.exit(code)
 
 
 def _print(lines: Iterable[str]) -> None:
@@ -75,10 +93,18 @@ def _print(lines: Iterable[str]) -> None:
 
 
 def _dtype_table() -> str:
-    rows = (f"{row.source:18} → {row.written:10} {row.why}" for row in SUBSTITUTES)
+    rows = (f"{row.source:16} → {row.written:10} {row.summary}" for row in SUBSTITUTES)
     return "\b\nWhat MLX cannot hold is written as (--dtype goes first for floating types):\n" + "\n".join(
         rows
     )
+
+
+def _complete_layout(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    return [name for name in (*NAMES, *OF_ADAPTERS) if name.startswith(incomplete)]
+
+
+def _complete_dtype(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    return [name for name in TARGETS if name.startswith(incomplete)]
 
 
 def entry() -> NoReturn:
@@ -94,58 +120,89 @@ def entry() -> NoReturn:
     os._exit(code if isinstance(code, int) else 0 if code is None else 1)
 
 
-@click.group(cls=DefaultsToConvert, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="wconv")
 def main() -> None:
     """Moves model weights without torch."""
 
 
-@main.command(epilog=_dtype_table(), context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("source", type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Directory, or a .safetensors or .pt file."
+def _option(group: str, *words: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option(*words, cls=GroupedOption, group=group, **settings)
+
+
+LAYOUTS = (
+    f"{', '.join(name for name in NAMES if name not in BACK)}; back: {' or '.join(BACK)}."
+    f" Adapters also: {', '.join(OF_ADAPTERS)}.  [default: auto]"
 )
-@click.option(
+RESULT, WHAT, HOW, RUN, SUMMARY = "The result", "What is converted", "How it is read", "The run", "Messages"
+
+
+@main.command(
+    cls=GroupedCommand, epilog=_dtype_table(), context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.argument("source", type=PATH, required=False)
+@click.argument("destination", type=PATH, required=False)
+@click.option("--hf-path", "--model", "model", type=PATH, hidden=True)
+@_option(
+    RESULT,
+    "-o",
+    "--output",
+    "--mlx-path",
+    type=PATH,
+    metavar="PATH",
+    help="DESTINATION by its other names: a directory, or a .safetensors or .pt file.",
+)
+@_option(
+    RESULT,
+    "--dtype",
+    metavar="DTYPE",
+    shell_complete=_complete_dtype,
+    help=f"Cast floating tensors: {', '.join(TARGETS)}; their own by default.",
+)
+@_option(RESULT, "--layout", default="auto", metavar="NAME", help=LAYOUTS, shell_complete=_complete_layout)
+@_option(
+    RESULT,
     "--format",
     type=click.Choice(["safetensors", "pt"]),
     help="pt: files that torch loads, in the hub's layout.",
 )
-@click.option(
-    "--dtype", type=click.Choice(TARGETS), help="Cast floating tensors; the source's own by default."
+@_option(
+    RESULT,
+    "--rules",
+    type=PATH,
+    metavar="FILE",
+    help="Rules of your own; see wconv rules.",
 )
-@click.option(
-    "--layout",
-    default="auto",
-    show_default=True,
-    help="auto, mlx-lm, mlx-vlm, mflux, diffusers, or back: hf, bfl. Of adapters also peft, kohya, comfyui.",
+@_option(RESULT, "--max-shard-size", metavar="SIZE", help="500MB, 1G, …; 5GB by default, 2GiB for mflux.")
+@_option(
+    RESULT, "--optimizer", is_flag=True, help="Write the state of Adam, AdamW or SGD for mlx.optimizers too."
 )
-@click.option(
-    "--rules", type=click.Path(path_type=Path), metavar="FILE", help="Rules of your own; see wconv rules."
+@_option(
+    RESULT,
+    "--merge-lora",
+    metavar="FILE[:SCALE]",
+    multiple=True,
+    help="Add an adapter to the weights; repeatable.",
 )
-@click.option("--include", metavar="REGEX", help="Convert only tensors whose source name matches.")
-@click.option("--exclude", metavar="REGEX", help="Leave out tensors whose source name matches.")
-@click.option("--max-shard-size", metavar="SIZE", help="500MB, …; 5GB by default, 2GiB for mflux.")
-@click.option("--component", metavar="NAME", multiple=True, help="Of a pipeline, only this; repeatable.")
-@click.option("--variant", metavar="NAME", help="Take the weights called so, as model.fp16.safetensors.")
-@click.option("--key", metavar="PATH", help="Where the state dict lies in a wrapped PyTorch checkpoint.")
-@click.option("--expand", is_flag=True, help="Allow tensors far larger than their file.")
-@click.option("--skip-unreadable", is_flag=True, help="Go on without tensors that cannot be read.")
-@click.option(
-    "--optimizer", is_flag=True, help="Write the state of Adam, AdamW or SGD for mlx.optimizers too."
-)
-@click.option(
-    "--merge-lora", metavar="FILE[:SCALE]", multiple=True, help="Add an adapter to the weights; repeatable."
-)
-@click.option("--include-fov", is_flag=True, help="Keep a field-of-view network that the layout drops.")
-@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
-@click.option("--resume", is_flag=True, help="Continue an interrupted run.")
-@click.option("--strict", is_flag=True, help="Make a value that overflows an error.")
-@click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
-@click.option("-j", "--jobs", type=click.IntRange(1), help="Threads; one for each core by default.")
-@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@_option(WHAT, "--include", metavar="REGEX", help="Convert only tensors whose source name matches.")
+@_option(WHAT, "--exclude", metavar="REGEX", help="Leave out tensors whose source name matches.")
+@_option(WHAT, "--component", metavar="NAME", multiple=True, help="Of a pipeline, only this; repeatable.")
+@_option(WHAT, "--variant", metavar="NAME", help="Take the weights called so, as model.fp16.safetensors.")
+@_option(WHAT, "--include-fov", is_flag=True, help="Keep a field-of-view network that the layout drops.")
+@_option(HOW, "--key", metavar="PATH", help="Where the state dict lies in a wrapped PyTorch checkpoint.")
+@_option(HOW, "--expand", is_flag=True, help="Allow tensors far larger than their file.")
+@_option(HOW, "--skip-unreadable", is_flag=True, help="Go on without tensors that cannot be read.")
+@_option(RUN, "--overwrite", is_flag=True, help="Replace an existing output.")
+@_option(RUN, "--resume", is_flag=True, help="Continue an interrupted run.")
+@_option(RUN, "--strict", is_flag=True, help="Make a value that overflows an error.")
+@_option(RUN, "--dry-run", is_flag=True, help="Print the plan and write nothing.")
+@_option(RUN, "-j", "--jobs", type=click.IntRange(1), help="Threads; one for each core by default.")
+@_option(SUMMARY, "--quiet", is_flag=True, help="Print nothing but errors.")
+@_option(SUMMARY, "--json", "as_json", is_flag=True, help="Print the summary, or the error, as JSON.")
 def convert(
-    source: Path,
+    source: Path | None,
+    destination: Path | None,
+    model: Path | None,
     output: Path | None,
     include_fov: bool,
     overwrite: bool,
@@ -159,33 +216,60 @@ def convert(
 ) -> None:
     """Convert SOURCE, a Hugging Face model directory or a weights file, to MLX.
 
-    The result is SOURCE-MLX beside it, or what --output names. Nothing appears there before it is complete.
+    The result is DESTINATION, or SOURCE-MLX beside the source. Nothing appears there before it is complete.
     """
     from wconv.pipeline import prepare, run
-    from wconv.report import plan_lines
 
     options = {"include_fov": True} if include_fov else None
+    source, output = _places(source, destination, model, output)
     prepared = prepare(source, output, options=options, **parameters)
     if dry_run:
-        if as_json:
-            _print_json({**prepared.report.to_dict(), "plan": prepared.plan_dict()})
-        elif not quiet:
-            _print([*plan_lines(prepared.plan, prepared.sources), *prepared.report.lines()])
+        _show_plan(prepared, quiet=quiet, as_json=as_json)
         return
-    bar = None
-    if sys.stderr is not None and sys.stderr.isatty() and not quiet:
-        from wconv.progress import Bar
+    progress = None
+    if not quiet and not as_json:
+        from wconv.progress import for_stream
 
-        bar = Bar(prepared.plan.nbytes)
+        progress = for_stream(sys.stderr, prepared.plan.nbytes)
     try:
-        report = run(prepared, overwrite=overwrite, resume=resume, strict=strict, jobs=jobs, progress=bar)
+        report = run(
+            prepared, overwrite=overwrite, resume=resume, strict=strict, jobs=jobs, progress=progress
+        )
     finally:
-        if bar is not None:
-            bar.clear()
+        if progress is not None:
+            progress.clear()
     if as_json:
         _print_json(report.to_dict())
     elif not quiet:
         _print([*report.lines(), *report.closing_lines()])
+
+
+def _places(
+    source: Path | None, destination: Path | None, model: Path | None, output: Path | None
+) -> tuple[Path, Path | None]:
+    """The source and the destination, each of which has two ways to be said but may be said once."""
+    if model is not None:
+        if destination is not None:
+            raise click.UsageError("the source is given twice, as SOURCE and with --hf-path or --model")
+        source, destination = model, source
+    if source is None:
+        raise click.UsageError("Missing argument 'SOURCE'.")
+    if destination is not None and output is not None:
+        raise click.UsageError(f"the output is given twice: {destination} and {output}")
+    return source, destination if destination is not None else output
+
+
+def _show_plan(prepared: Conversion, *, quiet: bool, as_json: bool) -> None:
+    from wconv.report import gigabytes, plan_lines
+
+    target = prepared.report.output
+    exists = os.path.lexists(target)
+    if as_json:
+        _print_json({**prepared.report.to_dict(), "output_exists": exists, "plan": prepared.plan_dict()})
+    elif not quiet:
+        found = f"{target} exists already" if exists else f"{target} does not exist yet"
+        last = f"would write {target}: {gigabytes(prepared.plan.nbytes)}; {found}"
+        _print([*plan_lines(prepared.plan, prepared.sources), *prepared.report.lines(), last])
 
 
 def _print_json(value: dict[str, Any]) -> None:
@@ -194,8 +278,11 @@ def _print_json(value: dict[str, Any]) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
-@main.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("source", type=click.Path(path_type=Path))
+@main.command(
+    short_help="Show what is in a file or directory, without running any of it.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.argument("source", type=PATH)
 @click.option("--key", metavar="PATH", help="Where the state dict lies in a wrapped PyTorch checkpoint.")
 @click.option("--expand", is_flag=True, help="Allow tensors that are far larger than their file.")
 @click.option("--json", "as_json", is_flag=True, help="Print plain data for programs.")
@@ -211,7 +298,10 @@ def inspect(source: Path, key: str | None, expand: bool, as_json: bool) -> None:
         _print(lines(opened))
 
 
-@main.command(context_settings={"help_option_names": ["-h", "--help"]})
+@main.command(
+    short_help="List the models that have rules, or print the rules of one.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.argument("model_type", required=False)
 @click.option(
     "--layout", default="auto", show_default=True, help="The consumer, for models with several tables."
@@ -227,3 +317,31 @@ def rules(model_type: str | None, layout: str) -> None:
         _print(f"{row[0]:{widths[0]}}  {row[1]:{widths[1]}}  {row[2]}" for row in rows)
         return
     click.echo(write(layouts.find(model_type, layout)), nl=False)
+
+
+def _complete_topic(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    from wconv.pages import topics
+
+    return [topic for topic in topics() if topic.startswith(incomplete)]
+
+
+@main.command(
+    short_help="List the pages of the documentation, or show one.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.argument("topic", required=False, shell_complete=_complete_topic)
+@click.option("--markdown", is_flag=True, help="Print the page as it is written.")
+def docs(topic: str | None, markdown: bool) -> None:
+    """List the pages of the documentation, or show that of TOPIC."""
+    from wconv.pages import page, rendered, topics
+
+    if topic is None:
+        known = topics()
+        width = max(map(len, known))
+        _print(f"{name:{width}}  {title}" for name, title in known.items())
+    elif markdown:
+        click.echo(page(topic), nl=False)
+    elif sys.stdout.isatty():
+        click.echo_via_pager("\n".join(rendered(page(topic))) + "\n", color=True)
+    else:
+        click.echo("\n".join(rendered(page(topic))))

@@ -23,6 +23,7 @@ class Conversion:
         report: what the summary will say, but for what only writing shows.
         parts: of a pipeline, its components' conversions by their sub-directories.
         config_name: what the file of `config` is called.
+        needs_header: whether the weights mean something else without what their files' headers say.
     """
 
     checkpoint: Checkpoint
@@ -35,6 +36,7 @@ class Conversion:
     states: tuple[tuple[int, int], ...]
     parts: Mapping[str, Conversion] = field(default_factory=dict)
     config_name: str = "config.json"
+    needs_header: bool = False
 
     def plan_dict(self) -> list[dict[str, Any]]:
         """The plan as plain data for JSON: each shard with its tensors."""

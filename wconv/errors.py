@@ -36,6 +36,10 @@ class OutputError(WconvError):
     """The output cannot be written where or as it was asked for."""
 
 
+class ComputedOverflowError(OutputError):
+    """What a tensor is computed from is finite, and the result is not. The writer adds the tensor's name."""
+
+
 @contextlib.contextmanager
 def told(kind: type[WconvError], what: str) -> Iterator[None]:
     """Makes what the system refuses, such as listing a directory of another user's, an error of that kind.

@@ -70,6 +70,17 @@ PT = FileFormat(
 )
 FORMATS = {one.name: one for one in (SAFETENSORS, PT)}
 
+NOT_WRITTEN = (
+    ".npz", ".npy", ".ckpt", ".gguf", ".ggml", ".h5", ".hdf5", ".keras", ".msgpack", ".onnx", ".pkl",
+    ".pickle", ".tar", ".zip", ".mlmodel", ".tflite", ".ot", ".nemo",
+)  # fmt: skip
+"""Suffixes of files of weights that are not written."""
+
+
+def suffixes() -> tuple[str, ...]:
+    """What the names of files end in that are written."""
+    return tuple(suffix for one in FORMATS.values() for suffix in one.suffixes)
+
 
 DIFFUSERS = "diffusion_pytorch_model"
 """How the names of diffusers' weights begin, which it looks for."""
@@ -102,6 +113,13 @@ def choose(name: str | None, output: str | None) -> FileFormat:
     if name is not None and name not in FORMATS:
         raise WconvError(f"{name!r} is no format of weights: one of {', '.join(FORMATS)}")
     told = single(output) if output is not None else None
+    # a name in capitals, too, asks for a file: it must not become a directory's
+    if output is not None and told is None and output.lower().endswith((*NOT_WRITTEN, *suffixes())):
+        *others, last = suffixes()
+        raise WconvError(
+            f"{output} is no kind of file that is written: end its name in {', '.join(others)} or {last}, or"
+            " name a directory"
+        )
     if name is not None and told is not None and told.name != name:
         raise WconvError(f"{output} is the name of a {told.name} file, and --format says {name}")
     return FORMATS[name] if name is not None else told or SAFETENSORS

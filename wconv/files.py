@@ -10,10 +10,19 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from wconv.errors import FormatError, OutputError
+from wconv.errors import FormatError, OutputError, WconvError
+from wconv.replacing import check_node
 
 OPEN_FILES = 64
 """How many descriptors a process keeps open; macOS allows a process 256."""
+
+
+def require_name(
+    path: str | os.PathLike[str], what: str = "the path", kind: type[WconvError] = WconvError
+) -> None:
+    """Refuses an empty path, which `pathlib` takes for the working directory. Raises: `kind`."""
+    if not os.fspath(path):
+        raise kind(f"{what} is empty: was a variable not set?")
 
 
 class SourcePath(str):
@@ -145,10 +154,15 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     Raises:
         OutputError: the file cannot be written.
     """
+    check_node(path)
     folder, name = os.path.split(os.fspath(path))
-    partial = os.path.join(folder, f".{name}.{os.getpid()}.partial")
+    if os.path.isdir(path):
+        raise OutputError(f"{os.fspath(path)} cannot be written: it is a directory")
+    partial = os.path.join(folder, f".{name}.{os.getpid()}.{threading.get_native_id()}.partial")
+    with contextlib.suppress(OSError):
+        os.unlink(partial)
     try:
-        with open(partial, "wb") as file:
+        with open(partial, "xb") as file:
             yield file
         os.replace(partial, path)
     except OSError as error:

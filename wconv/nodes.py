@@ -11,6 +11,7 @@ import numpy as np
 
 from wconv import casts
 from wconv.dtypes import DType
+from wconv.errors import ComputedOverflowError
 from wconv.tensor import Array, LazyTensor, Shape
 
 WHOLE_LIMIT = 32 << 20
@@ -44,8 +45,19 @@ class Derived(LazyTensor):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Zeros(LazyTensor):
+    """Nothing but zeros, which take no memory."""
+
+    shape: Shape
+    dtype: DType
+
+    def fill(self, start: int, stop: int, out: Array) -> None:
+        out[:] = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Cast(Derived):
-    """The parent's values in another dtype."""
+    """The parent's values in another dtype; what overflows is told by `casts.take_losses`."""
 
     to: DType
 
@@ -65,7 +77,11 @@ class Add(Derived):
 
     def fill(self, start: int, stop: int, out: Array) -> None:
         self.parent.fill(start, stop, out)
-        np.add(out, out.dtype.type(self.value), out=out)
+        before = casts.count_not_finite(out)
+        with np.errstate(all="ignore"):
+            np.add(out, out.dtype.type(self.value), out=out)
+        if casts.count_not_finite(out) > before:
+            raise ComputedOverflowError(f"adding {self.value:g} to it overflows {self.dtype.name}")
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -80,7 +96,14 @@ class Sum(Derived):
 
     def fill(self, start: int, stop: int, out: Array) -> None:
         self.parent.fill(start, stop, out)
-        np.add(out, self.other.elements(start, stop), out=out)
+        other = self.other.elements(start, stop)
+        before = casts.count_not_finite(out) + casts.count_not_finite(other)
+        with np.errstate(all="ignore"):
+            np.add(out, other, out=out)
+        if casts.count_not_finite(out) > before:
+            raise ComputedOverflowError(
+                f"the sum of the two tensors it is made of overflows {self.dtype.name}"
+            )
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

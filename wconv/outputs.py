@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from wconv import file_formats
@@ -36,10 +37,15 @@ def _marked(name: str, mark: str) -> str:
     return (name.removesuffix("-MLX") if mark != "MLX" else name) + "-" + mark
 
 
-def check_apart(source: Path, target: Path) -> None:
-    real, goal = source.resolve(), target.resolve()
-    if goal == real or goal.is_relative_to(real) or real.is_relative_to(goal):
-        raise OutputError(f"{target} is the source itself, or within it: choose another --output")
+def check_apart(sources: Iterable[Path], target: Path) -> None:
+    """Refuses a target that is, holds or lies in what is read. Raises: OutputError."""
+    goal = target.resolve()
+    for source in sources:
+        real = source.resolve()
+        if goal == real or goal.is_relative_to(real):
+            raise OutputError(f"{target} is the source itself, or within it: choose another --output")
+        if real.is_relative_to(goal):
+            raise OutputError(f"{target} holds {source}, which is read: choose another --output")
 
 
 def command(template: str, target: Path) -> str:

@@ -16,7 +16,8 @@ from wconv.outputs import check_apart
 from wconv.plan import within
 from wconv.planning import prepare
 from wconv.report import Report, overflow_line
-from wconv.workspace import Workspace, check_space, check_target, fingerprint
+from wconv.targets import Names
+from wconv.workspace import Workspace, check_space, fingerprint
 from wconv.writer import Progress
 
 if TYPE_CHECKING:
@@ -121,11 +122,11 @@ def run(
     """
     began = time.monotonic()
     plan, target, opened = conversion.plan, conversion.report.output, conversion.checkpoint
-    check_apart(opened.path, target)
-    check_target(target, overwrite=overwrite)
+    check_apart((opened.path, *opened.files), target)
     digest = fingerprint(plan, opened.files, dict(conversion.parameters))
     beside = conversion.sidecars
-    with Workspace(target, digest, overwrite=overwrite, resume=resume) as workspace:
+    names = _names(conversion)
+    with Workspace(target, digest, overwrite=overwrite, resume=resume, names=names) as workspace:
         try:
             ready = {shard.filename: writer.finished(workspace.path, shard) for shard in plan.shards}
             left = sum(shard.nbytes for shard in plan.shards if not ready[shard.filename])
@@ -155,6 +156,14 @@ def run(
         overflows=overflows,
         resumed=tuple(name for name, found in ready.items() if found),
     )
+
+
+def _names(conversion: Conversion) -> Names:
+    """Every file of the output."""
+    parts = (conversion.parts or {"": conversion}).items()
+    beside = {within(name, file) for name, part in parts for file in (part.plan.index_name, part.config_name)}
+    copied = conversion.sidecars.copied if conversion.sidecars else ()
+    return Names(frozenset(shard.filename for shard in conversion.plan.shards), frozenset((*beside, *copied)))
 
 
 def _write_sidecars(conversion: Conversion, directory: Path) -> None:

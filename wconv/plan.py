@@ -23,6 +23,10 @@ MAX_SHARD_SIZE = 5 * 10**9
 _UNITS = {
     "": 1,
     "B": 1,
+    "K": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
     "KB": 10**3,
     "MB": 10**6,
     "GB": 10**9,
@@ -194,7 +198,7 @@ def safetensors_shard(filename: str, entries: list[Entry], metadata: Mapping[str
 
 
 def parse_size(text: str) -> int:
-    """Bytes of "5GB" (10^9 a GB, as transformers counts), "500MB", "2GiB" or a plain number.
+    """Bytes of "5GB" or "5G" (10^9, as transformers counts), "500MB", "2GiB" or a plain number.
 
     Raises:
         WconvError: it is no size, or not a positive one.

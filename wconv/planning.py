@@ -15,9 +15,9 @@ from wconv.components import Component, Pipeline
 from wconv.conversion import Conversion, states
 from wconv.dtypes import DType
 from wconv.errors import FormatError, LayoutError, OutputError, WconvError, told
-from wconv.layouts import Layout, configs
+from wconv.layouts import Applied, Layout, config_dtypes, configs, consumer_casts
 from wconv.layouts.adapter_namings import MARKS
-from wconv.layouts.choice import HUB, LaidOut, lay_out
+from wconv.layouts.choice import AS_STORED, HUB, LaidOut, lay_out
 from wconv.plan import MAX_SHARD_SIZE, Entry, Plan, make
 from wconv.report import Report, changes
 from wconv.request import Request, ask, mark_of
@@ -183,7 +183,7 @@ def _model(request: Request) -> Conversion:
     files = tuple(dict.fromkeys((*files, *(state.files if state else ()))))
     in_directory = opened.path.is_dir() and not request.single
     beside = sidecars.find(request.source, files) if in_directory else None
-    config, added = _config(request, opened, entries, laid, rewrite=beside is not None)
+    config, added, remarks = _config(request, opened, entries, laid, rewrite=beside is not None)
     has_config = request.single or (config or opened.config) is not None
     report = Report(
         source=request.source,
@@ -196,12 +196,19 @@ def _model(request: Request) -> Conversion:
         bytes_before=sum(path.stat().st_size for path in files),
         bytes_after=plan.nbytes,
         dtypes=changes((entry.tensor.dtype.name, entry.dtype.name) for entry in entries),
-        kept=_kept(entries, request.dtype, applied.keep_dtype),
+        kept=_kept(entries, request.dtype, applied),
         dropped={**filtered, **applied.dropped},
         skipped={name: reason for name, reason in opened.skipped.items() if name not in filtered},
         left_out=_left_out(opened, beside),
         config_added=added,
-        notes=(*opened.notes, *applied.notes, *_merged(request.loras), *(state.notes if state else ())),
+        notes=(
+            *opened.notes,
+            *applied.notes,
+            *remarks,
+            *_computed(entries, applied, picked),
+            *_merged(request.loras),
+            *(state.notes if state else ()),
+        ),
         command=outputs.command(
             laid.command, request.target if has_config else request.target / plan.shards[0].filename
         ),
@@ -217,6 +224,7 @@ def _model(request: Request) -> Conversion:
         parameters={**request.parameters(), "rules": laid.rules},
         states=states(files),
         config_name=laid.config_name,
+        needs_header=laid.form is not None and laid.form.needs_header,
     )
 
 
@@ -237,7 +245,7 @@ def _laid_out(request: Request, opened: Checkpoint, tensors: Mapping[str, LazyTe
         from wconv.lora import steps
 
         return steps.laid_out(plainly, tensors, request.loras, request.dtype, str(request.source))
-    if request.rules is None and _has_marks(tensors):
+    if request.rules is None and request.layout != AS_STORED and _has_marks(tensors):
         from wconv.lora import steps
 
         if steps.is_adapter(tensors):
@@ -361,32 +369,50 @@ def _metadata(opened: Checkpoint, promise: str | None) -> dict[str, str]:
 
 def _config(
     request: Request, opened: Checkpoint, entries: Sequence[Entry], laid: LaidOut, *, rewrite: bool
-) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
-    """config.json as it will be written, if it is, and which fields it gained."""
+) -> tuple[dict[str, Any] | None, tuple[str, ...], tuple[str, ...]]:
+    """config.json as it will be written, if it is, which fields it gained, and notes on it."""
+    sizes = config_dtypes.sizes_of((entry.dtype, entry.tensor.size) for entry in entries)
     if laid.config is not None and not request.single:
-        made = dict(laid.config)
-        if request.dtype is not None and {"torch_dtype", "dtype"} & made.keys():
-            made = configs.with_dtype(made, request.dtype.name)
-        return made, ()
-    if not rewrite or laid.form is not None or opened.config is None:
-        return None, ()
+        return config_dtypes.corrected(laid.config, sizes)[0], (), ()
+    if not rewrite or opened.config is None:
+        return None, (), ()
+    if laid.form is not None:
+        config, said = config_dtypes.corrected(opened.config, sizes)
+        return config if said else None, (), ()
     config, added = configs.normalise(opened.config)
-    if request.dtype is not None and any(entry.dtype.is_floating for entry in entries):
-        config = configs.with_dtype(config, request.dtype.name)
+    dtype = config_dtypes.of_weights(sizes)
+    said = ""
+    if request.dtype is not None and dtype is not None:
+        config = config_dtypes.with_dtype(config, dtype.name)
+    else:
+        config, said = config_dtypes.corrected(config, sizes)
     for name in laid.stale:
         config.pop(name, None)
-    return config, tuple(added)
+    return config, added, (config_dtypes.note(said, sizes),) if said else ()
 
 
-def _kept(entries: Sequence[Entry], requested: DType | None, keep: frozenset[str]) -> dict[str, str]:
+def _kept(entries: Sequence[Entry], requested: DType | None, applied: Applied) -> dict[str, str]:
     if requested is None:
         return {}
     kept: dict[str, str] = {}
     for entry in entries:
         if entry.dtype is not requested and entry.dtype.is_floating:
-            why = "the consumer keeps its dtype" if entry.name in keep else "bytes that the consumer decodes"
+            why = applied.keep_why if entry.name in applied.keep_dtype else "bytes that the consumer decodes"
             kept[entry.name] = f"{entry.dtype.name}, {why}"
     return kept
+
+
+def _computed(
+    entries: Sequence[Entry], applied: Applied, picked: Mapping[str, LazyTensor]
+) -> tuple[str, ...]:
+    """A note on tensors that are cast before the consumer computes with them."""
+    cast = [
+        one for one in entries if one.name in applied.computed and one.dtype is not picked[one.name].dtype
+    ]
+    if not cast:
+        return ()
+    whose = {one.name: applied.computed[one.name] for one in cast}
+    return (consumer_casts.note(whose, cast[0].dtype.name),)
 
 
 def _left_out(opened: Checkpoint, beside: Sidecars | None) -> dict[str, str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wconv.casts import Overflow
+from wconv.casts import Overflow, holding
 from wconv.plan import Plan
 
 FEW = 4
@@ -125,10 +125,12 @@ def overflow_line(overflows: Mapping[str, Overflow]) -> str:
     """One sentence on what a cast lost."""
     worst = max(overflows, key=lambda name: overflows[name].largest)
     values = sum(lost.count for lost in overflows.values())
+    dtype = holding(overflows[worst].largest)
+    advice = f"use --dtype {dtype}" if dtype else "no dtype of MLX holds them"
     return (
         f"{plural(len(overflows), 'tensor')} overflow{'s' if len(overflows) == 1 else ''}:"
         f" {plural(values, 'value')} became infinite (largest {overflows[worst].largest:.3g} in {worst}):"
-        " use --dtype bfloat16"
+        f" {advice}"
     )
 
 

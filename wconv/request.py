@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from wconv import dtypes, file_formats, layouts, outputs
 from wconv.checkpoint import Checkpoint
 from wconv.dtypes import DType
-from wconv.errors import WconvError
+from wconv.errors import OutputError, WconvError
 from wconv.file_formats import FileFormat
+from wconv.files import require_name
 from wconv.layouts import Layout, adapter_namings
 from wconv.layouts.choice import HUB
 from wconv.plan import parse_size
@@ -110,8 +111,13 @@ def ask(
     Raises:
         WconvError: a parameter is wrong.
     """
+    require_name(src, "the source")
+    if dst is not None:
+        require_name(dst, "the output", OutputError)
+    if more["rules"] is not None and not isinstance(more["rules"], Layout):
+        require_name(more["rules"], "the rules file")
     source = Path(src)
-    kind = file_formats.choose(format, os.fspath(dst) if dst is not None else None)
+    kind = file_formats.choose(format, str(Path(dst)) if dst is not None else None)
     if kind.for_torch and layout == "auto" and more["rules"] is None:
         layout = HUB
     if dst is not None:

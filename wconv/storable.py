@@ -25,6 +25,11 @@ class Substitute:
     written: str
     why: str
 
+    @property
+    def summary(self) -> str:
+        """The reason without its exceptions."""
+        return self.why.partition(";")[0]
+
 
 SUBSTITUTES = (
     Substitute("float64", "float32", "MLX has no float64"),

@@ -20,7 +20,9 @@ from wconv import casts
 from wconv.behind import Behind, Pages
 from wconv.casts import NONE, Overflow
 from wconv.dtypes import DType
+from wconv.errors import ComputedOverflowError, OutputError
 from wconv.kernels import Scratch
+from wconv.losses import exactly
 from wconv.nodes import Cast
 from wconv.plan import Entry, Shard
 from wconv.tensor import Array, LazyTensor, Stored
@@ -31,11 +33,12 @@ CHUNK = 2 << 20
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Elements `start` to `stop` of a tensor."""
+    """Elements `start` to `stop` of a tensor; `name`: of its entry, unless it is the bytes of several."""
 
     tensor: LazyTensor
     start: int
     stop: int
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,7 @@ def _cut(entry: Entry, tensor: LazyTensor, offset: int, chunk: int) -> Iterator[
             stop - start,
             tensor.dtype,
             entry.dtype,
-            (Piece(tensor, start, stop),),
+            (Piece(tensor, start, stop, entry.name),),
             ((entry.name, stop - start),),
         )
 
@@ -149,7 +152,7 @@ class _Joiner:
         self.count += size
         if not isinstance(tensor, Stored):
             self._end_run()
-            self.pieces.append(Piece(tensor, 0, size))
+            self.pieces.append(Piece(tensor, 0, size, name))
             return
         run = self._run
         if (
@@ -196,23 +199,34 @@ class Buffers:
 
         Raises:
             FormatError: a source ends early.
+            OutputError: what is computed of finite values is not finite.
             OSError: the output cannot be written.
         """
-        self._source = source = _at_least(self._source, unit.count * unit.source.itemsize)
-        values = source[: unit.count * unit.source.itemsize].view(unit.source.numpy)
-        at = 0
-        for piece in unit.pieces:
-            length = piece.stop - piece.start
-            piece.tensor.fill(piece.start, piece.stop, values[at : at + length])
-            at += length
-        if unit.target is unit.source:
-            self._write(unit, fd, pages, values)
-            return {}
-        self._target = target = _at_least(self._target, unit.count * unit.target.itemsize)
-        result = target[: unit.count * unit.target.itemsize].view(unit.target.numpy)
-        overflow = casts.cast(values, result, self._scratch)
+        result, overflows = self.compute(unit)
         self._write(unit, fd, pages, result)
-        return self._attribute(unit, values, result, overflow) if overflow.count else {}
+        return overflows
+
+    def compute(self, unit: Unit, out: Array | None = None) -> tuple[Array, dict[str, Overflow]]:
+        """Reads and casts one unit, into `out` where it is given; says which entries overflowed.
+
+        The array is a buffer that the next unit is computed in. Raises as `run` does.
+        """
+        same = unit.target is unit.source
+        if same and out is not None:
+            values = out
+        else:
+            self._source = source = _at_least(self._source, unit.count * unit.source.itemsize)
+            values = source[: unit.count * unit.source.itemsize].view(unit.source.numpy)
+        hidden = _fill(unit, values)
+        if same:
+            return values, hidden
+        if out is None:
+            self._target = target = _at_least(self._target, unit.count * unit.target.itemsize)
+            out = target[: unit.count * unit.target.itemsize].view(unit.target.numpy)
+        overflow = casts.cast(values, out, self._scratch)
+        if overflow.count:
+            add_overflows(hidden, self._attribute(unit, values, out, overflow))
+        return out, hidden
 
     def _write(self, unit: Unit, fd: int, pages: Pages, values: Array) -> None:
         raw = values.view(np.uint8).data
@@ -235,6 +249,41 @@ class Buffers:
                 found[name] = lost
             at += length
         return found
+
+
+def read(entry: Entry, buffers: Buffers) -> tuple[Array, Overflow]:
+    """An entry as an array of its dtype and shape, as a file would hold it, and what it lost.
+
+    Raises:
+        FormatError: a source ends early.
+        OutputError: what is computed of finite values is not finite.
+    """
+    out = np.empty(entry.tensor.size, entry.dtype.numpy)
+    lost: dict[str, Overflow] = {}
+    for unit in units(Shard(entry.name, b"", (entry,), entry.nbytes)):
+        start = unit.offset // entry.dtype.itemsize
+        _, found = buffers.compute(unit, out[start : start + unit.count])
+        add_overflows(lost, found)
+    return out.reshape(entry.shape), lost.get(entry.name, NONE)
+
+
+def _fill(unit: Unit, values: Array) -> dict[str, Overflow]:
+    """Reads a unit's elements; says what casts within its tensors lost."""
+    lost: dict[str, Overflow] = {}
+    casts.take_losses()
+    at = 0
+    for piece in unit.pieces:
+        length = piece.stop - piece.start
+        try:
+            piece.tensor.fill(piece.start, piece.stop, values[at : at + length])
+        except ComputedOverflowError as error:
+            raise OutputError(f"{piece.name}: {error}") from None
+        at += length
+        if casts.take_losses().count and piece.name:
+            found = exactly(piece.tensor, piece.start, piece.stop)
+            if found.count:
+                lost[piece.name] = lost.get(piece.name, NONE).plus(found)
+    return lost
 
 
 def put(fd: int, data: bytes | memoryview, offset: int) -> None:

@@ -1,4 +1,4 @@
-"""The partial directory beside an output: made, locked, resumed, and renamed into place in one step.
+"""The partial directory beside an output: made, locked, resumed, and put in place in one step.
 
 `X.partial` holds what will become `X` in its sub-directory `output`, beside it the shards that are being
 written, and `wconv.json`, which says from what and with which parameters they come. Nothing appears at `X`
@@ -17,40 +17,55 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from wconv.errors import OutputError, told
+from wconv import replacing
+from wconv.errors import OutputError
 from wconv.plan import Plan
 from wconv.report import gigabytes
+from wconv.targets import SPARED, Names, check_target, is_single, place
 from wconv.writer import OUTPUT
 
 JOURNAL = "wconv.json"
-WEIGHTS = (".safetensors", ".npz", ".gguf", ".pt", ".pth", ".bin")
 
 
 class Workspace:
     """A partial directory that this process owns. A context manager: leaving it releases the lock."""
 
-    def __init__(self, target: Path, fingerprint: str, *, overwrite: bool, resume: bool) -> None:
+    def __init__(
+        self,
+        target: Path,
+        fingerprint: str,
+        *,
+        overwrite: bool,
+        resume: bool,
+        names: Names | None = None,
+    ) -> None:
         """Makes or resumes the partial directory of `target`.
 
         Args:
-            target: the final directory or file.
+            target: the final directory or file; directories above it that are missing are made.
             fingerprint: of sources, parameters and plan: what a resumed run must share.
             overwrite: an existing target will be replaced, an interrupted run's remains discarded.
             resume: continue what an interrupted run left.
+            names: the files that will be written.
 
         Raises:
             OutputError: the target or a partial directory stands in the way.
         """
         self.target = target
-        self.path = target.with_name(target.name + ".partial")
+        self._place = place(target)
+        self.path = self._place.partial
         self._lock = -1
         self._overwrite = overwrite
-        check_target(target, overwrite=overwrite)
+        self._names = names
+        self._made: list[Path] = []
         found = os.path.lexists(self.path)
+        if not found:
+            self._check_target()
         try:
             if found:
                 self._adopt(fingerprint, overwrite=overwrite, resume=resume)
             else:
+                self._make_parents()
                 self.path.mkdir()
                 self._acquire()
             self._write_journal(fingerprint)
@@ -62,6 +77,7 @@ class Workspace:
                 # without the lock, what is in it may be another's
                 with contextlib.suppress(OSError):
                     self.path.rmdir()
+                self._remove_parents()
             self.release()
             if isinstance(error, OSError):
                 raise OutputError(f"{self.path} cannot be made: {error.strerror}") from None
@@ -81,6 +97,17 @@ class Workspace:
         if journal is None:
             raise OutputError(f"{self.path} is in the way and not of wconv's making: move it elsewhere")
         self._acquire()
+        same = journal.get("fingerprint") == fingerprint and journal.get("boot") == boot_id()
+        try:
+            finished = replacing.recover(self.output, self._place.target, self.path, resume=resume and same)
+        except OSError as error:
+            raise OutputError(f"{self.target} cannot be put in place: {error.strerror}") from None
+        try:
+            self._check_target()
+        except OutputError:
+            if finished:
+                self.discard()
+            raise
         if not journal:
             self._discard_shards()
         elif resume:
@@ -99,10 +126,26 @@ class Workspace:
                 " or --overwrite to start again"
             )
 
-    def _discard_shards(self) -> None:
-        """Empties the directory but for the journal, which holds the lock."""
+    def _check_target(self) -> None:
+        check_target(self.target, overwrite=self._overwrite, names=self._names)
+
+    def _make_parents(self) -> None:
+        missing = [parent for parent in self.path.parents if not parent.exists()]
+        for parent in reversed(missing):
+            with contextlib.suppress(FileExistsError):
+                parent.mkdir()
+                self._made.append(parent)
+
+    def _remove_parents(self) -> None:
+        """Removes the directories that were made for an output which did not come."""
+        with contextlib.suppress(OSError):
+            while self._made:
+                self._made.pop().rmdir()
+
+    def _discard_shards(self, *spared: str) -> None:
+        """Empties the directory but for the journal, which holds the lock, and names that are spared."""
         for entry in os.scandir(self.path):
-            if entry.name == JOURNAL:
+            if entry.name in (JOURNAL, *spared):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry.path)
@@ -143,9 +186,14 @@ class Workspace:
             self._lock = -1
 
     def discard(self) -> None:
-        """Removes the partial directory."""
+        """Removes the partial directory, but not the only copy of what stood at the target before."""
+        only = replacing.holds_only_copy(self.path, self._place.target)
+        with contextlib.suppress(OSError):
+            self._discard_shards(*[replacing.ASIDE] if only else [])
         self.release()
-        shutil.rmtree(self.path, ignore_errors=True)
+        if not only:
+            shutil.rmtree(self.path, ignore_errors=True)
+            self._remove_parents()
 
     @property
     def output(self) -> Path:
@@ -153,58 +201,22 @@ class Workspace:
         return self.path / OUTPUT
 
     def commit(self) -> None:
-        """Renames the finished work into place: the directory, or the file in it that has the target's name.
+        """Puts the finished work in place: the directory, or the file in it that has the target's name.
 
         Raises:
             OutputError: the target cannot be replaced; the work stays in the partial directory.
         """
         # hours may have passed: what came to be there meanwhile is nobody's to replace
-        check_target(self.target, overwrite=self._overwrite)
-        single = self.output / self.target.name
-        source = single if single.suffix in WEIGHTS else self.output
-        replaced = self.path / "replaced"
+        self._check_target()
         try:
-            # a file takes a file's or a link's place in one step; a directory takes none but an empty one's
-            if os.path.lexists(self.target) and (source.is_dir() or self.target.is_dir()):
-                self.target.rename(replaced)
-            source.rename(self.target)
+            if self._place.inside:
+                replacing.put_files(self.output, self._place.target, self.path, SPARED)
+            else:
+                source = self.output / self.target.name if is_single(self.target) else self.output
+                replacing.put(source, self._place.target, self.path)
         except OSError as error:
-            if os.path.lexists(replaced) and not os.path.lexists(self.target):
-                replaced.rename(self.target)
             raise OutputError(f"{self.target} cannot be put in place: {error.strerror}") from None
         self.discard()
-
-
-@told(OutputError, "written")
-def check_target(target: Path, *, overwrite: bool) -> None:
-    """Refuses a target that exists, or that must not be replaced.
-
-    Raises:
-        OutputError: it exists and `overwrite` is off; or it is a directory that no conversion wrote, holds
-            the working directory, or cannot be written beside.
-    """
-    if not target.parent.is_dir():
-        raise OutputError(f"{target.parent} does not exist: make it, or choose another --output")
-    if not os.path.lexists(target):
-        return
-    if not overwrite:
-        raise OutputError(f"{target} exists already: choose another --output, or add --overwrite")
-    if not target.is_dir() or target.is_symlink():
-        return
-    if os.path.ismount(target):
-        raise OutputError(f"{target} is a mount point: name a directory in it as --output")
-    if Path.cwd().resolve().is_relative_to(target.resolve()):
-        raise OutputError(f"{target} is or holds the working directory: it will not be overwritten")
-    names = [entry.name for entry in target.iterdir()]
-    if names and not any(name.endswith(WEIGHTS) for name in names) and not _is_pipeline(target):
-        raise OutputError(
-            f"{target} holds no converted model: it will not be overwritten; remove it yourself"
-        )
-
-
-def _is_pipeline(directory: Path) -> bool:
-    """Whether the weights of a directory lie in its sub-directories, as those of image models do."""
-    return (directory / "model_index.json").is_file() or any(directory.glob("*/0.safetensors"))
 
 
 def check_space(directory: Path, needed: int) -> None:

@@ -7,15 +7,11 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from wconv.errors import LayoutError
+from wconv.layout_names import CONSUMERS, NAMES
 from wconv.layouts import pipelines
 from wconv.layouts.engine import Applied, Layout, apply
 
-__all__ = ["Applied", "Layout", "apply", "choose", "describe", "find", "tables"]
-
-CONSUMERS = ("mlx-vlm", "mlx-lm", "mflux", "mlx-examples")
-"""In the order in which "auto" asks them: mlx-vlm's layout of a model serves mlx-lm too."""
-
-NAMES = ("auto", *CONSUMERS, "mlx-whisper", "diffusers", "bfl", "hf")
+__all__ = ["CONSUMERS", "NAMES", "Applied", "Layout", "apply", "choose", "describe", "find", "tables"]
 
 
 def tables(consumer: str) -> tuple[Layout, ...]:

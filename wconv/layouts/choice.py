@@ -9,13 +9,16 @@ from typing import Any
 
 from wconv import layouts
 from wconv.errors import LayoutError
-from wconv.layouts import pipelines
+from wconv.layouts import consumer_casts, pipelines
 from wconv.layouts.engine import Applied, ConvertedInPartError, Layout, UnknownNamesError, apply
 from wconv.layouts.forms import Form
 from wconv.modules import Module
 from wconv.tensor import LazyTensor
 
 HUB = "hf"
+AS_STORED = "as stored"
+"""Names and layouts as they are, whosever they are: for arrays."""
+
 SINGLE_FILE = "bfl"
 """The names of Black Forest Labs' single files, to which diffusers' are laid back."""
 
@@ -75,6 +78,8 @@ def lay_out(
     Raises:
         LayoutError: there is no such layout, or the tensors do not fit it.
     """
+    if layout == AS_STORED:
+        return LaidOut(apply(None, tensors, config, options))
     own = _own(layout, rules)
     if layout == SINGLE_FILE and own is None:
         return _single_file(tensors, config)
@@ -86,9 +91,9 @@ def lay_out(
 
         if modules.fits(types):
             return LaidOut(modules.apply(tensors, types), modules.CONSUMER, "mlx", rules="by layer type")
-    applied = _applied(chosen, tensors, config, options)
     if chosen is None:
-        return LaidOut(applied)
+        return LaidOut(consumer_casts.of_consumer(apply(None, tensors, config, options), layout, config))
+    applied = _applied(chosen, tensors, config, options)
     if own is not None and own.form is None:
         unmatched = tuple(f"no tensor matches the rule: {rule}" for rule in applied.unmatched)
         applied = replace(applied, notes=(*applied.notes, *unmatched))
@@ -106,7 +111,7 @@ def lay_out(
 
 
 def _applied(
-    chosen: Layout | None,
+    chosen: Layout,
     tensors: Mapping[str, LazyTensor],
     config: Mapping[str, Any] | None,
     options: Mapping[str, Any] | None,
@@ -115,7 +120,7 @@ def _applied(
     try:
         return apply(chosen, tensors, config, options)
     except UnknownNamesError as error:
-        for consumer in chosen.consumers[1:] if chosen else ():
+        for consumer in chosen.consumers[1:]:
             other = layouts.choose(consumer, config, tensors)
             if other is not chosen and _takes(other, tensors, config, options):
                 raise LayoutError(f"{error}; --layout {consumer} takes the part that it loads") from None

@@ -155,20 +155,6 @@ def normalise(config: Mapping[str, Any]) -> tuple[Config, tuple[str, ...]]:
     return new, tuple(added)
 
 
-def with_dtype(config: Mapping[str, Any], dtype: str) -> Config:
-    """`config` with `torch_dtype`, and `dtype` where there is one, set to `dtype`, in all its parts."""
-    new = copy.deepcopy(dict(config))
-    new["torch_dtype"] = dtype
-    for part in (
-        new,
-        *(value for key, value in new.items() if key.endswith("_config") and _is_part(key, value)),
-    ):
-        for name in ("torch_dtype", "dtype"):
-            if isinstance(part.get(name), str):
-                part[name] = dtype
-    return new
-
-
 def _hoisted(config: Config, text: Config) -> list[str]:
     model_type = str(config.get("model_type"))
     if model_type in HOISTED:
@@ -192,7 +178,3 @@ def _missing(part: Config) -> Iterator[tuple[str, Any]]:
     for name in NULLS.get(str(part.get("model_type")), ()):
         if name not in part:
             yield name, None
-
-
-def _is_part(key: str, value: Any) -> bool:
-    return isinstance(value, dict) and "quantization" not in key

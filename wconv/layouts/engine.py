@@ -26,7 +26,9 @@ KEEP_DTYPE = (
     "**dt_bias",
     SCALES,
 )
-"""Names whose dtype is kept in models without a table: what mlx-lm's and mlx-vlm's cast predicates name."""
+"""Names whose dtype is kept where the consumer is not known: what the cast predicates of most models name."""
+
+KEPT_BY_SOME = "some consumers keep its dtype, and which one loads this is not known"
 
 QUANTIZED = re.compile(
     r"\.(scales|biases|qweight|qzeros|g_idx|weight_(packed|scale|scale_2|shape|zero_point|global_scale|scale_inv)"
@@ -91,6 +93,8 @@ class Applied:
         notes: what the user should be told, one sentence each.
         unchanged: source names that passed as they are because nothing is known of them, with the reason.
         unmatched: rules, but for spellings, that no tensor matched when their turn came.
+        keep_why: why `keep_dtype` is kept.
+        computed: new names with which the consumer computes before it would cast them, and who that is.
     """
 
     tensors: dict[str, LazyTensor]
@@ -100,6 +104,8 @@ class Applied:
     notes: tuple[str, ...] = ()
     unchanged: dict[str, str] = field(default_factory=dict)
     unmatched: tuple[Rule, ...] = ()
+    keep_why: str = "the consumer keeps its dtype"
+    computed: Mapping[str, str] = field(default_factory=dict)
 
 
 def apply(
@@ -121,7 +127,7 @@ def apply(
     """
     if layout is None:
         kept = fitting(KEEP_DTYPE, tensors)
-        return Applied(dict(tensors), {}, kept, {name: (name,) for name in tensors})
+        return Applied(dict(tensors), {}, kept, {name: (name,) for name in tensors}, keep_why=KEPT_BY_SOME)
     context = Context(config or {}, options or {})
     state = {name: Entry(tensor, (name,)) for name, tensor in tensors.items()}
     dropped: dict[str, str] = {}

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from wconv.errors import LayoutError
 from wconv.layouts import recurrent
-from wconv.layouts.engine import KEEP_DTYPE, Applied, fitting
+from wconv.layouts.engine import KEEP_DTYPE, KEPT_BY_SOME, Applied, fitting
 from wconv.layouts.layers import CONSUMER, HOLDERS, LAYERS, SEQUENTIAL, Layer, TransposedKernel
 from wconv.layouts.rules import Entry, State
 from wconv.modules import Module
@@ -48,6 +48,7 @@ def apply(tensors: Mapping[str, LazyTensor], modules: Mapping[str, Module]) -> A
         {name: entry.sources for name, entry in done.state.items()},
         tuple(done.notes()),
         done.unchanged,
+        keep_why=KEPT_BY_SOME,
     )
 
 

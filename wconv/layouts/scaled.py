@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wconv import dtypes
+from wconv import casts, dtypes
 from wconv.dtypes import DType
-from wconv.errors import LayoutError
+from wconv.errors import ComputedOverflowError, LayoutError
 from wconv.nodes import by_blocks
 from wconv.tensor import Array, LazyTensor, Shape
 
@@ -65,6 +65,11 @@ class Scaled(LazyTensor):
     def _times(self, weight: Array, scale: Array, out: Array) -> None:
         with np.errstate(all="ignore"):
             np.copyto(out, weight.astype(out.dtype) * scale, casting="same_kind")
+            odd = casts.count_not_finite(out)
+            if odd and odd > casts.count_not_finite(weight):
+                raise ComputedOverflowError(
+                    f"its scales in {self.scale.origin[0]} make it infinite in {RESULT}"
+                )
 
 
 def dequantized(weight: LazyTensor, scale: LazyTensor) -> LazyTensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wconv.errors import LayoutError
+from wconv.errors import ComputedOverflowError, LayoutError
 from wconv.nodes import Derived, by_blocks
 from wconv.tensor import Array, LazyTensor
 
@@ -41,6 +41,10 @@ class WeightNorm(Derived):
                 np.float32
             )
             np.copyto(out.reshape(last - first, columns), wide * (length / norm), casting="same_kind")
+            if np.isinf(out).any() and np.isfinite(wide).all() and np.isfinite(length).all():
+                raise ComputedOverflowError(
+                    f"as the product of its length and direction it overflows {self.dtype}"
+                )
 
 
 def weight_norm(direction: LazyTensor, length: LazyTensor) -> LazyTensor:

@@ -16,9 +16,10 @@ import numpy as np
 from wconv.errors import LayoutError
 from wconv.layouts.opposites import same
 from wconv.layouts.rules import Rule
-from wconv.lora.deltas import Scaled, Zeros, single
+from wconv.lora.deltas import Scaled, single
 from wconv.lora.pieces import ABSENT, Piece, arranged
 from wconv.lora.read import Adapter
+from wconv.nodes import Zeros
 from wconv.operations import concat
 from wconv.tensor import LazyTensor
 

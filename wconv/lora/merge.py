@@ -233,7 +233,7 @@ def _placed(name: str, change: Change, view: View, lora: Lora) -> Iterator[tuple
             part = delta.slice(0, row, row + piece.rows)
             lengths = lengths.slice(0, row, row + piece.rows) if lengths is not None else None
         if wide:
-            yield name, piece.base, Term(part, piece.row, lengths)
+            yield name, piece.base, Term(part, piece.row, lengths, f"{lora.path}: {change.adapter.name}")
         row += piece.rows
 
 

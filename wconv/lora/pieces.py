@@ -12,8 +12,7 @@ from wconv.layouts.opposites import Join
 from wconv.layouts.patterns import compile_pattern
 from wconv.layouts.rules import Entry, Rule, State
 from wconv.layouts.settings import Context
-from wconv.lora.deltas import Zeros
-from wconv.nodes import Concat, Derived, Slice
+from wconv.nodes import Concat, Derived, Slice, Zeros
 from wconv.tensor import Array, LazyTensor
 
 ABSENT = ""

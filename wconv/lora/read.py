@@ -12,6 +12,7 @@ from pathlib import Path
 from wconv import checkpoint
 from wconv.checkpoint import Checkpoint
 from wconv.errors import FormatError, WconvError
+from wconv.files import require_name
 from wconv.layouts.adapters import Place, place
 from wconv.lora.scales import CONFIG, Scales, config_path
 from wconv.tensor import LazyTensor
@@ -129,6 +130,7 @@ def read(text: str) -> Lora:
     Raises:
         FormatError: it cannot be read, or holds something that is not a low-rank adapter; by name.
     """
+    require_name(text, "--merge-lora")
     path, strength = parse_argument(text)
     opened = checkpoint.open(path, skip_unreadable=True)
     return Lora(opened.path, files_of(opened), adapters(opened), strength)

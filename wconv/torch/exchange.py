@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from wconv.extras import require
 from wconv.tensor import Array
 from wconv.torch import grad
 from wconv.torch.tensor import Tensor
@@ -43,8 +44,7 @@ def mlx_array(self: Tensor) -> Any:
     Raises:
         TypeError: MLX has no such dtype.
     """
-    import mlx.core as mx
-
+    mx = require("mlx.core", "the array for MLX")
     if self._dtype.name == "bfloat16":
         return mx.array(np.asarray(self._array, order="C").view(np.uint16)).view(mx.bfloat16)
     if self._dtype.name == "complex128" or self._dtype.row.module != "numpy":
