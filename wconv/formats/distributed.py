@@ -29,9 +29,9 @@ def whole(made: Record, state: Any) -> TorchTensor | LostTensor:
     if type(held) is not TorchTensor:
         return LostTensor("it is a DTensor whose part is not in the file")
     shape = made.args[2] if type(made.args) is tuple and len(made.args) > 2 else None
-    if type(shape) is not tuple:
+    if not isinstance(shape, tuple):
         return LostTensor("it is a DTensor of unknown shape")
-    if shape != held.shape:
+    if tuple(shape) != held.shape:
         return LostTensor(
             f"it is a DTensor of which the file holds only the part {list(held.shape)!r:.60}"
             f" of {list(shape)!r:.60}: {ADVICE}"
