@@ -193,6 +193,7 @@ RESULT, WHAT, HOW, RUN, SUMMARY = "The result", "What is converted", "How it is 
 @_option(WHAT, "--include-fov", is_flag=True, help="Keep a field-of-view network that the layout drops.")
 @_option(HOW, "--key", metavar="PATH", help="Where the state dict lies in a wrapped PyTorch checkpoint.")
 @_option(HOW, "--expand", is_flag=True, help="Allow tensors far larger than their file.")
+@_option(HOW, "--skip-unreadable", is_flag=True, help="Go on without tensors that cannot be read.")
 @_option(RUN, "--overwrite", is_flag=True, help="Replace an existing output.")
 @_option(RUN, "--resume", is_flag=True, help="Continue an interrupted run.")
 @_option(RUN, "--strict", is_flag=True, help="Make a value that overflows an error.")
@@ -292,7 +293,7 @@ def inspect(source: Path, key: str | None, expand: bool, as_json: bool) -> None:
     from wconv import checkpoint
     from wconv.inspect import lines, to_dict
 
-    opened = checkpoint.open(source, key=key, expand=expand)
+    opened = checkpoint.open(source, key=key, expand=expand, skip_unreadable=True)
     if as_json:
         _print_json(to_dict(opened))
     else:

@@ -19,6 +19,7 @@ from wconv.layouts import Layout, pipelines
 from wconv.plan import Plan, within
 from wconv.report import Report, command_for, gigabytes
 from wconv.variants import of_variant
+from wconv.weights_files import listdir
 
 if TYPE_CHECKING:
     from wconv.conversion import Conversion
@@ -143,14 +144,14 @@ def _other_kind(directory: Path, layout: Layout) -> str:
 
 def _has_weights(directory: Path, kind: str) -> bool:
     """Whether a component has weights, or should have some: reading tells which are missing."""
-    names = os.listdir(directory)
+    names = listdir(directory)
     return any(is_weights(name) for name in names) or (
         "config.json" in names and not re.search(f"(?:{WEIGHTLESS.pattern})$", kind)
     )
 
 
 def _of_files(source: Path, layout: str, picked: Sequence[str]) -> Pipeline | None:
-    found = pipelines.of_files(layout, os.listdir(source))
+    found = pipelines.of_files(layout, listdir(source))
     if found is None:
         return None
     family, files = found
@@ -170,7 +171,7 @@ def _of_variant(found: Pipeline, variant: str) -> Pipeline:
     """Each component's weights of that variant; the plain ones, told, where it has none."""
     components = tuple(
         dataclasses.replace(one, variant=variant)
-        if one.path.is_dir() and of_variant(os.listdir(one.path), variant)
+        if one.path.is_dir() and of_variant(listdir(one.path), variant)
         else one
         for one in found.components
     )

@@ -43,6 +43,7 @@ def prepare(
     max_shard_size: int | str | None = None,
     key: str | None = None,
     expand: bool = False,
+    skip_unreadable: bool = False,
     component: Sequence[str] = (),
     variant: str | None = None,
     optimizer: bool = False,
@@ -65,6 +66,7 @@ def prepare(
             at, and 5 GB where it does not care.
         key: the path to the state dict in a wrapped PyTorch checkpoint.
         expand: allows tensors that take far more than their file (expanded views, sparse, deflated).
+        skip_unreadable: leaves out tensors whose values cannot be had, which are an error otherwise.
         component: names of the only components that are converted, of a directory that has several.
         variant: of the weights in a directory, those called so ("fp16").
         optimizer: write the optimizer's state too, as `optimizer.safetensors` beside the model.
@@ -87,6 +89,7 @@ def prepare(
         max_shard_size=max_shard_size,
         key=key,
         expand=expand,
+        skip_unreadable=skip_unreadable,
         variant=variant,
         optimizer=optimizer,
         loras=_read_loras(merge_lora),
@@ -143,10 +146,20 @@ def _component(request: Request, one: Component, loras: Sequence[Lora]) -> Conve
 
 def _model(request: Request) -> Conversion:
     """Plans one model."""
-    opened = checkpoint.open(request.source, key=request.key, variant=request.variant, expand=request.expand)
+    opened = checkpoint.open(
+        request.source,
+        key=request.key,
+        variant=request.variant,
+        expand=request.expand,
+        skip_unreadable=True,
+    )
+    picked, filtered = request.pick(opened)
+    if not request.skip_unreadable:
+        # one that is filtered out is not missed
+        lost = {name: reason for name, reason in opened.lost.items() if name not in filtered}
+        checkpoint.check_lost(request.source, lost, others=bool(picked))
     if not opened.tensors:
         raise FormatError(f"{request.source} holds no tensors")
-    picked, filtered = request.pick(opened)
     if filtered:
         quantized_names.check_complete(opened.tensors, picked)
     laid = _laid_out(request, opened, picked)
@@ -187,7 +200,7 @@ def _model(request: Request) -> Conversion:
         dtypes=changes((entry.tensor.dtype.name, entry.dtype.name) for entry in entries),
         kept=_kept(entries, request.dtype, applied),
         dropped={**filtered, **applied.dropped},
-        skipped=opened.skipped,
+        skipped={name: reason for name, reason in opened.skipped.items() if name not in filtered},
         left_out=_left_out(opened, beside),
         config_added=added,
         notes=(

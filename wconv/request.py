@@ -48,6 +48,7 @@ class Request:
     limit: int | None
     key: str | None
     expand: bool
+    skip_unreadable: bool
     variant: str | None
     optimizer: bool
     loras: tuple[Lora, ...]
@@ -80,16 +81,16 @@ class Request:
         """
         if self.include is None and self.exclude is None:
             return dict(opened.tensors), {}
-        wanted = _matching(self.include, "--include", opened)
-        unwanted = _matching(self.exclude, "--exclude", opened)
+        wanted = _matching(self.include, "--include", (*opened, *opened.lost))
+        unwanted = _matching(self.exclude, "--exclude", (*opened, *opened.lost))
         picked: dict[str, LazyTensor] = {}
         filtered: dict[str, str] = {}
-        for name, tensor in opened.items():
+        for name, tensor in (*opened.items(), *opened.lost.items()):
             if wanted is not None and name not in wanted:
                 filtered[name] = f"not in --include {self.include}"
             elif unwanted is not None and name in unwanted:
                 filtered[name] = f"in --exclude {self.exclude}"
-            else:
+            elif isinstance(tensor, LazyTensor):
                 picked[name] = tensor
         return picked, filtered
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from wconv.errors import OutputError
+from wconv.weights_files import APPLE_DOUBLE
 
 WEIGHTS_SUFFIXES = (
     ".safetensors",
@@ -112,7 +113,7 @@ def _reason(entry: os.DirEntry[str], roots: list[Path], *, converted: bool) -> s
         converted: the weights in its directory are converted.
     """
     name = entry.name
-    if name in BOOKKEEPING:
+    if name in BOOKKEEPING or name.startswith(APPLE_DOUBLE):
         return ""
     if entry.is_symlink():
         real = Path(os.path.realpath(entry.path))

@@ -70,7 +70,10 @@ def _open(path: str, key: str | None, expand: bool) -> Contents:
     elif start.startswith(b"\x93NUMPY"):
         from wconv.formats import numpy_file
 
-        contents = numpy_file.open_npy(source)
+        # one of objects has parts to pick from
+        contents = numpy_file.open_npy(source, key, expand)
+        if contents.root is not None:
+            return contents
     else:
         from wconv.formats import torch_file
 
@@ -84,9 +87,17 @@ def _open(path: str, key: str | None, expand: bool) -> Contents:
 
 
 def load_tree(path: str) -> Any:
+    """The first of `load_first`, which has no more to say where a file holds one object."""
+    return load_first(path)[0]
+
+
+def load_first(path: str) -> tuple[Any, int | None]:
     """The object that a checkpoint holds, with the leaves that `wconv.formats.objects` describes.
 
     For files that are flat (safetensors, NumPy archives), a dict of `LazyTensor`s.
+
+    Returns:
+        It, and where it ends, for another may follow in a stream; None where it is all of the file.
 
     Raises:
         FormatError: the file is damaged or of another kind, which the message names.
@@ -99,13 +110,14 @@ def load_tree(path: str) -> Any:
     source = FileSource(path)
     start = source.read(0, min(16, source.size))
     if start[8:9] == b"{" or start.startswith(b"\x93NUMPY"):
-        return open_file(path).tensors
+        contents = open_file(path)
+        return (contents.tensors if contents.root is None else contents.root), None
     with _no_collector():
         found = _read(source)
         if isinstance(found, Contents):
-            return found.tensors
+            return found.tensors, None
         state_dict.check_tree(found.root, found.program, path)
-    return found.root
+    return found.root, found.end
 
 
 def _read(source: Source, expand: bool = False) -> Tree | Contents:

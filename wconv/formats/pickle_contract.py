@@ -90,6 +90,18 @@ FORBIDDEN_NAMES = frozenset(
 
 BUILTINS = ("builtins", "__builtin__")
 
+BINDING = frozenset({"functools.partial"})
+"""What keeps a function without calling it."""
+
+
+def is_forbidden(module: str, name: str) -> bool:
+    """Whether a name stands for something that acts on the machine, and that no weights call."""
+    return (
+        module.split(".", 1)[0] in FORBIDDEN
+        or (module, name) in FORBIDDEN_NAMES
+        or (module in BUILTINS and name.split(".", 1)[0] in FORBIDDEN_BUILTINS)
+    )
+
 
 class Constructor:
     """A function of wconv that stands for a class or function which files name.

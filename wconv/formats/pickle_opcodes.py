@@ -224,6 +224,9 @@ def _new_object_named(machine: Machine, at: int) -> int:
     if type(kind) is Constructor and not named:
         machine.stack.append(machine.construct(kind, args))
     else:
+        if machine.wary:
+            given = named.values() if isinstance(named, dict) else ()
+            machine.check_call(kind, (*args, *given) if type(args) is tuple else (*given,))
         machine.charge(400)
         machine.stack.append(Record(kind, (args, named)))
     return at

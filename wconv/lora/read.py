@@ -129,7 +129,7 @@ def read(text: str) -> Lora:
     """
     require_name(text, "--merge-lora")
     path, strength = parse_argument(text)
-    opened = checkpoint.open(path)
+    opened = checkpoint.open(path, skip_unreadable=True)
     return Lora(opened.path, files_of(opened), adapters(opened), strength)
 
 
@@ -162,8 +162,8 @@ def adapters(opened: Checkpoint) -> tuple[Adapter, ...]:
         slots[slot] = (key, tensor)
     if not modules:
         raise FormatError(f"{opened.path} holds no adapter")
-    if opened.skipped:
-        key, reason = next(iter(opened.skipped.items()))
+    if opened.lost:
+        key, reason = next(iter(opened.lost.items()))
         raise FormatError(f"{opened.path}: {key} cannot be read: {reason}")
     _check_config(opened, scales)
     found_adapters = tuple(_adapter(opened, module, slots, scales) for module, slots in modules.items())

@@ -62,16 +62,28 @@ def load(
 
 
 def _load_stream(file: Any) -> Any:
-    """From an open file: it is copied aside, mapped, and unlinked."""
+    """From an open file: what is left of it is copied aside, mapped, and unlinked.
+
+    The file is left behind the object, so that the next call reads the one that follows.
+    """
+    start = file.tell() if hasattr(file, "tell") and _can_seek(file) else None
     with tempfile.TemporaryDirectory(prefix="wconv-") as folder:
         path = os.path.join(folder, "archive.pt")
         with open(path, "wb") as copy:
             shutil.copyfileobj(file, copy)
         loader = _Loader()
-        found = loader.convert(formats.load_tree(path))
+        tree, end = formats.load_first(path)
+        found = loader.convert(tree)
+        if start is not None and end is not None:
+            file.seek(start + end)
         for storage in loader.storages.values():
             _ = storage.bytes
         return found
+
+
+def _can_seek(file: Any) -> bool:
+    """Whether a place in a file can be gone back to, as far as the file says so."""
+    return bool(file.seekable()) if hasattr(file, "seekable") else hasattr(file, "seek")
 
 
 def _require_map_to_cpu(map_location: Any) -> None:
@@ -204,6 +216,12 @@ class _Loader:
         }
         return NotOffered(kinds[type(node)])
 
+    def _lost(self, node: objects.LostTensor) -> NotOffered:
+        return NotOffered(f"a tensor that is not all in the file ({node.reason}),")
+
+    def _number(self, node: Any) -> Any:
+        return node.dtype.numpy.type(node)
+
     def _dtype(self, node: rows.DType) -> Any:
         return dtypes.BY_NAME.get(node.name, node)
 
@@ -236,5 +254,7 @@ NODES: dict[type, Callable[[_Loader, Any], Any]] = {
     objects.SparseTensor: _Loader._not_offered,
     objects.NestedTensor: _Loader._not_offered,
     objects.MetaTensor: _Loader._not_offered,
+    objects.LostTensor: _Loader._lost,
+    **dict.fromkeys(objects.NUMPY_NUMBERS.values(), _Loader._number),
     rows.DType: _Loader._dtype,
 }
