@@ -15,7 +15,7 @@ from wconv.components import Component, Pipeline
 from wconv.conversion import Conversion, states
 from wconv.dtypes import DType
 from wconv.errors import FormatError, LayoutError, OutputError, WconvError, told
-from wconv.layouts import Layout, configs
+from wconv.layouts import Applied, Layout, configs
 from wconv.layouts.adapter_namings import MARKS
 from wconv.layouts.choice import HUB, LaidOut, lay_out
 from wconv.plan import MAX_SHARD_SIZE, Entry, Plan, make
@@ -188,7 +188,13 @@ def _model(request: Request) -> Conversion:
         skipped=opened.skipped,
         left_out=_left_out(opened, beside),
         config_added=added,
-        notes=(*opened.notes, *applied.notes, *_merged(request.loras), *(state.notes if state else ())),
+        notes=(
+            *opened.notes,
+            *applied.notes,
+            *_untied(applied, config),
+            *_merged(request.loras),
+            *(state.notes if state else ()),
+        ),
         command=outputs.command(
             laid.command, request.target if has_config else request.target / plan.shards[0].filename
         ),
@@ -238,6 +244,15 @@ def _has_marks(names: Iterable[str]) -> bool:
     """Whether a name has in it what those of adapters have."""
     joined = "\n".join(names)
     return any(mark in joined for mark in MARKS)
+
+
+def _untied(applied: Applied, config: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """What happened, or is to be done, where a head that is said to be tied is another matrix."""
+    if config is not None:
+        what = "config.json says so now: tie_word_embeddings is false"
+    else:
+        what = "load it with a config.json in which tie_word_embeddings is false"
+    return tuple(f"{name} differs from the embedding and is kept; {what}" for name in applied.untied)
 
 
 def _merged(loras: Sequence[Lora]) -> tuple[str, ...]:
@@ -355,11 +370,16 @@ def _config(
         if request.dtype is not None and {"torch_dtype", "dtype"} & made.keys():
             made = configs.with_dtype(made, request.dtype.name)
         return made, ()
-    if not rewrite or laid.form is not None or opened.config is None:
+    untied = laid.applied.untied
+    if not rewrite or opened.config is None or (laid.form is not None and not untied):
         return None, ()
+    if laid.form is not None:
+        return configs.untied(opened.config), ()
     config, added = configs.normalise(opened.config)
     if request.dtype is not None and any(entry.dtype.is_floating for entry in entries):
         config = configs.with_dtype(config, request.dtype.name)
+    if untied:
+        config = configs.untied(config)
     for name in laid.stale:
         config.pop(name, None)
     return config, tuple(added)

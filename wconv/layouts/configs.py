@@ -169,6 +169,14 @@ def with_dtype(config: Mapping[str, Any], dtype: str) -> Config:
     return new
 
 
+def untied(config: Mapping[str, Any]) -> Config:
+    """`config` of a model whose output layer is not the embedding, in all parts that tell of language."""
+    new = copy.deepcopy(dict(config))
+    for _, part in _parts(new):
+        part["tie_word_embeddings"] = False
+    return new
+
+
 def _hoisted(config: Config, text: Config) -> list[str]:
     model_type = str(config.get("model_type"))
     if model_type in HOISTED:

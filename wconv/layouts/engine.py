@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wconv.errors import LayoutError
+from wconv.layouts import tied_heads
 from wconv.layouts.forms import Form
 from wconv.layouts.patterns import compile_pattern, is_wildcard, written_out
 from wconv.layouts.rules import Copy, Drop, Entry, KeepDtype, Rule, State, Transpose
@@ -91,6 +92,7 @@ class Applied:
         notes: what the user should be told, one sentence each.
         unchanged: source names that passed as they are because nothing is known of them, with the reason.
         unmatched: rules, but for spellings, that no tensor matched when their turn came.
+        untied: output layers that stay because they differ from the embedding, whatever the config says.
     """
 
     tensors: dict[str, LazyTensor]
@@ -100,6 +102,7 @@ class Applied:
     notes: tuple[str, ...] = ()
     unchanged: dict[str, str] = field(default_factory=dict)
     unmatched: tuple[Rule, ...] = ()
+    untied: tuple[str, ...] = ()
 
 
 def apply(
@@ -108,7 +111,7 @@ def apply(
     config: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Applied:
-    """Lays a state dict out as `layout` says, without reading any tensor.
+    """Lays a state dict out as `layout` says; only heads that are said to be tied are read, to compare them.
 
     A checkpoint that is laid out already keeps its names; without a layout all tensors do.
 
@@ -127,12 +130,13 @@ def apply(
     dropped: dict[str, str] = {}
     notes: list[str] = []
     unmatched: list[Rule] = []
-    state = run_rules(layout.spellings, state, context, dropped)
+    untied: list[str] = []
+    state = run_rules(layout.spellings, state, context, dropped, untied=untied)
     done = already(layout, state, context)
     if done:
         notes.append(f"the tensors are in {layout.consumers[0]}'s layout already")
     rules = [rule for rule in layout.rules if not done or isinstance(rule, Drop | Copy)]
-    state = run_rules(rules, state, context, dropped, unmatched)
+    state = run_rules(rules, state, context, dropped, unmatched, untied)
     check_names(layout, state, quantized=_is_quantized(context.config))
     return Applied(
         {name: entry.tensor for name, entry in state.items()},
@@ -141,6 +145,7 @@ def apply(
         {name: entry.sources for name, entry in state.items()},
         tuple(notes),
         unmatched=() if done else tuple(unmatched),
+        untied=tuple(untied),
     )
 
 
@@ -224,15 +229,20 @@ def run_rules(
     context: Context,
     dropped: dict[str, str],
     unmatched: list[Rule] | None = None,
+    untied: list[str] | None = None,
 ) -> State:
     """The state after the active ones of `rules`.
 
-    `dropped` gains what they leave out, with the reason; `unmatched` those that no tensor matched.
+    `dropped` gains what they leave out, with the reason; `unmatched` those that no tensor matched; `untied`
+    the names that would be left out for another tensor but differ from it (without it nothing is compared).
     """
     for rule in rules:
         if not rule.active(context):
             continue
         if isinstance(rule, Drop):
+            if untied is not None and rule.same_as and (odd := tied_heads.kept(rule, state, context)):
+                untied.extend(odd)
+                continue
             drops = rule.dropping(context)
             gone = [name for name in state if drops(name)]
             dropped.update((source, rule.reason) for name in gone for source in state[name].sources)
