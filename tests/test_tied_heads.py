@@ -52,7 +52,7 @@ def test_the_embedding_itself_is_dropped(tmp_path: Path) -> None:
 
 def test_a_consumer_that_never_uses_it_is_a_refusal(tmp_path: Path) -> None:
     source = model(tmp_path / "model", "gemma2", OTHER, EMBEDDING)
-    with pytest.raises(WconvError, match="lm_head.weight differs from model.embed_tokens.weight") as caught:
+    with pytest.raises(WconvError, match=r"lm_head\.weight differs from model.embed_tokens.weight") as caught:
         convert(source, tmp_path / "out")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()

@@ -10,17 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from wconv import formats, model_parallel
+from wconv.beside import PIPELINE_INDEX, read_json
 from wconv.errors import FormatError, told
-from wconv.formats import json_text
 from wconv.modules import Module
 from wconv.tensor import LazyTensor
 from wconv.variants import of_variant
-
-JSON_LIMIT = 128 << 20
-"""Bytes of config.json or of an index that are read at most."""
-
-PIPELINE_INDEX = "model_index.json"
-"""Names the components of a directory that has several."""
 
 NUMBERED = re.compile(r"(?P<stem>.+?)-(?P<number>\d{5,6})-of-(?P<count>\d{5,6})(?P<suffix>\.[A-Za-z.]+)")
 
@@ -200,26 +194,6 @@ def _params(directory: Path) -> dict[str, Any]:
     """params.json without its `model_type`, which is none of transformers'."""
     found = read_json(directory / model_parallel.PARAMS)
     return {name: value for name, value in found.items() if name != "model_type"}
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a regular file of bounded size.
-
-    Raises:
-        FormatError: it is too large, is no JSON, or no object.
-    """
-    from wconv import files
-
-    file = files.SourceFile(str(path))
-    if file.size > JSON_LIMIT:
-        raise FormatError(f"{path} is too large for what it should be: {file.size:,} bytes")
-    text = bytes(file.read(0, file.size))
-    if text.startswith(b"version https://git-lfs"):
-        raise FormatError(f"{path} is a Git LFS pointer, not the file: run `git lfs pull`")
-    value = json_text.parse(text.removeprefix(b"\xef\xbb\xbf"), str(path))
-    if not isinstance(value, dict):
-        raise FormatError(f"{path} holds no JSON object")
-    return value
 
 
 def _index_name(names: list[str], variant: str | None) -> str | None:

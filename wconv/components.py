@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wconv import sidecars
-from wconv.checkpoint import PIPELINE_INDEX as INDEX
-from wconv.checkpoint import Checkpoint, is_plain, is_weights, read_json
+from wconv.beside import PIPELINE_INDEX as INDEX
+from wconv.beside import read_json
+from wconv.checkpoint import Checkpoint, is_plain, is_weights
 from wconv.errors import FormatError, WconvError
 from wconv.layouts import Layout, pipelines
 from wconv.plan import Plan, within

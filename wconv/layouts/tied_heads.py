@@ -28,8 +28,8 @@ def kept(rule: Drop, state: State, context: Context) -> frozenset[str]:
         ours, theirs = _source(state[odd[0]]), _source(state[other])
         raise LayoutError(
             f"{ours} differs from {theirs}, which the consumer would use in its place ({rule.reason}):"
-            f" the result would compute something else; leave it out with --exclude '{_escaped(ours)}', or keep"
-            " all names with --layout hf"
+            f" the result would compute something else; leave it out with --exclude '{_escaped(ours)}', or"
+            " keep all names with --layout hf"
         )
     return frozenset(odd)
 
