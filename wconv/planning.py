@@ -17,7 +17,7 @@ from wconv.dtypes import DType
 from wconv.errors import FormatError, LayoutError, OutputError, WconvError, told
 from wconv.layouts import Applied, Layout, configs
 from wconv.layouts.adapter_namings import MARKS
-from wconv.layouts.choice import HUB, LaidOut, lay_out
+from wconv.layouts.choice import HUB, LaidOut, NoLayoutError, lay_out
 from wconv.plan import MAX_SHARD_SIZE, Entry, Plan, make
 from wconv.report import Report, changes
 from wconv.request import Request, ask, mark_of
@@ -116,6 +116,12 @@ def _pipeline(request: Request, found: Pipeline) -> Conversion:
 
         shared = steps.share(request.loras, {one.name for one in found.components})
     parts = {one.name: _component(request, one, shared.get(one.name, ())) for one in found.components}
+    asked = isinstance(request.layout, str) and request.layout not in ("auto", HUB)
+    if asked and request.rules is None and all(part.report.layout is None for part in parts.values()):
+        raise LayoutError(
+            f"--layout {request.layout} has no rules for any component of {request.source}:"
+            " --layout auto or hf keeps their names and layouts"
+        )
     return components.join(found, request.target, parts)
 
 
@@ -133,9 +139,12 @@ def _component(request: Request, one: Component, loras: Sequence[Lora]) -> Conve
     try:
         return _model(asked)
     except LayoutError as error:
-        if asked.layout != "auto" or asked.rules is not None:
+        lacking = isinstance(error, NoLayoutError)
+        if asked.rules is not None or (asked.layout != "auto" and not lacking):
             raise
         kept = _model(dataclasses.replace(asked, layout=HUB))
+        if lacking:
+            return kept
         note = f"names and layouts unchanged: {error}"
         report = dataclasses.replace(kept.report, notes=(*kept.report.notes, note))
         return dataclasses.replace(kept, report=report)
@@ -199,6 +208,7 @@ def _model(request: Request) -> Conversion:
             laid.command, request.target if has_config else request.target / plan.shards[0].filename
         ),
         unchanged=applied.unchanged,
+        known=laid.known,
     )
     return Conversion(
         checkpoint=dataclasses.replace(opened, files=files),
