@@ -55,7 +55,11 @@ def test_a_program_that_takes_the_model_is_named(
     [
         ({"model_type": "my_model"}, "auto", "names unchanged: whether mlx-lm knows my_model is not known"),
         ({"model_type": "Llama"}, "auto", "whether mlx-lm knows Llama is not known here"),
-        ({"model_type": "bert", "architectures": ["BertModel"]}, "auto", "names unchanged: whether mlx-lm knows bert"),
+        (
+            {"model_type": "bert", "architectures": ["BertModel"]},
+            "auto",
+            "names unchanged: whether mlx-lm knows bert",
+        ),
         ({"model_type": "bert", "architectures": ["BertForMaskedLM"]}, "auto", "names unchanged: whether"),
         (
             {"model_type": "llama", "architectures": ["LlamaModel"]},

@@ -19,8 +19,14 @@ from typing import Any
 
 PATH = Path(__file__).parents[2] / "wconv" / "layouts" / "model_types.json"
 
-FIELDS = ("rope_theta", "partial_rotary_factor", "rope_scaling", "rope_local_base_freq")
-"""Fields of the language model that transformers 5 moved into `rope_parameters`."""
+FIELDS = (
+    "rope_theta",
+    "partial_rotary_factor",
+    "rope_scaling",
+    "rope_local_base_freq",
+    "tie_word_embeddings",
+)
+"""Fields of the language model that transformers 5 keeps elsewhere than its consumers."""
 
 
 NO_TEXT = re.compile(r"embedding|^col|^sam3|^rf-?detr|^rt_detr|perception")
