@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wconv import checkpoint, components, file_formats, outputs, sidecars
+from wconv import checkpoint, components, file_formats, fits, layouts, outputs, sidecars
+from wconv.beside import read_json
 from wconv.checkpoint import Checkpoint
 from wconv.components import Component, Pipeline
 from wconv.conversion import Conversion, states
 from wconv.dtypes import DType
 from wconv.errors import FormatError, LayoutError, OutputError, WconvError, told
-from wconv.layouts import Applied, Layout, configs
+from wconv.layouts import Applied, Layout, configs, made_tensors
 from wconv.layouts.adapter_namings import MARKS
 from wconv.layouts.choice import HUB, LaidOut, NoLayoutError, lay_out
 from wconv.plan import MAX_SHARD_SIZE, Entry, Plan, make
@@ -156,12 +157,13 @@ def _model(request: Request) -> Conversion:
     if not opened.tensors:
         raise FormatError(f"{request.source} holds no tensors")
     picked, filtered = request.pick(opened)
-    laid = _laid_out(request, opened, picked)
+    laid = _with_made_tensors(_laid_out(request, opened, picked), opened)
     applied = laid.applied
     if not applied.tensors:
         raise WconvError(
             f"no tensor of {request.source} is left to write: look at --include, --exclude and --key"
         )
+    _check_fits(request, opened, laid, whole=not filtered)
     request = _with_room_for_config(request, laid)
     if request.optimizer and (request.single or request.kind.for_torch):
         raise WconvError(
@@ -254,6 +256,33 @@ def _has_marks(names: Iterable[str]) -> bool:
     """Whether a name has in it what those of adapters have."""
     joined = "\n".join(names)
     return any(mark in joined for mark in MARKS)
+
+
+def _with_made_tensors(laid: LaidOut, opened: Checkpoint) -> LaidOut:
+    """With what the consumer keeps among the weights and the source in a file beside them."""
+    if laid.table is None or laid.table.config not in made_tensors.MAKERS or not opened.path.is_dir():
+        return laid
+    settings = opened.path / made_tensors.SETTINGS
+    if not settings.is_file():
+        return laid
+    made = made_tensors.MAKERS[laid.table.config](read_json(settings), laid.config or {})
+    new = {name: tensor for name, tensor in made.items() if name not in laid.applied.tensors}
+    applied = dataclasses.replace(
+        laid.applied,
+        tensors={**laid.applied.tensors, **new},
+        sources={**laid.applied.sources, **dict.fromkeys(new, ())},
+        notes=(*laid.applied.notes, *(f"{name}: made of {made_tensors.SETTINGS}" for name in new)),
+    )
+    return dataclasses.replace(laid, applied=applied)
+
+
+def _check_fits(request: Request, opened: Checkpoint, laid: LaidOut, *, whole: bool) -> None:
+    """Refuses empty weights, and where a model was asked for as a whole such as do not fit its config."""
+    applied = laid.applied
+    fits.check_filled(applied.tensors, applied.sources)
+    whole = whole and request.rules is None and not _has_marks(applied.tensors)
+    if whole and request.layout in ("auto", *layouts.CONSUMERS):
+        fits.check(applied.tensors, applied.sources, laid.config or opened.config, laid.table)
 
 
 def _untied(applied: Applied, config: Mapping[str, Any] | None) -> tuple[str, ...]:
