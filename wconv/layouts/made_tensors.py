@@ -25,8 +25,8 @@ def alignment_heads(settings: Mapping[str, Any], config: Mapping[str, Any]) -> d
     layers, heads = config.get("n_text_layer", 0), config.get("n_text_head", 0)
     if not isinstance(pairs, list) or not pairs or not all(_is_pair(one, layers, heads) for one in pairs):
         raise LayoutError(
-            f"{SETTINGS}: alignment_heads is {pairs!r:.60}, expected pairs of a layer below {layers} and a head"
-            f" below {heads}; download the file again"
+            f"{SETTINGS}: alignment_heads is {pairs!r:.60}, expected pairs of a layer below {layers} and a"
+            f" head below {heads}; download the file again"
         )
     return {"alignment_heads": from_array(np.array(pairs, np.int64))}
 
