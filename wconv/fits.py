@@ -35,20 +35,24 @@ from wconv.tensor import LazyTensor
 KEPT = "; --layout hf keeps it as it is"
 
 
+def empty(tensors: Mapping[str, LazyTensor]) -> list[str]:
+    """The floating tensors without elements."""
+    return [name for name, tensor in tensors.items() if 0 in tensor.shape and tensor.dtype.is_floating]
+
+
 def check_filled(tensors: Mapping[str, LazyTensor], sources: Mapping[str, tuple[str, ...]]) -> None:
     """Refuses floating tensors without elements: what saving a model left that was spread over devices.
 
     Raises:
         LayoutError: naming the first of them.
     """
-    for name, tensor in tensors.items():
-        if 0 in tensor.shape and tensor.dtype.is_floating:
-            source = (sources.get(name) or (name,))[0]
-            raise LayoutError(
-                f"{source:.200} is empty (its shape is {list(tensor.shape)}): the model was saved while its"
-                " weights were spread over devices (ZeRO-3, FSDP); gather them and save it again, or leave"
-                " the empty ones out with --exclude"
-            )
+    for name in empty(tensors):
+        source = (sources.get(name) or (name,))[0]
+        raise LayoutError(
+            f"{source:.200} is empty (its shape is {list(tensors[name].shape)}): the model was saved while its"
+            " weights were spread over devices (ZeRO-3, FSDP); gather them and save it again, or leave the"
+            " empty ones out with --exclude"
+        )
 
 
 def check(
