@@ -90,11 +90,14 @@ def test_what_fits_is_converted(tmp_path: Path) -> None:
     run(tmp_path, llama(), CONFIG)
 
 
-def test_an_empty_matrix_is_refused_without_a_config_too(tmp_path: Path) -> None:
+def test_an_empty_matrix_among_tensors_of_no_model_is_told(tmp_path: Path) -> None:
     source = write_file(tmp_path / "x.safetensors", {"a": random((2, 3)), "b": random((0, 3))})
+    report = convert(source, tmp_path / "y.safetensors")
+    assert (report.tensors_written, report.notes) == (2, ("b is empty: it has no elements",))
+    model = write_directory(tmp_path / "model", [{"a": random((2, 3)), "b": random((0, 3))}])
     with pytest.raises(WconvError, match=r"b is empty \(its shape is \[0, 3\]\)"):
-        convert(source, tmp_path / "y.safetensors")
-    assert convert(source, tmp_path / "y.safetensors", exclude="^b$").tensors_written == 1
+        convert(model, tmp_path / "out")
+    assert convert(model, tmp_path / "out", exclude="^b$").tensors_written == 1
 
 
 def test_a_part_of_the_tensors_that_was_asked_for_is_no_lost_layer(tmp_path: Path) -> None:

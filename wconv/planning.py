@@ -163,7 +163,7 @@ def _model(request: Request) -> Conversion:
         raise WconvError(
             f"no tensor of {request.source} is left to write: look at --include, --exclude and --key"
         )
-    _check_fits(request, opened, laid, whole=not filtered)
+    empty = _check_fits(request, opened, laid, whole=not filtered)
     request = _with_room_for_config(request, laid)
     if request.optimizer and (request.single or request.kind.for_torch):
         raise WconvError(
@@ -203,6 +203,7 @@ def _model(request: Request) -> Conversion:
             *opened.notes,
             *applied.notes,
             *_untied(applied, config),
+            *empty,
             *_merged(request.loras),
             *(state.notes if state else ()),
         ),
@@ -276,13 +277,19 @@ def _with_made_tensors(laid: LaidOut, opened: Checkpoint) -> LaidOut:
     return dataclasses.replace(laid, applied=applied)
 
 
-def _check_fits(request: Request, opened: Checkpoint, laid: LaidOut, *, whole: bool) -> None:
-    """Refuses empty weights, and where a model was asked for as a whole such as do not fit its config."""
+def _check_fits(request: Request, opened: Checkpoint, laid: LaidOut, *, whole: bool) -> tuple[str, ...]:
+    """Refuses a model's empty weights, and where it was asked for as a whole such as do not fit its config.
+
+    Of tensors of which nothing is known, the empty ones are told.
+    """
     applied = laid.applied
+    if opened.description is None and laid.table is None:
+        return tuple(f"{name:.200} is empty: it has no elements" for name in fits.empty(applied.tensors)[:3])
     fits.check_filled(applied.tensors, applied.sources)
     whole = whole and request.rules is None and not _has_marks(applied.tensors)
     if whole and request.layout in ("auto", *layouts.CONSUMERS):
         fits.check(applied.tensors, applied.sources, laid.config or opened.config, laid.table)
+    return ()
 
 
 def _untied(applied: Applied, config: Mapping[str, Any] | None) -> tuple[str, ...]:
