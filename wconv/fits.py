@@ -50,8 +50,8 @@ def check_filled(tensors: Mapping[str, LazyTensor], sources: Mapping[str, tuple[
         source = (sources.get(name) or (name,))[0]
         raise LayoutError(
             f"{source:.200} is empty (its shape is {list(tensors[name].shape)}): the model was saved while"
-            " its weights were spread over devices (ZeRO-3, FSDP); gather them and save it again, or leave the"
-            " empty ones out with --exclude"
+            " its weights were spread over devices (ZeRO-3, FSDP); gather them and save it again, or leave"
+            " the empty ones out with --exclude"
         )
 
 
