@@ -228,6 +228,10 @@ def _missing(part: Config, prefix: str, model_type: str) -> Iterator[tuple[str, 
             continue
         if part.get("model_type") in model_types if model_types else _reads(name, where, model_type):
             value = find(part)
+            if name == "rope_scaling" and value is not None:
+                # transformers takes it for the whole: what has no field of its own stays in it
+                alone = {one: _rope(part, one) for one in ROPE_ALONE if part.get(one) is None}
+                value = {**value, **{one: own for one, own in alone.items() if own is not None}}
             if value is not None:
                 yield name, value
     for name in NULLS.get(str(part.get("model_type")), ()):
