@@ -11,19 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from wconv import files, formats, model_parallel, quantized_names, weights_files
+from wconv.beside import PIPELINE_INDEX, read_json
 from wconv.errors import FormatError, told
-from wconv.formats import json_text, prefixes
+from wconv.formats import prefixes
 from wconv.hints import absent
 from wconv.modules import Module
 from wconv.tensor import LazyTensor
 from wconv.variants import of_variant
 from wconv.weights_files import Found
-
-JSON_LIMIT = 128 << 20
-"""Bytes of config.json or of an index that are read at most."""
-
-PIPELINE_INDEX = "model_index.json"
-"""Names the components of a directory that has several."""
 
 NUMBERED = re.compile(r"(?P<stem>.+?)-(?P<number>\d{5,6})-of-(?P<count>\d{5,6})(?P<suffix>\.[A-Za-z.]+)")
 
@@ -266,24 +261,6 @@ def _params(directory: Path) -> dict[str, Any]:
     """params.json without its `model_type`, which is none of transformers'."""
     found = read_json(directory / model_parallel.PARAMS)
     return {name: value for name, value in found.items() if name != "model_type"}
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a regular file of bounded size.
-
-    Raises:
-        FormatError: it is too large, is no JSON, or no object.
-    """
-    file = files.SourceFile(str(path))
-    if file.size > JSON_LIMIT:
-        raise FormatError(f"{path} is too large for what it should be: {file.size:,} bytes")
-    text = bytes(file.read(0, file.size))
-    if text.startswith(b"version https://git-lfs"):
-        raise FormatError(f"{path} is a Git LFS pointer, not the file: run `git lfs pull`")
-    value = json_text.read(text.removeprefix(b"\xef\xbb\xbf"), str(path))
-    if not isinstance(value, dict):
-        raise FormatError(f"{path} holds no JSON object")
-    return value
 
 
 def _find(directory: Path, names: list[str], variant: str | None) -> Found:

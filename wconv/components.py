@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wconv import sidecars
-from wconv.checkpoint import PIPELINE_INDEX as INDEX
-from wconv.checkpoint import Checkpoint, is_plain, is_weights, read_json
+from wconv.beside import PIPELINE_INDEX as INDEX
+from wconv.beside import read_json
+from wconv.checkpoint import Checkpoint, is_plain, is_weights
 from wconv.errors import FormatError, WconvError
 from wconv.layouts import Layout, pipelines
 from wconv.plan import Plan, within
@@ -218,6 +219,8 @@ def _joined_report(
     for report in reports.values():
         dtypes.update(report.dtypes)
     consumers = {report.layout for report in reports.values()}
+    # a family's own layouts make one model; those that the components have alone do not
+    foreign = found.command == DIFFUSERS and bool(consumers & {"mlx-lm", "mlx-vlm", "mlx-examples"})
     notes = [f"{name}: {note}" for name, report in reports.items() for note in report.notes]
     return Report(
         source=found.path,
@@ -236,7 +239,10 @@ def _joined_report(
         left_out=beside.left_out,
         config_added=tuple(f"{name}/{field}" for name, one in reports.items() for field in one.config_added),
         notes=(*found.notes, *notes),
-        command=command_for(found.command, target),
+        command="" if foreign else command_for(found.command, target),
+        known=f"the components are not all in the layout of a {found.kind}: load each by itself"
+        if foreign
+        else "",
         unchanged=_labelled({name: report.unchanged for name, report in reports.items()}),
         components={name: f"{_whose(one)}, {gigabytes(one.bytes_after)}" for name, one in reports.items()},
     )

@@ -36,7 +36,8 @@ class Report:
         left_out: files of the source that were not copied, each with the reason.
         config_added: fields that config.json gained for the consumers.
         notes: anything else worth a sentence.
-        command: loads the result.
+        command: loads the result; "" where no program is known to.
+        known: what is known instead of a command, as a sentence.
         resumed: shards that an earlier run had finished.
         unchanged: source names that the layout does not know and that passed as they are, with the reason.
         components: of a pipeline, what became of each component.
@@ -64,6 +65,7 @@ class Report:
     resumed: tuple[str, ...] = ()
     unchanged: Mapping[str, str] = field(default_factory=dict)
     components: Mapping[str, str] = field(default_factory=dict)
+    known: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data for JSON."""
@@ -104,7 +106,10 @@ class Report:
             f"{self.output}: {gigabytes(self.bytes_after)} in {plural(len(self.shards), 'file')}"
             f" ({gigabytes(self.bytes_before)} before), {self.seconds:,.1f} s, {gigabytes(int(rate))}/s"
         )
-        yield f"load it: {self.command}"
+        if self.command:
+            yield f"load it: {self.command}"
+        elif self.known:
+            yield self.known
 
     def _layout_line(self) -> str:
         if self.components:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wconv.errors import LayoutError
+from wconv.layouts import tied_heads
 from wconv.layouts.forms import Form
 from wconv.layouts.patterns import SHORT, Pattern, compile_pattern, is_wildcard, written_out
 from wconv.layouts.rules import Copy, Drop, Entry, KeepDtype, Rule, State, Transpose
@@ -111,6 +112,7 @@ class Applied:
         unmatched: rules, but for spellings, that no tensor matched when their turn came.
         keep_why: why `keep_dtype` is kept.
         computed: new names with which the consumer computes before it would cast them, and who that is.
+        untied: output layers that stay because they differ from the embedding, whatever the config says.
     """
 
     tensors: dict[str, LazyTensor]
@@ -122,6 +124,7 @@ class Applied:
     unmatched: tuple[Rule, ...] = ()
     keep_why: str = "the consumer keeps its dtype"
     computed: Mapping[str, str] = field(default_factory=dict)
+    untied: tuple[str, ...] = ()
 
 
 def apply(
@@ -130,7 +133,7 @@ def apply(
     config: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Applied:
-    """Lays a state dict out as `layout` says, without reading any tensor.
+    """Lays a state dict out as `layout` says; only heads that are said to be tied are read, to compare them.
 
     A checkpoint that is laid out already keeps its names; without a layout all tensors do.
 
@@ -149,12 +152,13 @@ def apply(
     dropped: dict[str, str] = {}
     notes: list[str] = []
     unmatched: list[Rule] = []
-    state = run_rules(layout.spellings, state, context, dropped)
+    untied: list[str] = []
+    state = run_rules(layout.spellings, state, context, dropped, untied=untied)
     done = already(layout, state, context)
     if done:
         notes.append(f"the tensors are in {layout.consumers[0]}'s layout already")
     rules = [rule for rule in layout.rules if not done or isinstance(rule, Drop | Copy)]
-    state = run_rules(rules, state, context, dropped, unmatched)
+    state = run_rules(rules, state, context, dropped, unmatched, untied)
     _check_scheme(layout, state, tensors, context)
     check_names(layout, state, quantized=_is_quantized(context.config))
     return Applied(
@@ -164,6 +168,7 @@ def apply(
         {name: entry.sources for name, entry in state.items()},
         tuple(notes),
         unmatched=() if done else tuple(unmatched),
+        untied=tuple(untied),
     )
 
 
@@ -271,10 +276,12 @@ def run_rules(
     context: Context,
     dropped: dict[str, str],
     unmatched: list[Rule] | None = None,
+    untied: list[str] | None = None,
 ) -> State:
     """The state after the active ones of `rules`.
 
-    `dropped` gains what they leave out, with the reason; `unmatched` those that no tensor matched.
+    `dropped` gains what they leave out, with the reason; `unmatched` those that no tensor matched; `untied`
+    the names that would be left out for another tensor but differ from it (without it nothing is compared).
     """
     for rule in rules:
         if not rule.active(context):
@@ -284,6 +291,9 @@ def run_rules(
                 unmatched.append(rule)
             continue
         if isinstance(rule, Drop):
+            if untied is not None and rule.same_as and (odd := tied_heads.kept(rule, state, context)):
+                untied.extend(odd)
+                continue
             drops = rule.dropping(context)
             gone = [name for name in state if drops(name)]
             dropped.update((source, rule.reason) for name in gone for source in state[name].sources)

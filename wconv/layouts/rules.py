@@ -116,10 +116,15 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Drop(Rule):
-    """Leaves tensors out. With `beyond`, only those whose first `#` is at least that setting."""
+    """Leaves tensors out. With `beyond`, only those whose first `#` is at least that setting.
+
+    Attributes:
+        same_as: names, the first that is there, of the tensor that the consumer uses in their place.
+    """
 
     reason: str
     beyond: Setting | None = None
+    same_as: tuple[str, ...] = field(default=(), kw_only=True)
 
     verb: ClassVar[str] = "drop"
 
@@ -497,8 +502,15 @@ def put(state: State, new: Mapping[str, Entry], rule: Rule) -> None:
         state[name] = entry
 
 
-def drop(source: str, reason: str, *, beyond: Setting | None = None, when: When | None = None) -> Drop:
-    return Drop(source, reason, beyond, when=when)
+def drop(
+    source: str,
+    reason: str,
+    *,
+    beyond: Setting | None = None,
+    same_as: tuple[str, ...] = (),
+    when: When | None = None,
+) -> Drop:
+    return Drop(source, reason, beyond, same_as=same_as, when=when)
 
 
 def rename(source: str, target: str, *, but: tuple[str, ...] = (), when: When | None = None) -> Rename:

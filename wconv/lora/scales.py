@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from wconv import checkpoint
+from wconv import beside, checkpoint
 from wconv.checkpoint import Checkpoint
 from wconv.errors import FormatError
 from wconv.formats import json_text
@@ -27,11 +27,11 @@ SMALLEST, LARGEST = 1e-12, 1e12
 
 def config_path(opened: Checkpoint) -> Path | None:
     """The `adapter_config.json` beside an adapter's weights."""
-    beside = opened.files[0].parent / CONFIG
+    settings = opened.files[0].parent / CONFIG
     name = opened.files[0].name
     own = name in ("adapter_model.safetensors", "adapter_model.bin", checkpoint.ADAPTERS)
     own = own or checkpoint.EARLIER.fullmatch(name) is not None
-    return beside if (opened.path.is_dir() or own) and beside.is_file() else None
+    return settings if (opened.path.is_dir() or own) and settings.is_file() else None
 
 
 class Scales:
@@ -48,7 +48,7 @@ class Scales:
         self._metadata = opened.metadata
         self.config_path = config_path(opened)
         self.config: Mapping[str, Any] | None = (
-            checkpoint.read_json(self.config_path) if self.config_path is not None else None
+            beside.read_json(self.config_path) if self.config_path is not None else None
         )
         self.components = _metadata_configs(opened)
 
