@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wconv import checkpoint, dtypes, layouts, writer
+from wconv import checkpoint, dtypes, durable, layouts, writer
 from wconv.errors import OutputError, WconvError
 from wconv.plan import Entry, make
 from wconv.storable import written_dtypes
@@ -111,6 +111,7 @@ def save(
             check_space(workspace.path, plan.nbytes)
             writer.write(plan.shards, workspace.path)
             workspace.commit()
+            durable.sync_path(target.parent)
         except BaseException:
             workspace.discard()
             raise

@@ -6,7 +6,6 @@ import contextlib
 import gc
 import io
 import os
-import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,12 +13,9 @@ from typing import Any, NoReturn
 
 import click
 
-from wconv import __version__
-from wconv.errors import WconvError, one_line
+from wconv import __version__, machine, signals
+from wconv.errors import Interrupted, WconvError, one_line
 from wconv.storable import SUBSTITUTES, TARGETS
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
 
 
 class DefaultsToConvert(click.Group):
@@ -32,17 +28,19 @@ class DefaultsToConvert(click.Group):
         return super().parse_args(ctx, args or ["--help"])
 
     def invoke(self, ctx: click.Context) -> Any:
-        signal.signal(signal.SIGTERM, _interrupt)
+        signals.catch()
         # numpy's BLAS would start a thread for each core, none of which ever works
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         gc.disable()  # what a command makes lives until it ends: looking for garbage is a fifth of its time
         try:
+            machine.check()
             return super().invoke(ctx)
         except WconvError as error:
             _fail(str(error))
+        except Interrupted:
+            _fail("interrupted; repeat the command with --resume to go on", signals.exit_code())
         except KeyboardInterrupt:
-            click.echo("wconv: interrupted; repeat the command with --resume to go on", err=True)
-            sys.exit(INTERRUPTED)
+            _fail("interrupted", signals.exit_code())
         except BrokenPipeError:
             sys.stderr.close()
             sys.exit(1)
@@ -58,13 +56,9 @@ class DefaultsToConvert(click.Group):
             formatter.write_dl([(name, command.get_short_help_str(80)) for name, command in others.items()])
 
 
-def _interrupt(number: int, frame: Any) -> NoReturn:
-    raise KeyboardInterrupt
-
-
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, code: int = 1) -> NoReturn:
     click.echo("wconv: " + " ".join(message.split("\n")), err=True)
-    sys.exit(1)
+    sys.exit(code)
 
 
 def _print(lines: Iterable[str]) -> None:
@@ -140,6 +134,9 @@ def main() -> None:
 @click.option("--resume", is_flag=True, help="Continue an interrupted run.")
 @click.option("--strict", is_flag=True, help="Make a value that overflows an error.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
+@click.option(
+    "--no-sync", is_flag=True, help="Do not wait for the disk: a power loss may then empty the output."
+)
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Threads; one for each core by default.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
@@ -151,6 +148,7 @@ def convert(
     resume: bool,
     strict: bool,
     dry_run: bool,
+    no_sync: bool,
     jobs: int | None,
     quiet: bool,
     as_json: bool,
@@ -177,7 +175,15 @@ def convert(
 
         bar = Bar(prepared.plan.nbytes)
     try:
-        report = run(prepared, overwrite=overwrite, resume=resume, strict=strict, jobs=jobs, progress=bar)
+        report = run(
+            prepared,
+            overwrite=overwrite,
+            resume=resume,
+            strict=strict,
+            jobs=jobs,
+            progress=bar,
+            sync=not no_sync,
+        )
     finally:
         if bar is not None:
             bar.clear()

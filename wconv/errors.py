@@ -36,6 +36,10 @@ class OutputError(WconvError):
     """The output cannot be written where or as it was asked for."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """A conversion was interrupted, and what it wrote is kept: `resume` goes on from there."""
+
+
 @contextlib.contextmanager
 def told(kind: type[WconvError], what: str) -> Iterator[None]:
     """Makes what the system refuses, such as listing a directory of another user's, an error of that kind.

@@ -12,13 +12,11 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from wconv.errors import OutputError, told
-from wconv.plan import Plan
 from wconv.report import gigabytes
 from wconv.writer import OUTPUT
 
@@ -84,12 +82,17 @@ class Workspace:
         if not journal:
             self._discard_shards()
         elif resume:
-            if journal.get("fingerprint") != fingerprint:
+            kept = str(journal.get("fingerprint"))
+            if kept.partition(":")[0] != fingerprint.partition(":")[0]:
+                raise OutputError(
+                    f"{self.path} was begun by another version of wconv: start again with --overwrite"
+                )
+            if kept != fingerprint:
                 raise OutputError(
                     f"{self.path} was begun from other sources or with other parameters:"
                     " repeat those, or start again with --overwrite"
                 )
-            if journal.get("boot") != boot_id():
+            if journal.get("boot") != (boot_id() or None):
                 self._discard_shards()
         elif overwrite:
             self._discard_shards()
@@ -139,13 +142,30 @@ class Workspace:
     def release(self) -> None:
         """Gives the lock back; the partial directory stays for `--resume`."""
         if self._lock >= 0:
+            with contextlib.suppress(OSError):
+                fcntl.flock(self._lock, fcntl.LOCK_UN)  # a process that was forked meanwhile holds it, too
             os.close(self._lock)
             self._lock = -1
 
     def discard(self) -> None:
-        """Removes the partial directory."""
+        """Removes the partial directory, if it is this process's; its journal, which says so, last."""
+        if self._lock < 0:
+            return
+        with contextlib.suppress(OSError):
+            left = []
+            for entry in os.scandir(self.path):
+                if entry.name == JOURNAL:
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
+                    with contextlib.suppress(OSError):
+                        os.unlink(entry.path)
+                left.append(entry.path)
+            if not any(map(os.path.lexists, left)):
+                os.unlink(self.path / JOURNAL)
+                self.path.rmdir()
         self.release()
-        shutil.rmtree(self.path, ignore_errors=True)
 
     @property
     def output(self) -> Path:
@@ -216,21 +236,6 @@ def check_space(directory: Path, needed: int) -> None:
     free = shutil.disk_usage(directory).free
     if free < needed:
         raise OutputError(f"{directory} has {gigabytes(free)} free, {gigabytes(needed)} are needed")
-
-
-def fingerprint(plan: Plan, sources: Iterable[Path], parameters: dict[str, Any]) -> str:
-    """A digest of everything that decides the output's bytes."""
-    import hashlib
-
-    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True, default=str).encode())
-    for source in sources:
-        status = source.stat()
-        digest.update(os.fsencode(source.resolve()))
-        digest.update(f"\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-    for shard in plan.shards:
-        digest.update(f"{shard.filename}\0".encode())
-        digest.update(shard.header)
-    return digest.hexdigest()
 
 
 def boot_id() -> str:
