@@ -216,7 +216,7 @@ def test_a_source_that_vanishes_or_changes_unseen_is_told_in_one_line(moment: st
 
         def happen(source: Path = source, change: str = change) -> None:
             if change == "gone":
-                source.unlink()
+                source.unlink(missing_ok=True)
                 return
             status = source.stat()
             with source.open("r+b") as file:
@@ -229,4 +229,4 @@ def test_a_source_that_vanishes_or_changes_unseen_is_told_in_one_line(moment: st
             happen()
         with pytest.raises(wconv.FormatError, match=r"No such file|changed"):
             wconv.run(prepared, progress=None if moment == "planned" else lambda count: happen())
-        assert not list(folder.glob("out*"))
+        assert not (folder / "out.safetensors").exists()
