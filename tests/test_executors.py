@@ -106,7 +106,10 @@ def test_what_cannot_be_pickled_is_told_in_one_line(tmp_path: Path, monkeypatch:
 
     (tmp_path / "output").mkdir()
     shards = make([Entry(name, value, value.dtype) for name, value in source.items()], {}).shards
-    with ProcessPoolExecutor(1) as pool, pytest.raises(OutputError, match=r"^the executor failed: \w+Error: ") as told:
+    with (
+        ProcessPoolExecutor(1) as pool,
+        pytest.raises(OutputError, match=r"^the executor failed: \w+Error: ") as told,
+    ):
         writer.write(shards, tmp_path, executor=pool)
     assert "\n" not in str(told.value)
 

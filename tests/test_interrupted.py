@@ -180,7 +180,9 @@ def test_a_second_signal_ends_it_at_once_and_what_is_there_can_be_resumed(
 
 def test_where_nothing_is_kept_nothing_is_said_of_resuming(tmp_path: Path) -> None:
     source, out = model(tmp_path / "m", 1), tmp_path / "o.safetensors"
-    stopped = SLOW.format(pause=0).replace("from wconv.cli import", "import wconv.{}\n{}\nfrom wconv.cli import")
+    stopped = SLOW.format(pause=0).replace(
+        "from wconv.cli import", "import wconv.{}\n{}\nfrom wconv.cli import"
+    )
     kill = "os.kill(os.getpid(), 15)"
     for module, patch, words in (
         ("inspect", f"wconv.inspect.lines = lambda *_: {kill}", ["inspect", source]),

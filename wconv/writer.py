@@ -444,7 +444,9 @@ def _own(fd: int, path: Path) -> None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise OutputError(f"{path} is still being written by a worker of an earlier run: wait for it") from None
+        raise OutputError(
+            f"{path} is still being written by a worker of an earlier run: wait for it"
+        ) from None
     except OSError:
         return  # a file system without locks
 
