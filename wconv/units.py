@@ -257,7 +257,7 @@ class Buffers:
         return found
 
 
-def put(fd: int, data: bytes | memoryview, offset: int) -> None:
+def put(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
     """Writes all of `data` (of bytes) at `offset`, which one call may do in part; raises OSError."""
     left = memoryview(data)
     while left:

@@ -82,6 +82,8 @@ class PickleWriter:
         self._out += b"\x80\x02"
         self._save(root)
         self._out += b"."
+        self._memo.clear()
+        self._kept.clear()
         return bytes(self._out)
 
     def _save(self, value: Any) -> None:

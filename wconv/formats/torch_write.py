@@ -146,15 +146,15 @@ def arranged(root: Any, folder: str) -> tuple[Arranged, list[SavedStorage]]:
         OutputError: the object holds something that cannot be saved.
     """
     archive = _Archive()
-    pickled = PickleWriter(archive.describe).dump(root)
     small = {
-        "data.pkl": pickled,
+        "data.pkl": PickleWriter(archive.describe).dump(root),
         ".format_version": b"1",
         ".storage_alignment": str(ALIGNMENT).encode(),
         "byteorder": b"little",
     }
-    large = [(f"{folder}/data/{key}", one.elements.nbytes) for key, one in enumerate(archive.storages)]
-    first = [(f"{folder}/{name}", data) for name, data in small.items()]
+    large = ((f"{folder}/data/{key}", one.elements.nbytes) for key, one in enumerate(archive.storages))
+    # each is let go when it is copied: a pickle of many tensors is large
+    first = ((f"{folder}/{name}", small.pop(name)) for name in list(small))
     return arrange(first, large, b"3\n"), archive.storages
 
 
