@@ -152,6 +152,7 @@ def arranged(root: Any, folder: str) -> tuple[Arranged, list[SavedStorage]]:
         ".storage_alignment": str(ALIGNMENT).encode(),
         "byteorder": b"little",
     }
+    archive.keys.clear()
     large = ((f"{folder}/data/{key}", one.elements.nbytes) for key, one in enumerate(archive.storages))
     # each is let go when it is copied: a pickle of many tensors is large
     first = ((f"{folder}/{name}", small.pop(name)) for name in list(small))
