@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from wconv import durable
 from wconv.errors import FormatError, OutputError
 
 OPEN_FILES = 64
@@ -171,7 +172,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             if os.path.lexists(path):
                 # what was there is lost otherwise when the power fails
                 file.flush()
-                os.fsync(file.fileno())
+                durable.sync(file.fileno())
         os.replace(partial, path)
     except OSError as error:
         raise OutputError(f"{os.fspath(path)} cannot be written: {error.strerror}") from None
