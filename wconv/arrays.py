@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wconv import checkpoint, dtypes, files, writer
+from wconv import checkpoint, dtypes, durable, files, writer
 from wconv.casts import Overflow
 from wconv.conversion import states
 from wconv.errors import FormatError, OutputError, WconvError
@@ -182,6 +182,7 @@ def save(
             check_space(workspace.path, plan.nbytes)
             written = writer.write(plan.shards, workspace.path)
             workspace.commit()
+            durable.sync_path(target.parent)
         except BaseException:
             workspace.discard()
             raise

@@ -6,7 +6,6 @@ import contextlib
 import gc
 import io
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,29 +13,27 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from wconv import __version__
+from wconv import __version__, machine, signals
 from wconv.click_parts import DefaultsToConvert, GroupedCommand, GroupedOption
-from wconv.errors import WconvError, message, one_line
+from wconv.errors import Interrupted, WconvError, message, one_line
 from wconv.layout_names import BACK, NAMES, OF_ADAPTERS
 from wconv.storable import SUBSTITUTES, TARGETS
 
 if TYPE_CHECKING:
     from wconv.conversion import Conversion
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
-
 
 class Program(DefaultsToConvert):
     """The group as a process: signals, exit codes, and every failure as one line or as JSON."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        signal.signal(signal.SIGTERM, _interrupt)
+        signals.catch()
         # numpy's BLAS would start a thread for each core, none of which ever works
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         gc.disable()  # what a command makes lives until it ends: looking for garbage is a fifth of its time
         as_json = "--json" in [*ctx._protected_args, *ctx.args]
         try:
+            machine.check()
             return super().invoke(ctx)
         except WconvError as error:
             _fail(str(error), as_json=as_json)
@@ -46,8 +43,11 @@ class Program(DefaultsToConvert):
             if isinstance(error, click.UsageError):
                 raise click.UsageError(message(error.format_message()), error.ctx) from None
             raise
+        except Interrupted:
+            text = "interrupted; repeat the command with --resume to go on"
+            _fail(text, signals.exit_code(), as_json=as_json)
         except KeyboardInterrupt:
-            _fail("interrupted; repeat the command with --resume to go on", INTERRUPTED, as_json=as_json)
+            _fail("interrupted", signals.exit_code(), as_json=as_json)
         except BrokenPipeError:
             sys.stderr.close()
             sys.exit(1)
@@ -72,10 +72,6 @@ class NamedPath(click.Path):
 
 
 PATH = NamedPath(path_type=Path)
-
-
-def _interrupt(number: int, frame: Any) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _fail(text: str, code: int = 1, *, as_json: bool = False) -> NoReturn:
@@ -198,6 +194,9 @@ RESULT, WHAT, HOW, RUN, SUMMARY = "The result", "What is converted", "How it is 
 @_option(RUN, "--resume", is_flag=True, help="Continue an interrupted run.")
 @_option(RUN, "--strict", is_flag=True, help="Make a value that overflows an error.")
 @_option(RUN, "--dry-run", is_flag=True, help="Print the plan and write nothing.")
+@_option(
+    RUN, "--no-sync", is_flag=True, help="Do not wait for the disk: a power loss may then empty the output."
+)
 @_option(RUN, "-j", "--jobs", type=click.IntRange(1, 1024), help="Threads; one for each core by default.")
 @_option(SUMMARY, "--quiet", is_flag=True, help="Print nothing but errors.")
 @_option(SUMMARY, "--json", "as_json", is_flag=True, help="Print the summary, or the error, as JSON.")
@@ -211,6 +210,7 @@ def convert(
     resume: bool,
     strict: bool,
     dry_run: bool,
+    no_sync: bool,
     jobs: int | None,
     quiet: bool,
     as_json: bool,
@@ -235,7 +235,13 @@ def convert(
         progress = for_stream(sys.stderr, prepared.plan.nbytes)
     try:
         report = run(
-            prepared, overwrite=overwrite, resume=resume, strict=strict, jobs=jobs, progress=progress
+            prepared,
+            overwrite=overwrite,
+            resume=resume,
+            strict=strict,
+            jobs=jobs,
+            progress=progress,
+            sync=not no_sync,
         )
     finally:
         if progress is not None:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from wconv.checkpoint import Checkpoint
+from wconv.errors import FormatError, told
+from wconv.files import Stamp, stamp_of
 from wconv.plan import Plan
 from wconv.report import Report
 from wconv.sidecars import Sidecars
@@ -33,7 +35,7 @@ class Conversion:
     sidecars: Sidecars | None
     report: Report
     parameters: Mapping[str, Any]
-    states: tuple[tuple[int, int], ...]
+    states: tuple[Stamp, ...]
     parts: Mapping[str, Conversion] = field(default_factory=dict)
     config_name: str = "config.json"
     needs_header: bool = False
@@ -58,6 +60,11 @@ class Conversion:
         ]
 
 
-def states(files: Sequence[Path]) -> tuple[tuple[int, int], ...]:
-    """Size and time of change of each source file."""
-    return tuple((status.st_size, status.st_mtime_ns) for status in (path.stat() for path in files))
+@told(FormatError, "read")
+def states(files: Sequence[Path]) -> tuple[Stamp, ...]:
+    """What tells each source file from what it may become.
+
+    Raises:
+        FormatError: one is not there any more.
+    """
+    return tuple(stamp_of(path.stat()) for path in files)

@@ -69,6 +69,10 @@ class ComputedOverflowError(OutputError):
     """What a tensor is computed from is finite, and the result is not. The writer adds the tensor's name."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """A conversion was interrupted, and what it wrote is kept: `resume` goes on from there."""
+
+
 @contextlib.contextmanager
 def told(kind: type[WconvError], what: str) -> Iterator[None]:
     """Makes what the system refuses, such as listing a directory of another user's, an error of that kind.

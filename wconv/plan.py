@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import le
 from typing import TYPE_CHECKING, Any
@@ -71,7 +71,7 @@ class Shard:
     """
 
     filename: str
-    header: bytes
+    header: bytes | bytearray
     entries: tuple[Entry, ...]
     data_bytes: int
     archive: Arranged | None = None
@@ -82,7 +82,7 @@ class Shard:
         return self.archive.nbytes if self.archive else len(self.header) + self.data_bytes
 
     @property
-    def pieces(self) -> tuple[tuple[int, bytes], ...]:
+    def pieces(self) -> Iterable[tuple[int, bytes | bytearray | memoryview]]:
         """Offset and bytes of all that is known before any tensor is read."""
         return self.archive.pieces if self.archive else ((0, self.header),)
 

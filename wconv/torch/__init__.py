@@ -14,6 +14,7 @@ import sys
 from importlib.util import find_spec
 from typing import Any
 
+from wconv import machine as _machine
 from wconv.torch import dtypes as _dtypes
 from wconv.torch import missing as _missing
 from wconv.torch.casting import TYPED as _TYPED
@@ -33,6 +34,8 @@ from wconv.torch.methods import gathered as _gathered
 from wconv.torch.size import Size
 from wconv.torch.storage import UntypedStorage
 from wconv.torch.tensor import Tensor
+
+_machine.check()
 
 __version__ = "2.5.1+wconv"
 """At least 2.0, from which safetensors reads without copies; below 2.6, from which transformers would take
