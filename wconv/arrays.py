@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wconv import checkpoint, dtypes, layouts, writer
+from wconv.dtypes import DTypeLike
 from wconv.errors import OutputError, WconvError
 from wconv.plan import Entry, make
 from wconv.storable import written_dtypes
@@ -46,7 +47,7 @@ def load_mlx(
     path: str | os.PathLike[str],
     *,
     layout: str | Layout = "hf",
-    dtype: str | None = None,
+    dtype: DTypeLike | None = None,
     key: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> dict[str, mx.array]:
@@ -57,7 +58,7 @@ def load_mlx(
     Args:
         layout: "hf" keeps names and layouts; "auto", a consumer's name ("mflux") or a Layout of your own
             applies rules.
-        dtype: cast floating tensors to it.
+        dtype: cast floating tensors to it: "float16", `mx.float16`, `np.float16`.
         options: what a layout lets one choose ("include_fov").
 
     Raises:
@@ -67,7 +68,7 @@ def load_mlx(
     opened = checkpoint.open(path, key=key)
     chosen = layouts.choose(layout, opened.config, opened.tensors)
     applied = layouts.apply(chosen, opened.tensors, opened.config, options)
-    requested = dtypes.by_name(dtype) if dtype is not None else None
+    requested = dtypes.of(dtype) if dtype is not None else None
     arrays: dict[str, mx.array] = {}
     written = written_dtypes(applied.tensors, requested, applied.keep_dtype)
     for (name, tensor), to in zip(applied.tensors.items(), written, strict=True):

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wconv import formats, model_parallel
+from wconv import files, formats, model_parallel
 from wconv.errors import FormatError, told
 from wconv.formats import json_text
 from wconv.modules import Module
+from wconv.reprs import fitted, plural
 from wconv.tensor import LazyTensor
 from wconv.variants import of_variant
 
@@ -94,7 +95,15 @@ class Checkpoint(Mapping[str, LazyTensor]):
         return len(self.tensors)
 
     def __repr__(self) -> str:
-        return f"<Checkpoint {self.path}: {self.format}, {len(self):,} tensors>"
+        return fitted(f"<Checkpoint {self.path}: {self.format}, {plural(len(self), 'tensor')}>")
+
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Closes the files; a tensor that is read after that opens its own again."""
+        for file in self.files:
+            files.close(str(file))
 
     @property
     def description(self) -> Mapping[str, Any] | None:
@@ -208,8 +217,6 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         FormatError: it is too large, is no JSON, or no object.
     """
-    from wconv import files
-
     file = files.SourceFile(str(path))
     if file.size > JSON_LIMIT:
         raise FormatError(f"{path} is too large for what it should be: {file.size:,} bytes")

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import click
 
-from wconv import __version__
+from wconv import __version__, dtypes
 from wconv.errors import WconvError, one_line
 from wconv.storable import SUBSTITUTES, TARGETS
 
@@ -94,6 +94,21 @@ def entry() -> NoReturn:
     os._exit(code if isinstance(code, int) else 0 if code is None else 1)
 
 
+def _dtype_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """The dtype that weights are to be written in, by any of its names: "fp16", "torch.float16"."""
+    if value is None:
+        return None
+    with contextlib.suppress(WconvError):
+        name = dtypes.by_name(value).name
+        if name in TARGETS:
+            return name
+    raise click.BadParameter(f"{value[:60]!r} is not one of {', '.join(TARGETS)}.")
+
+
+def _dtype_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    return [name for name in TARGETS if name.startswith(incomplete)]
+
+
 @click.group(cls=DefaultsToConvert, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="wconv")
 def main() -> None:
@@ -111,7 +126,11 @@ def main() -> None:
     help="pt: files that torch loads, in the hub's layout.",
 )
 @click.option(
-    "--dtype", type=click.Choice(TARGETS), help="Cast floating tensors; the source's own by default."
+    "--dtype",
+    callback=_dtype_name,
+    shell_complete=_dtype_names,
+    metavar=f"[{'|'.join(TARGETS)}]",
+    help="Cast floating tensors; the source's own by default.",
 )
 @click.option(
     "--layout",

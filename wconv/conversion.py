@@ -10,6 +10,7 @@ from typing import Any
 from wconv.checkpoint import Checkpoint
 from wconv.plan import Plan
 from wconv.report import Report
+from wconv.reprs import fitted
 from wconv.sidecars import Sidecars
 
 
@@ -35,6 +36,10 @@ class Conversion:
     states: tuple[tuple[int, int], ...]
     parts: Mapping[str, Conversion] = field(default_factory=dict)
     config_name: str = "config.json"
+
+    def __repr__(self) -> str:
+        what = f"{self.report.source} → {self.report.output}: {self.plan!r}"
+        return fitted(f"<Conversion {what}>")
 
     def plan_dict(self) -> list[dict[str, Any]]:
         """The plan as plain data for JSON: each shard with its tensors."""

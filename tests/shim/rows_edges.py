@@ -56,8 +56,8 @@ ROLLS: dict[str, Any] = {
 }
 
 NAMES = """
-    float64 float32 float16 bfloat16 float8_e4m3fn float8_e5m2 int64 int32 int16 int8 uint64 uint32 uint16 uint8
-    bool complex64 complex128
+    float64 float32 float16 bfloat16 float8_e4m3fn float8_e5m2 int64 int32 int16 int8 uint64 uint32 uint16
+    uint8 bool complex64 complex128
 """.split()  # noqa: SIM905
 
 

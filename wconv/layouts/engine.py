@@ -13,6 +13,7 @@ from wconv.layouts.forms import Form
 from wconv.layouts.patterns import compile_pattern, is_wildcard, written_out
 from wconv.layouts.rules import Copy, Drop, Entry, KeepDtype, Rule, State, Transpose
 from wconv.layouts.settings import Context
+from wconv.reprs import fitted, plural
 from wconv.tensor import LazyTensor
 
 SCALES = "**_scale_inv"
@@ -74,6 +75,10 @@ class Layout:
     form: Form | None = None
     casts: Mapping[str, str] = field(default_factory=dict)
     config: str = ""
+
+    def __repr__(self) -> str:
+        whose = " ".join((", ".join(self.consumers), "for", ", ".join(self.model_types)))
+        return fitted(f"<Layout of {whose}: {plural(len(self.rules), 'rule')}>")
 
     def __str__(self) -> str:
         return "\n".join(str(rule) for rule in (*self.spellings, *self.rules))

@@ -136,11 +136,11 @@ class Merged(LazyTensor):
     name: str
     base: LazyTensor
     terms: tuple[Term, ...]
-    to: DType
+    target: DType
 
     @property
     def dtype(self) -> DType:  # type: ignore[override]
-        return self.to
+        return self.target
 
     @property
     def shape(self) -> Shape:  # type: ignore[override]
@@ -185,6 +185,6 @@ class Merged(LazyTensor):
         lost = casts.cast(weight.reshape(-1), out)
         if lost.count:
             raise OutputError(
-                f"{self.name} with the adapter overflows {self.to.name} ({lost.count:,} values):"
+                f"{self.name} with the adapter overflows {self.target.name} ({lost.count:,} values):"
                 " choose --dtype float32 or bfloat16, or a smaller scale"
             )

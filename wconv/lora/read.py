@@ -14,6 +14,7 @@ from wconv.checkpoint import Checkpoint
 from wconv.errors import FormatError, WconvError
 from wconv.layouts.adapters import Place, place
 from wconv.lora.scales import CONFIG, Scales, config_path
+from wconv.reprs import fitted, plural
 from wconv.tensor import LazyTensor
 
 _NAME = r"(?:\.(?!(?:weight|bias)$)\w+)?"
@@ -86,6 +87,9 @@ class Lora:
     files: tuple[Path, ...]
     adapters: tuple[Adapter, ...]
     strength: float = 1.0
+
+    def __repr__(self) -> str:
+        return fitted(f"<Lora {self.path}: {plural(len(self.adapters), 'module')}, strength {self.strength}>")
 
 
 def slot_of(key: str) -> tuple[str, str] | None:
