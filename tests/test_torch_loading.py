@@ -183,8 +183,8 @@ def test_a_file_replaced_while_it_is_being_loaded_gives_no_other_bytes(
     torch.save({"a": torch.ones(3)}, other)
     load_tree = formats.load_tree
 
-    def replaced(name: str) -> Any:
-        tree = load_tree(name)
+    def replaced(name: str, how: Any) -> Any:
+        tree = load_tree(name, how)
         other.replace(path)
         return tree
 
@@ -199,8 +199,8 @@ def test_without_its_descriptor_a_replaced_file_is_refused(
     torch.save({"a": torch.ones(3)}, other)
     load_tree = formats.load_tree
 
-    def replaced(name: str) -> Any:
-        tree = load_tree(name)
+    def replaced(name: str, how: Any) -> Any:
+        tree = load_tree(name, how)
         other.replace(path)
         files._open.clear()
         return tree

@@ -12,6 +12,7 @@ from wconv.files import stamped
 from wconv.formats.contents import Contents
 
 if TYPE_CHECKING:
+    from wconv.formats.reading import Reading
     from wconv.formats.sources import Source
     from wconv.formats.torch_file import Tree
     from wconv.formats.zip_directory import ZipDirectory
@@ -71,16 +72,20 @@ def _open(path: str, key: str | None, expand: bool) -> Contents:
     return contents
 
 
-def load_tree(path: str) -> Any:
+def load_tree(path: str, how: Reading | None = None) -> Any:
     """The object that a checkpoint holds, with the leaves that `wconv.formats.objects` describes.
 
     For files that are flat (safetensors, NumPy archives), a dict of `LazyTensor`s.
+
+    Args:
+        how: what is wanted beside plain data.
 
     Raises:
         FormatError: the file is damaged or of another kind, which the message names.
         UnsafeError: the file asks for something that no weights need, nesting beyond all measure among it.
     """
     from wconv.formats import state_dict
+    from wconv.formats.reading import reading
     from wconv.formats.sources import FileSource
 
     path = stamped(path)
@@ -88,7 +93,7 @@ def load_tree(path: str) -> Any:
     start = source.read(0, min(16, source.size))
     if start[8:9] == b"{" or start.startswith(b"\x93NUMPY"):
         return open_file(path).tensors
-    with _no_collector():
+    with _no_collector(), reading(how):
         found = _read(source)
         if isinstance(found, Contents):
             return found.tensors

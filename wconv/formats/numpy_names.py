@@ -40,7 +40,7 @@ def numpy_dtype(machine: Machine, args: Sequence[Any]) -> NumpyType:
     code = args[0] if args else None
     if type(code) is DType:
         return NumpyType(code.name)
-    if type(code) is bytes:
+    if isinstance(code, bytes):
         code = code.decode("latin-1")
     if type(code) is not str or not re.fullmatch(r"[<>|=]?[?a-zA-Z]\d{0,6}(\[\w+\])?", code):
         raise machine.damaged(f"{shown(code, 60)} is no numpy dtype")
@@ -94,6 +94,12 @@ def numpy_frombuffer(machine: Machine, args: Sequence[Any]) -> NumpyArray:
 
 def numpy_scalar(machine: Machine, args: Sequence[Any]) -> Any:
     """`numpy.core.multiarray.scalar(dtype, data)`: a Python number."""
+    found = scalar_array(machine, args)
+    return found if isinstance(found, Record) else found.lazy().numpy().item()
+
+
+def scalar_array(machine: Machine, args: Sequence[Any]) -> NumpyArray | Record:
+    """A numpy scalar as an array without axes; a record where it is no number."""
     array = NumpyArray()
     if len(args) == 1 and type(args[0]) is NumpyType:
         args = (args[0], b"\0" * 16)
@@ -106,4 +112,4 @@ def numpy_scalar(machine: Machine, args: Sequence[Any]) -> Any:
         return Record(Global("numpy", "generic"), (str(args[0]), args[1]))
     check_count(machine, args, 2, 2, "numpy scalar")
     fill_array(machine, array, (), args[0], False, args[1])
-    return array.lazy().numpy().item()
+    return array
