@@ -14,7 +14,8 @@ import pytest
 import wconv.torch as shim
 from tests.oracles import oracle
 from wconv import formats
-from wconv.torch.loading import NotOffered
+from wconv.errors import FormatError
+from wconv.torch.loading import NotOffered, Unpickled
 
 
 def arrays() -> dict[str, Any]:
@@ -321,3 +322,27 @@ def test_other_containers_load_with_bytes_too(name: str) -> None:
 def test_an_ordered_dict_stays_one(tmp_path: Path) -> None:
     found = shim.load(plain_pickle(tmp_path, collections.OrderedDict(a=np.float32(1))))
     assert type(found) is collections.OrderedDict
+
+
+@pytest.mark.parametrize(
+    "key", [np.float64(2.0**200), (np.float32(1e30), 1), np.complex64(1j), (np.int64(2**40),)]
+)
+def test_scalars_that_could_be_made_to_collide_are_no_keys(key: Any, tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="key"):
+        shim.load(plain_pickle(tmp_path, {"w": shim_free_weights(), "d": {key: 1}}))
+
+
+@pytest.mark.parametrize("key", [np.float64(2.5), np.int64(-3), np.bool_(True), (np.int32(1), np.float16(2))])
+def test_other_scalars_are_keys(key: Any, tmp_path: Path) -> None:
+    found = shim.load(plain_pickle(tmp_path, {"w": shim_free_weights(), "d": {key: 1}, "s": {key}}))
+    assert found["d"] == {key: 1}
+    assert [repr(member) for member in found["s"]] == [repr(key)]
+
+
+@pytest.mark.parametrize("index", [128, -1, 2**61 - 1])
+def test_a_device_that_no_torch_has_stays_inert(index: int, tmp_path: Path) -> None:
+    path = tmp_path / "file.pt"
+    shim.save({"w": shim.ones(1), "d": shim.device("cuda", 1)}, path)
+    assert shim.load(path)["d"] == shim.device("cuda", 1)
+    shim.save({"w": shim.ones(1), "d": shim.device("cuda", index)}, path)
+    assert isinstance(shim.load(path)["d"], Unpickled)

@@ -70,7 +70,7 @@ from wconv.formats.pickle_opcodes import HANDLERS, from_python2
 from wconv.formats.reading import READING, Value, with_plain_ids
 from wconv.formats.sources import MemorySource, Source
 
-_BY_IDENTITY = frozenset({TorchTensor, Storage, NumpyArray, Value})
+_BY_IDENTITY = frozenset({TorchTensor, Storage, NumpyArray})
 
 Shortcut = Callable[["Machine", bytes, int], int]
 
@@ -373,6 +373,9 @@ class Machine:
         if kind is tuple or kind is Size:
             self._check_tuple(key)
             return key
+        if kind is Value:
+            self.key(key.plain, largest)
+            return key
         raise self.damaged(f"a {kind.__name__} serves as a key")
 
     def frozen(self, items: Sequence[Any]) -> frozenset[Any]:
@@ -393,6 +396,7 @@ class Machine:
                 pending.extend((item, depth + 1) for item in value[: KEY_NODES + 1])
             else:
                 self.key(value, KEY_PART_INTEGER)
+                kind = type(value.plain) if kind is Value else kind
                 numbers += 1 if kind is int else 4 if kind is float else 0
         self.charge(64 * seen)
         self.key_numbers += numbers

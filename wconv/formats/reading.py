@@ -16,12 +16,17 @@ class OldText(bytes):
 
 
 class Value:
-    """A finished value of a name that the caller gave a meaning to. Hashed by identity, never looked into."""
+    """A finished value of a name that the caller gave a meaning to.
 
-    __slots__ = ("value",)
+    Attributes:
+        plain: the Python number that hashes and compares as it does, which tells whether it is fit for a key.
+    """
 
-    def __init__(self, value: Any) -> None:
+    __slots__ = ("plain", "value")
+
+    def __init__(self, value: Any, plain: Any) -> None:
         self.value = value
+        self.plain = plain
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,8 @@ def _scalar(machine: Machine, args: Sequence[Any]) -> Any:
     if isinstance(found, Record):
         return found
     machine.charge(100)
-    return Value(found.lazy().numpy()[()])
+    value = found.lazy().numpy()[()]
+    return Value(value, value.item())
 
 
 def reading(encoding: str | None) -> Reading:
@@ -129,7 +130,7 @@ def record(node: Record) -> Any:
 
 def _device(node: Record) -> Any:
     kinds = [type(part) for part in node.args]
-    if kinds not in ([str], [str, int]):
+    if kinds not in ([str], [str, int]) or not 0 <= (*node.args, 0)[1] < DEVICES:
         return None
     try:
         return device(*node.args)
@@ -154,6 +155,9 @@ def _text(node: Record) -> Any:
         return None
     return np.frombuffer(node.args[1], kind).astype(kind.newbyteorder("="))[0]
 
+
+DEVICES = 128
+"""torch counts devices of a kind in one byte."""
 
 RECORDS = {
     "torch.device": _device,
