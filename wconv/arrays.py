@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from wconv import checkpoint, dtypes, durable, files, writer
 from wconv.casts import Overflow
 from wconv.conversion import states
+from wconv.dtypes import DTypeLike
 from wconv.errors import FormatError, OutputError, WconvError
 from wconv.extras import require
 from wconv.plan import Entry, make
@@ -62,7 +63,7 @@ def load_mlx(
     path: str | os.PathLike[str],
     *,
     layout: str | Layout | None = None,
-    dtype: str | None = None,
+    dtype: DTypeLike | None = None,
     key: str | None = None,
     options: Mapping[str, Any] | None = None,
     rules: str | os.PathLike[str] | Layout | None = None,
@@ -83,8 +84,8 @@ def load_mlx(
     Args:
         layout: None keeps names and layouts; otherwise as for `convert`: "auto", a consumer's name ("mflux"),
             "hf" for the way back to the hub's, or a Layout of your own.
-        dtype: "float16", "bfloat16" or "float32" for all floating tensors; the source's own when absent.
-            Dtypes that MLX lacks become what `wconv` writes for them (float64 → float32).
+        dtype: "float16", "bfloat16" or "float32" (`mx.float16`, `np.float16` …) for all floating tensors;
+            their own when absent. Dtypes that MLX lacks become what is written for them (float64 → float32).
         key, options, rules, include, exclude, expand, skip_unreadable, component, variant, merge_lora: as for
             `convert`.
         strict: a value that overflows is an error; a warning otherwise.

@@ -16,6 +16,7 @@ from wconv.errors import FormatError, told
 from wconv.formats import prefixes
 from wconv.hints import absent
 from wconv.modules import Module
+from wconv.reprs import fitted, plural
 from wconv.tensor import LazyTensor
 from wconv.variants import of_variant
 from wconv.weights_files import Found
@@ -103,7 +104,15 @@ class Checkpoint(Mapping[str, LazyTensor]):
         return len(self.tensors)
 
     def __repr__(self) -> str:
-        return f"<Checkpoint {self.path}: {self.format}, {len(self):,} tensors>"
+        return fitted(f"<Checkpoint {self.path}: {self.format}, {plural(len(self), 'tensor')}>")
+
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Closes the files; a tensor that is read after that opens its own again."""
+        for file in self.files:
+            files.close(str(file))
 
     @property
     def description(self) -> Mapping[str, Any] | None:

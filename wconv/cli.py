@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from wconv import __version__, machine, signals
+from wconv import __version__, dtypes, machine, signals
 from wconv.click_parts import DefaultsToConvert, GroupedCommand, GroupedOption
 from wconv.errors import Interrupted, WconvError, message, one_line
 from wconv.layout_names import BACK, NAMES, OF_ADAPTERS
@@ -101,6 +101,17 @@ def _complete_layout(ctx: click.Context, parameter: click.Parameter, incomplete:
     return [name for name in (*NAMES, *OF_ADAPTERS) if name.startswith(incomplete)]
 
 
+def _dtype_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """The dtype that weights are to be written in, by any of its names: "fp16", "torch.float16"."""
+    if value is None:
+        return None
+    with contextlib.suppress(WconvError):
+        name = dtypes.by_name(value).name
+        if name in TARGETS:
+            return name
+    raise click.BadParameter(f"{value[:60]!r} is not one of {', '.join(TARGETS)}.")
+
+
 def _complete_dtype(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     return [name for name in TARGETS if name.startswith(incomplete)]
 
@@ -154,6 +165,7 @@ RESULT, WHAT, HOW, RUN, SUMMARY = "The result", "What is converted", "How it is 
     RESULT,
     "--dtype",
     metavar="DTYPE",
+    callback=_dtype_name,
     shell_complete=_complete_dtype,
     help=f"Cast floating tensors: {', '.join(TARGETS)}; their own by default.",
 )
@@ -197,7 +209,7 @@ RESULT, WHAT, HOW, RUN, SUMMARY = "The result", "What is converted", "How it is 
 @_option(
     RUN, "--no-sync", is_flag=True, help="Do not wait for the disk: a power loss may then empty the output."
 )
-@_option(RUN, "-j", "--jobs", type=click.IntRange(1, 1024), help="Threads; one for each core by default.")
+@_option(RUN, "-j", "--jobs", type=click.IntRange(1, 1_000_000), help="Threads; one for each core by default.")
 @_option(SUMMARY, "--quiet", is_flag=True, help="Print nothing but errors.")
 @_option(SUMMARY, "--json", "as_json", is_flag=True, help="Print the summary, or the error, as JSON.")
 def convert(

@@ -12,6 +12,7 @@ from wconv.errors import FormatError, told
 from wconv.files import Stamp, stamp_of
 from wconv.plan import Plan
 from wconv.report import Report
+from wconv.reprs import fitted
 from wconv.sidecars import Sidecars
 
 
@@ -39,6 +40,10 @@ class Conversion:
     parts: Mapping[str, Conversion] = field(default_factory=dict)
     config_name: str = "config.json"
     needs_header: bool = False
+
+    def __repr__(self) -> str:
+        what = f"{self.report.source} → {self.report.output}: {self.plan!r}"
+        return fitted(f"<Conversion {what}>")
 
     def plan_dict(self) -> list[dict[str, Any]]:
         """The plan as plain data for JSON: each shard with its tensors."""

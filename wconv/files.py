@@ -164,6 +164,12 @@ def source(path: str) -> SourceFile:
     return found
 
 
+def close(path: str) -> None:
+    """Forgets the open file at `path`; who reads from it later opens it again."""
+    with _lock:
+        _open.pop(path, None)
+
+
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A new file that takes `path`'s place when the block ends; after an error, what was there stays.

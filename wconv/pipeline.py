@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from wconv import durable, file_formats, sidecars, writer
 from wconv.conversion import Conversion, states
+from wconv.dtypes import DTypeLike
 from wconv.errors import FormatError, Interrupted, OutputError
 from wconv.fingerprint import fingerprint
 from wconv.outputs import check_apart
@@ -37,7 +38,7 @@ def convert(
     src: str | os.PathLike[str],
     dst: str | os.PathLike[str] | None = None,
     *,
-    dtype: str | None = None,
+    dtype: DTypeLike | None = None,
     layout: str | Layout = "auto",
     rules: str | os.PathLike[str] | Layout | None = None,
     format: str | None = None,

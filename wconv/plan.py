@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from wconv.dtypes import DType
 from wconv.errors import WconvError
 from wconv.formats import safetensors
+from wconv.reprs import fitted, plural
 from wconv.tensor import LazyTensor, Shape
 
 if TYPE_CHECKING:
@@ -56,6 +57,9 @@ class Entry:
     def __post_init__(self) -> None:
         self.nbytes = self.dtype.nbytes(math.prod(self.tensor.shape))
 
+    def __repr__(self) -> str:
+        return fitted(f"<Entry {self.name}: {self.dtype.name} {self.shape}>")
+
     @property
     def shape(self) -> Shape:
         return self.tensor.shape
@@ -86,6 +90,9 @@ class Shard:
         """Offset and bytes of all that is known before any tensor is read."""
         return self.archive.pieces if self.archive else ((0, self.header),)
 
+    def __repr__(self) -> str:
+        return fitted(f"<Shard {self.filename}: {plural(len(self.entries), 'tensor')}>")
+
     def label(self, name: str) -> str:
         """The name of an entry among those of all components: "transformer/proj_out.weight"."""
         return within(self.filename.rpartition("/")[0], name)
@@ -106,6 +113,10 @@ class Plan:
     beside: frozenset[str] = frozenset()
     index_name: str = "model.safetensors.index.json"
     about: Mapping[str, str] | None = None
+
+    def __repr__(self) -> str:
+        held = plural(sum(len(shard.entries) for shard in self.shards), "tensor")
+        return fitted(f"<Plan of {held} in {plural(len(self.shards), 'file')}, {self.nbytes:,} bytes>")
 
     @property
     def entries(self) -> Iterator[Entry]:

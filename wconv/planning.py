@@ -14,7 +14,7 @@ from wconv.beside import read_json
 from wconv.checkpoint import Checkpoint
 from wconv.components import Component, Pipeline
 from wconv.conversion import Conversion, states
-from wconv.dtypes import DType
+from wconv.dtypes import DType, DTypeLike
 from wconv.errors import FormatError, LayoutError, OutputError, WconvError, told
 from wconv.layouts import Applied, Layout, config_dtypes, configs, consumer_casts, made_tensors
 from wconv.layouts.adapter_namings import FILES, MARKS
@@ -35,7 +35,7 @@ def prepare(
     src: str | os.PathLike[str],
     dst: str | os.PathLike[str] | None = None,
     *,
-    dtype: str | None = None,
+    dtype: DTypeLike | None = None,
     layout: str | Layout = "auto",
     rules: str | os.PathLike[str] | Layout | None = None,
     format: str | None = None,
@@ -56,7 +56,8 @@ def prepare(
     Args:
         src: a model directory or a weights file.
         dst: a directory, or a `.safetensors`, `.pt`, `.pth` or `.bin` file; beside the source when absent.
-        dtype: "float16", "bfloat16" or "float32" for all floating tensors; the source's own when absent.
+        dtype: "float16", "bfloat16" or "float32" for all floating tensors, however it is named ("fp16",
+            `np.float16`, `mx.float16`); the source's own when absent.
         layout: "auto", a consumer's name, a Layout, or "hf" for the hub's names and layouts, to which an
             MLX model is laid back.
         rules: a rules file or a Layout instead of the tables; "hf" undoes it.

@@ -12,6 +12,8 @@ from typing import Any
 
 from wconv.casts import Overflow, holding
 from wconv.plan import Plan
+from wconv.reprs import fitted
+from wconv.reprs import plural as plural
 
 FEW = 4
 """Names that are told before the rest are counted."""
@@ -66,6 +68,10 @@ class Report:
     unchanged: Mapping[str, str] = field(default_factory=dict)
     components: Mapping[str, str] = field(default_factory=dict)
     known: str = ""
+
+    def __repr__(self) -> str:
+        counts = f"{self.tensors_read:,} read, {plural(self.tensors_written, 'tensor')} written"
+        return fitted(f"<Report {self.source} → {self.output}: {counts}>")
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data for JSON."""
@@ -174,11 +180,6 @@ def changes(pairs: Iterable[tuple[str, str]]) -> dict[str, int]:
     """Counts of "source → written" dtypes, the most frequent first; unchanged ones by their name alone."""
     counted = Counter(pairs).most_common()
     return {old if old == new else f"{old} → {new}": count for (old, new), count in counted}
-
-
-def plural(count: int, noun: str) -> str:
-    """ "1 tensor", "2,000 tensors"."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def gigabytes(count: int) -> str:

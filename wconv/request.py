@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from wconv import dtypes, file_formats, layouts, outputs
 from wconv.checkpoint import Checkpoint
-from wconv.dtypes import DType
+from wconv.dtypes import DType, DTypeLike
 from wconv.errors import OutputError, WconvError
 from wconv.file_formats import FileFormat
 from wconv.files import require_name
@@ -99,7 +99,7 @@ def ask(
     src: str | os.PathLike[str],
     dst: str | os.PathLike[str] | None,
     *,
-    dtype: str | None,
+    dtype: DTypeLike | None,
     layout: str | Layout,
     format: str | None,
     max_shard_size: int | str | None,
@@ -145,12 +145,12 @@ def mark_of(layout: str | Layout) -> str:
     return "HF" if layout == HUB else "MLX"
 
 
-def _requested(dtype: str | None) -> DType | None:
+def _requested(dtype: DTypeLike | None) -> DType | None:
     if dtype is None:
         return None
-    requested = dtypes.by_name(dtype)
+    requested = dtypes.of(dtype)
     if requested.name not in TARGETS:
-        raise WconvError(f"--dtype {dtype}: weights are written in {', '.join(TARGETS)}")
+        raise WconvError(f"--dtype {requested.name}: weights are written in {', '.join(TARGETS)}")
     return requested
 
 

@@ -51,7 +51,7 @@ def names() -> Iterator[Command]:
     yield Command("source-missing-newlines", lambda d: [str(d / ("a\n" * 50))])
     for one in ("--layout", "--variant", "--component", "--merge-lora", "--max-shard-size", "--key"):
         yield Command(f"option-long-{one}", option(one, "x" * 100_000))
-    yield Command("option-long-dtype", option("--dtype", "x" * 100_000))
+    yield Command("option-long-dtype", option("--dtype", "x" * 100_000), "usage")
     yield Command("option-unknown-long", option("--" + "x" * 100_000), "usage")
 
 

@@ -12,6 +12,7 @@ from wconv.files import stamped
 from wconv.formats.contents import Contents
 
 if TYPE_CHECKING:
+    from wconv.formats.reading import Reading
     from wconv.formats.sources import Source
     from wconv.formats.torch_file import Tree
     from wconv.formats.zip_directory import ZipDirectory
@@ -86,15 +87,18 @@ def _open(path: str, key: str | None, expand: bool) -> Contents:
     return contents
 
 
-def load_tree(path: str) -> Any:
+def load_tree(path: str, how: Reading | None = None) -> Any:
     """The first of `load_first`, which has no more to say where a file holds one object."""
-    return load_first(path)[0]
+    return load_first(path, how)[0]
 
 
-def load_first(path: str) -> tuple[Any, int | None]:
+def load_first(path: str, how: Reading | None = None) -> tuple[Any, int | None]:
     """The object that a checkpoint holds, with the leaves that `wconv.formats.objects` describes.
 
     For files that are flat (safetensors, NumPy archives), a dict of `LazyTensor`s.
+
+    Args:
+        how: what is wanted beside plain data.
 
     Returns:
         It, and where it ends, for another may follow in a stream; None where it is all of the file.
@@ -104,6 +108,7 @@ def load_first(path: str) -> tuple[Any, int | None]:
         UnsafeError: the file asks for something that no weights need, nesting beyond all measure among it.
     """
     from wconv.formats import state_dict
+    from wconv.formats.reading import reading
     from wconv.formats.sources import FileSource
 
     path = stamped(path)
@@ -112,7 +117,7 @@ def load_first(path: str) -> tuple[Any, int | None]:
     if start[8:9] == b"{" or start.startswith(b"\x93NUMPY"):
         contents = open_file(path)
         return (contents.tensors if contents.root is None else contents.root), None
-    with _no_collector():
+    with _no_collector(), reading(how):
         found = _read(source)
         if isinstance(found, Contents):
             return found.tensors, None

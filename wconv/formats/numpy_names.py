@@ -42,7 +42,7 @@ def numpy_dtype(machine: Machine, args: Sequence[Any]) -> NumpyType:
     code = args[0] if args else None
     if type(code) is DType:
         return NumpyType(code.name)
-    if type(code) is bytes:
+    if isinstance(code, bytes):
         code = code.decode("latin-1")
     if type(code) is Global and code.path in ("numpy.record", "numpy.rec.record", "numpy.void"):
         code = "V"
@@ -102,6 +102,16 @@ def numpy_frombuffer(machine: Machine, args: Sequence[Any]) -> NumpyArray:
 
 def numpy_scalar(machine: Machine, args: Sequence[Any]) -> Any:
     """`numpy.core.multiarray.scalar(dtype, data)`: a number that remembers its dtype."""
+    found = scalar_array(machine, args)
+    if isinstance(found, Record):
+        return found
+    tensor = found.lazy()
+    machine.charge(150)
+    return numpy_number(tensor.numpy().item(), tensor.dtype)
+
+
+def scalar_array(machine: Machine, args: Sequence[Any]) -> NumpyArray | Record:
+    """A numpy scalar as an array without axes; a record where it is no number."""
     array = NumpyArray()
     if len(args) == 1 and type(args[0]) is NumpyType:
         args = (args[0], b"\0" * 16)
@@ -110,6 +120,4 @@ def numpy_scalar(machine: Machine, args: Sequence[Any]) -> Any:
         return Record(Global("numpy", "generic"), (str(args[0]), args[1]))
     check_count(machine, args, 2, 2, "numpy scalar")
     fill_array(machine, array, (), args[0], False, args[1])
-    tensor = array.lazy()
-    machine.charge(150)
-    return numpy_number(tensor.numpy().item(), tensor.dtype)
+    return array

@@ -100,6 +100,18 @@ class Record:
         return f"<{self.class_name} record>"
 
 
+class Size(tuple[Any, ...]):
+    """A `torch.Size`."""
+
+    __slots__ = ()
+
+
+class LayoutName(str):
+    """A `torch.layout` by its name, "sparse_coo"."""
+
+    __slots__ = ()
+
+
 class OrderedDict(dict[Any, Any]):
     """A `collections.OrderedDict`; `attributes` is what was set on it (a state dict's `_metadata`)."""
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from wconv.dtypes import DType
-from wconv.formats.objects import Global, Record
+from wconv.formats.objects import Global, LayoutName, Record
+from wconv.formats.reading import OldText
 
 if TYPE_CHECKING:
     from wconv.formats.pickle_machine import Machine
@@ -140,7 +141,7 @@ class Again(Exception):  # noqa: N818
     """A value that a shortcut left out is needed."""
 
 
-SCALARS = frozenset({str, bool, type(None), bytes, DType, Global, Record, Constructor})
+SCALARS = frozenset({str, bool, type(None), bytes, OldText, LayoutName, DType, Global, Record, Constructor})
 """Types that are always fit to be keys: Python hashes text with a secret, the others by identity or value."""
 
 

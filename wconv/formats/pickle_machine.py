@@ -35,6 +35,7 @@ from wconv.formats.objects import (
     NumpyArray,
     OrderedDict,
     Record,
+    Size,
     SparseTensor,
     Storage,
     TorchTensor,
@@ -64,7 +65,8 @@ from wconv.formats.pickle_contract import (
     is_forbidden,
     printable,
 )
-from wconv.formats.pickle_opcodes import HANDLERS
+from wconv.formats.pickle_opcodes import HANDLERS, from_python2
+from wconv.formats.reading import READING, Value, with_plain_ids
 from wconv.formats.sources import MemorySource, Source
 
 _BY_IDENTITY = frozenset({TorchTensor, Storage, NumpyArray})
@@ -104,8 +106,10 @@ class Machine:
         shortcut: tuple[Any, Shortcut] | None = None,
     ) -> None:
         self.source = source
-        self.names = names
-        self.persistent = persistent
+        how = READING.get()
+        self.names = names if how is None else {**names, **how.names}
+        self.persistent = persistent if how is None or persistent is None else with_plain_ids(persistent)
+        self.old_text = from_python2 if how is None else how.old_text
         self.shortcut = shortcut
         self.stack: list[Any] = []
         self.marks: list[int] = []
@@ -380,8 +384,11 @@ class Machine:
             raise UnsafeError(f"{self.source.where} has a number for a key that no weights need: refused")
         if kind is float and not KEY_FLOAT <= abs(key) < math.inf:
             return key
-        if kind is tuple:
+        if kind is tuple or kind is Size:
             self._check_tuple(key)
+            return key
+        if kind is Value:
+            self.key(key.plain, largest)
             return key
         raise self.damaged(f"a {kind.__name__} serves as a key")
 
@@ -399,10 +406,11 @@ class Machine:
             if seen > KEY_NODES or depth > KEY_DEPTH:
                 raise UnsafeError(f"{self.source.where} has a key of tuples in tuples: refused")
             kind = type(value)
-            if kind is tuple:
+            if kind is tuple or kind is Size:
                 pending.extend((item, depth + 1) for item in value[: KEY_NODES + 1])
             else:
                 self.key(value, KEY_PART_INTEGER)
+                kind = type(value.plain) if kind is Value else kind
                 numbers += 1 if kind is int else 4 if kind is float else 0
         self.charge(64 * seen)
         self.key_numbers += numbers

@@ -46,6 +46,16 @@ class Unique:
         self.text = text
 
 
+class Built:
+    """`call`, whose result is then given a state."""
+
+    __slots__ = ("call", "state")
+
+    def __init__(self, call: Call, state: Any) -> None:
+        self.call = call
+        self.state = state
+
+
 class Persistent:
     """What lies outside of the pickle; `key` is the tuple that the reader finds it by."""
 
@@ -232,6 +242,12 @@ class PickleWriter:
         self._save(value.args)
         self._out += b"R"
 
+    def built(self, value: Built) -> None:
+        self.call(value.call)
+        self._put(id(value), value)
+        self._save(value.state)
+        self._out += b"b"
+
     def persistent(self, value: Persistent) -> None:
         self._save(value.key)
         self._out += b"Q"
@@ -251,5 +267,6 @@ WRITERS: dict[type, Callable[[PickleWriter, Any], None]] = {
     OrderedDict: PickleWriter.ordered,
     Global: PickleWriter.name,
     Call: PickleWriter.call,
+    Built: PickleWriter.built,
     Persistent: PickleWriter.persistent,
 }

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from wconv.errors import FormatError
 from wconv.formats.objects import OrderedDict, Storage, shown
 from wconv.formats.pickle_machine import Machine
+from wconv.formats.reading import plain
 from wconv.formats.sources import Source
 from wconv.formats.torch_names import NAMES
 from wconv.formats.torch_shortcut import TRIGGER, shortcut
@@ -148,7 +149,7 @@ def load(source: Source) -> tuple[Any, int]:
     keys = machine.run()
     if type(keys) is not list or len(keys) > STORAGES_LIMIT:
         raise FormatError(f"{source.where} is damaged: its list of storages is none")
-    names = [str(key) if type(key) is int else key for key in keys]
+    names = [str(key) if type(key) is int else plain(key) for key in keys]
     if not all(type(name) is str for name in names) or len(set(names)) != len(names):
         raise FormatError(f"{source.where} is damaged: its list of storages is none")
     return root, storages.place(source, names, machine.end, little)

@@ -16,11 +16,13 @@ from wconv.formats import distributed
 from wconv.formats.objects import (
     LEAVES,
     Global,
+    LayoutName,
     MetaTensor,
     NestedTensor,
     NumpyInteger,
     OrderedDict,
     Record,
+    Size,
     SparseTensor,
     Storage,
     TorchTensor,
@@ -98,7 +100,7 @@ def checked_part(machine: Machine, whole: Storage, part: Any) -> tuple[int, int]
 
 def checked_lengths(machine: Machine, value: Any, what: str) -> Shape:
     """Lengths or strides from a file, when they can be some. Raises `FormatError`."""
-    lengths = tuple(value) if type(value) in (tuple, list) else None
+    lengths = tuple(value) if type(value) in (tuple, list, Size) else None
     if lengths is None or len(lengths) > AXES_LIMIT:
         raise machine.damaged(f"a tensor has an impossible {what}")
     for length in lengths:
@@ -272,11 +274,19 @@ def quantized(machine: Machine, args: Sequence[Any]) -> TorchTensor:
     return tensor
 
 
-def layout(machine: Machine, args: Sequence[Any]) -> str:
+def size(machine: Machine, args: Sequence[Any]) -> Size:
+    """`torch.Size(lengths)`."""
+    check_count(machine, args, 0, 1, "torch.Size")
+    if args and type(args[0]) not in (tuple, list):
+        raise machine.damaged("a shape has no lengths")
+    return Size(args[0] if args else ())
+
+
+def layout(machine: Machine, args: Sequence[Any]) -> LayoutName:
     """`_get_layout('torch.sparse_coo')`: the layout's name."""
     if len(args) != 1 or type(args[0]) is not str:
         raise machine.damaged("a layout has no name")
-    return args[0].removeprefix("torch.")
+    return LayoutName(args[0].removeprefix("torch."))
 
 
 def sparse(machine: Machine, args: Sequence[Any]) -> SparseTensor:

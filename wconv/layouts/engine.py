@@ -17,6 +17,7 @@ from wconv.layouts.rules import Copy, Drop, Entry, KeepDtype, Rule, State, Trans
 from wconv.layouts.settings import Context
 from wconv.layouts.taken import check_taken, check_together, refusal
 from wconv.quantized_names import is_part, recognise
+from wconv.reprs import fitted, plural
 from wconv.tensor import LazyTensor
 
 SCALES = "**_scale_inv"
@@ -93,6 +94,10 @@ class Layout:
     def model_type(self) -> str:
         """What the model is called in messages; rules of one's own need not say it."""
         return self.model_types[0] if self.model_types else "this model"
+
+    def __repr__(self) -> str:
+        whose = " ".join((", ".join(self.consumers), "for", ", ".join(self.model_types)))
+        return fitted(f"<Layout of {whose}: {plural(len(self.rules), 'rule')}>")
 
     def __str__(self) -> str:
         return "\n".join(str(rule) for rule in (*self.spellings, *self.rules))

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from wconv import operations
+from wconv import dtypes, operations
+from wconv.dtypes import DTypeLike
 from wconv.errors import LayoutError
 from wconv.layouts.patterns import Match, Pattern, check_target, compile_pattern
 from wconv.layouts.settings import Context, Option, Setting, When
@@ -570,9 +571,9 @@ def reshape(
 
 
 def view_flat(
-    source: str, dtype: str, *, back: tuple[str, int] | None = None, when: When | None = None
+    source: str, dtype: DTypeLike, *, back: tuple[str, int] | None = None, when: When | None = None
 ) -> View:
-    return View(source, dtype, back, when=when)
+    return View(source, dtypes.of(dtype).name, back, when=when)
 
 
 def keep_dtype(source: str) -> KeepDtype:

@@ -16,6 +16,7 @@ from wconv.files import require_name
 from wconv.layouts.adapters import WRAPPERS, Place, place, respelled
 from wconv.lora.kinds import LONGEST, LORA, kind_of, other_kind
 from wconv.lora.scales import CONFIG, Scales, config_path
+from wconv.reprs import fitted, plural
 from wconv.tensor import LazyTensor
 
 _NAME = r"(?:\.(?!(?:weight|bias)$)\w+)?"
@@ -81,6 +82,9 @@ class Lora:
     files: tuple[Path, ...]
     adapters: tuple[Adapter, ...]
     strength: float = 1.0
+
+    def __repr__(self) -> str:
+        return fitted(f"<Lora {self.path}: {plural(len(self.adapters), 'module')}, strength {self.strength}>")
 
 
 def slot_of(key: str) -> tuple[str, str] | None:

@@ -20,12 +20,17 @@ from wconv.torch import missing as _missing
 from wconv.torch.casting import TYPED as _TYPED
 from wconv.torch.device import (
     channels_last,
+    channels_last_3d,
     contiguous_format,
     device,
     layout,
     memory_format,
     preserve_format,
+    sparse_bsc,
+    sparse_bsr,
     sparse_coo,
+    sparse_csc,
+    sparse_csr,
     strided,
 )
 from wconv.torch.dtypes import dtype, finfo, get_default_dtype, iinfo, set_default_dtype
@@ -60,6 +65,7 @@ __all__ = [
     "Tensor",
     "UntypedStorage",
     "channels_last",
+    "channels_last_3d",
     "contiguous_format",
     "device",
     "dtype",
@@ -74,7 +80,11 @@ __all__ = [
     "preserve_format",
     "set_default_dtype",
     "set_grad_enabled",
+    "sparse_bsc",
+    "sparse_bsr",
     "sparse_coo",
+    "sparse_csc",
+    "sparse_csr",
     "strided",
 ]
 
