@@ -219,9 +219,7 @@ def _open_directory(directory: Path, key: str | None, variant: str | None, expan
     return Checkpoint(
         directory,
         merged[0].format if merged else "",
-        model_parallel.join([contents.tensors for contents in merged], directory)
-        if pieces
-        else {name: tensor for contents in merged for name, tensor in contents.tensors.items()},
+        _joined([contents.tensors for contents in merged], directory, pieces=pieces),
         tuple(directory / shard for shard in shards),
         config,
         _join_metadata(shards, merged),
@@ -238,6 +236,15 @@ def _open_directory(directory: Path, key: str | None, variant: str | None, expan
         _quantization(directory, config) if config is not None and QUANTIZATION in names else None,
         frozenset(name for contents in merged for name in contents.not_numbers),
     )
+
+
+def _joined(parts: list[dict[str, LazyTensor]], directory: Path, *, pieces: bool) -> dict[str, LazyTensor]:
+    """The tensors of all files as one mapping, made anew only where there are several."""
+    if pieces:
+        return model_parallel.join(parts, directory)
+    if len(parts) == 1:
+        return parts[0]
+    return {name: tensor for part in parts for name, tensor in part.items()}
 
 
 def _quantization(directory: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -209,7 +209,9 @@ RESULT, WHAT, HOW, RUN, SUMMARY = "The result", "What is converted", "How it is 
 @_option(
     RUN, "--no-sync", is_flag=True, help="Do not wait for the disk: a power loss may then empty the output."
 )
-@_option(RUN, "-j", "--jobs", type=click.IntRange(1, 1_000_000), help="Threads; one for each core by default.")
+@_option(
+    RUN, "-j", "--jobs", type=click.IntRange(1, 1_000_000), help="Threads; one for each core by default."
+)
 @_option(SUMMARY, "--quiet", is_flag=True, help="Print nothing but errors.")
 @_option(SUMMARY, "--json", "as_json", is_flag=True, help="Print the summary, or the error, as JSON.")
 def convert(

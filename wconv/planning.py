@@ -234,7 +234,7 @@ def _model(request: Request) -> Conversion:
     return Conversion(
         checkpoint=dataclasses.replace(opened, files=files),
         plan=plan,
-        sources={**applied.sources, **(state.sources if state else {})},
+        sources={**applied.sources, **state.sources} if state else applied.sources,
         config=config,
         sidecars=beside,
         report=report,
