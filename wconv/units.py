@@ -32,6 +32,9 @@ from wconv.tensor import Array, LazyTensor, Stored
 CHUNK = 2 << 20
 """Bytes of input or output in a unit, whichever is more, unless a tensor's grain is larger."""
 
+MOST_JOINED = 4096
+"""Tensors that are joined into one unit: their names take memory too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -153,7 +156,7 @@ class _Joiner:
 
     def takes(self, tensor: LazyTensor, target: DType, size: int) -> bool:
         same = tensor.dtype is self.source and target is self.target
-        return same and self.count + size <= self.limit
+        return same and self.count + size <= self.limit and len(self.spans) < MOST_JOINED
 
     def add(self, name: str, tensor: LazyTensor, size: int) -> None:
         self.spans.append((name, size))

@@ -162,6 +162,10 @@ def _check_cover(found: list[tuple[int, int, str, DType, Shape]], path: str, bas
         raise FormatError(f"{path} has {size - base - at:,} bytes behind its last tensor: it is damaged")
 
 
+JOINED = 4096
+"""Entries of a header that are made into bytes at once: all of them would be in memory three times."""
+
+
 def make_header(entries: Iterable[tuple[str, DType, Shape]], metadata: Mapping[str, str] | None) -> bytes:
     """The bytes before the first tensor, padded with spaces so that data starts at a multiple of 8.
 
@@ -171,6 +175,8 @@ def make_header(entries: Iterable[tuple[str, DType, Shape]], metadata: Mapping[s
     Raises:
         FormatError: a name or a text has no place in a header: nobody could read the file.
     """
+    text = bytearray(8)
+    text += b"{"
     parts: list[str] = []
     if metadata:
         for pair in metadata.items():
@@ -192,9 +198,16 @@ def make_header(entries: Iterable[tuple[str, DType, Shape]], metadata: Mapping[s
         end = at + kind[1]
         parts.append(f"{quote(name)}{kind[0]}{at},{end}]}}")
         at = end
-    text = ("{" + ",".join(parts) + "}").encode()
+        if len(parts) == JOINED:
+            text += (",".join(parts) + ",").encode()
+            parts.clear()
+    text += ",".join(parts).encode()
+    if text.endswith(b","):
+        del text[-1:]
+    text += b"}"
     text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text
+    text[:8] = (len(text) - 8).to_bytes(8, "little")
+    return bytes(text)
 
 
 def _check_texts(*texts: str) -> None:
