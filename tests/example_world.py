@@ -13,8 +13,10 @@ from safetensors.numpy import save_file
 
 import wconv
 import wconv.torch as shim
-from tests import lora_files, test_components, test_optimizers, test_single_files
+from tests import lora_files
+from tests.conversion import test_components, test_single_files
 from tests.making import random, write_directory
+from tests.optimizers import test_mlx_state as test_optimizers
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 

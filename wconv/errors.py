@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 
 LONGEST = 293
@@ -84,3 +85,11 @@ def told(kind: type[WconvError], what: str) -> Iterator[None]:
     except OSError as error:
         place = error.filename or "the working directory"
         raise kind(f"{place} cannot be {what}: {error.strerror or error}") from None
+
+
+def require_name(
+    path: str | os.PathLike[str], what: str = "the path", kind: type[WconvError] = WconvError
+) -> None:
+    """Refuses an empty path, which `pathlib` takes for the working directory. Raises: `kind`."""
+    if not os.fspath(path):
+        raise kind(f"{what} is empty: was a variable not set?")

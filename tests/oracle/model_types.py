@@ -1,6 +1,6 @@
 """Which model types the installed consumers have, and which fields of a config they read: data for wconv.
 
-`python -m tests.oracle.model_types` writes `wconv/layouts/model_types.json` anew.
+`python -m tests.oracle.model_types` writes `wconv/consumers/model_types.json` anew.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-PATH = Path(__file__).parents[2] / "wconv" / "layouts" / "model_types.json"
+PATH = Path(__file__).parents[2] / "wconv" / "consumers" / "model_types.json"
 
 FIELDS = (
     "rope_theta",

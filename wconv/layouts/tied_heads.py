@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from wconv.errors import LayoutError
+from wconv.layouts.conditions import Context
 from wconv.layouts.rules import Drop, Entry, State
-from wconv.layouts.settings import Context
-from wconv.tensor import LazyTensor, Stored
+from wconv.tensors.lazy import LazyTensor, Stored
 
 CHUNK = 4 << 20
 """Elements that are compared at a time."""
