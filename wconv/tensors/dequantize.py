@@ -1,6 +1,6 @@
-"""From MLX's quantized form back to dense values, bit for bit what `mx.dequantize` of MLX 0.32.4 gives on the CPU.
+"""From MLX's quantized form back to dense values, bit for bit as MLX 0.32.4 goes on the CPU.
 
-A value is its code times the scale, plus the bias; MLX rounds to the result's dtype after each of the two steps.
+A value is its code times the scale, plus the bias; MLX rounds to the result's dtype after each step.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """MLX's quantization in numpy: a few bits for each weight, a scale (and a bias) for each group of them.
 
 Bit for bit what `mx.quantize` of MLX 0.32.4 gives on the CPU backend. The arithmetic is that of MLX's
-`backend/cpu/quantized.cpp` (affine) and `ops.cpp` (mxfp4, mxfp8, nvfp4); the order of the work is not: groups lie
-transposed, one to a column, so that every step is one long loop over neighbouring numbers.
+`backend/cpu/quantized.cpp` (affine) and `ops.cpp` (mxfp4, mxfp8, nvfp4); the order of the work is not: groups
+lie transposed, one to a column, so that every step is one long loop over neighbouring numbers.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -164,7 +165,7 @@ def _columns(block: Array) -> Array:
 
 
 def _affine(block: Array, bits: int) -> tuple[Array, Array, Array]:
-    """Codes in columns, scales and biases; scale and bias are such that the end of larger magnitude is exact."""
+    """Codes in columns, scales and biases, with which the end of larger magnitude is exact."""
     import numpy as np
 
     columns = _columns(block)
@@ -207,7 +208,7 @@ def _floating(block: Array, mode: str) -> tuple[Array, Array]:
         codes = table[_to_odd(columns)]
         odd_ones = np.nonzero(~(np.abs(columns) <= 8))
         if len(odd_ones[0]):
-            codes[odd_ones] = _nearest(columns[odd_ones], block.dtype)
+            codes[odd_ones] = _nearest(columns[odd_ones])
         return codes, scales
     fraction, exponent = np.frexp(ratios)
     exponent = np.where(ratios == 0, 0, np.where(fraction == 0.5, exponent - 1, exponent))
@@ -234,20 +235,20 @@ def _saturate(
 
 
 def _to_odd(columns: Array) -> Array:
-    """float32 rounded to odd in its upper 16 bits: enough to round it once more to a few bits, ties included."""
+    """float32 rounded to odd in its upper 16 bits: as good as all of it for one more rounding to few bits."""
     import numpy as np
 
     bits = np.ascontiguousarray(columns).view(np.uint32)
-    return ((bits >> 16) | ((bits & 0xFFFF) != 0)).astype(np.uint16)
+    upper: Array = ((bits >> 16) | ((bits & 0xFFFF) != 0)).astype(np.uint16)
+    return upper
 
 
-def _nearest(values: Array, dtype: np.dtype[Any]) -> Array:
-    """Codes of values beyond the range, by the distances that MLX compares: rounded to the weight's dtype."""
+def _nearest(values: Array) -> Array:
+    """Codes of values beyond the range, by distances in float32: to a very large one all are equal."""
     import numpy as np
 
-    points = decoded("nvfp4").astype(dtype)
-    distances = np.abs(values.astype(dtype)[:, None] - points[None, :]).astype(np.float32)
-    return np.argmin(distances, axis=1).astype(np.uint8)
+    codes: Array = np.argmin(np.abs(values[:, None] - decoded("nvfp4")[None, :]), axis=1).astype(np.uint8)
+    return codes
 
 
 FP4 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
@@ -262,7 +263,8 @@ def decoded(mode: str) -> Array:
     if mode == "mxfp8":
         import ml_dtypes
 
-        return np.arange(256, dtype=np.uint8).view(ml_dtypes.float8_e4m3fn).astype(np.float32)
+        floats: Array = np.arange(256, dtype=np.uint8).view(ml_dtypes.float8_e4m3fn).astype(np.float32)
+        return floats
     magnitudes = np.array(FP4, np.float32)
     return np.concatenate((magnitudes, -magnitudes))
 
@@ -280,13 +282,13 @@ def _codes(mode: str) -> Array:
         known = np.where(magnitudes <= 448, magnitudes, np.float32(448))
         codes = known.astype(ml_dtypes.float8_e4m3fn).view(np.uint8)
         return codes | (np.signbit(values).astype(np.uint8) << 7)
-    middles = [(low + high) / 2 for low, high in zip(FP4, FP4[1:], strict=False)]
+    middles = [(low + high) / 2 for low, high in itertools.pairwise(FP4)]
     fours = sum((magnitudes > middle).astype(np.uint8) for middle in middles)  # a tie goes toward zero
     return np.where((values < 0) & (fours > 0), fours | 8, fours).astype(np.uint8)
 
 
 def _pack(codes: Array, bits: int, out: Array) -> None:
-    """Writes codes, columns as `_columns` orders them, as little-endian runs of bits, one row for each group."""
+    """Writes the columns of codes as little-endian runs of bits, one row for each group."""
     import numpy as np
 
     half = len(codes) // 2
