@@ -222,3 +222,13 @@ def test_mflux_keeps_a_family_s_sensitive_layers() -> None:
     assert not choose("mflux", "qwen/text_encoder", {}, shapes, Recipe(bits=4)).quantized
     small = choose("mflux", "boogu/transformer", {}, {"b.weight": ((8, 96), "bfloat16")}, Recipe(bits=4))
     assert small.quantized["b.weight"].group_size == 32
+
+
+def test_a_rule_cannot_make_mflux_load_what_it_keeps_dense() -> None:
+    shapes = {"lm_head.weight": ((64, 64), "bfloat16"), "a.weight": ((64, 96), "bfloat16")}
+    recipe = Recipe(bits=4, rules=(parse_rule("lm_head|a=8:32"),))
+    choice = choose("mflux", "fibo_vlm/decoder", {}, shapes, recipe)
+    assert choice.left == {
+        "lm_head.weight": "mflux keeps it dense in this kind of model",
+        "a.weight": "no group of 64 divides its rows of 96",
+    }

@@ -157,6 +157,9 @@ class _Chooser:
             rule, wanted = asked
             if wanted is None:
                 return f"the rule {rule} keeps it dense"
+            given = self._consumer(path, shape) if self.consumer == "mflux" else True
+            if isinstance(given, str):
+                return given  # mflux asks the same on loading, and would find a weight of another shape
             entry: Answer = _entry(wanted)
         else:
             given = self._consumer(path, shape)
@@ -192,7 +195,7 @@ class _Chooser:
     def _consumer(self, path: str, shape: tuple[int, ...]) -> Answer | str:
         """What the consumer's converter says where the user has no rule."""
         group_size = self.base.group_size
-        if self.consumer == "mlx-lm" and shape[-1] % group_size:
+        if self.consumer != "mlx-vlm" and shape[-1] % group_size:
             return _undivided(shape, group_size)
         if self.consumer == "mlx-vlm" and any(part in path for part in SKIPPED_BY_MLX_VLM):
             return "mlx-vlm keeps the parts for images and sound dense"
