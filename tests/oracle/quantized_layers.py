@@ -36,6 +36,9 @@ RECIPES = {
 }
 MODULES = {"mlx-lm": "mlx_lm.convert", "mlx-vlm": "mlx_vlm.convert"}
 
+NOT_MIXED = ("idefics2",)
+"""Models at which the consumer's mixed recipes fail: they look for `layers` where there are none."""
+
 
 def dense(consumer: str, source: Path, to: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The consumer's own conversion without `-q`."""
@@ -92,7 +95,7 @@ def compare(consumer: str, source: Path, scratch: Path, monkeypatch: pytest.Monk
             continue
         if refusal is None:
             wrong += [f"{recipe}: {line}" for line in differences(choice, to, before)]
-        elif not known(refusal, choice):
+        elif not known(refusal, choice) and not (recipe.predicate and config["model_type"] in NOT_MIXED):
             wrong.append(f"{recipe}: the consumer refuses: {refusal}")
     return wrong
 

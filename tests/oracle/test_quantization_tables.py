@@ -29,6 +29,7 @@ BELONGS_TO = {("mlx_lm", "gemma4"): "gemma4_text", ("mlx_lm", "qwen3_vl_moe"): "
 NOT_CALLED = {"clef"}
 """Modules whose predicate cannot be had without a model."""
 
+PARAMETERS = {"bits", "group_size", "mode"}
 STEMS = ("", "model.layers.3.", "language_model.model.layers.3.", "model.layers.0.", "x.")
 ENDS = (
     "",
@@ -64,7 +65,7 @@ def probes() -> list[str]:
                 if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " not in node.value
             }
         assert consumer in CASES
-    words = {word.strip(".") for word in words if word and "\\" not in word}
+    words = {word.strip(".") for word in words if word and "\\" not in word} - PARAMETERS
     return [*SINGLE, *sorted({f"{stem}{word}{end}" for stem in STEMS for word in words for end in ENDS})]
 
 
@@ -135,14 +136,17 @@ def test_the_tables_answer_as_the_predicates_do(consumer: str, probes: list[str]
             reason = choice.left.get(f"{path}.weight", "")
             if "bare matrix" in reason or "normalization" in reason or name == "deepseek_v4":
                 continue
-            expected = False if skip(path) else True if predicate is None else predicate(path, linear)
+            try:
+                expected = False if skip(path) else True if predicate is None else predicate(path, linear)
+            except (IndexError, ValueError):  # it looks for a layer's number where this path has none
+                continue
             if isinstance(expected, dict) and "fallback_group_size" in expected:
                 expected = {"group_size": 64, "bits": 4, "mode": "affine"}
             got = entries.get(path, f"{path}.weight" in choice.quantized)
             asked += 1
             if got != expected:
                 wrong.append(f"{name}: {path}: {got} is not {expected}")
-    assert wrong == []
+    assert not wrong, wrong[:20]
     assert asked > 100_000
 
 
