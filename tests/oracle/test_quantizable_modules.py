@@ -15,7 +15,7 @@ import pytest
 from tests.oracle.test_quantization_tables import PACKAGES, models
 from tests.oracles import oracle
 from wconv.consumers.quantization.choice import NORM
-from wconv.consumers.quantization.tables import (
+from wconv.consumers.quantization.modules import (
     PLAIN_GATES,
     PLAIN_MODULES,
     SKIPPED_BY_MLX_VLM,

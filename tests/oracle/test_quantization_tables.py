@@ -15,7 +15,8 @@ import pytest
 
 from tests.oracles import oracle
 from wconv.consumers.quantization import Recipe, choose
-from wconv.consumers.quantization.tables import CASES, PLAIN_GATES
+from wconv.consumers.quantization.modules import PLAIN_GATES
+from wconv.consumers.quantization.tables import CASES
 
 pytestmark = pytest.mark.oracle
 

@@ -10,19 +10,15 @@ from typing import Any
 
 from wconv import dtypes
 from wconv.consumers.quantization.mixed import Mixed
-from wconv.consumers.quantization.recipes import Recipe, Rules, base_of
-from wconv.consumers.quantization.tables import (
-    CASES,
+from wconv.consumers.quantization.modules import (
     MODULES,
     PLAIN_GATES,
     PLAIN_MODULES,
     SKIPPED_BY_MLX_VLM,
-    SMALLER_GROUPS,
     STACKS,
-    Answer,
-    Row,
-    exceptions,
 )
+from wconv.consumers.quantization.recipes import Recipe, Rules, base_of
+from wconv.consumers.quantization.tables import CASES, SMALLER_GROUPS, Answer, Row, exceptions
 from wconv.errors import WconvError
 from wconv.tensors.quantize import Quantization
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from wconv.consumers.quantization.modules import SKIPPED_BY_MLX_VLM, VISION_FIRST
 from wconv.consumers.quantization.recipes import MIXED, Recipe
-from wconv.consumers.quantization.tables import SKIPPED_BY_MLX_VLM, VISION_FIRST
 from wconv.errors import WconvError
 
 SENSITIVE = {
