@@ -36,7 +36,7 @@ def components(family: str) -> dict[str, Any]:
     module, _, name = where.rpartition(".")
     build = getattr(oracle(f"mflux.models.{module}"), name)._init_models
     sizes = getattr(oracle("mflux.models.common.config").ModelConfig, config)()
-    holder = SimpleNamespace(model_config=sizes)
+    holder = SimpleNamespace(model_config=sizes, small_text_encoder=False)
     known = {"model": holder, "model_config": sizes, "weights": None, "custom_transformer": None}
     if "weights" in inspect.signature(build).parameters:
         known["weights"] = SimpleNamespace(

@@ -53,12 +53,10 @@ def dense(pattern: str, *, beside: str | None = None, multiple: int | None = Non
 
 SHARED = (
     Case(("kimi_linear", "mellum", "qwen3_moe"), (eight(r"mlp\.gate$"),)),
-    Case(("afmoe",), (eight(r"router\.gate"),)),
     Case(("bailing_moe_linear",), (eight(r"mlp\.gate\.gate_proj$"),)),
     Case(("gpt_oss", "jamba"), (eight(r"router$"),)),
     Case(("gemma4_text",), (eight(r"router\.proj$"),)),
     Case(("granitemoehybrid",), (eight(r"router\.layer$"),)),
-    Case(("kimi_k3",), (eight(r"mlp\.gate$"), dense(r"res_proj$"))),
     Case(("laguna",), (eight(r"mlp\.gate\.proj$"),)),
     Case(("lfm2_moe",), (eight(r"feed_forward\.gate$"),)),
     Case(("longcat_flash", "longcat_flash_ngram"), (eight(r"classifier$"),)),
@@ -76,6 +74,8 @@ MLA = r"attention\.(q_a_proj|q_b_proj|kv_a_proj_with_mqa|embed_q|unembed_out|b_p
 
 MLX_LM = (
     *SHARED,
+    Case(("afmoe",), (eight(r"router\.gate"),)),
+    Case(("kimi_k3",), (eight(r"mlp\.gate$"), dense(r"res_proj$"))),
     Case(("Klear", "qwen3_vl_moe"), (eight(r"mlp\.gate$"),)),
     Case(
         ("bailing_hybrid",),
@@ -119,7 +119,6 @@ SAM_CONVOLUTIONS = (
 
 MLX_VLM = (
     *SHARED,
-    Case(("bailing_moe",), (eight(r"mlp\.gate\.gate_proj$"),)),
     Case(("klear", "flint", "qwen3_omni_moe"), (eight(r"mlp\.gate$"),)),
     Case(("clef",), (dense(r"^head\."), eight(r"mlp\.gate$|shared_expert_gate$"))),
     Case(("cohere2_moe",), (dense(r"\.self_attn\."), dense(r"^(?!.*gate_proj).*\.mlp\.gate"))),
