@@ -115,6 +115,7 @@ def called(function: Callable[..., Any]) -> Predicate | None:
     stub.args.text.num_hidden_layers = stub.config.text_config.num_hidden_layers = LAYERS
     stub.model_type, stub.language_model.quant_predicate = "mistral4", None
     stub.leaf_modules.return_value = {}
+    stub.layers.__getitem__.return_value.is_linear = False
     found = function(stub)
     return found if callable(found) else None
 
