@@ -39,14 +39,11 @@ def llama(path: Path) -> None:
 def depth_pro(path: Path) -> None:
     shim.save(
         {
+            "encoder.fuse_lowres.weight": shim.ones(4, 4, 1, 1),
             "encoder.upsample_lowres.weight": shim.ones(4, 4, 2, 2),
-            "encoder.upsample_lowres.bias": shim.ones(4),
-            "decoder.convs.1.weight": shim.ones(4, 4, 3, 3),
-            "head.4.weight": shim.ones(1, 4, 1, 1),
-            "head.4.bias": shim.ones(1),
             "encoder.patch_encoder.cls_token": shim.ones(1, 1, 4),
-            "encoder.image_encoder.cls_token": shim.ones(1, 1, 4),
             "encoder.patch_encoder.blocks.0.ls1.gamma": shim.ones(4),
+            "decoder.convs.1.weight": shim.ones(4, 4, 3, 3),
             "fov.head.0.weight": shim.ones(4, 4, 3, 3),
         },
         path,

@@ -43,7 +43,7 @@ def test_a_path_converts_without_a_sub_command(model: Path) -> None:
     assert f"{model}-MLX" in lines[-2]
     assert "before" in lines[-2]
     assert " s, " in lines[-2]
-    assert lines[-1].startswith("load it: ")
+    assert lines[-1].startswith("names unchanged: whether mlx-lm knows nobody_knows is not known here")
     assert any("1 tensor overflows" in line and "in big" in line for line in lines)
 
 
@@ -206,7 +206,7 @@ def test_an_interrupt_leaves_nothing_at_the_final_place(number: signal.Signals, 
         time.sleep(0.01)
     process.send_signal(number)
     _, told = process.communicate(timeout=30)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert "interrupted" in told
     assert told.count("\n") == 1
     assert not out.exists()

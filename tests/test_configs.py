@@ -60,8 +60,13 @@ def test_the_old_rope_fields_are_added_beside_the_new() -> None:
 def test_rope_scaling_is_added_only_where_it_changes_something() -> None:
     rope = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 5000.0, "partial_rotary_factor": 0.5}
     new, _ = normalise({"model_type": "gpt_oss", "rope_parameters": rope})
-    assert new["rope_scaling"] == {"rope_type": "yarn", "type": "yarn", "factor": 4.0}
-    assert new["partial_rotary_factor"] == 0.5
+    assert new["rope_scaling"] == {
+        "rope_type": "yarn",
+        "type": "yarn",
+        "factor": 4.0,
+        "partial_rotary_factor": 0.5,  # gpt_oss reads no such field, and transformers would lose it
+    }
+    assert "partial_rotary_factor" not in new
     assert new["rope_parameters"] == rope
 
 

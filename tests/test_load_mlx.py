@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import wconv
+from tests import test_single_files
 from tests.lora_files import MODULES, adapter
 from tests.making import random, write_directory, write_file
 from tests.test_components import STEM, autoencoder, component, pipeline
@@ -139,9 +141,10 @@ def test_the_names_of_a_single_file_and_back(tmp_path: Path) -> None:
     theirs = refused(lambda: written(tmp_path / "vae", tmp_path / "out.safetensors", layout="bfl"))
     assert not isinstance(theirs, str), theirs
     assert_same(wconv.load_mlx(tmp_path / "vae", layout="bfl"), theirs)
+    save_file(test_single_files.autoencoder(), tmp_path / "ae.safetensors")
     assert_same(
-        wconv.load_mlx(tmp_path / "out.safetensors", layout="diffusers"),
-        written(tmp_path / "out.safetensors", tmp_path / "back", layout="diffusers"),
+        wconv.load_mlx(tmp_path / "ae.safetensors", layout="diffusers"),
+        written(tmp_path / "ae.safetensors", tmp_path / "back", layout="diffusers"),
     )
 
 

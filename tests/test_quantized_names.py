@@ -207,7 +207,7 @@ AWQ = {"quant_method": "awq", "bits": 4, "group_size": 64}
 
 def test_what_the_consumer_takes_passes_unchanged(tmp_path: Path) -> None:
     arrays, _ = STORED["awq"]
-    config = {"model_type": "llama", "tie_word_embeddings": False, "quantization_config": AWQ}
+    config = {"model_type": "llama", "tie_word_embeddings": True, "quantization_config": AWQ}
     source = write_directory(tmp_path / "m", [{**arrays, "model.norm.weight": np.ones(4, F16)}], config)
     report = wconv.convert(source, tmp_path / "out")
     assert report.layout == "mlx-lm"
@@ -235,7 +235,7 @@ def test_the_config_names_the_scheme() -> None:
 
 def test_modelopts_own_file_names_the_scheme(tmp_path: Path) -> None:
     arrays = of(Q, weight=((4, 2), U8), weight_scale=((4, 1), E4M3), weight_scale_2=((), F32))
-    config = {"model_type": "llama", "tie_word_embeddings": False}
+    config = {"model_type": "llama", "tie_word_embeddings": True}
     source = write_directory(tmp_path / "m", [arrays], config)
     how = {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "W4A8_AWQ"}}
     (source / "hf_quant_config.json").write_text(json.dumps(how))

@@ -181,14 +181,14 @@ def test_a_file_replaced_while_it_is_being_loaded_gives_no_other_bytes(
 ) -> None:
     path, other = saved(tmp_path, {"a": torch.zeros(3)}), tmp_path / "other.pt"
     torch.save({"a": torch.ones(3)}, other)
-    load_tree = formats.load_tree
+    load_first = formats.load_first
 
-    def replaced(name: str) -> Any:
-        tree = load_tree(name)
+    def replaced(name: str, how: Any) -> Any:
+        tree = load_first(name, how)
         other.replace(path)
         return tree
 
-    monkeypatch.setattr(formats, "load_tree", replaced)
+    monkeypatch.setattr(formats, "load_first", replaced)
     assert torch.load(path)["a"].tolist() == [0, 0, 0]
 
 
@@ -197,15 +197,15 @@ def test_without_its_descriptor_a_replaced_file_is_refused(
 ) -> None:
     path, other = saved(tmp_path, {"a": torch.zeros(3)}), tmp_path / "other.pt"
     torch.save({"a": torch.ones(3)}, other)
-    load_tree = formats.load_tree
+    load_first = formats.load_first
 
-    def replaced(name: str) -> Any:
-        tree = load_tree(name)
+    def replaced(name: str, how: Any) -> Any:
+        tree = load_first(name, how)
         other.replace(path)
         files._open.clear()
         return tree
 
-    monkeypatch.setattr(formats, "load_tree", replaced)
+    monkeypatch.setattr(formats, "load_first", replaced)
     with pytest.raises(WconvError, match=r"file\.pt"):
         torch.load(path)
 

@@ -150,7 +150,7 @@ def test_objects_that_occur_twice_or_hold_themselves_are_one_object_again(tmp_pa
 
 
 @pytest.mark.parametrize(
-    "value", [object(), {1, 2}, np.float32(1), range(3), lambda: 0, np.zeros(2), type, 2**3000, slice(2)]
+    "value", [object(), {object()}, range(3), lambda: 0, np.zeros(2, "M8[s]"), type, 2**3000, slice(2)]
 )
 def test_what_has_no_place_in_a_checkpoint_is_refused(tmp_path: Path, value: Any) -> None:
     path = tmp_path / "x.pt"

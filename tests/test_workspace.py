@@ -11,7 +11,7 @@ import pytest
 
 import wconv
 from tests.making import write_directory
-from wconv import outputs, workspace
+from wconv import fingerprint, outputs, workspace
 from wconv.errors import FormatError, OutputError, WconvError
 
 
@@ -69,7 +69,7 @@ def test_of_many_runs_at_once_none_breaks_another(model: Path, tmp_path: Path) -
 
 def test_a_resumed_run_must_pick_the_same_state_dict(model: Path) -> None:
     made = [wconv.prepare(model), wconv.prepare(model, include="a"), wconv.prepare(model, exclude="b")]
-    digests = {workspace.fingerprint(one.plan, one.checkpoint.files, dict(one.parameters)) for one in made}
+    digests = {fingerprint.fingerprint(one.plan, one.checkpoint.files, dict(one.parameters)) for one in made}
     assert len(digests) == 3
 
 

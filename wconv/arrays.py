@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wconv import checkpoint, dtypes, files, writer
+from wconv import checkpoint, dtypes, durable, files, writer
 from wconv.casts import Overflow
 from wconv.conversion import states
+from wconv.dtypes import DTypeLike
 from wconv.errors import FormatError, OutputError, WconvError
 from wconv.extras import require
 from wconv.plan import Entry, make
@@ -28,7 +29,13 @@ if TYPE_CHECKING:
 MLX_SUFFIX = ".safetensors"
 
 
-def load(path: str | os.PathLike[str], *, key: str | None = None, expand: bool = False) -> dict[str, Array]:
+def load(
+    path: str | os.PathLike[str],
+    *,
+    key: str | None = None,
+    expand: bool = False,
+    skip_unreadable: bool = False,
+) -> dict[str, Array]:
     """Reads every tensor of a checkpoint into memory, in place of `torch.load`.
 
     bfloat16 and float8 arrays have ml_dtypes' dtypes; `jax.numpy.asarray` takes them as they are.
@@ -37,28 +44,33 @@ def load(path: str | os.PathLike[str], *, key: str | None = None, expand: bool =
         path: a weights file of any supported format, or a model directory.
         key: for a wrapped PyTorch checkpoint, the path to its state dict; found when absent.
         expand: allows tensors that take far more than their file (expanded views, sparse, deflated).
+        skip_unreadable: leaves out tensors whose values cannot be had, which are an error otherwise.
 
     Raises:
-        FormatError: the file cannot be read; the message says why.
+        FormatError: the file cannot be read, or holds no tensor; the message says why.
 
     Example:
         >>> wconv.load("model.ckpt")["linear.weight"].dtype
         dtype(bfloat16)
     """
-    return {name: tensor.numpy() for name, tensor in checkpoint.open(path, key=key, expand=expand).items()}
+    opened = checkpoint.open(path, key=key, expand=expand, skip_unreadable=skip_unreadable)
+    if not opened.tensors:
+        raise FormatError(f"{opened.path} holds no tensors")
+    return {name: tensor.numpy() for name, tensor in opened.items()}
 
 
 def load_mlx(
     path: str | os.PathLike[str],
     *,
     layout: str | Layout | None = None,
-    dtype: str | None = None,
+    dtype: DTypeLike | None = None,
     key: str | None = None,
     options: Mapping[str, Any] | None = None,
     rules: str | os.PathLike[str] | Layout | None = None,
     include: str | None = None,
     exclude: str | None = None,
     expand: bool = False,
+    skip_unreadable: bool = False,
     component: Sequence[str] = (),
     variant: str | None = None,
     merge_lora: Sequence[str | Lora] = (),
@@ -72,13 +84,14 @@ def load_mlx(
     Args:
         layout: None keeps names and layouts; otherwise as for `convert`: "auto", a consumer's name ("mflux"),
             "hf" for the way back to the hub's, or a Layout of your own.
-        dtype: "float16", "bfloat16" or "float32" for all floating tensors; the source's own when absent.
-            Dtypes that MLX lacks become what `wconv` writes for them (float64 → float32).
-        key, options, rules, include, exclude, expand, component, variant, merge_lora: as for `convert`.
+        dtype: "float16", "bfloat16" or "float32" (`mx.float16`, `np.float16` …) for all floating tensors;
+            their own when absent. Dtypes that MLX lacks become what is written for them (float64 → float32).
+        key, options, rules, include, exclude, expand, skip_unreadable, component, variant, merge_lora: as for
+            `convert`.
         strict: a value that overflows is an error; a warning otherwise.
 
     Raises:
-        FormatError: the file cannot be read.
+        FormatError: the file cannot be read, or holds no tensor.
         LayoutError: the tensors do not fit the layout.
         OutputError: `strict` and something overflowed.
     """
@@ -96,6 +109,7 @@ def load_mlx(
         include=include,
         exclude=exclude,
         expand=expand,
+        skip_unreadable=skip_unreadable,
         component=component,
         variant=variant,
         merge_lora=merge_lora,
@@ -169,6 +183,7 @@ def save(
             check_space(workspace.path, plan.nbytes)
             written = writer.write(plan.shards, workspace.path)
             workspace.commit()
+            durable.sync_path(target.parent)
         except BaseException:
             workspace.discard()
             raise

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wconv import files, formats, model_parallel, quantized_names
+from wconv import files, formats, model_parallel, quantized_names, weights_files
+from wconv.beside import PIPELINE_INDEX, read_json
 from wconv.errors import FormatError, told
-from wconv.formats import json_text
+from wconv.formats import prefixes
 from wconv.hints import absent
 from wconv.modules import Module
+from wconv.reprs import fitted, plural
 from wconv.tensor import LazyTensor
 from wconv.variants import of_variant
-
-JSON_LIMIT = 128 << 20
-"""Bytes of config.json or of an index that are read at most."""
-
-PIPELINE_INDEX = "model_index.json"
-"""Names the components of a directory that has several."""
+from wconv.weights_files import Found
 
 NUMBERED = re.compile(r"(?P<stem>.+?)-(?P<number>\d{5,6})-of-(?P<count>\d{5,6})(?P<suffix>\.[A-Za-z.]+)")
 
@@ -38,6 +36,9 @@ PREFERENCE = (
     "*.npz",
 )
 """Which weights of a directory are taken, the first that is there: safetensors before pickles."""
+
+COMPLETE = tuple(pattern for pattern in PREFERENCE if "*" not in pattern)
+"""What is sure to be a whole model, where the files that an index lists are not there."""
 
 NOT_WEIGHTS = (
     "training_args.bin",
@@ -69,11 +70,13 @@ class Checkpoint(Mapping[str, LazyTensor]):
         params: params.json of a directory without config.json, else None.
         quantization: hf_quant_config.json of a directory, where config.json says nothing of the kind.
         metadata: what else the files say, as plain data.
-        skipped: tensors that cannot be had, each with the reason.
+        skipped: what cannot be had, each with the reason: tensors, where `skip_unreadable` allowed it, and
+            arrays that are of no numbers.
         left_out: weights files in the directory that were not opened, each with the reason.
         notes: what the user should be told.
         ties: groups of names that share their bytes.
         modules: the modules that the tensors belong to, by dotted path, where a file holds whole modules.
+        not_numbers: those of `skipped` that hold texts, dates or records, which no weights do.
     """
 
     path: Path
@@ -89,6 +92,7 @@ class Checkpoint(Mapping[str, LazyTensor]):
     modules: Mapping[str, Module] = field(default_factory=dict)
     params: Mapping[str, Any] | None = None
     quantization: Mapping[str, Any] | None = None
+    not_numbers: frozenset[str] = frozenset()
 
     def __getitem__(self, name: str) -> LazyTensor:
         return self.tensors[name]
@@ -100,7 +104,15 @@ class Checkpoint(Mapping[str, LazyTensor]):
         return len(self.tensors)
 
     def __repr__(self) -> str:
-        return f"<Checkpoint {self.path}: {self.format}, {len(self):,} tensors>"
+        return fitted(f"<Checkpoint {self.path}: {self.format}, {plural(len(self), 'tensor')}>")
+
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Closes the files; a tensor that is read after that opens its own again."""
+        for file in self.files:
+            files.close(str(file))
 
     @property
     def description(self) -> Mapping[str, Any] | None:
@@ -117,6 +129,22 @@ class Checkpoint(Mapping[str, LazyTensor]):
         """Bytes of all tensors in their stored dtypes."""
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
+    @property
+    def lost(self) -> dict[str, str]:
+        """The tensors among `skipped`."""
+        return {name: reason for name, reason in self.skipped.items() if name not in self.not_numbers}
+
+
+def check_lost(path: Path, lost: Mapping[str, str], *, others: bool) -> None:
+    """Refuses to go on without tensors that a file has, be there others or not. Raises `FormatError`."""
+    if lost:
+        name, reason = next(iter(lost.items()))
+        more = f" (and {len(lost) - 1:,} more)" if len(lost) > 1 else ""
+        advice = f"; --skip-unreadable (skip_unreadable=True) goes on without {'them' if more else 'it'}"
+        raise FormatError(
+            f"{path}: {name:.100} cannot be read: {reason:.200}{more}{advice if others else ''}"
+        )
+
 
 @told(FormatError, "read")
 def open(
@@ -125,6 +153,7 @@ def open(
     key: str | None = None,
     variant: str | None = None,
     expand: bool = False,
+    skip_unreadable: bool = False,
 ) -> Checkpoint:
     """Opens a weights file, or a directory with one, with numbered shards, or with shards and an index.
 
@@ -132,18 +161,28 @@ def open(
         key: for a wrapped PyTorch checkpoint, the path to its state dict ("model.encoder").
         variant: of a directory's weights, those called so ("fp16" for `model.fp16.safetensors`).
         expand: allows tensors that take far more than their file (expanded views, sparse, deflated).
+        skip_unreadable: allows tensors whose values cannot be had (on the meta device, of an unknown class):
+            they are left out and stand in `skipped`.
 
     Raises:
-        FormatError: nothing there can be read; the message names the file and says why.
+        FormatError: nothing there, or not all of it, can be read; the message names the file and says why.
         UnsafeError: a file asks for something that no weights need.
     """
     files.require_name(path, kind=FormatError)
     place = Path(path)
     if place.is_dir():
-        return _open_directory(place, key, variant, expand)
+        opened = _open_directory(place, key, variant, expand)
+    else:
+        opened = _open_file(place, key, expand)
+    if not skip_unreadable:
+        check_lost(place, opened.lost, others=bool(opened.tensors))
+    return opened
+
+
+def _open_file(place: Path, key: str | None, expand: bool) -> Checkpoint:
     if not place.exists():
         raise FormatError(absent(place))
-    contents = formats.open_file(str(place), key=key, expand=expand)
+    (contents,) = _without_prefixes([formats.open_file(str(place), key=key, expand=expand)])
     return Checkpoint(
         place,
         contents.format,
@@ -154,33 +193,24 @@ def open(
         notes=contents.notes,
         ties=contents.ties,
         modules=contents.modules,
+        not_numbers=contents.not_numbers,
     )
 
 
 def _open_directory(directory: Path, key: str | None, variant: str | None, expand: bool) -> Checkpoint:
-    names = sorted(name for name in os.listdir(directory) if not os.path.isdir(directory / name))
+    names = [name for name in weights_files.listdir(directory) if not os.path.isdir(directory / name)]
     if PIPELINE_INDEX in names:
         raise FormatError(f"{directory} is a pipeline: open its components, such as {directory}/transformer")
     config = read_json(directory / "config.json") if "config.json" in names else None
     wanted = of_variant(names, variant) if variant else names
     if variant and not wanted:
         raise FormatError(f"{directory} holds no {variant} variant of the weights")
-    index = _index_name(wanted, variant)
-    if index is not None:
-        weight_map = _weight_map(directory, index)
-        shards = sorted(set(weight_map.values()))
-        missing = [shard for shard in shards if not os.path.exists(directory / shard)]
-        if missing:
-            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-            raise FormatError(
-                f"{directory / missing[0]}{more} is missing: {index} lists it; download it again"
-            )
-    else:
-        weight_map = None
-        shards = _find_weights(directory, wanted)
+    found = _find(directory, wanted, variant)
+    shards, index, weight_map = found.shards, found.index, found.listed
     pieces = bool(shards) and model_parallel.PIECE.fullmatch(shards[0]) is not None
     merged = _merge(directory, shards, key, expand, apart=pieces)
-    unlisted = _check_index(directory, index, weight_map, merged) if index and weight_map else ()
+    unlisted = _check_index(directory, index, weight_map, merged, config) if index and weight_map else ()
+    merged = _without_prefixes(merged)
     left_out = {
         name: "not in the index" if weight_map is not None else "other weights were taken"
         for name in names
@@ -189,20 +219,32 @@ def _open_directory(directory: Path, key: str | None, variant: str | None, expan
     return Checkpoint(
         directory,
         merged[0].format if merged else "",
-        model_parallel.join([contents.tensors for contents in merged], directory)
-        if pieces
-        else {name: tensor for contents in merged for name, tensor in contents.tensors.items()},
+        _joined([contents.tensors for contents in merged], directory, pieces=pieces),
         tuple(directory / shard for shard in shards),
         config,
         _join_metadata(shards, merged),
         {name: reason for contents in merged for name, reason in contents.skipped.items()},
         left_out,
-        tuple(dict.fromkeys((*unlisted, *(note for contents in merged for note in contents.notes)))),
+        tuple(
+            dict.fromkeys(
+                (*found.notes, *unlisted, *(note for contents in merged for note in contents.notes))
+            )
+        ),
         tuple(tie for contents in merged for tie in contents.ties),
         {path: module for contents in merged for path, module in contents.modules.items()},
         _params(directory) if config is None and model_parallel.PARAMS in names else None,
         _quantization(directory, config) if config is not None and QUANTIZATION in names else None,
+        frozenset(name for contents in merged for name in contents.not_numbers),
     )
+
+
+def _joined(parts: list[dict[str, LazyTensor]], directory: Path, *, pieces: bool) -> dict[str, LazyTensor]:
+    """The tensors of all files as one mapping, made anew only where there are several."""
+    if pieces:
+        return model_parallel.join(parts, directory)
+    if len(parts) == 1:
+        return parts[0]
+    return {name: tensor for part in parts for name, tensor in part.items()}
 
 
 def _quantization(directory: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -211,41 +253,77 @@ def _quantization(directory: Path, config: Mapping[str, Any]) -> dict[str, Any] 
     return None if said else read_json(directory / QUANTIZATION)
 
 
+def _without_prefixes(merged: list[formats.Contents]) -> list[formats.Contents]:
+    """safetensors files without what wrappers put before every name; pickles have been read so."""
+    names = [name for contents in merged if contents.format == "safetensors" for name in contents.tensors]
+    if not prefixes.may_have(names):
+        return merged
+    short, taken = prefixes.strip_prefixes(names)
+    if not taken:
+        return merged
+    return [
+        dataclasses.replace(
+            contents,
+            tensors={short[name]: tensor for name, tensor in contents.tensors.items()},
+            notes=(*contents.notes, prefixes.note(taken)),
+        )
+        if contents.format == "safetensors"
+        else contents
+        for contents in merged
+    ]
+
+
 def _params(directory: Path) -> dict[str, Any]:
     """params.json without its `model_type`, which is none of transformers'."""
     found = read_json(directory / model_parallel.PARAMS)
     return {name: value for name, value in found.items() if name != "model_type"}
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a regular file of bounded size.
+def _find(directory: Path, names: list[str], variant: str | None) -> Found:
+    """The weights: by an index where there is one, of safetensors before PyTorch's, else by name.
 
     Raises:
-        FormatError: it is too large, is no JSON, or no object.
+        FormatError: there are none, several, or not all that an index lists and nothing complete instead.
     """
-    file = files.SourceFile(str(path))
-    if file.size > JSON_LIMIT:
-        raise FormatError(f"{path} is too large for what it should be: {file.size:,} bytes")
-    text = bytes(file.read(0, file.size))
-    if text.startswith(b"version https://git-lfs"):
-        raise FormatError(f"{path} is a Git LFS pointer, not the file: run `git lfs pull`")
-    value = json_text.parse(text.removeprefix(b"\xef\xbb\xbf"), str(path))
-    if not isinstance(value, dict):
-        raise FormatError(f"{path} holds no JSON object")
-    return value
+    safe, pickled = weights_files.indexes(names, variant)
+    listed: set[str] = set()
+    refused: FormatError | None = None
+    first = ""
+    for at, index in enumerate((*safe, *pickled)):
+        if at == len(safe):
+            others = [name for name in names if name not in listed and name.endswith(".safetensors")]
+            if not safe and others:
+                break
+            whole = _complete(directory, others, variant) if refused else None
+            if whole is not None:
+                return _instead(first, whole)
+        weight_map = _weight_map(directory, index)
+        shards, error = weights_files.missing(directory, index, weight_map)
+        if error is None:
+            notes = (weights_files.instead(first, index),) if refused else ()
+            return Found(shards, index, weight_map, notes)
+        listed.update(shards)
+        refused, first = refused or error, first or index
+    if refused is None:
+        return Found(_find_weights(directory, names))
+    whole = _complete(directory, [name for name in names if name not in listed], variant)
+    if whole is None:
+        raise refused
+    return _instead(first, whole)
 
 
-def _index_name(names: list[str], variant: str | None) -> str | None:
-    """The index that counts: safetensors' before PyTorch's, `model` before others."""
-    ending = f".index.{variant}.json" if variant else ".index.json"
-    safe, pickled = ".safetensors" + ending, ".bin" + ending
-    found = [name for name in names if name.endswith((safe, pickled))]
-    found.sort(key=lambda name: (not name.endswith(safe), not name.startswith("model."), name))
-    if not found:
+def _instead(index: str, shards: list[str]) -> Found:
+    """Files that are taken because those that an index lists are not there."""
+    more = f" and {len(shards) - 1} more" if len(shards) > 1 else ""
+    return Found(shards, notes=(weights_files.instead(index, shards[0] + more),))
+
+
+def _complete(directory: Path, names: list[str], variant: str | None) -> list[str] | None:
+    """Files that are surely a whole model; None where there are none."""
+    try:
+        return _find_weights(directory, names, PREFERENCE if variant else COMPLETE)
+    except FormatError:
         return None
-    if found[0].endswith(pickled) and any(name.endswith(".safetensors") for name in names):
-        return None
-    return found[0]
 
 
 def _weight_map(directory: Path, index: str) -> dict[str, str]:
@@ -268,8 +346,8 @@ def is_plain(name: str) -> bool:
     return not any(sign in name for sign in "/\\:")
 
 
-def _find_weights(directory: Path, names: list[str]) -> list[str]:
-    """The weights files of a directory that has no index."""
+def _find_weights(directory: Path, names: list[str], patterns: Sequence[str] = PREFERENCE) -> list[str]:
+    """The weights files of a directory that has no index: the first of `patterns` that is there."""
     candidates = [name for name in names if is_weights(name)]
     if ADAPTERS in candidates:
         candidates = [name for name in candidates if not EARLIER.fullmatch(name)]
@@ -279,7 +357,7 @@ def _find_weights(directory: Path, names: list[str]) -> list[str]:
         piece = model_parallel.PIECE.fullmatch(name)
         family = f"consolidated.*.{piece['suffix']}" if piece else name
         families.setdefault(numbered["stem"] + numbered["suffix"] if numbered else family, []).append(name)
-    for wanted in PREFERENCE:
+    for wanted in patterns:
         if wanted in families:
             found = [wanted]
         else:
@@ -342,10 +420,21 @@ def _merge(
 
 
 def _check_index(
-    directory: Path, index: str, weight_map: Mapping[str, str], merged: list[formats.Contents]
+    directory: Path,
+    index: str,
+    weight_map: Mapping[str, str],
+    merged: list[formats.Contents],
+    config: Mapping[str, Any] | None,
 ) -> tuple[str, ...]:
-    """Index and shards must say the same; PyTorch shards may hold more (tied heads), which is told."""
+    """Index and shards must say the same.
+
+    PyTorch shards may hold more (tied heads), and both may lack one of two names of one matrix: it is told.
+    """
     shards = sorted(set(weight_map.values()))
+    if merged[0].format != "safetensors" and prefixes.may_have(weight_map):
+        # as the names in the files were read
+        short, _ = prefixes.strip_prefixes(list(weight_map))
+        weight_map = {short[name]: shard for name, shard in weight_map.items()}
     if weight_map == {
         name: shard for shard, contents in zip(shards, merged, strict=True) for name in contents.tensors
     }:
@@ -366,6 +455,10 @@ def _check_index(
                 )
     for name, shard in weight_map.items():
         if name not in held:
+            other = weights_files.tied(name, held, config)
+            if other is not None:
+                unlisted.append(f"{name:.200} is in no file though {index} lists it: tied to {other:.200}")
+                continue
             raise FormatError(
                 f"{name:.80} is missing: {index} places it in {directory / shard}, which lacks it"
             )

@@ -6,7 +6,6 @@ import contextlib
 import gc
 import io
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,38 +13,41 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from wconv import __version__
+from wconv import __version__, dtypes, machine, signals
 from wconv.click_parts import DefaultsToConvert, GroupedCommand, GroupedOption
-from wconv.errors import WconvError, one_line
+from wconv.errors import Interrupted, WconvError, message, one_line
 from wconv.layout_names import BACK, NAMES, OF_ADAPTERS
 from wconv.storable import SUBSTITUTES, TARGETS
 
 if TYPE_CHECKING:
     from wconv.conversion import Conversion
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
-
 
 class Program(DefaultsToConvert):
     """The group as a process: signals, exit codes, and every failure as one line or as JSON."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        signal.signal(signal.SIGTERM, _interrupt)
+        signals.catch()
         # numpy's BLAS would start a thread for each core, none of which ever works
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         gc.disable()  # what a command makes lives until it ends: looking for garbage is a fifth of its time
         as_json = "--json" in [*ctx._protected_args, *ctx.args]
         try:
+            machine.check()
             return super().invoke(ctx)
         except WconvError as error:
             _fail(str(error), as_json=as_json)
         except click.ClickException as error:
-            if not as_json:
-                raise
-            _fail(error.format_message(), error.exit_code, as_json=True)
+            if as_json:
+                _fail(error.format_message(), error.exit_code, as_json=True)
+            if isinstance(error, click.UsageError):
+                raise click.UsageError(message(error.format_message()), error.ctx) from None
+            raise
+        except Interrupted:
+            text = "interrupted; repeat the command with --resume to go on"
+            _fail(text, signals.exit_code(), as_json=as_json)
         except KeyboardInterrupt:
-            _fail("interrupted; repeat the command with --resume to go on", INTERRUPTED, as_json=as_json)
+            _fail("interrupted", signals.exit_code(), as_json=as_json)
         except BrokenPipeError:
             sys.stderr.close()
             sys.exit(1)
@@ -72,16 +74,12 @@ class NamedPath(click.Path):
 PATH = NamedPath(path_type=Path)
 
 
-def _interrupt(number: int, frame: Any) -> NoReturn:
-    raise KeyboardInterrupt
-
-
-def _fail(message: str, code: int = 1, *, as_json: bool = False) -> NoReturn:
+def _fail(text: str, code: int = 1, *, as_json: bool = False) -> NoReturn:
     """Ends the program: one line for a person, or `{"error": …}` where programs read the summary."""
     if as_json:
-        _print_json({"error": message})
+        _print_json({"error": message(text)})
     else:
-        click.echo("wconv: " + " ".join(message.split("\n")), err=True)
+        click.echo(f"wconv: {message(text)}", err=True)
     sys.exit(code)
 
 
@@ -101,6 +99,17 @@ def _dtype_table() -> str:
 
 def _complete_layout(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     return [name for name in (*NAMES, *OF_ADAPTERS) if name.startswith(incomplete)]
+
+
+def _dtype_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """The dtype that weights are to be written in, by any of its names: "fp16", "torch.float16"."""
+    if value is None:
+        return None
+    with contextlib.suppress(WconvError):
+        name = dtypes.by_name(value).name
+        if name in TARGETS:
+            return name
+    raise click.BadParameter(f"{value[:60]!r} is not one of {', '.join(TARGETS)}.")
 
 
 def _complete_dtype(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
@@ -156,6 +165,7 @@ RESULT, WHAT, HOW, RUN, SUMMARY = "The result", "What is converted", "How it is 
     RESULT,
     "--dtype",
     metavar="DTYPE",
+    callback=_dtype_name,
     shell_complete=_complete_dtype,
     help=f"Cast floating tensors: {', '.join(TARGETS)}; their own by default.",
 )
@@ -191,11 +201,17 @@ RESULT, WHAT, HOW, RUN, SUMMARY = "The result", "What is converted", "How it is 
 @_option(WHAT, "--include-fov", is_flag=True, help="Keep a field-of-view network that the layout drops.")
 @_option(HOW, "--key", metavar="PATH", help="Where the state dict lies in a wrapped PyTorch checkpoint.")
 @_option(HOW, "--expand", is_flag=True, help="Allow tensors far larger than their file.")
+@_option(HOW, "--skip-unreadable", is_flag=True, help="Go on without tensors that cannot be read.")
 @_option(RUN, "--overwrite", is_flag=True, help="Replace an existing output.")
 @_option(RUN, "--resume", is_flag=True, help="Continue an interrupted run.")
 @_option(RUN, "--strict", is_flag=True, help="Make a value that overflows an error.")
 @_option(RUN, "--dry-run", is_flag=True, help="Print the plan and write nothing.")
-@_option(RUN, "-j", "--jobs", type=click.IntRange(1), help="Threads; one for each core by default.")
+@_option(
+    RUN, "--no-sync", is_flag=True, help="Do not wait for the disk: a power loss may then empty the output."
+)
+@_option(
+    RUN, "-j", "--jobs", type=click.IntRange(1, 1_000_000), help="Threads; one for each core by default."
+)
 @_option(SUMMARY, "--quiet", is_flag=True, help="Print nothing but errors.")
 @_option(SUMMARY, "--json", "as_json", is_flag=True, help="Print the summary, or the error, as JSON.")
 def convert(
@@ -208,6 +224,7 @@ def convert(
     resume: bool,
     strict: bool,
     dry_run: bool,
+    no_sync: bool,
     jobs: int | None,
     quiet: bool,
     as_json: bool,
@@ -232,7 +249,13 @@ def convert(
         progress = for_stream(sys.stderr, prepared.plan.nbytes)
     try:
         report = run(
-            prepared, overwrite=overwrite, resume=resume, strict=strict, jobs=jobs, progress=progress
+            prepared,
+            overwrite=overwrite,
+            resume=resume,
+            strict=strict,
+            jobs=jobs,
+            progress=progress,
+            sync=not no_sync,
         )
     finally:
         if progress is not None:
@@ -290,7 +313,7 @@ def inspect(source: Path, key: str | None, expand: bool, as_json: bool) -> None:
     from wconv import checkpoint
     from wconv.inspect import lines, to_dict
 
-    opened = checkpoint.open(source, key=key, expand=expand)
+    opened = checkpoint.open(source, key=key, expand=expand, skip_unreadable=True)
     if as_json:
         _print_json(to_dict(opened))
     else:

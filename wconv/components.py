@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wconv import sidecars
-from wconv.checkpoint import PIPELINE_INDEX as INDEX
-from wconv.checkpoint import Checkpoint, is_plain, is_weights, read_json
+from wconv.beside import PIPELINE_INDEX as INDEX
+from wconv.beside import read_json
+from wconv.checkpoint import Checkpoint, is_plain, is_weights
 from wconv.errors import FormatError, WconvError
 from wconv.layouts import Layout, pipelines
 from wconv.plan import Plan, within
 from wconv.report import Report, command_for, gigabytes
 from wconv.variants import of_variant
+from wconv.weights_files import listdir
 
 if TYPE_CHECKING:
     from wconv.conversion import Conversion
@@ -143,14 +145,14 @@ def _other_kind(directory: Path, layout: Layout) -> str:
 
 def _has_weights(directory: Path, kind: str) -> bool:
     """Whether a component has weights, or should have some: reading tells which are missing."""
-    names = os.listdir(directory)
+    names = listdir(directory)
     return any(is_weights(name) for name in names) or (
         "config.json" in names and not re.search(f"(?:{WEIGHTLESS.pattern})$", kind)
     )
 
 
 def _of_files(source: Path, layout: str, picked: Sequence[str]) -> Pipeline | None:
-    found = pipelines.of_files(layout, os.listdir(source))
+    found = pipelines.of_files(layout, listdir(source))
     if found is None:
         return None
     family, files = found
@@ -170,7 +172,7 @@ def _of_variant(found: Pipeline, variant: str) -> Pipeline:
     """Each component's weights of that variant; the plain ones, told, where it has none."""
     components = tuple(
         dataclasses.replace(one, variant=variant)
-        if one.path.is_dir() and of_variant(os.listdir(one.path), variant)
+        if one.path.is_dir() and of_variant(listdir(one.path), variant)
         else one
         for one in found.components
     )
@@ -217,6 +219,8 @@ def _joined_report(
     for report in reports.values():
         dtypes.update(report.dtypes)
     consumers = {report.layout for report in reports.values()}
+    # a family's own layouts make one model; those that the components have alone do not
+    foreign = found.command == DIFFUSERS and bool(consumers & {"mlx-lm", "mlx-vlm", "mlx-examples"})
     notes = [f"{name}: {note}" for name, report in reports.items() for note in report.notes]
     return Report(
         source=found.path,
@@ -235,7 +239,10 @@ def _joined_report(
         left_out=beside.left_out,
         config_added=tuple(f"{name}/{field}" for name, one in reports.items() for field in one.config_added),
         notes=(*found.notes, *notes),
-        command=command_for(found.command, target),
+        command="" if foreign else command_for(found.command, target),
+        known=f"the components are not all in the layout of a {found.kind}: load each by itself"
+        if foreign
+        else "",
         unchanged=_labelled({name: report.unchanged for name, report in reports.items()}),
         components={name: f"{_whose(one)}, {gigabytes(one.bytes_after)}" for name, one in reports.items()},
     )

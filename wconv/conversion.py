@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from wconv.checkpoint import Checkpoint
+from wconv.errors import FormatError, told
+from wconv.files import Stamp, stamp_of
 from wconv.plan import Plan
 from wconv.report import Report
+from wconv.reprs import fitted
 from wconv.sidecars import Sidecars
 
 
@@ -33,10 +36,14 @@ class Conversion:
     sidecars: Sidecars | None
     report: Report
     parameters: Mapping[str, Any]
-    states: tuple[tuple[int, int], ...]
+    states: tuple[Stamp, ...]
     parts: Mapping[str, Conversion] = field(default_factory=dict)
     config_name: str = "config.json"
     needs_header: bool = False
+
+    def __repr__(self) -> str:
+        what = f"{self.report.source} → {self.report.output}: {self.plan!r}"
+        return fitted(f"<Conversion {what}>")
 
     def plan_dict(self) -> list[dict[str, Any]]:
         """The plan as plain data for JSON: each shard with its tensors."""
@@ -58,6 +65,11 @@ class Conversion:
         ]
 
 
-def states(files: Sequence[Path]) -> tuple[tuple[int, int], ...]:
-    """Size and time of change of each source file."""
-    return tuple((status.st_size, status.st_mtime_ns) for status in (path.stat() for path in files))
+@told(FormatError, "read")
+def states(files: Sequence[Path]) -> tuple[Stamp, ...]:
+    """What tells each source file from what it may become.
+
+    Raises:
+        FormatError: one is not there any more.
+    """
+    return tuple(stamp_of(path.stat()) for path in files)

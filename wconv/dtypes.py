@@ -18,10 +18,15 @@ if TYPE_CHECKING:
 
 Kind = Literal["float", "int", "bool", "complex"]
 
+DTypeLike = Any
+"""What names a dtype: a row of the table, "float16", "fp16", `np.float16`, `mx.float16`, `torch.float16`."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class DType:
     """One element type. Instances are the rows of the table below; compare them with `is` or `==`.
+
+    A dtype equals its name (`tensor.dtype == "float16"`), and `np.dtype(tensor.dtype)` is numpy's equivalent.
 
     Attributes:
         name: torch's name without the `torch.` prefix ("bfloat16").
@@ -54,6 +59,11 @@ class DType:
         return _numpy(self.name)
 
     @property
+    def dtype(self) -> np.dtype[Any]:
+        """numpy's equivalent under the name by which numpy asks for it."""
+        return _numpy(self.name)
+
+    @property
     def is_floating(self) -> bool:
         return self.kind == "float"
 
@@ -61,8 +71,19 @@ class DType:
         """Bytes that `count` elements take on disk."""
         return (count * self.bits + 7) // 8
 
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, str):
+            return self.name == other
+        return self is other if isinstance(other, DType) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
     def __str__(self) -> str:
         return self.name
+
+    def __repr__(self) -> str:
+        return f"<DType {self.name}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return by_name, (self.name,)
@@ -105,8 +126,12 @@ ALIASES = {
     "fp32": "float32",
     "f32": "float32",
     "double": "float64",
+    "fp64": "float64",
+    "f64": "float64",
     "bool_": "bool",
+    "float4_e2m1fn": "float4_e2m1fn_x2",
 }
+_PREFIXES = ("torch.", "mlx.core.", "numpy.", "np.", "mx.", "ml_dtypes.")
 
 
 @functools.cache
@@ -129,11 +154,28 @@ def by_name(name: str) -> DType:
     Raises:
         WconvError: no dtype has that name.
     """
-    plain = name.removeprefix("torch.").removeprefix("mlx.core.")
+    plain = next((name[len(prefix) :] for prefix in _PREFIXES if name.startswith(prefix)), name)
     try:
         return BY_NAME[ALIASES.get(plain, plain)]
     except KeyError:
-        raise WconvError(f"{name!r} is not a dtype: one of {', '.join(BY_NAME)}") from None
+        raise WconvError(f"{name[:60]!r} is not a dtype such as float16, bfloat16, float32 or int8") from None
+
+
+def of(value: DTypeLike) -> DType:
+    """The dtype that a value of any library stands for, told without importing that library.
+
+    Names, numpy's dtypes and scalar types, ml_dtypes' and jax's types, and the dtypes of MLX and torch, which
+    print as their names.
+
+    Raises:
+        WconvError: it stands for none, or for another one in each library, as Python's `float` does.
+    """
+    if isinstance(value, DType):
+        return value
+    if value is float or value is int or value is complex:
+        raise WconvError(f"{value.__name__} is of another size in each library: name it, as in 'float32'")
+    name = value.__name__ if isinstance(value, type) else getattr(value, "name", None)
+    return by_name(name if isinstance(name, str) else value if isinstance(value, str) else f"{value!s:.60}")
 
 
 def from_numpy(dtype: np.dtype[Any]) -> DType:

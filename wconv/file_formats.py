@@ -49,7 +49,7 @@ def torch_shard(filename: str, entries: list[Entry], metadata: Mapping[str, str]
     state = {entry.name: entry.tensor.cast(entry.dtype) for entry in entries}
     archive, _ = torch_write.arranged(state, PurePath(filename).stem or "archive")
     data_bytes = sum(entry.nbytes for entry in entries)
-    return Shard(filename, archive.pieces[0][1], tuple(entries), data_bytes, archive)
+    return Shard(filename, archive.known, tuple(entries), data_bytes, archive)
 
 
 SAFETENSORS = FileFormat(

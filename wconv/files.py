@@ -10,11 +10,20 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from wconv import durable
 from wconv.errors import FormatError, OutputError, WconvError
 from wconv.replacing import check_node
 
 OPEN_FILES = 64
 """How many descriptors a process keeps open; macOS allows a process 256."""
+
+CALL = 1 << 30
+"""Bytes that the system is asked to read or write in one call: macOS refuses 2 GiB."""
+
+
+Stamp = tuple[int, int, int, int]
+"""Inode, size, time of change of the content, and of anything: another stamp is another file. The last one
+is the system's own, which no program sets back."""
 
 
 def require_name(
@@ -32,7 +41,7 @@ class SourcePath(str):
     bytes. It pickles, and otherwise is the path.
     """
 
-    stamp: tuple[int, int, int]
+    stamp: Stamp
 
 
 class SourceFile:
@@ -40,7 +49,7 @@ class SourceFile:
 
     Attributes:
         size: in bytes.
-        stamp: inode, size and time of change: another stamp is another file.
+        stamp: what tells it from any other.
     """
 
     __slots__ = ("_fd", "path", "size", "stamp")
@@ -62,7 +71,7 @@ class SourceFile:
         if not stat.S_ISREG(status.st_mode):
             raise FormatError(f"{path} is not a regular file")
         self.size = status.st_size
-        self.stamp = _stamp(status)
+        self.stamp = stamp_of(status)
 
     def __del__(self) -> None:
         if self._fd >= 0:
@@ -85,7 +94,7 @@ class SourceFile:
         done = 0
         try:
             while done < len(buffer):
-                count = os.preadv(self._fd, [buffer[done:]], offset + done)
+                count = os.preadv(self._fd, [buffer[done : done + CALL]], offset + done)
                 if count == 0:
                     raise FormatError(
                         f"{self.path} is truncated: it ends at byte {offset + done:,} of"
@@ -106,13 +115,23 @@ _open: OrderedDict[str, SourceFile] = OrderedDict()
 _lock = threading.Lock()
 
 
-def _stamp(status: os.stat_result) -> tuple[int, int, int]:
-    return status.st_ino, status.st_size, status.st_mtime_ns
+def _after_fork() -> None:
+    """Another thread may have held the lock, or been changing the cache: a child begins with its own."""
+    global _lock, _open
+    _lock, _open = threading.Lock(), OrderedDict()
 
 
-def _now(path: str) -> tuple[int, int, int] | None:
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
+    """The stamp of a file that has this status."""
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _now(path: str) -> Stamp | None:
     try:
-        return _stamp(os.stat(path))
+        return stamp_of(os.stat(path))
     except OSError:
         return None
 
@@ -145,6 +164,12 @@ def source(path: str) -> SourceFile:
     return found
 
 
+def close(path: str) -> None:
+    """Forgets the open file at `path`; who reads from it later opens it again."""
+    with _lock:
+        _open.pop(path, None)
+
+
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A new file that takes `path`'s place when the block ends; after an error, what was there stays.
@@ -164,6 +189,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     try:
         with open(partial, "xb") as file:
             yield file
+            if os.path.lexists(path):
+                # what was there is lost otherwise when the power fails
+                file.flush()
+                durable.sync(file.fileno())
         os.replace(partial, path)
     except OSError as error:
         raise OutputError(f"{os.fspath(path)} cannot be written: {error.strerror}") from None

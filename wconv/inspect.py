@@ -10,7 +10,8 @@ from typing import Any
 
 from wconv.checkpoint import Checkpoint
 from wconv.formats.state_dict import key_name
-from wconv.report import gigabytes, grouped, plural
+from wconv.report import gigabytes, grouped
+from wconv.reprs import plural
 
 DEPTH = 20
 """Levels of metadata that are shown."""

@@ -43,16 +43,16 @@ def _like(dtype: DType) -> DType:
 class _Lost(Derived):
     """For each element of a cast the magnitude that it lost, or that `before` says was lost on the way."""
 
-    to: DType
+    target: DType
     before: LazyTensor | None
 
     @property
     def dtype(self) -> DType:  # type: ignore[override]
-        return _like(self.to)
+        return _like(self.target)
 
     def fill(self, start: int, stop: int, out: Array) -> None:
         source = self.parent.elements(start, stop)
-        result = np.empty(stop - start, self.to.numpy)
+        result = np.empty(stop - start, self.target.numpy)
         out[:] = 0
         if casts.cast(source, result).count:
             if self.parent.dtype.kind == "complex":
@@ -60,7 +60,7 @@ class _Lost(Derived):
                 _mark(*halves, out.view(np.float64))
             else:
                 lost = np.zeros(out.size)
-                _mark(source, result if self.to.kind != "complex" else result.real, lost)
+                _mark(source, result if self.target.kind != "complex" else result.real, lost)
                 out[:] = lost
         if self.before is not None:
             before = self.before.elements(start, stop)
@@ -138,7 +138,7 @@ def _magnitudes(tensor: LazyTensor) -> LazyTensor | None:
 
 def _of_cast(tensor: LazyTensor) -> LazyTensor | None:
     assert isinstance(tensor, Cast)
-    return _Lost(tensor.parent, tensor.to, _magnitudes(tensor.parent))
+    return _Lost(tensor.parent, tensor.target, _magnitudes(tensor.parent))
 
 
 def _of_moved(tensor: LazyTensor) -> LazyTensor | None:
@@ -176,7 +176,7 @@ def _of_view(tensor: LazyTensor) -> LazyTensor | None:
     found = _magnitudes(tensor.parent)
     if found is None:
         return None
-    same = tensor.to.itemsize == tensor.parent.dtype.itemsize and found.dtype is _like(tensor.to)
+    same = tensor.target.itemsize == tensor.parent.dtype.itemsize and found.dtype is _like(tensor.target)
     return Reshape(found, tensor.new_shape) if same else _Computed(tensor)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from wconv.reprs import fitted
+
 
 @dataclass(frozen=True, slots=True)
 class Module:
@@ -20,3 +22,6 @@ class Module:
     class_name: str
     settings: Mapping[str, bool | int | float | str] = field(default_factory=dict)
     buffers: frozenset[str] = frozenset()
+
+    def __repr__(self) -> str:
+        return fitted(f"<Module {self.class_name}>")

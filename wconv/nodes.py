@@ -59,11 +59,11 @@ class Zeros(LazyTensor):
 class Cast(Derived):
     """The parent's values in another dtype; what overflows is told by `casts.take_losses`."""
 
-    to: DType
+    target: DType
 
     @property
     def dtype(self) -> DType:  # type: ignore[override]
-        return self.to
+        return self.target
 
     def fill(self, start: int, stop: int, out: Array) -> None:
         casts.cast(self.parent.elements(start, stop), out)
@@ -124,12 +124,12 @@ class Reshape(Derived):
 class View(Derived):
     """The parent's bytes as another dtype."""
 
-    to: DType
+    target: DType
     new_shape: Shape
 
     @property
     def dtype(self) -> DType:  # type: ignore[override]
-        return self.to
+        return self.target
 
     @property
     def shape(self) -> Shape:  # type: ignore[override]
@@ -137,11 +137,11 @@ class View(Derived):
 
     @property
     def grain(self) -> int:
-        old, new = self.parent.dtype.itemsize, self.to.itemsize
+        old, new = self.parent.dtype.itemsize, self.target.itemsize
         return math.lcm(self.parent.grain * old, new) // new
 
     def fill(self, start: int, stop: int, out: Array) -> None:
-        old, new = self.parent.dtype.itemsize, self.to.itemsize
+        old, new = self.parent.dtype.itemsize, self.target.itemsize
         first = start * new // old
         covering = self.parent.elements(first, -(-stop * new // old)).view(np.uint8)
         out.view(np.uint8)[:] = covering[start * new - first * old : stop * new - first * old]

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from wconv import dtypes
-from wconv.dtypes import DType
+from wconv.dtypes import DTypeLike
+from wconv.indexing import checked_axis
 from wconv.nodes import Add, Cast, Concat, Reshape, Slice, Sum, Transpose, View
 from wconv.tensor import LazyTensor, Stored
 
 
-def cast(tensor: LazyTensor, dtype: DType | str) -> LazyTensor:
+def cast(tensor: LazyTensor, dtype: DTypeLike) -> LazyTensor:
     """`tensor` in another dtype; itself when it has that dtype already."""
-    to = dtypes.by_name(dtype) if isinstance(dtype, str) else dtype
+    to = dtypes.of(dtype)
     return tensor if to is tensor.dtype else Cast(tensor, to)
 
 
@@ -42,9 +43,10 @@ def transpose(tensor: LazyTensor, axes: Sequence[int]) -> LazyTensor:
     """Axes in another order; a mere reshape where only axes of length 1 move.
 
     Raises:
-        ValueError: `axes` is no permutation of the tensor's axes.
+        IndexError: the tensor has no such axis.
+        ValueError: `axes` names one twice, or not all.
     """
-    order = tuple(axis % tensor.ndim if tensor.ndim else axis for axis in axes)
+    order = tuple(checked_axis(axis, tensor.ndim) for axis in axes)
     if sorted(order) != list(range(tensor.ndim)):
         raise ValueError(f"{tuple(axes)} is no order of {tensor.ndim} axes")
     moved = [axis for axis in order if tensor.shape[axis] != 1]
@@ -57,9 +59,10 @@ def slice_axis(tensor: LazyTensor, axis: int, start: int, stop: int, step: int =
     """Elements `start` to `stop` of one axis, every `step`-th.
 
     Raises:
+        IndexError: the tensor has no such axis.
         ValueError: the range is not within the axis.
     """
-    axis = range(tensor.ndim)[axis]
+    axis = checked_axis(axis, tensor.ndim)
     length = tensor.shape[axis]
     if step < 1 or start < 0 or stop > length:
         raise ValueError(f"[{start}:{stop}:{step}] of an axis of {length}")
@@ -77,9 +80,10 @@ def split(tensor: LazyTensor, sections: int | Sequence[int], axis: int = 0) -> t
     """Consecutive parts along an axis: so many equal ones, or of the given lengths.
 
     Raises:
+        IndexError: the tensor has no such axis.
         ValueError: the parts do not add up to the axis.
     """
-    axis = range(tensor.ndim)[axis]
+    axis = checked_axis(axis, tensor.ndim)
     length = tensor.shape[axis]
     lengths = [length // sections] * sections if isinstance(sections, int) else list(sections)
     if sum(lengths) != length:
@@ -92,12 +96,13 @@ def concat(tensors: Sequence[LazyTensor], axis: int = 0) -> LazyTensor:
     """Tensors one after another along an axis.
 
     Raises:
+        IndexError: the first tensor has no such axis.
         ValueError: there are none, or their dtypes or other axes differ.
     """
     first = tensors[0] if tensors else None
     if first is None:
         raise ValueError("nothing to join")
-    axis = range(first.ndim)[axis]
+    axis = checked_axis(axis, first.ndim)
     for tensor in tensors:
         rest = (*tensor.shape[:axis], *tensor.shape[axis + 1 :])
         if tensor.dtype is not first.dtype or rest != (*first.shape[:axis], *first.shape[axis + 1 :]):
@@ -114,19 +119,20 @@ def concat(tensors: Sequence[LazyTensor], axis: int = 0) -> LazyTensor:
 
 def stack(tensors: Sequence[LazyTensor], axis: int = 0) -> LazyTensor:
     """Tensors of one shape side by side along a new axis. Raises as `concat` does."""
+    axis = checked_axis(axis, tensors[0].ndim + 1) if tensors else axis
     return concat(
         [reshape(t, (*t.shape[:axis], 1, *t.shape[axis:])) for t in tensors],
         axis,
     )
 
 
-def view(tensor: LazyTensor, dtype: DType | str) -> LazyTensor:
+def view(tensor: LazyTensor, dtype: DTypeLike) -> LazyTensor:
     """The same bytes read as another dtype; the last axis shrinks or grows.
 
     Raises:
         ValueError: the last axis is no whole number of the new elements.
     """
-    to = dtypes.by_name(dtype) if isinstance(dtype, str) else dtype
+    to = dtypes.of(dtype)
     if to is tensor.dtype:
         return tensor
     old, new = tensor.dtype.itemsize, to.itemsize

@@ -49,7 +49,7 @@ def check_apart(sources: Iterable[Path], target: Path) -> None:
 
 
 def command(template: str, target: Path) -> str:
-    """What loads the result; `template` is the consumer's own command."""
+    """What loads the result; `template` is the consumer's own command; "" where none is known."""
     if target.name.endswith(file_formats.PT.suffixes):
         return f"torch.load({str(target)!r}, weights_only=True, mmap=True)"
     if target.suffix == ".safetensors" and template not in COMMANDS:

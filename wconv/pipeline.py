@@ -9,15 +9,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wconv import file_formats, sidecars, writer
+from wconv import durable, file_formats, sidecars, writer
 from wconv.conversion import Conversion, states
-from wconv.errors import FormatError, OutputError
+from wconv.dtypes import DTypeLike
+from wconv.errors import FormatError, Interrupted, OutputError
+from wconv.fingerprint import fingerprint
 from wconv.outputs import check_apart
 from wconv.plan import within
 from wconv.planning import prepare
 from wconv.report import Report, overflow_line
 from wconv.targets import Names
-from wconv.workspace import Workspace, check_space, fingerprint
+from wconv.workspace import Workspace, check_space
 from wconv.writer import Progress
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ def convert(
     src: str | os.PathLike[str],
     dst: str | os.PathLike[str] | None = None,
     *,
-    dtype: str | None = None,
+    dtype: DTypeLike | None = None,
     layout: str | Layout = "auto",
     rules: str | os.PathLike[str] | Layout | None = None,
     format: str | None = None,
@@ -45,6 +47,7 @@ def convert(
     max_shard_size: int | str | None = None,
     key: str | None = None,
     expand: bool = False,
+    skip_unreadable: bool = False,
     component: Sequence[str] = (),
     variant: str | None = None,
     optimizer: bool = False,
@@ -56,6 +59,7 @@ def convert(
     jobs: int | None = None,
     executor: Executor | None = None,
     progress: Progress | None = None,
+    sync: bool = True,
 ) -> Report:
     """Converts a checkpoint: `prepare` and `run` in one call, with the arguments of both.
 
@@ -77,6 +81,7 @@ def convert(
         max_shard_size=max_shard_size,
         key=key,
         expand=expand,
+        skip_unreadable=skip_unreadable,
         component=component,
         variant=variant,
         optimizer=optimizer,
@@ -91,6 +96,7 @@ def convert(
         jobs=jobs,
         executor=executor,
         progress=progress,
+        sync=sync,
     )
 
 
@@ -103,6 +109,7 @@ def run(
     jobs: int | None = None,
     executor: Executor | None = None,
     progress: Progress | None = None,
+    sync: bool = True,
 ) -> Report:
     """Writes what was planned and puts it in place in one step.
 
@@ -113,10 +120,13 @@ def run(
         jobs: threads; as many as there are cores when absent.
         executor: runs one task per shard (`writer.write_shard`) instead of threads.
         progress: called with the bytes written so far, a few times a second.
+        sync: have the whole output on the disk before it is put in place, so that a power loss empties no
+            file of it. Without, it is there as soon as the system takes it.
 
     Raises:
         OutputError: the output exists, or cannot be written; or `strict` and something overflowed.
         FormatError: a source changed or ended while it was read.
+        KeyboardInterrupt: an `Interrupted` where something is kept for `resume`.
     """
     began = time.monotonic()
     plan, target, opened = conversion.plan, conversion.report.output, conversion.checkpoint
@@ -127,10 +137,10 @@ def run(
     with Workspace(target, digest, overwrite=overwrite, resume=resume, names=names) as workspace:
         try:
             ready = {shard.filename: writer.finished(workspace.path, shard) for shard in plan.shards}
-            left = sum(shard.nbytes for shard in plan.shards if not ready[shard.filename])
+            left = writer.missing(workspace.path, plan.shards)
             check_space(workspace.path, left + (beside.nbytes if beside else 0) + SLACK)
             written = writer.write(
-                plan.shards, workspace.path, jobs=jobs, executor=executor, progress=progress
+                plan.shards, workspace.path, jobs=jobs, executor=executor, progress=progress, sync=sync
             )
             if states(opened.files) != conversion.states:
                 raise FormatError(f"{opened.path} changed while it was read: convert it again")
@@ -143,11 +153,18 @@ def run(
                 workspace.discard()
                 raise OutputError(f"{opened.path}: {overflow_line(overflows)}")
             _write_sidecars(conversion, workspace.output)
+            if sync:
+                written_already = (workspace.output / shard.filename for shard in plan.shards)
+                durable.sync_tree(workspace.output, but=frozenset(written_already))
             workspace.commit()
-        except BaseException:
-            if not any(writer.finished(workspace.path, shard) for shard in plan.shards):
+        except BaseException as error:
+            if _of_no_use(error) or not writer.begun(workspace.path, plan.shards):
                 workspace.discard()
+            elif isinstance(error, KeyboardInterrupt) and workspace.path.exists():
+                raise Interrupted from None
             raise
+        if sync:
+            durable.sync_path(target.parent)
     return dataclasses.replace(
         conversion.report,
         seconds=round(time.monotonic() - began, 3),
@@ -162,6 +179,12 @@ def _names(conversion: Conversion) -> Names:
     beside = {within(name, file) for name, part in parts for file in (part.plan.index_name, part.config_name)}
     copied = conversion.sidecars.copied if conversion.sidecars else ()
     return Names(frozenset(shard.filename for shard in conversion.plan.shards), frozenset((*beside, *copied)))
+
+
+def _of_no_use(error: BaseException) -> bool:
+    """Whether a source is damaged or was changed, so that what is written of it will never be continued."""
+    # a disk or a network that failed while it was read may be there again
+    return isinstance(error, FormatError) and not isinstance(error.__context__, OSError)
 
 
 def _write_sidecars(conversion: Conversion, directory: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import le
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from wconv.dtypes import DType
 from wconv.errors import WconvError
 from wconv.formats import safetensors
+from wconv.reprs import fitted, plural
 from wconv.tensor import LazyTensor, Shape
 
 if TYPE_CHECKING:
@@ -37,6 +38,10 @@ _UNITS = {
 }
 
 
+LONGEST_SIZE = 40
+"""Characters of a size at most."""
+
+
 @dataclass(slots=True)
 class Entry:
     """One tensor of the output: what it is called, where its elements come from, how they are stored.
@@ -51,6 +56,9 @@ class Entry:
 
     def __post_init__(self) -> None:
         self.nbytes = self.dtype.nbytes(math.prod(self.tensor.shape))
+
+    def __repr__(self) -> str:
+        return fitted(f"<Entry {self.name}: {self.dtype.name} {self.shape}>")
 
     @property
     def shape(self) -> Shape:
@@ -67,7 +75,7 @@ class Shard:
     """
 
     filename: str
-    header: bytes
+    header: bytes | bytearray
     entries: tuple[Entry, ...]
     data_bytes: int
     archive: Arranged | None = None
@@ -78,9 +86,12 @@ class Shard:
         return self.archive.nbytes if self.archive else len(self.header) + self.data_bytes
 
     @property
-    def pieces(self) -> tuple[tuple[int, bytes], ...]:
+    def pieces(self) -> Iterable[tuple[int, bytes | bytearray | memoryview]]:
         """Offset and bytes of all that is known before any tensor is read."""
         return self.archive.pieces if self.archive else ((0, self.header),)
+
+    def __repr__(self) -> str:
+        return fitted(f"<Shard {self.filename}: {plural(len(self.entries), 'tensor')}>")
 
     def label(self, name: str) -> str:
         """The name of an entry among those of all components: "transformer/proj_out.weight"."""
@@ -102,6 +113,10 @@ class Plan:
     beside: frozenset[str] = frozenset()
     index_name: str = "model.safetensors.index.json"
     about: Mapping[str, str] | None = None
+
+    def __repr__(self) -> str:
+        held = plural(sum(len(shard.entries) for shard in self.shards), "tensor")
+        return fitted(f"<Plan of {held} in {plural(len(self.shards), 'file')}, {self.nbytes:,} bytes>")
 
     @property
     def entries(self) -> Iterator[Entry]:
@@ -205,7 +220,7 @@ def parse_size(text: str) -> int:
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
     unit = _UNITS.get(match[2].upper()) if match else None
-    size = int(float(match[1]) * unit) if match and unit else 0
+    size = int(float(match[1]) * unit) if match and unit and len(text) <= LONGEST_SIZE else 0
     if size < 1:
-        raise WconvError(f"{text!r} is no size: write 5GB, 500MB or a number of bytes")
+        raise WconvError(f"{text!r:.60} is no size: write 5GB, 500MB or a number of bytes")
     return size

@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wconv import checkpoint, components, file_formats, outputs, quantized_names, sidecars
+from wconv import checkpoint, components, file_formats, fits, layouts, outputs, quantized_names, sidecars
+from wconv.beside import read_json
 from wconv.checkpoint import Checkpoint
 from wconv.components import Component, Pipeline
 from wconv.conversion import Conversion, states
-from wconv.dtypes import DType
+from wconv.dtypes import DType, DTypeLike
 from wconv.errors import FormatError, LayoutError, OutputError, WconvError, told
-from wconv.layouts import Applied, Layout, config_dtypes, configs, consumer_casts
+from wconv.layouts import Applied, Layout, config_dtypes, configs, consumer_casts, made_tensors
 from wconv.layouts.adapter_namings import FILES, MARKS
-from wconv.layouts.choice import AS_STORED, HUB, LaidOut, lay_out
+from wconv.layouts.choice import AS_STORED, HUB, LaidOut, NoLayoutError, lay_out
 from wconv.plan import MAX_SHARD_SIZE, Entry, Plan, make
 from wconv.report import Report, changes
 from wconv.request import Request, ask, mark_of
@@ -34,7 +35,7 @@ def prepare(
     src: str | os.PathLike[str],
     dst: str | os.PathLike[str] | None = None,
     *,
-    dtype: str | None = None,
+    dtype: DTypeLike | None = None,
     layout: str | Layout = "auto",
     rules: str | os.PathLike[str] | Layout | None = None,
     format: str | None = None,
@@ -43,6 +44,7 @@ def prepare(
     max_shard_size: int | str | None = None,
     key: str | None = None,
     expand: bool = False,
+    skip_unreadable: bool = False,
     component: Sequence[str] = (),
     variant: str | None = None,
     optimizer: bool = False,
@@ -54,7 +56,8 @@ def prepare(
     Args:
         src: a model directory or a weights file.
         dst: a directory, or a `.safetensors`, `.pt`, `.pth` or `.bin` file; beside the source when absent.
-        dtype: "float16", "bfloat16" or "float32" for all floating tensors; the source's own when absent.
+        dtype: "float16", "bfloat16" or "float32" for all floating tensors, however it is named ("fp16",
+            `np.float16`, `mx.float16`); the source's own when absent.
         layout: "auto", a consumer's name, a Layout, or "hf" for the hub's names and layouts, to which an
             MLX model is laid back.
         rules: a rules file or a Layout instead of the tables; "hf" undoes it.
@@ -65,6 +68,7 @@ def prepare(
             at, and 5 GB where it does not care.
         key: the path to the state dict in a wrapped PyTorch checkpoint.
         expand: allows tensors that take far more than their file (expanded views, sparse, deflated).
+        skip_unreadable: leaves out tensors whose values cannot be had, which are an error otherwise.
         component: names of the only components that are converted, of a directory that has several.
         variant: of the weights in a directory, those called so ("fp16").
         optimizer: write the optimizer's state too, as `optimizer.safetensors` beside the model.
@@ -87,6 +91,7 @@ def prepare(
         max_shard_size=max_shard_size,
         key=key,
         expand=expand,
+        skip_unreadable=skip_unreadable,
         variant=variant,
         optimizer=optimizer,
         loras=_read_loras(merge_lora),
@@ -116,6 +121,12 @@ def _pipeline(request: Request, found: Pipeline) -> Conversion:
 
         shared = steps.share(request.loras, {one.name for one in found.components})
     parts = {one.name: _component(request, one, shared.get(one.name, ())) for one in found.components}
+    asked = isinstance(request.layout, str) and request.layout not in ("auto", HUB, AS_STORED)
+    if asked and request.rules is None and all(part.report.layout is None for part in parts.values()):
+        raise LayoutError(
+            f"--layout {request.layout} has no rules for any component of {request.source}:"
+            " --layout auto or hf keeps their names and layouts"
+        )
     return components.join(found, request.target, parts)
 
 
@@ -133,9 +144,12 @@ def _component(request: Request, one: Component, loras: Sequence[Lora]) -> Conve
     try:
         return _model(asked)
     except LayoutError as error:
-        if asked.layout != "auto" or asked.rules is not None:
+        lacking = isinstance(error, NoLayoutError)
+        if asked.rules is not None or (asked.layout != "auto" and not lacking):
             raise
         kept = _model(dataclasses.replace(asked, layout=HUB))
+        if lacking:
+            return kept
         note = f"names and layouts unchanged: {error}"
         report = dataclasses.replace(kept.report, notes=(*kept.report.notes, note))
         return dataclasses.replace(kept, report=report)
@@ -143,18 +157,29 @@ def _component(request: Request, one: Component, loras: Sequence[Lora]) -> Conve
 
 def _model(request: Request) -> Conversion:
     """Plans one model."""
-    opened = checkpoint.open(request.source, key=request.key, variant=request.variant, expand=request.expand)
+    opened = checkpoint.open(
+        request.source,
+        key=request.key,
+        variant=request.variant,
+        expand=request.expand,
+        skip_unreadable=True,
+    )
+    picked, filtered = request.pick(opened)
+    if not request.skip_unreadable:
+        # one that is filtered out is not missed
+        lost = {name: reason for name, reason in opened.lost.items() if name not in filtered}
+        checkpoint.check_lost(request.source, lost, others=bool(picked))
     if not opened.tensors:
         raise FormatError(f"{request.source} holds no tensors")
-    picked, filtered = request.pick(opened)
     if filtered:
         quantized_names.check_complete(opened.tensors, picked)
-    laid = _laid_out(request, opened, picked)
+    laid = _with_made_tensors(_laid_out(request, opened, picked), opened)
     applied = laid.applied
     if not applied.tensors:
         raise WconvError(
             f"no tensor of {request.source} is left to write: look at --include, --exclude and --key"
         )
+    empty = _check_fits(request, opened, laid, whole=not filtered)
     request = _with_room_for_config(request, laid)
     if request.optimizer and (request.single or request.kind.for_torch):
         raise WconvError(
@@ -187,7 +212,7 @@ def _model(request: Request) -> Conversion:
         dtypes=changes((entry.tensor.dtype.name, entry.dtype.name) for entry in entries),
         kept=_kept(entries, request.dtype, applied),
         dropped={**filtered, **applied.dropped},
-        skipped=opened.skipped,
+        skipped={name: reason for name, reason in opened.skipped.items() if name not in filtered},
         left_out=_left_out(opened, beside),
         config_added=added,
         notes=(
@@ -195,6 +220,8 @@ def _model(request: Request) -> Conversion:
             *applied.notes,
             *remarks,
             *_computed(entries, applied, picked),
+            *_untied(applied, config),
+            *empty,
             *_merged(request.loras),
             *(state.notes if state else ()),
         ),
@@ -202,11 +229,12 @@ def _model(request: Request) -> Conversion:
             laid.command, request.target if has_config else request.target / plan.shards[0].filename
         ),
         unchanged=applied.unchanged,
+        known=laid.known,
     )
     return Conversion(
         checkpoint=dataclasses.replace(opened, files=files),
         plan=plan,
-        sources={**applied.sources, **(state.sources if state else {})},
+        sources={**applied.sources, **state.sources} if state else applied.sources,
         config=config,
         sidecars=beside,
         report=report,
@@ -251,6 +279,48 @@ def _may_be_adapter(opened: Checkpoint, names: Iterable[str]) -> bool:
         return True
     joined = "\n".join(names)
     return any(mark in joined for mark in MARKS)
+
+
+def _with_made_tensors(laid: LaidOut, opened: Checkpoint) -> LaidOut:
+    """With what the consumer keeps among the weights and the source in a file beside them."""
+    if laid.table is None or laid.table.config not in made_tensors.MAKERS or not opened.path.is_dir():
+        return laid
+    settings = opened.path / made_tensors.SETTINGS
+    if not settings.is_file():
+        return laid
+    made = made_tensors.MAKERS[laid.table.config](read_json(settings), laid.config or {})
+    new = {name: tensor for name, tensor in made.items() if name not in laid.applied.tensors}
+    applied = dataclasses.replace(
+        laid.applied,
+        tensors={**laid.applied.tensors, **new},
+        sources={**laid.applied.sources, **dict.fromkeys(new, ())},
+        notes=(*laid.applied.notes, *(f"{name}: made of {made_tensors.SETTINGS}" for name in new)),
+    )
+    return dataclasses.replace(laid, applied=applied)
+
+
+def _check_fits(request: Request, opened: Checkpoint, laid: LaidOut, *, whole: bool) -> tuple[str, ...]:
+    """Refuses a model's empty weights, and where it was asked for as a whole such as do not fit its config.
+
+    Of tensors of which nothing is known, the empty ones are told.
+    """
+    applied = laid.applied
+    if opened.description is None and laid.table is None:
+        return tuple(f"{name:.200} is empty: it has no elements" for name in fits.empty(applied.tensors)[:3])
+    fits.check_filled(applied.tensors, applied.sources)
+    whole = whole and request.rules is None and not _may_be_adapter(opened, applied.tensors)
+    if whole and request.layout in ("auto", *layouts.CONSUMERS):
+        fits.check(applied.tensors, applied.sources, laid.config or opened.config, laid.table)
+    return ()
+
+
+def _untied(applied: Applied, config: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """What happened, or is to be done, where a head that is said to be tied is another matrix."""
+    if config is not None:
+        what = "config.json says so now: tie_word_embeddings is false"
+    else:
+        what = "load it with a config.json in which tie_word_embeddings is false"
+    return tuple(f"{name} differs from the embedding and is kept; {what}" for name in applied.untied)
 
 
 def _merged(loras: Sequence[Lora]) -> tuple[str, ...]:
@@ -366,10 +436,13 @@ def _config(
     sizes = config_dtypes.sizes_of((entry.dtype, entry.tensor.size) for entry in entries)
     if laid.config is not None and not request.single:
         return config_dtypes.corrected(laid.config, sizes)[0], (), ()
+    untied = laid.applied.untied
     if not rewrite or opened.config is None:
         return None, (), ()
     if laid.form is not None:
         config, said = config_dtypes.corrected(opened.config, sizes)
+        if untied:
+            return configs.untied(config), (), ()
         return config if said else None, (), ()
     config, added = configs.normalise(opened.config)
     dtype = config_dtypes.of_weights(sizes)
@@ -378,6 +451,8 @@ def _config(
         config = config_dtypes.with_dtype(config, dtype.name)
     else:
         config, said = config_dtypes.corrected(config, sizes)
+    if untied:
+        config = configs.untied(config)
     for name in laid.stale:
         config.pop(name, None)
     return config, added, (config_dtypes.note(said, sizes),) if said else ()

@@ -12,6 +12,8 @@ from typing import Any
 
 from wconv.casts import Overflow, holding
 from wconv.plan import Plan
+from wconv.reprs import fitted
+from wconv.reprs import plural as plural
 
 FEW = 4
 """Names that are told before the rest are counted."""
@@ -36,7 +38,8 @@ class Report:
         left_out: files of the source that were not copied, each with the reason.
         config_added: fields that config.json gained for the consumers.
         notes: anything else worth a sentence.
-        command: loads the result.
+        command: loads the result; "" where no program is known to.
+        known: what is known instead of a command, as a sentence.
         resumed: shards that an earlier run had finished.
         unchanged: source names that the layout does not know and that passed as they are, with the reason.
         components: of a pipeline, what became of each component.
@@ -64,6 +67,11 @@ class Report:
     resumed: tuple[str, ...] = ()
     unchanged: Mapping[str, str] = field(default_factory=dict)
     components: Mapping[str, str] = field(default_factory=dict)
+    known: str = ""
+
+    def __repr__(self) -> str:
+        counts = f"{self.tensors_read:,} read, {plural(self.tensors_written, 'tensor')} written"
+        return fitted(f"<Report {self.source} → {self.output}: {counts}>")
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data for JSON."""
@@ -104,7 +112,10 @@ class Report:
             f"{self.output}: {gigabytes(self.bytes_after)} in {plural(len(self.shards), 'file')}"
             f" ({gigabytes(self.bytes_before)} before), {self.seconds:,.1f} s, {gigabytes(int(rate))}/s"
         )
-        yield f"load it: {self.command}"
+        if self.command:
+            yield f"load it: {self.command}"
+        elif self.known:
+            yield self.known
 
     def _layout_line(self) -> str:
         if self.components:
@@ -169,11 +180,6 @@ def changes(pairs: Iterable[tuple[str, str]]) -> dict[str, int]:
     """Counts of "source → written" dtypes, the most frequent first; unchanged ones by their name alone."""
     counted = Counter(pairs).most_common()
     return {old if old == new else f"{old} → {new}": count for (old, new), count in counted}
-
-
-def plural(count: int, noun: str) -> str:
-    """ "1 tensor", "2,000 tensors"."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def gigabytes(count: int) -> str:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wconv import dtypes, file_formats, layouts, outputs
 from wconv.checkpoint import Checkpoint
-from wconv.dtypes import DType
+from wconv.dtypes import DType, DTypeLike
 from wconv.errors import OutputError, WconvError
 from wconv.file_formats import FileFormat
 from wconv.files import require_name
@@ -49,6 +48,7 @@ class Request:
     limit: int | None
     key: str | None
     expand: bool
+    skip_unreadable: bool
     variant: str | None
     optimizer: bool
     loras: tuple[Lora, ...]
@@ -79,17 +79,18 @@ class Request:
         Raises:
             WconvError: a filter is no regular expression.
         """
-        wanted, unwanted = _expression(self.include, "--include"), _expression(self.exclude, "--exclude")
-        if not wanted and not unwanted:
+        if self.include is None and self.exclude is None:
             return dict(opened.tensors), {}
+        wanted = _matching(self.include, "--include", (*opened, *opened.lost))
+        unwanted = _matching(self.exclude, "--exclude", (*opened, *opened.lost))
         picked: dict[str, LazyTensor] = {}
         filtered: dict[str, str] = {}
-        for name, tensor in opened.items():
-            if wanted and not wanted.search(name):
+        for name, tensor in (*opened.items(), *opened.lost.items()):
+            if wanted is not None and name not in wanted:
                 filtered[name] = f"not in --include {self.include}"
-            elif unwanted and unwanted.search(name):
+            elif unwanted is not None and name in unwanted:
                 filtered[name] = f"in --exclude {self.exclude}"
-            else:
+            elif isinstance(tensor, LazyTensor):
                 picked[name] = tensor
         return picked, filtered
 
@@ -98,7 +99,7 @@ def ask(
     src: str | os.PathLike[str],
     dst: str | os.PathLike[str] | None,
     *,
-    dtype: str | None,
+    dtype: DTypeLike | None,
     layout: str | Layout,
     format: str | None,
     max_shard_size: int | str | None,
@@ -144,17 +145,19 @@ def mark_of(layout: str | Layout) -> str:
     return "HF" if layout == HUB else "MLX"
 
 
-def _requested(dtype: str | None) -> DType | None:
+def _requested(dtype: DTypeLike | None) -> DType | None:
     if dtype is None:
         return None
-    requested = dtypes.by_name(dtype)
+    requested = dtypes.of(dtype)
     if requested.name not in TARGETS:
-        raise WconvError(f"--dtype {dtype}: weights are written in {', '.join(TARGETS)}")
+        raise WconvError(f"--dtype {requested.name}: weights are written in {', '.join(TARGETS)}")
     return requested
 
 
-def _expression(text: str | None, option: str) -> re.Pattern[str] | None:
-    try:
-        return re.compile(text) if text is not None else None
-    except re.error as error:
-        raise WconvError(f"{option} {text!r} is no regular expression: {error}") from None
+def _matching(text: str | None, option: str, names: Collection[str]) -> set[str] | None:
+    """The names in which an expression is found; None where there is no expression."""
+    if text is None:
+        return None
+    from wconv.name_filter import NameFilter
+
+    return NameFilter(text, option).matching(names)

@@ -6,12 +6,14 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wconv import beside
 from wconv.errors import OutputError
+from wconv.weights_files import APPLE_DOUBLE
 
 WEIGHTS_SUFFIXES = (
     ".safetensors",
@@ -73,9 +75,7 @@ def find(
         picked: the only sub-directories that are wanted.
     """
     taken = {os.path.relpath(path, directory) for path in weights}
-    roots = [directory.resolve()]
-    if directory.resolve().parent.name == "snapshots":
-        roots.append(directory.resolve().parent.parent / "blobs")
+    roots = beside.roots(directory)
     copied: list[str] = []
     left_out: dict[str, str] = {}
     total = 0
@@ -105,21 +105,21 @@ def find(
 OTHER_FORM = "weights in another form"
 
 
-def _reason(entry: os.DirEntry[str], roots: list[Path], *, converted: bool) -> str | None:
+def _reason(entry: os.DirEntry[str], roots: Sequence[Path], *, converted: bool) -> str | None:
     """Why an entry is not copied: None when it is, "" when nobody needs to be told.
 
     Args:
         converted: the weights in its directory are converted.
     """
     name = entry.name
-    if name in BOOKKEEPING:
+    if name in BOOKKEEPING or name.startswith(APPLE_DOUBLE):
         return ""
     if entry.is_symlink():
         real = Path(os.path.realpath(entry.path))
         if not real.exists():
             return "a link to nothing"
-        if not any(real.is_relative_to(root) for root in roots):
-            return "a link out of the directory"
+        if beside.leads_out(entry.path, roots):
+            return beside.OUTSIDE
         if entry.is_dir():
             return "a link to a directory"
     if entry.is_dir():

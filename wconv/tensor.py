@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wconv import files
-from wconv.dtypes import DType
+from wconv.dtypes import DType, DTypeLike
 from wconv.errors import FormatError
+from wconv.reprs import fitted
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
@@ -77,7 +78,7 @@ class LazyTensor(ABC):
         return self.shape[0]
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.dtype.name}, {self.shape})"
+        return fitted(f"{type(self).__name__}({self.dtype.name}, {self.shape})")
 
     def elements(self, start: int = 0, stop: int | None = None, out: Array | None = None) -> Array:
         """The flattened elements `start` to `stop`, 1-D, in `out` where it is given."""
@@ -121,36 +122,35 @@ class LazyTensor(ABC):
         return array if dtype is None else array.astype(dtype, copy=False)
 
     def __getitem__(self, index: Any) -> Array:
-        """`tensor[2]`, `tensor[:, 4:8]`, `tensor[..., ::2]`: reads what integers, slices and `...` ask for.
+        """`tensor[2]`, `tensor[:, 4:8]`, `tensor[..., ::-2]`: reads what numpy would pick, and little else.
 
         Suits `jax.make_array_from_callback`, whose callback is handed a tuple of slices.
-        """
-        entries = list(index) if isinstance(index, tuple) else [index]
-        if entries.count(Ellipsis) > 1 or len(entries) - entries.count(Ellipsis) > self.ndim:
-            raise IndexError(f"too many indices for a tensor of {self.ndim} axes")
-        if Ellipsis in entries:
-            at = entries.index(Ellipsis)
-            entries[at : at + 1] = [slice(None)] * (self.ndim - len(entries) + 1)
-        lazy: LazyTensor = self
-        squeeze: list[int | slice] = []
-        for axis, entry in enumerate(entries):
-            if isinstance(entry, slice):
-                start, stop, step = entry.indices(self.shape[axis])
-                if step < 0:
-                    raise IndexError("a lazy tensor cannot be indexed backwards")
-                squeeze.append(slice(None))
-            else:
-                start = range(self.shape[axis])[entry]
-                stop, step = start + 1, 1
-                squeeze.append(0)
-            lazy = lazy.slice(axis, start, stop, step)
-        return lazy.numpy()[tuple(squeeze)]
 
-    def cast(self, dtype: DType | str) -> LazyTensor:
-        """The same values in another dtype, rounded to nearest even as torch does."""
+        Raises:
+            IndexError: the tensor has no such axis or position, or `index` holds a mask or a list.
+        """
+        from wconv import indexing
+
+        return indexing.read(self, index)
+
+    @property
+    def T(self) -> LazyTensor:  # noqa: N802 - numpy's name
+        """All axes reversed."""
+        return self.transpose(range(self.ndim)[::-1])
+
+    def cast(self, dtype: DTypeLike) -> LazyTensor:
+        """The same values in another dtype of any library, rounded to nearest even as torch does."""
         from wconv import operations
 
         return operations.cast(self, dtype)
+
+    def astype(self, dtype: DTypeLike) -> LazyTensor:
+        """`cast` under numpy's name."""
+        return self.cast(dtype)
+
+    def to(self, dtype: DTypeLike) -> LazyTensor:
+        """`cast` under torch's name."""
+        return self.cast(dtype)
 
     def reshape(self, shape: Sequence[int]) -> LazyTensor:
         """The same elements in another shape; one length may be -1."""
@@ -176,7 +176,7 @@ class LazyTensor(ABC):
 
         return operations.split(self, sections, axis)
 
-    def view(self, dtype: DType | str) -> LazyTensor:
+    def view(self, dtype: DTypeLike) -> LazyTensor:
         """The same bytes read as another dtype; the last axis shrinks or grows, as `torch.Tensor.view`."""
         from wconv import operations
 
@@ -291,13 +291,16 @@ MOST_AXES = 64
 
 
 def is_shape(lengths: Sequence[Any]) -> bool:
-    """Whether these are at most 64 non-negative integers whose product, zeros left out, stays below 2^63."""
+    """Whether these are at most 64 non-negative integers whose product, zeros left out, stays below 2^59.
+
+    Sixteen bytes for each of so many elements are what numpy can address.
+    """
     if not lengths:
         return True
     if len(lengths) > MOST_AXES or set(map(type, lengths)) != {int} or min(lengths) < 0:
         return False
     product: int = math.prod(lengths if 0 not in lengths else filter(None, lengths))
-    return product < 2**63
+    return product < 2**59
 
 
 def checked_shape(shape: Sequence[Any], where: str) -> Shape:

@@ -7,6 +7,7 @@ each other in a source file become one read.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 import zlib
@@ -21,6 +22,7 @@ from wconv.behind import Behind, Pages
 from wconv.casts import NONE, Overflow
 from wconv.dtypes import DType
 from wconv.errors import ComputedOverflowError, OutputError
+from wconv.files import CALL
 from wconv.kernels import Scratch
 from wconv.losses import exactly
 from wconv.nodes import Cast
@@ -29,6 +31,9 @@ from wconv.tensor import Array, LazyTensor, Stored
 
 CHUNK = 2 << 20
 """Bytes of input or output in a unit, whichever is more, unless a tensor's grain is larger."""
+
+MOST_JOINED = 4096
+"""Tensors that are joined into one unit: their names take memory too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,8 @@ class Unit:
         offset: in the output file.
         count: elements.
         spans: the entries' names and how many elements each has here, to attribute what overflows.
-        summed: the file holds a checksum of its one entry.
+        entry: number of its one entry, of which the file holds a checksum; -1 where it holds none.
+        number: among the shard's units.
     """
 
     offset: int
@@ -58,14 +64,19 @@ class Unit:
     target: DType
     pieces: tuple[Piece, ...]
     spans: tuple[tuple[str, int], ...]
-    summed: bool = False
+    entry: int = -1
+    number: int = 0
 
 
 def units(shard: Shard) -> Iterator[Unit]:
-    """All work of a shard, in the order of its bytes."""
-    if shard.archive is not None:
-        yield from _apart(shard, shard.archive.offsets)
-        return
+    """All work of a shard, in the order of its bytes; the same in every run of the same plan."""
+    archive = shard.archive
+    for number, unit in enumerate(_apart(shard, archive.offsets) if archive is not None else _joined(shard)):
+        yield replace(unit, number=number)
+
+
+def _joined(shard: Shard) -> Iterator[Unit]:
+    """The work of a shard whose entries follow each other."""
     offset = len(shard.header)
     joined: _Joiner | None = None
     for entry in shard.entries:
@@ -91,10 +102,10 @@ def units(shard: Shard) -> Iterator[Unit]:
 
 def _apart(shard: Shard, offsets: Sequence[int]) -> Iterator[Unit]:
     """The work of a shard whose entries do not follow each other."""
-    for entry, offset in zip(shard.entries, offsets, strict=True):
+    for at, (entry, offset) in enumerate(zip(shard.entries, offsets, strict=True)):
         tensor = _uncast(entry)
         for unit in _cut(entry, tensor, offset, _chunk(tensor, entry.dtype)):
-            yield replace(unit, summed=True)
+            yield replace(unit, entry=at)
 
 
 def _uncast(entry: Entry) -> LazyTensor:
@@ -145,7 +156,7 @@ class _Joiner:
 
     def takes(self, tensor: LazyTensor, target: DType, size: int) -> bool:
         same = tensor.dtype is self.source and target is self.target
-        return same and self.count + size <= self.limit
+        return same and self.count + size <= self.limit and len(self.spans) < MOST_JOINED
 
     def add(self, name: str, tensor: LazyTensor, size: int) -> None:
         self.spans.append((name, size))
@@ -228,9 +239,21 @@ class Buffers:
             add_overflows(hidden, self._attribute(unit, values, out, overflow))
         return out, hidden
 
+    def check(self, unit: Unit, fd: int) -> None:
+        """Reads what an earlier run wrote of a unit, for its checksum; raises OSError."""
+        nbytes = unit.count * unit.target.itemsize
+        self._target = target = _at_least(self._target, nbytes)
+        done = 0
+        while done < nbytes:
+            count = os.preadv(fd, [target.data[done:nbytes]], unit.offset + done)
+            if count == 0:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            done += count
+        self.checksum = zlib.crc32(target.data[:nbytes])
+
     def _write(self, unit: Unit, fd: int, pages: Pages, values: Array) -> None:
         raw = values.view(np.uint8).data
-        if unit.summed:
+        if unit.entry >= 0:
             self.checksum = zlib.crc32(raw)
         began = time.perf_counter()
         put(fd, raw, unit.offset)
@@ -286,11 +309,11 @@ def _fill(unit: Unit, values: Array) -> dict[str, Overflow]:
     return lost
 
 
-def put(fd: int, data: bytes | memoryview, offset: int) -> None:
+def put(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
     """Writes all of `data` (of bytes) at `offset`, which one call may do in part; raises OSError."""
     left = memoryview(data)
     while left:
-        count = os.pwrite(fd, left, offset)
+        count = os.pwrite(fd, left[:CALL], offset)
         left = left[count:]
         offset += count
 

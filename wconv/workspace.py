@@ -12,14 +12,12 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from wconv import replacing
 from wconv.errors import OutputError
-from wconv.plan import Plan
 from wconv.report import gigabytes
 from wconv.targets import SPARED, Names, check_target, is_single, place
 from wconv.writer import OUTPUT
@@ -97,7 +95,7 @@ class Workspace:
         if journal is None:
             raise OutputError(f"{self.path} is in the way and not of wconv's making: move it elsewhere")
         self._acquire()
-        same = journal.get("fingerprint") == fingerprint and journal.get("boot") == boot_id()
+        same = journal.get("fingerprint") == fingerprint and journal.get("boot") == (boot_id() or None)
         try:
             finished = replacing.recover(self.output, self._place.target, self.path, resume=resume and same)
         except OSError as error:
@@ -111,12 +109,17 @@ class Workspace:
         if not journal:
             self._discard_shards()
         elif resume:
-            if journal.get("fingerprint") != fingerprint:
+            kept = str(journal.get("fingerprint"))
+            if kept.partition(":")[0] != fingerprint.partition(":")[0]:
+                raise OutputError(
+                    f"{self.path} was begun by another version of wconv: start again with --overwrite"
+                )
+            if kept != fingerprint:
                 raise OutputError(
                     f"{self.path} was begun from other sources or with other parameters:"
                     " repeat those, or start again with --overwrite"
                 )
-            if journal.get("boot") != boot_id():
+            if journal.get("boot") != (boot_id() or None):
                 self._discard_shards()
         elif overwrite:
             self._discard_shards()
@@ -182,18 +185,26 @@ class Workspace:
     def release(self) -> None:
         """Gives the lock back; the partial directory stays for `--resume`."""
         if self._lock >= 0:
+            with contextlib.suppress(OSError):
+                fcntl.flock(self._lock, fcntl.LOCK_UN)  # a process that was forked meanwhile holds it, too
             os.close(self._lock)
             self._lock = -1
 
     def discard(self) -> None:
-        """Removes the partial directory, but not the only copy of what stood at the target before."""
-        only = replacing.holds_only_copy(self.path, self._place.target)
+        """Removes the partial directory, if it is this process's; its journal, which says so, last.
+
+        The only copy of what stood at the target before stays.
+        """
+        if self._lock < 0:
+            return
+        spared = [replacing.ASIDE] if replacing.holds_only_copy(self.path, self._place.target) else []
         with contextlib.suppress(OSError):
-            self._discard_shards(*[replacing.ASIDE] if only else [])
+            self._discard_shards(*spared)
+            if not spared:
+                os.unlink(self.path / JOURNAL)
+                self.path.rmdir()
+                self._remove_parents()
         self.release()
-        if not only:
-            shutil.rmtree(self.path, ignore_errors=True)
-            self._remove_parents()
 
     @property
     def output(self) -> Path:
@@ -228,21 +239,6 @@ def check_space(directory: Path, needed: int) -> None:
     free = shutil.disk_usage(directory).free
     if free < needed:
         raise OutputError(f"{directory} has {gigabytes(free)} free, {gigabytes(needed)} are needed")
-
-
-def fingerprint(plan: Plan, sources: Iterable[Path], parameters: dict[str, Any]) -> str:
-    """A digest of everything that decides the output's bytes."""
-    import hashlib
-
-    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True, default=str).encode())
-    for source in sources:
-        status = source.stat()
-        digest.update(os.fsencode(source.resolve()))
-        digest.update(f"\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-    for shard in plan.shards:
-        digest.update(f"{shard.filename}\0".encode())
-        digest.update(shard.header)
-    return digest.hexdigest()
 
 
 def boot_id() -> str:

@@ -7,16 +7,21 @@ import gc
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from wconv.errors import FormatError
+from wconv.errors import FormatError, UnsafeError
 from wconv.files import stamped
 from wconv.formats.contents import Contents
 
 if TYPE_CHECKING:
+    from wconv.formats.reading import Reading
     from wconv.formats.sources import Source
     from wconv.formats.torch_file import Tree
     from wconv.formats.zip_directory import ZipDirectory
 
 __all__ = ["Contents", "load_tree", "open_file"]
+
+
+LONGEST_NAME = 2_000
+"""Characters of a tensor's name at most: ten times as many as any model's has."""
 
 
 def open_file(path: str, *, key: str | None = None, expand: bool = False) -> Contents:
@@ -31,7 +36,15 @@ def open_file(path: str, *, key: str | None = None, expand: bool = False) -> Con
         UnsafeError: the file asks for something that no weights need.
     """
     with _no_collector():
-        return _open(stamped(path), key, expand)
+        contents = _open(stamped(path), key, expand)
+    for names in (contents.tensors, contents.skipped):
+        longest = max(names, key=len, default="")
+        if len(longest) > LONGEST_NAME:
+            raise UnsafeError(
+                f"{path} names a tensor in {len(longest):,} characters ({longest:.40}…):"
+                f" more than {LONGEST_NAME:,} are refused"
+            )
+    return contents
 
 
 @contextlib.contextmanager
@@ -58,7 +71,10 @@ def _open(path: str, key: str | None, expand: bool) -> Contents:
     elif start.startswith(b"\x93NUMPY"):
         from wconv.formats import numpy_file
 
-        contents = numpy_file.open_npy(source)
+        # one of objects has parts to pick from
+        contents = numpy_file.open_npy(source, key, expand)
+        if contents.root is not None:
+            return contents
     else:
         from wconv.formats import torch_file
 
@@ -71,29 +87,42 @@ def _open(path: str, key: str | None, expand: bool) -> Contents:
     return contents
 
 
-def load_tree(path: str) -> Any:
+def load_tree(path: str, how: Reading | None = None) -> Any:
+    """The first of `load_first`, which has no more to say where a file holds one object."""
+    return load_first(path, how)[0]
+
+
+def load_first(path: str, how: Reading | None = None) -> tuple[Any, int | None]:
     """The object that a checkpoint holds, with the leaves that `wconv.formats.objects` describes.
 
     For files that are flat (safetensors, NumPy archives), a dict of `LazyTensor`s.
+
+    Args:
+        how: what is wanted beside plain data.
+
+    Returns:
+        It, and where it ends, for another may follow in a stream; None where it is all of the file.
 
     Raises:
         FormatError: the file is damaged or of another kind, which the message names.
         UnsafeError: the file asks for something that no weights need, nesting beyond all measure among it.
     """
     from wconv.formats import state_dict
+    from wconv.formats.reading import reading
     from wconv.formats.sources import FileSource
 
     path = stamped(path)
     source = FileSource(path)
     start = source.read(0, min(16, source.size))
     if start[8:9] == b"{" or start.startswith(b"\x93NUMPY"):
-        return open_file(path).tensors
-    with _no_collector():
+        contents = open_file(path)
+        return (contents.tensors if contents.root is None else contents.root), None
+    with _no_collector(), reading(how):
         found = _read(source)
         if isinstance(found, Contents):
-            return found.tensors
+            return found.tensors, None
         state_dict.check_tree(found.root, found.program, path)
-    return found.root
+    return found.root, found.end
 
 
 def _read(source: Source, expand: bool = False) -> Tree | Contents:

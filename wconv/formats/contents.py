@@ -20,6 +20,8 @@ class Contents:
         metadata: everything else that the file says, as plain data (hyper-parameters, optimizer state,
             safetensors' `__metadata__`); classes that are not data are inert records.
         skipped: names of tensors that cannot be had, each with the reason ("on the meta device").
+        not_numbers: those of `skipped` that are no weights, for they hold texts, dates or records: nobody
+            misses them.
         notes: what the user should be told, one sentence each (which wrapper was opened, what was decoded).
         ties: groups of names that share storage, offset, shape and dtype.
         modules: the modules that the tensors belong to, by their dotted paths ("" is the outermost).
@@ -34,3 +36,4 @@ class Contents:
     ties: tuple[tuple[str, ...], ...] = ()
     modules: Mapping[str, Module] = field(default_factory=dict)
     root: Any = None
+    not_numbers: frozenset[str] = frozenset()

@@ -8,7 +8,7 @@ import re
 from wconv import dtypes
 from wconv.dtypes import DType
 from wconv.errors import FormatError
-from wconv.formats.objects import NumpyArray, UnavailableError
+from wconv.formats.objects import NotNumbersError, NumpyArray, UnavailableError
 from wconv.formats.sources import Source
 from wconv.tensor import LazyTensor, checked_shape
 
@@ -48,14 +48,22 @@ _HEADER = re.compile(
 )
 
 
-class NotNumbersError(FormatError):
-    """An array's elements are strings, dates, records or objects."""
-
-
 def element_type(code: str) -> DType | None:
     """The dtype of a numpy code with or without byte order ("<f4"); None for strings, dates and objects."""
     name = CODES.get(code.lstrip("<>|="))
     return dtypes.BY_NAME[name] if name else None
+
+
+WIDE = re.compile(r"[<>|=]?(?:f(?:1[026]|12)|c(?:2[04]|32)|[gG])")
+"""Numbers of more than 64 bits, whose meaning depends on the machine."""
+
+
+def unavailable(code: str) -> UnavailableError:
+    """Why an array of a type has no values that could be written."""
+    if WIDE.fullmatch(code):
+        return UnavailableError(f"it is an array of type {code}, numbers wider than wconv has a dtype for")
+    what = f"of type {code:.40}" if code else "of texts, dates or records"
+    return NotNumbersError(f"it is an array {what}, not of numbers")
 
 
 def check(array: NumpyArray, where: str) -> None:
@@ -77,11 +85,11 @@ def lazy(array: NumpyArray) -> LazyTensor:
     """The array's values in C order.
 
     Raises:
-        UnavailableError: its elements are strings, dates or objects.
+        NotNumbersError: its elements are strings, dates or objects.
     """
     dtype = element_type(array.dtype)
     if dtype is None or not isinstance(array.data, Source):
-        raise UnavailableError(f"it is a numpy array of type {array.dtype or 'unknown'}, not of numbers")
+        raise unavailable(array.dtype)
     flat = array.data.tensor(0, dtype, math.prod(array.shape), array.dtype.startswith(">"))
     if array.fortran and len(array.shape) > 1:
         return flat.reshape(array.shape[::-1]).transpose(range(len(array.shape))[::-1])
@@ -93,6 +101,7 @@ def read_npy(source: Source) -> NumpyArray:
 
     Raises:
         FormatError: the header is damaged or the file is shorter than it says.
+        UnavailableError: its elements are texts, dates or records (`NotNumbersError`), or too wide.
     """
     start = source.read(0, min(12, source.size))
     if len(start) < 10 or start[:6] != b"\x93NUMPY" or start[6] not in (1, 2, 3):
@@ -104,9 +113,7 @@ def read_npy(source: Source) -> NumpyArray:
     header = source.read(8 + width, size).decode("latin-1")
     match = _HEADER.fullmatch(header)
     if match is None:
-        raise NotNumbersError(
-            f"{source.where} has an array of structured or unknown elements, not of numbers"
-        )
+        raise NotNumbersError("it is an array of structured or unknown elements, not of numbers")
     array = NumpyArray()
     array.dtype = match["code"]
     array.fortran = match["fortran"] == "True"
@@ -114,9 +121,22 @@ def read_npy(source: Source) -> NumpyArray:
     if any(len(text) > 40 for text in lengths):
         raise FormatError(f"{source.where} is a damaged .npy file: its shape is impossible")
     array.shape = tuple(int(text) for text in lengths if text.strip())
-    if element_type(array.dtype) is None:
-        raise NotNumbersError(f"{source.where} has an array of type {array.dtype!r:.40}, not of numbers")
     start_of_data = 8 + width + size
+    if array.dtype in ("O", "|O"):
+        return _objects(source, start_of_data)
+    if element_type(array.dtype) is None:
+        raise unavailable(array.dtype)
     array.data = source.part(start_of_data, source.size - start_of_data)
     check(array, source.where)
     return array
+
+
+def _objects(source: Source, at: int) -> NumpyArray:
+    """An array of objects, which numpy pickles behind the header."""
+    from wconv.formats.pickle_machine import Machine
+    from wconv.formats.torch_names import NAMES
+
+    found = Machine(source, NAMES, at=at).run()
+    if not isinstance(found, NumpyArray):
+        raise FormatError(f"{source.where} is a damaged .npy file: its objects are in no array")
+    return found

@@ -5,15 +5,25 @@ from __future__ import annotations
 from wconv.errors import FormatError
 from wconv.formats import npy, torch_file
 from wconv.formats.contents import Contents
-from wconv.formats.objects import UnavailableError
+from wconv.formats.objects import LostTensor, NotNumbersError, NumpyArray, UnavailableError
 from wconv.formats.sources import Source
 from wconv.formats.zip_directory import ZipDirectory
 from wconv.tensor import LazyTensor
 
 
-def open_npy(source: Source) -> Contents:
-    """One array, named "tensor". Raises `FormatError` when it is damaged or not of numbers."""
-    return Contents("NumPy array", {"tensor": npy.read_npy(source).lazy()})
+def open_npy(source: Source, key: str | None = None, expand: bool = False) -> Contents:
+    """One array, named "tensor"; of an array of objects the tensors within.
+
+    Raises:
+        FormatError: it is damaged or not of numbers.
+    """
+    try:
+        array = npy.read_npy(source)
+    except UnavailableError as error:
+        raise FormatError(f"{source.where} holds no tensors: {error}") from None
+    if isinstance(array.data, list):
+        return torch_file.contents(torch_file.Tree("NumPy array", array, source.size), source, key, expand)
+    return Contents("NumPy array", {"tensor": array.lazy()})
 
 
 def is_npz(directory: ZipDirectory) -> bool:
@@ -21,23 +31,42 @@ def is_npz(directory: ZipDirectory) -> bool:
     return bool(directory.entries) and all(name.endswith(".npy") for name in directory.entries)
 
 
-def open_npz(directory: ZipDirectory, expand: bool) -> Contents:
-    """The arrays of an archive under their names.
+def open_npz(directory: ZipDirectory, expand: bool) -> Contents | torch_file.Tree:
+    """The arrays of an archive under their names; a tree where some are of objects.
 
     Raises:
         FormatError: an array is damaged, or none is of numbers.
         UnsafeError: they inflate to far more than the file and `expand` was not asked for.
     """
-    tensors: dict[str, LazyTensor] = {}
+    arrays: dict[str, NumpyArray | LostTensor] = {}
     skipped: dict[str, str] = {}
+    not_numbers: set[str] = set()
+    program = 0
     for member in directory.entries:
         name = member.removesuffix(".npy")
+        part = directory.part(member)
         try:
-            tensors[name] = npy.read_npy(directory.part(member)).lazy()
-        except (npy.NotNumbersError, UnavailableError) as error:
+            array = arrays[name] = npy.read_npy(part)
+        except UnavailableError as error:
             skipped[name] = str(error)
-    if not tensors:
+            arrays[name] = _without_values(error)
+            not_numbers.update({name} if isinstance(error, NotNumbersError) else ())
+            continue
+        program += part.size if isinstance(array.data, list) else 0
+    if program:
+        return torch_file.Tree("NumPy archive", arrays, program)
+    if len(not_numbers) == len(arrays):
         raise FormatError(f"{directory.source.where} is an .npz archive without arrays of numbers")
+    tensors: dict[str, LazyTensor] = {
+        name: array.lazy()
+        for name, array in arrays.items()
+        if name not in skipped and isinstance(array, NumpyArray)
+    }
     if not expand:
         torch_file.check_inflation(tensors, directory.source)
-    return Contents("NumPy archive", tensors, skipped=skipped)
+    return Contents("NumPy archive", tensors, skipped=skipped, not_numbers=frozenset(not_numbers))
+
+
+def _without_values(error: UnavailableError) -> NumpyArray | LostTensor:
+    """What stands for an array in a tree."""
+    return NumpyArray() if isinstance(error, NotNumbersError) else LostTensor(str(error))

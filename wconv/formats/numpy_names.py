@@ -8,7 +8,7 @@ from typing import Any
 
 from wconv.dtypes import DType
 from wconv.formats import npy
-from wconv.formats.objects import Global, NumpyArray, Record, shown
+from wconv.formats.objects import Global, NumpyArray, Record, numpy_number, shown
 from wconv.formats.pickle_machine import Machine, as_source
 from wconv.formats.torch_tensors import check_count, checked_lengths
 
@@ -24,8 +24,10 @@ class NumpyType:
 
     def set_state(self, machine: Machine, state: Any) -> None:
         """`(version, byte order, …)`."""
-        if type(state) is not tuple or len(state) < 5 or state[2:5] != (None, None, None):
-            raise machine.damaged("a numpy dtype is of records or of arrays")
+        if type(state) is not tuple or len(state) < 5:
+            raise machine.damaged("a numpy dtype has no state")
+        if state[2:5] != (None, None, None) and not self.code.startswith("V"):
+            raise machine.damaged("a numpy dtype of numbers has fields")
         if state[1] not in ("<", ">", "|", "=", b"<", b">", b"|"):
             raise machine.damaged("a numpy dtype has no byte order")
         order = state[1].decode() if isinstance(state[1], bytes) else state[1]
@@ -40,8 +42,10 @@ def numpy_dtype(machine: Machine, args: Sequence[Any]) -> NumpyType:
     code = args[0] if args else None
     if type(code) is DType:
         return NumpyType(code.name)
-    if type(code) is bytes:
+    if isinstance(code, bytes):
         code = code.decode("latin-1")
+    if type(code) is Global and code.path in ("numpy.record", "numpy.rec.record", "numpy.void"):
+        code = "V"
     if type(code) is not str or not re.fullmatch(r"[<>|=]?[?a-zA-Z]\d{0,6}(\[\w+\])?", code):
         raise machine.damaged(f"{shown(code, 60)} is no numpy dtype")
     made = NumpyType(code.lstrip("<>|="))
@@ -64,10 +68,14 @@ class _Array(NumpyArray):
 
 def fill_array(machine: Machine, array: NumpyArray, shape: Any, dtype: Any, fortran: bool, data: Any) -> None:
     """Gives an array its values, when they are as many as its shape says."""
-    if type(dtype) is not NumpyType:
+    if type(dtype) is Record:
+        # what numpy makes by a class of its own: texts of any length
+        array.dtype = dtype.class_name.rpartition(".")[2]
+    elif type(dtype) is NumpyType:
+        array.dtype = str(dtype) if dtype.code in npy.CODES else dtype.code
+    else:
         raise machine.damaged("a numpy array has no dtype")
     array.shape = checked_lengths(machine, shape, "shape")
-    array.dtype = str(dtype) if dtype.code in npy.CODES else dtype.code
     array.fortran = fortran
     array.data = data if type(data) is list else as_source(data, machine.source.where)
     if array.data is None:
@@ -93,17 +101,23 @@ def numpy_frombuffer(machine: Machine, args: Sequence[Any]) -> NumpyArray:
 
 
 def numpy_scalar(machine: Machine, args: Sequence[Any]) -> Any:
-    """`numpy.core.multiarray.scalar(dtype, data)`: a Python number."""
+    """`numpy.core.multiarray.scalar(dtype, data)`: a number that remembers its dtype."""
+    found = scalar_array(machine, args)
+    if isinstance(found, Record):
+        return found
+    tensor = found.lazy()
+    machine.charge(150)
+    return numpy_number(tensor.numpy().item(), tensor.dtype)
+
+
+def scalar_array(machine: Machine, args: Sequence[Any]) -> NumpyArray | Record:
+    """A numpy scalar as an array without axes; a record where it is no number."""
     array = NumpyArray()
     if len(args) == 1 and type(args[0]) is NumpyType:
         args = (args[0], b"\0" * 16)
-    if (
-        len(args) == 2
-        and type(args[0]) is NumpyType
-        and args[0].code.startswith(("S", "U", "V", "O", "M", "m"))
-    ):
+    if len(args) == 2 and type(args[0]) is NumpyType and npy.element_type(args[0].code) is None:
         machine.charge(400)
         return Record(Global("numpy", "generic"), (str(args[0]), args[1]))
     check_count(machine, args, 2, 2, "numpy scalar")
     fill_array(machine, array, (), args[0], False, args[1])
-    return array.lazy().numpy().item()
+    return array

@@ -6,7 +6,8 @@ runs anything, and each tensor leaf turns into a `LazyTensor` by `lazy()`:
 - `TorchTensor`: a dense tensor, a view of a `Storage` (two tensors with one storage share memory);
 - `Storage`: a bare storage, where a file holds one outside of a tensor;
 - `SparseTensor`, `NestedTensor`, `MetaTensor`: what their names say;
-- `NumpyArray`: an array that was pickled as one;
+- `LostTensor`: a tensor whose values are not, or not all, in the file;
+- `NumpyArray`: an array that was pickled as one; `NumpyFloat` and its like: a numpy scalar, still a number;
 - `Record`: an instance of any other class, or the result of any other function, uncalled;
 - `Global`: such a class or function itself;
 - `DType` (wconv.dtypes): a torch dtype that wconv's table has.
@@ -20,11 +21,15 @@ from typing import Any
 from wconv.dtypes import DType
 from wconv.errors import WconvError
 from wconv.formats.sources import Source
-from wconv.tensor import LazyTensor, Shape
+from wconv.tensor import LazyTensor, Shape, from_array
 
 
 class UnavailableError(WconvError):
     """A tensor has no values that could be written; the text says why and ends up in `Contents.skipped`."""
+
+
+class NotNumbersError(UnavailableError):
+    """An array's elements are strings, dates, records or objects: nothing that weights could be."""
 
 
 class Global:
@@ -93,6 +98,18 @@ class Record:
 
     def __repr__(self) -> str:
         return f"<{self.class_name} record>"
+
+
+class Size(tuple[Any, ...]):
+    """A `torch.Size`."""
+
+    __slots__ = ()
+
+
+class LayoutName(str):
+    """A `torch.layout` by its name, "sparse_coo"."""
+
+    __slots__ = ()
 
 
 class OrderedDict(dict[Any, Any]):
@@ -307,6 +324,18 @@ class MetaTensor:
         raise UnavailableError("it was saved on the meta device, without values")
 
 
+class LostTensor:
+    """A tensor of a known class whose values cannot be had from this file alone; `reason` says why."""
+
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+    def lazy(self) -> LazyTensor:
+        raise UnavailableError(self.reason)
+
+
 class NumpyArray:
     """A numpy array of numbers or booleans. `tensor` is its values; absent for other element types.
 
@@ -325,13 +354,64 @@ class NumpyArray:
         self.data: Any = None
 
     def lazy(self) -> LazyTensor:
-        """The values in C order. Raises `UnavailableError` for strings, dates and objects."""
+        """The values in C order. Raises `NotNumbersError` for strings, dates and objects."""
         from wconv.formats import npy
 
         return npy.lazy(self)
 
 
-LEAVES = (TorchTensor, SparseTensor, MetaTensor, NumpyArray, Storage)
+class _NumpyNumber:
+    """A numpy scalar: the Python number that it equals, which remembers its dtype."""
+
+    dtype: DType
+
+    def lazy(self) -> LazyTensor:
+        """The number as a 0-d tensor of its own dtype."""
+        import numpy as np
+
+        return from_array(np.array(self, self.dtype.numpy))
+
+
+class NumpyInteger(_NumpyNumber, int):
+    """A `numpy.int64`, or of another width."""
+
+
+class NumpyFloat(_NumpyNumber, float):
+    """A `numpy.float32`, or of another width."""
+
+
+class NumpyComplex(_NumpyNumber, complex):
+    """A `numpy.complex64` or `numpy.complex128`."""
+
+
+NUMPY_NUMBERS: dict[type, type[NumpyInteger | NumpyFloat | NumpyComplex]] = {
+    int: NumpyInteger,
+    float: NumpyFloat,
+    complex: NumpyComplex,
+}
+"""By the Python number that a numpy scalar equals; booleans have none, for nothing can be one beside them."""
+
+
+def numpy_number(value: Any, dtype: DType) -> Any:
+    """`value`, of which a numpy scalar of `dtype` was made."""
+    kind = NUMPY_NUMBERS.get(type(value))
+    if kind is None:
+        return value
+    number = kind(value)
+    number.dtype = dtype
+    return number
+
+
+def plain_number(value: Any) -> Any:
+    """A numpy scalar as Python's own number, anything else as it is."""
+    if type(value) is NumpyInteger:
+        return int(value)
+    if type(value) is NumpyFloat:
+        return float(value)
+    return complex(value) if type(value) is NumpyComplex else value
+
+
+LEAVES = (TorchTensor, SparseTensor, MetaTensor, LostTensor, NumpyArray, Storage)
 
 
 def shown(value: Any, limit: int = 60) -> str:
@@ -349,7 +429,7 @@ def shown(value: Any, limit: int = 60) -> str:
 def _shown_part(value: Any, limit: int) -> str:
     if isinstance(value, str | bytes):
         return repr(value[:limit])[:limit]
-    if type(value) is int:
+    if type(value) in (int, NumpyInteger):
         return str(value) if abs(value) < 2**64 else f"an integer of {value.bit_length()} bits"
     if value is None or isinstance(value, bool | float | complex | Global | DType):
         return repr(value)[:limit]

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from wconv.dtypes import DType
-from wconv.formats.objects import Global, Record
+from wconv.formats.objects import Global, LayoutName, Record
+from wconv.formats.reading import OldText
 
 if TYPE_CHECKING:
     from wconv.formats.pickle_machine import Machine
@@ -90,6 +91,18 @@ FORBIDDEN_NAMES = frozenset(
 
 BUILTINS = ("builtins", "__builtin__")
 
+BINDING = frozenset({"functools.partial"})
+"""What keeps a function without calling it."""
+
+
+def is_forbidden(module: str, name: str) -> bool:
+    """Whether a name stands for something that acts on the machine, and that no weights call."""
+    return (
+        module.split(".", 1)[0] in FORBIDDEN
+        or (module, name) in FORBIDDEN_NAMES
+        or (module in BUILTINS and name.split(".", 1)[0] in FORBIDDEN_BUILTINS)
+    )
+
 
 class Constructor:
     """A function of wconv that stands for a class or function which files name.
@@ -128,7 +141,7 @@ class Again(Exception):  # noqa: N818
     """A value that a shortcut left out is needed."""
 
 
-SCALARS = frozenset({str, bool, type(None), bytes, DType, Global, Record, Constructor})
+SCALARS = frozenset({str, bool, type(None), bytes, OldText, LayoutName, DType, Global, Record, Constructor})
 """Types that are always fit to be keys: Python hashes text with a secret, the others by identity or value."""
 
 

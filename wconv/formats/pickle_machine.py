@@ -9,8 +9,8 @@ The contract, which the code below keeps and the tests check:
 3. Only a `Constructor` of that table is ever called (REDUCE, NEWOBJ, OBJ, INST), and those are functions of
    wconv that check their arguments. Calling anything else makes a `Record`, which only remembers.
    BUILD, APPENDS, SETITEMS and ADDITEMS touch exact dicts, lists, sets and the classes of `objects`.
-4. Names of modules that act on the machine (`pickle_contract.FORBIDDEN`) are refused outright, to say what
-   the file tried.
+4. Names of modules that act on the machine (`pickle_contract.FORBIDDEN`) may be told, as hyper-parameters
+   are; to call one, or to hand one to a call, is refused outright, to say what the file tried.
 5. Memory is taken only for bytes that the file has: lengths are checked first; the memo is a list that
    cannot be longer than the program read so far; everything else that is made is charged against
    `BUDGET`. The program itself is read in windows and may have `PROGRAM_LIMIT` bytes.
@@ -35,16 +35,15 @@ from wconv.formats.objects import (
     NumpyArray,
     OrderedDict,
     Record,
+    Size,
     SparseTensor,
     Storage,
     TorchTensor,
+    plain_number,
 )
 from wconv.formats.pickle_contract import (
+    BINDING,
     BUDGET,
-    BUILTINS,
-    FORBIDDEN,
-    FORBIDDEN_BUILTINS,
-    FORBIDDEN_NAMES,
     KEY_DEPTH,
     KEY_FLOAT,
     KEY_INTEGER,
@@ -63,9 +62,11 @@ from wconv.formats.pickle_contract import (
     Again,
     Constructor,
     Stop,
+    is_forbidden,
     printable,
 )
-from wconv.formats.pickle_opcodes import HANDLERS
+from wconv.formats.pickle_opcodes import HANDLERS, from_python2
+from wconv.formats.reading import READING, Value, with_plain_ids
 from wconv.formats.sources import MemorySource, Source
 
 _BY_IDENTITY = frozenset({TorchTensor, Storage, NumpyArray})
@@ -92,6 +93,7 @@ class Machine:
     Attributes:
         end: where the pickle ended, after `run`.
         nested: bytes of checkpoints within this pickle that were read.
+        wary: a name was told that may not be called, so that calls are looked at.
         program: how many bytes of it are program; the number of its objects is below that.
     """
 
@@ -104,8 +106,10 @@ class Machine:
         shortcut: tuple[Any, Shortcut] | None = None,
     ) -> None:
         self.source = source
-        self.names = names
-        self.persistent = persistent
+        how = READING.get()
+        self.names = names if how is None else {**names, **how.names}
+        self.persistent = persistent if how is None or persistent is None else with_plain_ids(persistent)
+        self.old_text = from_python2 if how is None else how.old_text
         self.shortcut = shortcut
         self.stack: list[Any] = []
         self.marks: list[int] = []
@@ -113,6 +117,7 @@ class Machine:
         self.budget = BUDGET
         self.key_numbers = 0
         self.nested = 0
+        self.wary = False
         self.end = at
         self.program = 0
         self.base = at
@@ -224,7 +229,7 @@ class Machine:
             elif code == 0x52:  # REDUCE
                 args = stack.pop()
                 function = stack[-1]
-                if type(function) is Constructor and type(args) is tuple:
+                if type(function) is Constructor and type(args) is tuple and not self.wary:
                     stack[-1] = function.call(self, args)
                 else:
                     stack[-1] = self.construct(function, args)
@@ -328,27 +333,39 @@ class Machine:
         found = self.names.get((module, name))
         if found is not None:
             return found
-        top = module.split(".", 1)[0]
-        if (
-            top in FORBIDDEN
-            or (module, name) in FORBIDDEN_NAMES
-            or (module in BUILTINS and name.split(".", 1)[0] in FORBIDDEN_BUILTINS)
-        ):
-            raise UnsafeError(
-                f"{self.source.where} asks for {printable(module)}.{printable(name)},"
-                " which no weights need: refused"
-            )
+        self.wary = self.wary or is_forbidden(module, name)
         self.charge(200 + len(module) + len(name))
         return Global(module, name)
 
     def construct(self, function: Any, args: Any) -> Any:
-        """What calling `function` stands for: a constructor's result, or a record of the call."""
+        """What calling `function` stands for: a constructor's result, or a record of the call.
+
+        Raises:
+            UnsafeError: it is a function that no weights need, or is given one.
+        """
+        if self.wary:
+            self.check_call(function, args)
         if type(function) is Constructor:
             if type(args) is not tuple:
                 raise self.damaged(f"{function.name} is given no tuple of arguments")
             return function.call(self, args)
         self.charge(400)
         return Record(function, args)
+
+    def check_call(self, function: Any, args: Any) -> None:
+        """Refuses a call that has to do with a forbidden name. Raises `UnsafeError`."""
+        given = list(args[:KEY_NODES]) if type(args) in (tuple, list) else []
+        if type(function) is Record and type(function.args) is tuple:
+            # what was bound to a function is called with it
+            given.extend(function.args[:KEY_NODES])
+        elif type(function) is Global and function.path in BINDING:
+            given = []
+        for one in (function, *given):
+            if type(one) is Global and is_forbidden(one.module, one.name):
+                raise UnsafeError(
+                    f"{self.source.where} asks for {printable(one.module)}.{printable(one.name)},"
+                    " which no weights need: refused"
+                )
 
     def key(self, key: Any, largest: int = KEY_INTEGER) -> Any:
         """`key` when it can be hashed and compared in constant time, and not made to collide at will.
@@ -357,6 +374,7 @@ class Machine:
             FormatError: it is of a kind that is no key.
             UnsafeError: it is nested, or a number that was made to collide.
         """
+        key = plain_number(key)
         kind = type(key)
         if kind in SCALARS or kind in _BY_IDENTITY:
             return key
@@ -366,8 +384,11 @@ class Machine:
             raise UnsafeError(f"{self.source.where} has a number for a key that no weights need: refused")
         if kind is float and not KEY_FLOAT <= abs(key) < math.inf:
             return key
-        if kind is tuple:
+        if kind is tuple or kind is Size:
             self._check_tuple(key)
+            return key
+        if kind is Value:
+            self.key(key.plain, largest)
             return key
         raise self.damaged(f"a {kind.__name__} serves as a key")
 
@@ -385,10 +406,11 @@ class Machine:
             if seen > KEY_NODES or depth > KEY_DEPTH:
                 raise UnsafeError(f"{self.source.where} has a key of tuples in tuples: refused")
             kind = type(value)
-            if kind is tuple:
+            if kind is tuple or kind is Size:
                 pending.extend((item, depth + 1) for item in value[: KEY_NODES + 1])
             else:
                 self.key(value, KEY_PART_INTEGER)
+                kind = type(value.plain) if kind is Value else kind
                 numbers += 1 if kind is int else 4 if kind is float else 0
         self.charge(64 * seen)
         self.key_numbers += numbers

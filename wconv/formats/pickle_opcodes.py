@@ -92,11 +92,12 @@ def _old_text(machine: Machine, at: int, count: int) -> int:
     """A Python 2 string: text where it is text, bytes where it is not."""
     at = machine.payload(at, count)
     _spend(machine, 64)
-    machine.stack[-1] = _from_python2(machine.stack[-1])
+    machine.stack[-1] = machine.old_text(machine.stack[-1])
     return at
 
 
-def _from_python2(data: Any) -> Any:
+def from_python2(data: Any) -> Any:
+    """A Python 2 string as plain data; a long one stays in the file."""
     if type(data) is not bytes:
         return data
     try:
@@ -172,7 +173,7 @@ def _string(machine: Machine, at: int) -> int:
         data, _ = codecs.escape_decode(text[1:-1])
     except ValueError:
         raise machine.damaged("a string has a wrong escape") from None
-    machine.stack.append(_from_python2(data))
+    machine.stack.append(machine.old_text(data))
     machine.budget -= 56 + len(data)
     return at
 
@@ -224,6 +225,9 @@ def _new_object_named(machine: Machine, at: int) -> int:
     if type(kind) is Constructor and not named:
         machine.stack.append(machine.construct(kind, args))
     else:
+        if machine.wary:
+            given = named.values() if isinstance(named, dict) else ()
+            machine.check_call(kind, (*args, *given) if type(args) is tuple else (*given,))
         machine.charge(400)
         machine.stack.append(Record(kind, (args, named)))
     return at

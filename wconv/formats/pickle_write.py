@@ -37,6 +37,25 @@ class Call:
         self.args = args
 
 
+class Unique:
+    """A string that is written once, so that it need not be found again."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+class Built:
+    """`call`, whose result is then given a state."""
+
+    __slots__ = ("call", "state")
+
+    def __init__(self, call: Call, state: Any) -> None:
+        self.call = call
+        self.state = state
+
+
 class Persistent:
     """What lies outside of the pickle; `key` is the tuple that the reader finds it by."""
 
@@ -58,8 +77,11 @@ class PickleWriter:
         self._describe = describe
         self._out = bytearray()
         self._memo: dict[Any, int] = {}
+        self._count = 0
         self._kept: list[Any] = []  # ids in the memo stay valid while their objects live
         self._depth = 0
+        self._passing = False
+        """Within what was described: tuples that nothing else holds, numbered but not remembered."""
 
     def dump(self, root: Any) -> bytes:
         """The pickle of `root`.
@@ -70,6 +92,8 @@ class PickleWriter:
         self._out += b"\x80\x02"
         self._save(root)
         self._out += b"."
+        self._memo.clear()
+        self._kept.clear()
         return bytes(self._out)
 
     def _save(self, value: Any) -> None:
@@ -83,7 +107,9 @@ class PickleWriter:
                 raise OutputError(
                     f"an object of {type(value).__module__}.{type(value).__name__} cannot be saved"
                 )
+            outer, self._passing = self._passing, True
             write(self, described)
+            self._passing = outer
             self._put(id(value), value)
             return
         self._depth += 1
@@ -101,8 +127,13 @@ class PickleWriter:
         return True
 
     def _put(self, key: Any, value: Any = None) -> None:
-        at = self._memo[key] = len(self._memo)
-        self._kept.append(value)
+        """Numbers what was just written, and remembers it; a `key` of None is not."""
+        at = self._count
+        self._count += 1
+        if key is not None:
+            self._memo[key] = at
+        if value is not None:
+            self._kept.append(value)
         self._out += b"q%c" % at if at < 256 else b"r" + struct.pack("<I", at)
 
     def none(self, value: None) -> None:
@@ -128,11 +159,18 @@ class PickleWriter:
         self._out += b"G" + struct.pack(">d", value)
 
     def string(self, value: str) -> None:
-        if self._get(("str", value)):
+        if self._get(value):
             return
+        self._text(value)
+        self._put(value)
+
+    def unique(self, value: Unique) -> None:
+        self._text(value.text)
+        self._put(None)
+
+    def _text(self, value: str) -> None:
         data = value.encode("utf-8", "surrogatepass")
         self._out += b"X" + struct.pack("<I", len(data)) + data
-        self._put(("str", value))
 
     def binary(self, value: bytes) -> None:
         """Protocol 2 has no bytes: they go as latin-1 text through `_codecs.encode`, as in Python's."""
@@ -150,7 +188,10 @@ class PickleWriter:
         if self._get_after_members(value):
             return
         self._out += (b"\x85", b"\x86", b"\x87", b"t")[min(len(value), 4) - 1]
-        self._put(id(value), value)
+        if self._passing:
+            self._put(None)
+        else:
+            self._put(id(value), value)
 
     def _get_after_members(self, value: tuple[Any, ...]) -> bool:
         """A tuple that holds itself through a list was written while its members were."""
@@ -201,6 +242,12 @@ class PickleWriter:
         self._save(value.args)
         self._out += b"R"
 
+    def built(self, value: Built) -> None:
+        self.call(value.call)
+        self._put(id(value), value)
+        self._save(value.state)
+        self._out += b"b"
+
     def persistent(self, value: Persistent) -> None:
         self._save(value.key)
         self._out += b"Q"
@@ -212,6 +259,7 @@ WRITERS: dict[type, Callable[[PickleWriter, Any], None]] = {
     int: PickleWriter.integer,
     float: PickleWriter.floating,
     str: PickleWriter.string,
+    Unique: PickleWriter.unique,
     bytes: PickleWriter.binary,
     tuple: PickleWriter.sequence,
     list: PickleWriter.array,
@@ -219,5 +267,6 @@ WRITERS: dict[type, Callable[[PickleWriter, Any], None]] = {
     OrderedDict: PickleWriter.ordered,
     Global: PickleWriter.name,
     Call: PickleWriter.call,
+    Built: PickleWriter.built,
     Persistent: PickleWriter.persistent,
 }

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 
 from wconv.formats import torchscript
-from wconv.formats.objects import Record
+from wconv.formats.objects import Record, plain_number
+from wconv.formats.prefixes import INFIXES
 from wconv.formats.state_dict import is_module
-from wconv.formats.wrappers import INFIXES
 from wconv.modules import Module
 
 MANGLED = re.compile(r"^__torch__\.|___torch_mangle_\d+\.")
@@ -34,7 +34,8 @@ def by_path(records: Mapping[str, Record], taken: Sequence[str]) -> dict[str, Mo
 
 def _module(record: Record) -> Module:
     attributes = record.attributes
-    plain = {name: value for name, value in attributes.items() if type(name) is str and _is_plain(value)}
+    named = {name: plain_number(value) for name, value in attributes.items() if type(name) is str}
+    plain = {name: value for name, value in named.items() if _is_plain(value)}
     buffers = attributes.get("_buffers") if is_module(record) else None
     names = frozenset(name for name in buffers if type(name) is str) if isinstance(buffers, dict) else ()
     shown = MANGLED.sub("", record.class_name).encode("unicode_escape").decode()[:CLASS_NAME_LIMIT]

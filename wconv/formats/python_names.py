@@ -141,6 +141,8 @@ def integers(kind: Callable[..., Any]) -> Callable[[Machine, Sequence[Any]], Any
 def reconstructor(machine: Machine, args: Sequence[Any]) -> Record:
     """`copyreg._reconstructor(class, base, state)`: how protocols 0 and 1 make instances."""
     check_count(machine, args, 1, 3, "_reconstructor")
+    if machine.wary:
+        machine.check_call(args[0], ())
     machine.charge(400)
     return Record(args[0], ())
 

@@ -11,7 +11,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wconv.errors import FormatError, UnsafeError
-from wconv.formats.objects import LEAVES, Global, NestedTensor, OrderedDict, Record, TorchTensor
+from wconv.formats import npy
+from wconv.formats.objects import (
+    LEAVES,
+    NUMPY_NUMBERS,
+    Global,
+    NestedTensor,
+    NumpyArray,
+    OrderedDict,
+    Record,
+    TorchTensor,
+    shown,
+)
 
 DEPTH_LIMIT = 400
 """Objects within objects."""
@@ -24,10 +35,20 @@ NODES_EXTRA = 200_000
 
 CONTAINERS = (dict, list, tuple)
 
+MASKED = "numpy.ma."
+"""Classes of arrays that keep their elements as mere bytes."""
+
 
 @dataclass(slots=True)
 class Flattened:
-    """What `flatten` found, by name. `paths` says from where in the object, for errors."""
+    """What `flatten` found, by name.
+
+    Attributes:
+        others: what is no tensor.
+        paths: from where in the object each tensor is, for errors.
+        loose: of `others`, what lies among tensors, as far as it fits on a line.
+        unlisted: tensors that no state dict has: attributes of modules and of other tensors.
+    """
 
     tensors: dict[str, Any] = field(default_factory=dict)
     others: dict[str, Any] = field(default_factory=dict)
@@ -35,6 +56,8 @@ class Flattened:
     skipped: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     modules: dict[str, Record] = field(default_factory=dict)
+    loose: dict[str, str] = field(default_factory=dict)
+    unlisted: list[str] = field(default_factory=list)
 
 
 def children(value: Any) -> Iterator[tuple[Any, Any]]:
@@ -48,6 +71,8 @@ def children(value: Any) -> Iterator[tuple[Any, Any]]:
         yield "state", value.state
         yield from value.items.items()
         yield from enumerate(value.elements)
+    elif isinstance(value, NumpyArray) and isinstance(value.data, list):
+        yield from enumerate(value.data)
 
 
 def check_tree(root: Any, program: int, where: str) -> None:
@@ -62,7 +87,7 @@ def check_tree(root: Any, program: int, where: str) -> None:
     limit = program + NODES_EXTRA
     sizes: dict[int, int] = {}
     path: list[tuple[int, Iterator[tuple[Any, Any]], int]] = []
-    nodes = (dict, list, tuple, Record)
+    nodes = (dict, list, tuple, Record, NumpyArray)
     if not isinstance(root, nodes):
         return
     open_ids = {id(root)}
@@ -144,15 +169,16 @@ def flatten(root: Any, where: str) -> Flattened:
         type(value) is TorchTensor and type(key) is str for key, value in root.items()
     ):
         found.tensors.update(root)
+        _note_attributes(found)
         return found
-    pending: list[tuple[tuple[str, ...], Any]] = [((), root)]
+    pending: list[tuple[tuple[str, ...], Any, bool]] = [((), root, False)]
     active: list[tuple[int, int]] = []
     spent = 0
     while pending:
-        path, value = pending.pop()
+        path, value, among = pending.pop()
         while active and active[-1][0] >= len(path):
             active.pop()
-        if isinstance(value, (*CONTAINERS, Record)):
+        if isinstance(value, (*CONTAINERS, Record, NumpyArray)):
             if any(identity == id(value) for _, identity in active):
                 continue
             active.append((len(path), id(value)))
@@ -164,15 +190,43 @@ def flatten(root: Any, where: str) -> Flattened:
             spent += len(names) * (100 + 8 * len(path) + sum(map(len, path))) + sum(map(len, names))
             if spent > NAMES_LIMIT:
                 raise UnsafeError(f"{where} holds names of more than {NAMES_LIMIT >> 20} MiB in all: refused")
-            below = [((*path, name), member) for name, (_, member) in zip(names, inner, strict=True)]
+            tensors = any(isinstance(member, LEAVES) for _, member in inner)
+            below = [((*path, name), member, tensors) for name, (_, member) in zip(names, inner, strict=True)]
             pending.extend(reversed(below))
+            if isinstance(value, Record):
+                _note_rest(found, path, value)
         elif isinstance(value, NestedTensor):
-            parts = [((*path, str(index)), part) for index, part in enumerate(value.parts())]
+            parts = [((*path, str(index)), part, False) for index, part in enumerate(value.parts())]
             found.notes.append(f"{'.'.join(path)} is a nested tensor: written as {len(parts)} tensors")
             pending.extend(reversed(parts))
         else:
-            _place(found, path, value, where)
+            _place(found, path, value, among, where)
+    _note_attributes(found)
     return found
+
+
+def _note_attributes(found: Flattened) -> None:
+    """Remembers which tensors have tensors set on them, which no state dict has."""
+    known: dict[int, bool] = {}
+    for name, leaf in found.tensors.items():
+        if type(leaf) is not TorchTensor or not leaf.state:
+            continue
+        for part in leaf.state if isinstance(leaf.state, tuple) else (leaf.state,):
+            if isinstance(part, dict) and id(part) not in known:
+                # states may share their parts: each is looked through once
+                known[id(part)] = any(isinstance(value, LEAVES) for value in part.values())
+            if known.get(id(part)):
+                found.unlisted.append(f"attributes of {name}")
+
+
+def _note_rest(found: Flattened, path: tuple[str, ...], value: Record) -> None:
+    """Names tensors of a record that are not among its members."""
+    name = ".".join(path)
+    if is_module(value):
+        held = value.attributes.items()
+        found.unlisted.extend(f"{name}.{key}".strip(".") for key, item in held if isinstance(item, LEAVES))
+    elif not is_script(value) and (holds_tensors(value.args) or holds_tensors(value.state)):
+        found.skipped[name or "tensor"] = f"it is in an attribute of a {value.class_name:.100}"
 
 
 def members(value: Any) -> list[tuple[Any, Any]] | None:
@@ -182,6 +236,11 @@ def members(value: Any) -> list[tuple[Any, Any]] | None:
     if isinstance(value, (list, tuple)):
         # numbers and the like stay one value
         return list(enumerate(value)) if any(isinstance(item, _FLATTENED) for item in value) else None
+    if isinstance(value, NumpyArray):
+        if not isinstance(value.data, list) or not holds_tensors(value.data):
+            return None
+        inner = unboxed(value)
+        return list(enumerate(value.data)) if inner is value else members(inner) or [(0, inner)]
     if isinstance(value, Record):
         if is_module(value):
             return list(module_members(value))
@@ -192,6 +251,13 @@ def members(value: Any) -> list[tuple[Any, Any]] | None:
         if value.elements and any(isinstance(item, _FLATTENED) for item in value.elements):
             return list(enumerate(value.elements))
     return None
+
+
+def unboxed(value: Any) -> Any:
+    """What is in an array of one object and no axes, as numpy saves a dict; else the value itself."""
+    if not isinstance(value, NumpyArray) or value.shape or not isinstance(value.data, list):
+        return value
+    return value.data[0] if len(value.data) == 1 and not isinstance(value.data[0], NumpyArray) else value
 
 
 _FLATTENED = (*LEAVES, NestedTensor, Record, *CONTAINERS)
@@ -206,9 +272,9 @@ def key_name(key: Any) -> str:
     return f"{key!r:.100}" if isinstance(key, (Record, Global)) else str(key)
 
 
-def _place(found: Flattened, path: tuple[str, ...], value: Any, where: str) -> None:
+def _place(found: Flattened, path: tuple[str, ...], value: Any, among: bool, where: str) -> None:
     name = ".".join(path) if path else "tensor"
-    if isinstance(value, LEAVES):
+    if isinstance(value, LEAVES) or (among and type(value) in _NUMBERS):
         if name in found.paths:
             raise FormatError(
                 f"{where} holds two tensors for the name {name!r:.200}: at {_spell(found.paths[name])}"
@@ -216,10 +282,25 @@ def _place(found: Flattened, path: tuple[str, ...], value: Any, where: str) -> N
             )
         found.paths[name] = path
         found.tensors[name] = value
-    elif isinstance(value, Record) and holds_tensors(value):
-        found.skipped[name] = f"it is a {value.class_name:.100}, which wconv does not know"
+    elif isinstance(value, Record) and (value.class_name.startswith(MASKED) or holds_tensors(value)):
+        found.skipped[name] = f"it is a {_class_of(value):.100}, which wconv does not know"
+    elif isinstance(value, set | frozenset) and holds_tensors(value):
+        found.skipped[name] = "it is in a set, which has no order"
     else:
         found.others[name] = value
+        if among and value is not None:
+            found.loose[name] = f"a {value.class_name:.60}" if isinstance(value, Record) else shown(value, 40)
+
+
+_NUMBERS = frozenset(NUMPY_NUMBERS.values())
+
+
+def _class_of(value: Record) -> str:
+    """The class of a record; of a tensor in a class of its own, that class and not torch's function."""
+    name = value.class_name
+    if name.endswith("._rebuild_wrapper_subclass") and type(value.args) is tuple and value.args:
+        return value.args[0].path if isinstance(value.args[0], Global) else name
+    return name
 
 
 def _spell(path: tuple[str, ...]) -> str:
@@ -231,9 +312,14 @@ def holds_tensors(value: Any) -> bool:
     pending, seen = [value], set()
     while pending:
         item = pending.pop()
-        if isinstance(item, (*LEAVES, NestedTensor)):
+        if isinstance(item, NumpyArray):
+            if npy.element_type(item.dtype) is not None:
+                return True
+        elif isinstance(item, (*LEAVES, NestedTensor)):
             return True
-        if isinstance(item, (*CONTAINERS, Record)) and id(item) not in seen:
+        if isinstance(item, set | frozenset):
+            pending.extend(item)
+        elif isinstance(item, (*CONTAINERS, Record, NumpyArray)) and id(item) not in seen:
             seen.add(id(item))
             pending.extend(child for _, child in children(item))
     return False

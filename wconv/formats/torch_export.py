@@ -7,7 +7,7 @@ from typing import Any
 from wconv import dtypes
 from wconv.errors import FormatError
 from wconv.formats import json_text, torch_file, torch_zip
-from wconv.formats.objects import Storage, TorchTensor
+from wconv.formats.objects import LostTensor, Storage, TorchTensor
 from wconv.formats.pickle_machine import Machine
 from wconv.formats.torch_names import NAMES
 from wconv.formats.torch_tensors import view
@@ -77,8 +77,8 @@ def load_old(directory: ZipDirectory) -> Any:
     for name in directory.entries:
         if name.rpartition("/")[2] in OLD_STATES and directory.entries[name].size:
             value = torch_file.load(directory.part(name))
-            if isinstance(value, dict):
-                found.update({key: leaf for key, leaf in value.items() if key not in found})
+            held = value if isinstance(value, dict) else {name: value}
+            found.update({key: leaf for key, leaf in held.items() if key not in found})
     return found
 
 
@@ -86,7 +86,7 @@ def _table(directory: ZipDirectory, folder: str, name: str, swap: bool) -> dict[
     where = directory.source.where
     machine = Machine(directory.source, NAMES)
     try:
-        table = json_text.parse(directory.read(name, JSON_LIMIT), f"{where}'s table of weights")["config"]
+        table = json_text.read(directory.read(name, JSON_LIMIT), f"{where}'s table of weights")["config"]
         found = {}
         for key, entry in table.items():
             member = folder + entry["path_name"]
@@ -94,6 +94,8 @@ def _table(directory: ZipDirectory, folder: str, name: str, swap: bool) -> dict[
                 found[str(key)] = torch_file.load(directory.part(member))
             elif entry.get("tensor_meta") is not None:
                 found[str(key)] = _tensor(machine, directory, member, entry, swap)
+            else:
+                found[str(key)] = LostTensor("the archive's table does not describe it")
         return found
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise FormatError(
@@ -124,4 +126,7 @@ def _tensor(
 
 def _number(value: Any) -> int:
     """`{"as_int": 3}`; weights have no symbolic sizes."""
-    return int(value["as_int"]) if isinstance(value, dict) else int(value)
+    number = value["as_int"] if isinstance(value, dict) else value
+    if type(number) is not int:
+        raise TypeError
+    return number

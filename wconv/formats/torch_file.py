@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from wconv.formats import (
     dense,
     npy,
     pickled_modules,
+    prefixes,
     sparse,
     state_dict,
     ties,
@@ -22,7 +23,14 @@ from wconv.formats import (
     wrappers,
 )
 from wconv.formats.contents import Contents
-from wconv.formats.objects import LEAVES, Record, SparseTensor, TorchTensor, UnavailableError
+from wconv.formats.objects import (
+    LEAVES,
+    NotNumbersError,
+    Record,
+    SparseTensor,
+    TorchTensor,
+    UnavailableError,
+)
 from wconv.formats.pickle_machine import Machine
 from wconv.formats.sources import Source
 from wconv.formats.torch_names import NAMES
@@ -38,17 +46,28 @@ INFLATION_FREE = 64 << 20
 """… they may have this many bytes in any case."""
 
 
+PICKLE = b"\x80"
+"""What a pickle begins with."""
+
 NESTING = 3
 """Checkpoints within checkpoints."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """An object tree: its container in words, the root, and how many bytes of pickle described it."""
+    """An object tree.
+
+    Attributes:
+        format: its container in words.
+        root: the object.
+        program: how many bytes of pickle described it.
+        end: where it ends in its file; None where it is all of it.
+    """
 
     format: str
     root: Any
     program: int
+    end: int | None = None
 
 
 def read(source: Source) -> Tree:
@@ -62,12 +81,13 @@ def read(source: Source) -> Tree:
     if start[:4] == b"PK\x03\x04":
         return read_zip(ZipDirectory(source))
     if torch_legacy.recognise(source):
-        return Tree("PyTorch legacy stream", torch_legacy.load(source), source.size)
+        root, end = torch_legacy.load(source)
+        return Tree("PyTorch legacy stream", root, source.size, end)
     if torch_tar.recognise(start):
         return Tree("PyTorch tar", torch_tar.load(source), source.size)
     machine = Machine(source, NAMES)
     root = machine.run()
-    return Tree("pickle", root, machine.program)
+    return Tree("pickle", root, machine.program, machine.end)
 
 
 def read_zip(directory: ZipDirectory) -> Tree:
@@ -112,17 +132,21 @@ def contents(tree: Tree, source: Source, key: str | None, expand: bool) -> Conte
     """
     where = source.where
     state_dict.check_tree(tree.root, tree.program, where)
-    chosen = wrappers.choose(tree.root, key, where)
+    root = state_dict.unboxed(tree.root)
+    chosen = wrappers.choose(root, key, where)
     found = state_dict.flatten(chosen.value, where)
+    more = tree.end is not None and source.read(tree.end, min(1, source.size - tree.end)) == PICKLE
+    if more and found.tensors:
+        found.skipped[f"what follows byte {tree.end:,}"] = "the file holds several objects, this is the first"
     if not found.tensors and not found.skipped:
         raise FormatError(f"{where} ({tree.format}) holds no tensors")
-    short, taken = wrappers.strip_prefixes([*found.tensors, *found.skipped])
-    notes = [*chosen.notes, *found.notes]
+    short, taken = prefixes.strip_prefixes([*found.tensors, *found.skipped])
+    notes = [*chosen.notes, *found.notes, *_left_notes(found)]
     if taken:
-        notes.append(f"took {', '.join(taken)} off the names")
+        notes.append(prefixes.note(taken))
         found.tensors = {short[name]: leaf for name, leaf in found.tensors.items()}
         found.skipped = {short[name]: reason for name, reason in found.skipped.items()}
-    tensors, skipped = _lazy(found.tensors, found.skipped, notes)
+    tensors, skipped, not_numbers = _lazy(found.tensors, found.skipped, notes)
     tied, overlaps = ties.ties({name: found.tensors[name] for name in tensors})
     for one, other in overlaps[:3]:
         notes.append(f"{one} and {other} share some of their elements: each is written in full")
@@ -131,19 +155,49 @@ def contents(tree: Tree, source: Source, key: str | None, expand: bool) -> Conte
     if not expand:
         check_inflation(tensors, source)
     metadata = {
-        **_beside(tree.root, chosen.path),
+        **_beside(root, chosen.path),
         **{str(key): value for key, value in chosen.beside.items()},
         **found.others,
     }
     modules = pickled_modules.by_path(found.modules, taken)
-    return Contents(tree.format, tensors, metadata, skipped, tuple(notes), tied, modules, tree.root)
+    return Contents(
+        tree.format,
+        tensors,
+        metadata,
+        skipped,
+        tuple(notes),
+        tied,
+        modules,
+        tree.root,
+        frozenset(not_numbers),
+    )
+
+
+FEW = 4
+"""Names that a note tells before it counts the rest."""
+
+
+def _left_notes(found: state_dict.Flattened) -> Iterator[str]:
+    """What lay among the tensors and is none, and tensors that no state dict has."""
+    if found.loose:
+        texts = [f"{name:.100} ({value})" for name, value in found.loose.items()]
+        yield f"not written, for they are no tensors: {_few(texts)}"
+    if found.unlisted:
+        yield f"not written, for no state dict has them: {_few(found.unlisted)}"
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - FEW:,} more" if len(names) > FEW else ""
+    return ", ".join(f"{name:.150}" for name in names[:FEW]) + more
 
 
 def _lazy(
     leaves: Mapping[str, Any], skipped: Mapping[str, str], notes: list[str]
-) -> tuple[dict[str, LazyTensor], dict[str, str]]:
+) -> tuple[dict[str, LazyTensor], dict[str, str], list[str]]:
+    """The tensors that can be had, why each other one cannot, and which of those are no weights."""
     tensors: dict[str, LazyTensor] = {}
     left = dict(skipped)
+    not_numbers: list[str] = []
     changed: dict[str, int] = {}
     for name, leaf in leaves.items():
         kind = type(leaf)
@@ -151,6 +205,8 @@ def _lazy(
             tensors[name] = dense.lazy(leaf) if kind is TorchTensor else leaf.lazy()
         except UnavailableError as error:
             left[name] = str(error)
+            if isinstance(error, NotNumbersError):
+                not_numbers.append(name)
             continue
         if kind is TorchTensor:
             if isinstance(leaf.dtype, str):
@@ -160,7 +216,7 @@ def _lazy(
             text = f"{leaf.layout} → dense"
             changed[text] = changed.get(text, 0) + 1
     notes.extend(f"{text}: {count} tensor{'s' * (count > 1)}" for text, count in changed.items())
-    return tensors, left
+    return tensors, left, not_numbers
 
 
 def check_inflation(tensors: Mapping[str, LazyTensor], source: Source) -> None:

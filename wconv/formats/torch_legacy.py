@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any, Literal
 
 from wconv.errors import FormatError
 from wconv.formats.objects import OrderedDict, Storage, shown
 from wconv.formats.pickle_machine import Machine
+from wconv.formats.reading import plain
 from wconv.formats.sources import Source
 from wconv.formats.torch_names import NAMES
 from wconv.formats.torch_shortcut import TRIGGER, shortcut
-from wconv.formats.torch_tensors import is_count, storage_dtype
+from wconv.formats.torch_tensors import checked_part, is_count, storage_dtype
 
 MAGIC = 0x1950A86A20F9469CFC6C
-START = b"\x80\x02\x8a\x0a" + MAGIC.to_bytes(10, "little") + b"."
+
+_START = re.compile(
+    rb"\x80.(?:\x95.{8})?\x8a\x0a" + re.escape(MAGIC.to_bytes(10, "little")) + rb"\.", re.DOTALL
+)
+"""A protocol, a frame from protocol 4 on, the number and STOP."""
 
 _ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
 
@@ -25,10 +31,7 @@ STORAGES_LIMIT = 10_000_000
 def recognise(source: Source) -> bool:
     """Whether the first pickle is the magic number, in whatever protocol it was written."""
     start = source.read(0, min(64, source.size))
-    if start.startswith(START):
-        return True
-    magic = MAGIC.to_bytes(10, "little")
-    return (start[:1] == b"\x80" and magic in start[:40]) or start.startswith(str(MAGIC).encode("ascii"), 1)
+    return _START.match(start) is not None or start.startswith(str(MAGIC).encode("ascii"), 1)
 
 
 class LegacyStorages:
@@ -65,28 +68,24 @@ class LegacyStorages:
 
     def _view(self, machine: Machine, root: Storage, view: Any) -> Storage:
         """A storage that is a part of another one: `(key, offset, size)`, in elements."""
-        if (
-            type(view) is not tuple
-            or len(view) != 3
-            or type(view[1]) is not int
-            or type(view[2]) is not int
-            or not 0 <= view[1] <= view[1] + view[2] <= root.numel
-        ):
-            raise machine.damaged(f"storage {shown(root.key, 40)} has an impossible view {shown(view, 80)}")
-        found = self.views.get((root.key, view[1], view[2]))
+        offset, numel = checked_part(machine, root, view)
+        found = self.views.get((root.key, offset, numel))
         if found is None:
             machine.charge(300)
-            key = f"{root.key}[{view[1]}:{view[1] + view[2]}]"
-            found = Storage(key, root.name, root.dtype, view[2], root.location)
-            self.views[root.key, view[1], view[2]] = found
+            key = f"{root.key}[{offset}:{offset + numel}]"
+            found = Storage(key, root.name, root.dtype, numel, root.location)
+            self.views[root.key, offset, numel] = found
         return found
 
-    def place(self, source: Source, keys: list[str], at: int, little: bool) -> None:
+    def place(self, source: Source, keys: list[str], at: int, little: bool) -> int:
         """Finds each storage's bytes: for every key a count of eight bytes, then the elements.
 
         torch itself writes little-endian on every machine, whatever `little` (its system's order, as the
         stream has it) says; other writers of big-endian machines did not. The counts, which the pickle holds
         too, tell which it is.
+
+        Returns:
+            The place behind the last one.
 
         Raises:
             FormatError: the stream ends early, or a count is not what the pickle said.
@@ -121,10 +120,11 @@ class LegacyStorages:
             raise FormatError(
                 f"{source.where} is truncated: storage {shown(missing[0], 40)} is missing; download it again"
             )
+        return at
 
 
-def load(source: Source) -> Any:
-    """The object that torch.save was given.
+def load(source: Source) -> tuple[Any, int]:
+    """The object that torch.save was given, and where the stream ends; another one may follow.
 
     Raises:
         FormatError: the stream is damaged or truncated.
@@ -149,8 +149,7 @@ def load(source: Source) -> Any:
     keys = machine.run()
     if type(keys) is not list or len(keys) > STORAGES_LIMIT:
         raise FormatError(f"{source.where} is damaged: its list of storages is none")
-    names = [str(key) if type(key) is int else key for key in keys]
+    names = [str(key) if type(key) is int else plain(key) for key in keys]
     if not all(type(name) is str for name in names) or len(set(names)) != len(names):
         raise FormatError(f"{source.where} is damaged: its list of storages is none")
-    storages.place(source, names, machine.end, little)
-    return root
+    return root, storages.place(source, names, machine.end, little)

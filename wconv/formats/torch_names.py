@@ -31,7 +31,7 @@ _FUNCTIONS: dict[str, Callable[[Machine, Sequence[Any]], Any]] = {
     "torch._utils._rebuild_xla_tensor": torch_tensors.device_tensor,
     "torch.storage._load_from_bytes": torch_tensors.load_from_bytes,
     "torch.serialization._get_layout": torch_tensors.layout,
-    "torch.Size": python_names.a_tuple,
+    "torch.Size": torch_tensors.size,
     "torch.jit._pickle.restore_type_tag": torch_tensors.first,
     "torch.jit._pickle.build_intlist": torch_tensors.first,
     "torch.jit._pickle.build_tensorlist": torch_tensors.first,

@@ -8,6 +8,7 @@ from typing import Any
 from wconv.errors import FormatError
 from wconv.formats.objects import Storage, TorchTensor, shown
 from wconv.formats.pickle_machine import Machine
+from wconv.formats.reading import plain
 from wconv.formats.sources import Source
 from wconv.formats.torch_names import NAMES
 from wconv.formats.torch_tensors import AXES_LIMIT, storage_dtype, view
@@ -107,7 +108,7 @@ class _Stream:
         self.machine = Machine(self.source, NAMES, at=self.at)
         value = self.machine.run()
         self.at = self.machine.end
-        return value
+        return plain(value)
 
     def numbers(self, layout: str) -> tuple[int, ...]:
         form = struct.Struct(layout)

@@ -12,16 +12,21 @@ from typing import Any
 from wconv import dtypes
 from wconv.dtypes import DType
 from wconv.errors import UnsafeError
+from wconv.formats import distributed
 from wconv.formats.objects import (
     LEAVES,
     Global,
+    LayoutName,
     MetaTensor,
     NestedTensor,
+    NumpyInteger,
     OrderedDict,
     Record,
+    Size,
     SparseTensor,
     Storage,
     TorchTensor,
+    plain_number,
     shown,
 )
 from wconv.formats.pickle_machine import Machine, as_source
@@ -35,6 +40,9 @@ LARGEST = 2**63
 
 NESTED_FREE = 100_000
 """Bytes of checkpoints within a pickle beyond the pickle's own."""
+
+NESTED_LEAST = 200
+"""Bytes that each of them counts for at least: the smallest that torch writes has some more."""
 
 EXTRA_SIZES = {
     "complex32": 4,
@@ -77,12 +85,27 @@ def storage_dtype(machine: Machine, kind: Any) -> tuple[str, DType]:
     return kind.name, dtype
 
 
+def checked_part(machine: Machine, whole: Storage, part: Any) -> tuple[int, int]:
+    """Offset and size, in elements, of `(key, offset, size)`: a storage that is a part of another one."""
+    if (
+        type(part) is not tuple
+        or len(part) != 3
+        or type(part[1]) is not int
+        or type(part[2]) is not int
+        or not 0 <= part[1] <= part[1] + part[2] <= whole.numel
+    ):
+        raise machine.damaged(f"storage {shown(whole.key, 40)} has an impossible view {shown(part, 80)}")
+    return part[1], part[2]
+
+
 def checked_lengths(machine: Machine, value: Any, what: str) -> Shape:
     """Lengths or strides from a file, when they can be some. Raises `FormatError`."""
-    lengths = tuple(value) if type(value) in (tuple, list) else None
+    lengths = tuple(value) if type(value) in (tuple, list, Size) else None
     if lengths is None or len(lengths) > AXES_LIMIT:
         raise machine.damaged(f"a tensor has an impossible {what}")
     for length in lengths:
+        if type(length) is NumpyInteger:
+            return checked_lengths(machine, tuple(map(plain_number, lengths)), what)
         if not is_count(length):
             raise machine.damaged(f"a tensor has an impossible {what} {shown(lengths, 80)}")
     return lengths
@@ -191,6 +214,8 @@ def from_type(machine: Machine, args: Sequence[Any]) -> Any:
     check_count(machine, args, 4, 4, "_rebuild_from_type_v2")
     function, kind, given, state = args
     made = machine.construct(function, given)
+    if type(made) is Record and distributed.is_one(kind):
+        return distributed.whole(made, state)
     if type(made) is TorchTensor:
         if type(kind) is Global and kind.path not in PLAIN_TENSORS:
             made.subclass = kind
@@ -210,7 +235,7 @@ def quantized(machine: Machine, args: Sequence[Any]) -> TorchTensor:
     name = storage.name.removesuffix("Storage").lower()
     if type(quantizer) is not tuple or len(quantizer) not in (3, 4) or type(quantizer[0]) is not Global:
         raise machine.damaged("a quantized tensor has no quantizer")
-    scheme, values = quantizer[0].name, quantizer[1:]
+    scheme, values = quantizer[0].name, tuple(map(plain_number, quantizer[1:]))
     shape = checked_lengths(machine, args[2], "shape")
     if scheme == "per_tensor_affine":
         fits = (
@@ -249,11 +274,19 @@ def quantized(machine: Machine, args: Sequence[Any]) -> TorchTensor:
     return tensor
 
 
-def layout(machine: Machine, args: Sequence[Any]) -> str:
+def size(machine: Machine, args: Sequence[Any]) -> Size:
+    """`torch.Size(lengths)`."""
+    check_count(machine, args, 0, 1, "torch.Size")
+    if args and type(args[0]) not in (tuple, list):
+        raise machine.damaged("a shape has no lengths")
+    return Size(args[0] if args else ())
+
+
+def layout(machine: Machine, args: Sequence[Any]) -> LayoutName:
     """`_get_layout('torch.sparse_coo')`: the layout's name."""
     if len(args) != 1 or type(args[0]) is not str:
         raise machine.damaged("a layout has no name")
-    return args[0].removeprefix("torch.")
+    return LayoutName(args[0].removeprefix("torch."))
 
 
 def sparse(machine: Machine, args: Sequence[Any]) -> SparseTensor:
@@ -309,7 +342,8 @@ def load_from_bytes(machine: Machine, args: Sequence[Any]) -> Any:
     if source is None:
         raise machine.damaged("a tensor has no bytes")
     # every byte is needed once: a file that unpacks the same ones again and again means harm
-    machine.nested += source.size + 1000
+    machine.nested += max(source.size, NESTED_LEAST)
+    machine.charge(1000)
     if machine.nested > machine.source.size + NESTED_FREE:
         raise UnsafeError(f"{machine.source.where} unpacks the same bytes again and again: refused")
     return torch_file.load(source)

@@ -20,7 +20,7 @@ from typing import IO, Any
 from wconv import files
 from wconv.dtypes import DType
 from wconv.errors import OutputError
-from wconv.formats.pickle_write import Call, Global, Persistent, PickleWriter
+from wconv.formats.pickle_write import Call, Global, Persistent, PickleWriter, Unique
 from wconv.formats.zip_write import ALIGNMENT, Arranged, arrange
 from wconv.tensor import LazyTensor, Shape
 
@@ -36,7 +36,7 @@ STORAGE_CLASSES = frozenset(
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SavedStorage:
-    """Memory that tensors share; `elements` are its values, 1-D."""
+    """Memory that tensors share; `elements` are its values, in the order of its bytes."""
 
     elements: LazyTensor
 
@@ -65,14 +65,13 @@ class SavedTensor:
 class _Archive:
     """The storages of one file, in the order in which the pickle first names them."""
 
-    keys: dict[int, str] = field(default_factory=dict)
+    keys: dict[int, int] = field(default_factory=dict)
     storages: list[SavedStorage] = field(default_factory=list)
-    lone: dict[int, SavedTensor] = field(default_factory=dict)
 
     def describe(self, value: Any) -> Any:
         """Tensors and dtypes as the calls and names that torch's reader turns into them."""
         if isinstance(value, LazyTensor):
-            value = self.lone.setdefault(id(value), whole(value))
+            value = whole(value)
         if isinstance(value, SavedTensor):
             return self._parameter(value) if value.parameter else self._tensor(value)
         if isinstance(value, DType):
@@ -99,24 +98,22 @@ class _Archive:
             Global("torch._utils", "_rebuild_tensor_v3"), pid, *view, Global("torch", elements.dtype.name)
         )
 
-    def _key(self, storage: SavedStorage) -> str:
+    def _key(self, storage: SavedStorage) -> Unique:
         if storage.elements.dtype.bits < 8:
             raise OutputError(
                 f"{storage.elements.dtype.name} tensors cannot be saved for torch: cast them first"
             )
         key = self.keys.get(id(storage))
         if key is None:
-            key = self.keys[id(storage)] = str(len(self.storages))
+            key = self.keys[id(storage)] = len(self.storages)
             self.storages.append(storage)
-        return key
+        return Unique(str(key))
 
 
 def whole(lazy: LazyTensor, *, requires_grad: bool = False, parameter: bool = False) -> SavedTensor:
     """A lazy tensor with a storage of its own."""
     stride = tuple(math.prod(max(length, 1) for length in lazy.shape[at + 1 :]) for at in range(lazy.ndim))
-    return SavedTensor(
-        SavedStorage(lazy.reshape((lazy.size,))), 0, lazy.shape, stride, requires_grad, parameter
-    )
+    return SavedTensor(SavedStorage(lazy), 0, lazy.shape, stride, requires_grad, parameter)
 
 
 def save(root: Any, target: str | os.PathLike[str] | IO[bytes]) -> None:
@@ -149,15 +146,16 @@ def arranged(root: Any, folder: str) -> tuple[Arranged, list[SavedStorage]]:
         OutputError: the object holds something that cannot be saved.
     """
     archive = _Archive()
-    pickled = PickleWriter(archive.describe).dump(root)
     small = {
-        "data.pkl": pickled,
+        "data.pkl": PickleWriter(archive.describe).dump(root),
         ".format_version": b"1",
         ".storage_alignment": str(ALIGNMENT).encode(),
         "byteorder": b"little",
     }
-    large = [(f"{folder}/data/{key}", one.elements.nbytes) for key, one in enumerate(archive.storages)]
-    first = [(f"{folder}/{name}", data) for name, data in small.items()]
+    archive.keys.clear()
+    large = ((f"{folder}/data/{key}", one.elements.nbytes) for key, one in enumerate(archive.storages))
+    # each is let go when it is copied: a pickle of many tensors is large
+    first = ((f"{folder}/{name}", small.pop(name)) for name in list(small))
     return arrange(first, large, b"3\n"), archive.storages
 
 

@@ -11,7 +11,7 @@ from wconv.formats.pickle_machine import Machine
 from wconv.formats.sources import Source
 from wconv.formats.torch_names import NAMES
 from wconv.formats.torch_shortcut import TRIGGER, shortcut
-from wconv.formats.torch_tensors import storage_dtype
+from wconv.formats.torch_tensors import checked_part, storage_dtype
 from wconv.formats.zip_directory import ZipDirectory
 
 SMALL = 1 << 20
@@ -32,15 +32,31 @@ class ZipStorages:
         self.folder = folder
         self.swap = swap
         self.storages: dict[str, Storage] = {}
+        self.parts: dict[tuple[Storage, int, int], Storage] = {}
         self.places: dict[str, tuple[Source, int, int]] = {}
         self.machine: Machine | None = None
 
     def __call__(self, pid: Any) -> Storage:
         machine = self.machine
         assert machine is not None
-        if type(pid) is not tuple or len(pid) != 5 or pid[0] != "storage":
+        if type(pid) is not tuple or len(pid) not in (5, 6) or pid[0] != "storage":
             raise machine.damaged(f"persistent id {shown(pid, 80)} is no storage's")
-        return self.storage(machine, *pid[1:])
+        whole = self.storage(machine, *pid[1:5])
+        # archives of before 1.4 say as legacy streams do, in a sixth item, which part of it is meant
+        return whole if len(pid) == 5 or pid[5] is None else self._part(machine, whole, pid[5])
+
+    def _part(self, machine: Machine, whole: Storage, view: Any) -> Storage:
+        offset, numel = checked_part(machine, whole, view)
+        found = self.parts.get((whole, offset, numel))
+        if found is None:
+            machine.budget -= 300
+            key = f"{whole.key}[{offset}:{offset + numel}]"
+            start = whole.start + offset * whole.dtype.itemsize
+            found = Storage(
+                key, whole.name, whole.dtype, numel, whole.location, whole.source, start, self.swap
+            )
+            self.parts[whole, offset, numel] = found
+        return found
 
     def storage(self, machine: Machine, kind: Any, key: Any, location: Any, numel: Any) -> Storage:
         """The storage that a persistent id names, checked against the archive."""

@@ -10,8 +10,9 @@ from typing import Any
 from wconv import dtypes
 from wconv.errors import FormatError
 from wconv.formats import json_text, torch_zip, torchscript_code
-from wconv.formats.objects import LEAVES, Record, Storage, TorchTensor
+from wconv.formats.objects import LostTensor, Record, Storage, TorchTensor
 from wconv.formats.pickle_machine import Machine
+from wconv.formats.state_dict import holds_tensors
 from wconv.formats.torch_names import NAMES
 from wconv.formats.torch_tensors import view
 from wconv.formats.zip_directory import ZipDirectory
@@ -50,7 +51,7 @@ def load(directory: ZipDirectory, folder: str) -> Any:
     if isinstance(root, Record):
         torchscript_code.add_groups(root, directory, folder)
     if isinstance(root, Record) and type(constants) is tuple:
-        found = {f"c{at}": value for at, value in enumerate(constants) if isinstance(value, LEAVES)}
+        found = {f"c{at}": value for at, value in enumerate(constants) if holds_tensors(value)}
         if found:
             root.items[CONSTANTS] = found
     return root
@@ -65,7 +66,7 @@ def load_json(directory: ZipDirectory, folder: str) -> dict[str, Any]:
     where = directory.source.where
     machine = Machine(directory.source, NAMES)
     try:
-        model = json_text.parse(directory.read(folder + "model.json", JSON_LIMIT), f"{where}'s model.json")
+        model = json_text.read(directory.read(folder + "model.json", JSON_LIMIT), f"{where}'s model.json")
         tensors = [_tensor(machine, directory, folder, entry) for entry in model.get("tensors", [])]
         return _module(model["mainModule"], tensors, 0)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
@@ -78,11 +79,19 @@ def _tensor(machine: Machine, directory: ZipDirectory, folder: str, entry: dict[
     source, start, size = directory.open(name)
     numel = size // dtype.itemsize
     storage = Storage(name, "UntypedStorage", dtype, numel, str(entry.get("device", "cpu")), source, start)
-    shape = tuple(int(length) for length in entry.get("dims", []))
-    stride = tuple(int(length) for length in entry.get("strides", []))
-    return view(
-        machine, storage, int(entry.get("offset", 0)), shape, stride, dtype, entry.get("requiresGrad")
-    )
+    shape = tuple(map(_count, entry.get("dims", [])))
+    stride = tuple(map(_count, entry.get("strides", [])))
+    offset = _count(entry.get("offset", 0))
+    return view(machine, storage, offset, shape, stride, dtype, entry.get("requiresGrad"))
+
+
+def _count(value: Any) -> int:
+    """A whole number from 0 on; those of 64 bits are texts in such files."""
+    if isinstance(value, str) and len(value) < 20 and value.isascii() and value.isdecimal():
+        return int(value)
+    if type(value) is not int or value < 0:
+        raise ValueError
+    return value
 
 
 def _module(module: dict[str, Any], tensors: list[TorchTensor], depth: int) -> dict[str, Any]:
@@ -90,7 +99,10 @@ def _module(module: dict[str, Any], tensors: list[TorchTensor], depth: int) -> d
         raise ValueError
     found: dict[str, Any] = {}
     for parameter in module.get("parameters", []):
-        found[str(parameter["name"])] = tensors[int(parameter["tensorId"])]
+        found[str(parameter["name"])] = tensors[_count(parameter["tensorId"])]
+    for attribute in module.get("attributes", []):
+        if "Tensor" in str(attribute.get("type")):
+            found[str(attribute["name"])] = LostTensor("it is an attribute that a model.json keeps elsewhere")
     for child in module.get("submodules", []):
         found[str(child["name"])] = _module(child, tensors, depth + 1)
     return found

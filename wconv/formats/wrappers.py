@@ -48,15 +48,6 @@ COMPANIONS = frozenset(
 )
 """Keys beside the weights whose tensors are not weights, or are another copy of them."""
 
-PREFIXES = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "ema_model.")
-"""What wrappers of modules put before every name."""
-
-COUNTERS = frozenset({"initted", "step", "num_updates"})
-"""Names that an averaged model keeps beside its own, without its prefix."""
-
-INFIXES = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
-"""What wrappers of parts of a module put within names."""
-
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
@@ -83,20 +74,23 @@ def choose(root: Any, key: str | None, where: str) -> Chosen:
             raise FormatError(f"{where} has no tensors at {key!r:.200}")
         return Chosen(picked, value, (f"took {key}",))
     path: tuple[Any, ...] = ()
-    value, notes = root, []
+    value, notes = root, list[str]()
+    beside_taken: list[str] = []
     for _ in range(4):
         step = _wrapper(value)
         if step is None:
             break
         name, others = step
+        beside_taken += [".".join(map(str, (*path, other))) for other in others]
         path, value = (*path, name), _entries(value)[name]
-        taken = ".".join(map(str, path))
-        notes.append(f"took {taken}" + (f", not {', '.join(others)}; --key picks another" if others else ""))
+    if path:
+        not_taken = f", not {', '.join(beside_taken)}; --key picks another" if beside_taken else ""
+        notes.append(f"took {'.'.join(map(str, path))}{not_taken}")
     beside = _training_state(value)
     if beside:
         value = {name: item for name, item in value.items() if name not in beside}
         notes.append(f"left out {', '.join(map(str, beside))}; --key picks another")
-    return Chosen(path, value, tuple(notes[-1:]), beside)
+    return Chosen(path, value, tuple(notes), beside)
 
 
 def _training_state(value: Any) -> dict[Any, Any]:
@@ -154,27 +148,3 @@ def _pick(root: Any, key: str, where: str) -> tuple[tuple[Any, ...], Any]:
             place = ".".join(map(str, path)) or "the top"
             raise FormatError(f"{where} has no {key!r:.200}: at {place} there is {known:.300}")
     return path, value
-
-
-def strip_prefixes(names: list[str]) -> tuple[dict[str, str], list[str]]:
-    """What each name is without wrappers' prefixes, and which were taken off.
-
-    A prefix goes when every name has it; an infix wherever it is. Nothing goes where names would collide.
-    """
-    short = {name: name for name in names}
-    taken: list[str] = []
-    for infix in INFIXES:
-        if not any(infix in text for text in short.values()):
-            continue
-        trial = {name: text.replace("." + infix, ".").removeprefix(infix) for name, text in short.items()}
-        if trial != short and len(set(trial.values())) == len(trial):
-            short, taken = trial, [*taken, infix]
-    changed = bool(names)
-    while changed:
-        changed = False
-        for prefix in PREFIXES:
-            meant = [text for text in short.values() if text not in COUNTERS]
-            if meant and all(text.startswith(prefix) and len(text) > len(prefix) for text in meant):
-                short = {name: text.removeprefix(prefix) for name, text in short.items()}
-                taken, changed = [*taken, prefix], True
-    return short, taken

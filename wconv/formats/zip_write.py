@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 ALIGNMENT = 64
 """Bytes to whose multiples entries are moved, so that any dtype can be mapped there; torch's choice too."""
@@ -35,29 +36,44 @@ CHECKSUM_IN_LOCAL, CHECKSUM_IN_CENTRAL = 14, 16
 
 @dataclass(frozen=True, slots=True)
 class Arranged:
-    """A zip without the content of its large entries.
+    """A zip without the content of its large entries; of hundreds of thousands, in little memory.
 
     Attributes:
         offsets: where each large entry's content begins.
-        pieces: offset and bytes of all else; they and the contents cover the file without a gap.
         nbytes: of the whole file.
-        checksums: for each large entry the two offsets at which its CRC-32 stands, zero until then.
+        known: all but those contents, one after another.
+        begins, ends: of each piece of it, where it begins in the file and ends in `known`.
+        local, central: for each large entry the two offsets at which its CRC-32 stands, zero until then.
     """
 
-    offsets: tuple[int, ...]
-    pieces: tuple[tuple[int, bytes], ...]
+    offsets: Sequence[int]
     nbytes: int
-    checksums: tuple[tuple[int, int], ...]
+    known: bytes | bytearray
+    begins: Sequence[int]
+    ends: Sequence[int]
+    local: Sequence[int]
+    central: Sequence[int]
+
+    @property
+    def pieces(self) -> Iterator[tuple[int, memoryview]]:
+        """Offset and bytes of all that is known; they and the contents cover the file without a gap."""
+        view, start = memoryview(self.known), 0
+        for begin, end in zip(self.begins, self.ends, strict=True):
+            yield begin, view[start:end]
+            start = end
+
+    @property
+    def checksums(self) -> Iterator[tuple[int, int]]:
+        """`local` and `central`, by entries."""
+        return zip(self.local, self.central, strict=True)
 
 
-@dataclass(frozen=True, slots=True)
-class _Record:
-    """An entry's place: what the central directory says of it."""
+@dataclass(slots=True)
+class _Directory:
+    """The central directory, as far as entries are known."""
 
-    name: bytes
-    size: int
-    checksum: int
-    offset: int
+    data: bytearray = field(default_factory=bytearray)
+    count: int = 0
 
 
 def arrange(small: Iterable[tuple[str, bytes]], large: Iterable[tuple[str, int]], last: bytes) -> Arranged:
@@ -68,40 +84,39 @@ def arrange(small: Iterable[tuple[str, bytes]], large: Iterable[tuple[str, int]]
         large: names and sizes of those whose content is written later.
         last: the content of an entry `version` beside the first one, which ends the file.
     """
-    first, folder = list(small), ""
-    records: list[_Record] = []
-    pieces: list[tuple[int, bytes]] = []
-    offsets: list[int] = []
-    run, begin = bytearray(), 0
-    for name, data in first:
+    folder, directory = "", _Directory()
+    offsets, begins, ends, local, central = (array("Q") for _ in range(5))
+    known, skipped = bytearray(), 0
+    begins.append(0)
+    for name, data in small:
         folder = name.rpartition("/")[0]
-        header = _add(records, name, len(data), zlib.crc32(data), begin + len(run))
-        run += header + data
+        known += _add(directory, name, len(data), zlib.crc32(data), len(known))
+        known += data
     for name, size in large:
-        run += _add(records, name, size, 0, begin + len(run))
-        pieces.append((begin, bytes(run)))
-        offsets.append(begin + len(run))
-        begin, run = offsets[-1] + size, bytearray()
-    run += _add(records, f"{folder}/version", len(last), zlib.crc32(last), begin + len(run)) + last
-    start = begin + len(run)
-    places = []
-    for record in records:
-        places.append(begin + len(run) + CHECKSUM_IN_CENTRAL)
-        run += _central(record)
-    run += _end(len(records), start, begin + len(run) - start)
-    pieces.append((begin, bytes(run)))
-    between = slice(len(first), len(first) + len(offsets))
-    checksums = [
-        (record.offset + CHECKSUM_IN_LOCAL, place)
-        for record, place in zip(records[between], places[between], strict=True)
-    ]
-    return Arranged(tuple(offsets), tuple(pieces), begin + len(run), tuple(checksums))
+        here = len(known) + skipped
+        local.append(here + CHECKSUM_IN_LOCAL)
+        central.append(len(directory.data) + CHECKSUM_IN_CENTRAL)
+        known += _add(directory, name, size, 0, here)
+        ends.append(len(known))
+        offsets.append(len(known) + skipped)
+        skipped += size
+        begins.append(len(known) + skipped)
+    known += _add(directory, f"{folder}/version", len(last), zlib.crc32(last), len(known) + skipped) + last
+    start = len(known) + skipped
+    known += directory.data
+    known += _end(directory.count, start, len(directory.data))
+    directory.data.clear()
+    ends.append(len(known))
+    for at, place in enumerate(central):
+        central[at] = start + place
+    return Arranged(offsets, len(known) + skipped, known, begins, ends, local, central)
 
 
-def _add(records: list[_Record], name: str, size: int, checksum: int, offset: int) -> bytes:
+def _add(directory: _Directory, name: str, size: int, checksum: int, offset: int) -> bytes:
     """The header of an entry that begins at `offset`, padded so that its content is aligned."""
     raw = name.encode(errors="replace")
-    records.append(_Record(raw, size, checksum, offset))
+    directory.data += _central(raw, size, checksum, offset)
+    directory.count += 1
     large = size >= LIMIT
     sizes = struct.pack("<2H2Q", 1, 16, size, size) if large else b""
     padding = -(offset + LOCAL.size + len(raw) + len(sizes) + 4) % ALIGNMENT
@@ -126,8 +141,7 @@ def _add(records: list[_Record], name: str, size: int, checksum: int, offset: in
     )
 
 
-def _central(record: _Record) -> bytes:
-    size, offset = record.size, record.offset
+def _central(name: bytes, size: int, checksum: int, offset: int) -> bytes:
     wide = [value for value in (size, size, offset) if value >= LIMIT]
     extra = struct.pack(f"<2H{len(wide)}Q", 1, 8 * len(wide), *wide) if wide else b""
     version = VERSION_64 if wide else VERSION
@@ -136,14 +150,14 @@ def _central(record: _Record) -> bytes:
             b"PK\x01\x02",
             version,
             version,
-            _flags(record.name),
+            _flags(name),
             0,
             0,
             NEW_YEAR_1980,
-            record.checksum,
+            checksum,
             _told(size),
             _told(size),
-            len(record.name),
+            len(name),
             len(extra),
             0,
             0,
@@ -151,7 +165,7 @@ def _central(record: _Record) -> bytes:
             OWNER_MAY,
             _told(offset),
         )
-        + record.name
+        + name
         + extra
     )
 

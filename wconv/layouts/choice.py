@@ -9,10 +9,10 @@ from typing import Any
 
 from wconv import layouts
 from wconv.errors import LayoutError
-from wconv.layouts import consumer_casts, pipelines
+from wconv.layouts import consumer_casts, known, pipelines
 from wconv.layouts.engine import Applied, ConvertedInPartError, Layout, UnknownNamesError, apply
 from wconv.layouts.forms import Form
-from wconv.layouts.taken import ANY, TAKEN, check_taken
+from wconv.layouts.taken import ANY, check_taken
 from wconv.modules import Module
 from wconv.tensor import LazyTensor
 
@@ -23,8 +23,8 @@ AS_STORED = "as stored"
 SINGLE_FILE = "bfl"
 """The names of Black Forest Labs' single files, to which diffusers' are laid back."""
 
-LOADS_HUB = "transformers.AutoModel.from_pretrained('{model}')"
-LOADS_UNKNOWN = "mlx_lm.generate --model {model}"
+LANGUAGE = ("mlx-lm", "mlx-vlm")
+"""Programs whose model types are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,9 @@ class LaidOut:
         consumer: whose layout it is; None when names and layouts passed unchanged.
         format: what the header promises: "mlx" for final names and layouts, "pt" for the hub's; None for
             what the source promised.
-        command: loads the result; `{model}` stands for its path.
+        command: loads the result; `{model}` stands for its path. "" where no command is known to.
+        known: where there is no command, a sentence on what is known.
+        table: the layout that was applied, where it is a table.
         rules: what was done, as text, to tell one conversion from another.
         stale: fields of config.json that are no longer true.
         form: how the consumer keeps weights in files, where it is not the hub's way.
@@ -47,13 +49,15 @@ class LaidOut:
     applied: Applied
     consumer: str | None = None
     format: str | None = None
-    command: str = LOADS_UNKNOWN
+    command: str = ""
     rules: str = ""
     stale: tuple[str, ...] = ()
     form: Form | None = None
     casts: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] | None = None
     config_name: str = "config.json"
+    known: str = ""
+    table: Layout | None = None
 
 
 def lay_out(
@@ -92,24 +96,48 @@ def lay_out(
 
         if modules.fits(types):
             return LaidOut(modules.apply(tensors, types), modules.CONSUMER, "mlx", rules="by layer type")
+    if chosen is None and isinstance(layout, str) and layout != "auto":
+        raise NoLayoutError(_lacking(layout, config))
     if chosen is None:
-        check_taken(str(layout) if layout in TAKEN else ANY, tensors, config)
-        return LaidOut(consumer_casts.of_consumer(apply(None, tensors, config, options), layout, config))
+        check_taken(ANY, tensors, config)
+        command, sentence = known.loading(None, config)
+        kept = consumer_casts.of_consumer(apply(None, tensors, config, options), layout, config)
+        return LaidOut(kept, command=command, known=sentence)
     applied = _applied(chosen, tensors, config, options)
     if own is not None and own.form is None:
         unmatched = tuple(f"no tensor matches the rule: {rule}" for rule in applied.unmatched)
         applied = replace(applied, notes=(*applied.notes, *unmatched))
     stale = ("quantization_config",) if _holds_8_bits(tensors) and not _holds_8_bits(applied.tensors) else ()
-    command = chosen.command or LOADS_UNKNOWN
     consumer = layout if isinstance(layout, str) and layout in chosen.consumers else chosen.consumers[0]
     promise = "mlx" if consumer in layouts.CONSUMERS or own is not None else "pt"
-    done = LaidOut(applied, consumer, promise, command, str(chosen), stale)
+    done = LaidOut(applied, consumer, promise, rules=str(chosen), stale=stale, table=chosen)
     done = replace(done, form=chosen.form, casts=chosen.casts)
-    if not chosen.config:
-        return done
-    from wconv.layouts import made_configs
+    if chosen.config:
+        from wconv.layouts import made_configs
 
-    return replace(done, config=made_configs.MAKERS[chosen.config](config or {}, tensors))
+        done = replace(done, config=made_configs.MAKERS[chosen.config](config or {}, tensors))
+    command, sentence = _loading(done, chosen, config)
+    return replace(done, command=command, known=sentence)
+
+
+class NoLayoutError(LayoutError):
+    """The layout that was asked for has no rules for this model."""
+
+
+def _lacking(layout: str, config: Mapping[str, Any] | None) -> str:
+    kind = pipelines.kind_of(config or {})
+    what = kind[:80] if kind else "this model, which has no config.json that says its type"
+    return f"--layout {layout} has no rules for {what}: --layout auto or hf keeps its names and layouts"
+
+
+def _loading(done: LaidOut, chosen: Layout, config: Mapping[str, Any] | None) -> tuple[str, str]:
+    """What loads a result of a table or of rules of one's own."""
+    if done.consumer not in LANGUAGE:
+        sentence = f"how {done.consumer} loads it is not known here"
+        return chosen.command, "" if chosen.command else sentence
+    told = {name: value for name, value in (done.config or config or {}).items() if name not in done.stale}
+    command = chosen.command if done.consumer == chosen.consumers[0] else known.COMMANDS[done.consumer]
+    return known.loading(done.consumer, told, command)
 
 
 def _applied(
@@ -178,7 +206,8 @@ def _back(
 ) -> LaidOut:
     from wconv.layouts.inverse import restore
 
-    unchanged = LaidOut(apply(None, tensors, config, options), None, "pt", LOADS_HUB)
+    command, sentence = known.loading("transformers", config)
+    unchanged = LaidOut(apply(None, tensors, config, options), None, "pt", command, known=sentence)
     try:
         restored = restore(table, tensors, config, options)
     except ConvertedInPartError as error:
@@ -188,4 +217,4 @@ def _back(
         return unchanged
     stated = ((config or {}).get("quantization_config") or {}).get("quant_method")
     stale = ("quantization_config",) if stated == "fp8" and not _holds_8_bits(restored.tensors) else ()
-    return LaidOut(restored, "transformers", "pt", LOADS_HUB, f"undone: {table}", stale)
+    return LaidOut(restored, "transformers", "pt", command, f"undone: {table}", stale, known=sentence)

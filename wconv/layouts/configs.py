@@ -10,6 +10,8 @@ import copy
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from wconv.layouts import known
+
 Config = dict[str, Any]
 
 PARTS = ("text_config", "llm_config")
@@ -99,7 +101,18 @@ ADDED: tuple[tuple[str, Callable[[Config], Any], tuple[str, ...]], ...] = (
     ("n_ctx", _field("n_positions"), ("gpt2",)),
     ("torch_dtype", _field("dtype"), ()),
 )
-"""Old field, where its value is found, and the model types that have it (none: all)."""
+"""Old field, where its value is found, and the model types that have it; where there are none given, those
+that are known to read it, for some refuse every field that they do not know."""
+
+OF_ROOT = ("torch_dtype",)
+"""Fields that are read of every model, and of the config's root alone."""
+
+TIED_BY_ROOT = (
+    *("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "gemma3", "gemma3n"),
+    *("gemma4", "llava", "llava_next", "llava_onevision", "paligemma", "aya_vision", "cohere2_vision"),
+    *("idefics2", "idefics3", "smolvlm", "mistral3", "pixtral", "internvl", "internvl_chat", "mllama"),
+)
+"""Model types whose root's `tie_word_embeddings` holds, whatever the language model's part says."""
 
 NULLS: dict[str, tuple[str, ...]] = {"glm4_moe": ("rope_scaling",)}
 """Fields that a consumer wants to be there even where they are null, by model type."""
@@ -133,13 +146,14 @@ def normalise(config: Mapping[str, Any]) -> tuple[Config, tuple[str, ...]]:
     """
     new = copy.deepcopy(dict(config))
     added = []
+    model_type = new.get("model_type")
     for prefix, part in _parts(new):
-        for name, value in _missing(part):
+        for name, value in _missing(part, prefix, str(model_type)):
             part[name] = value
             added.append(prefix + name)
     tied = new.get("tie_word_embeddings")
     for prefix, part in _parts(new):
-        if prefix and isinstance(tied, bool) and part.get("tie_word_embeddings") is not tied:
+        if prefix and isinstance(tied, bool) and _follows(part, tied, str(model_type)):
             part["tie_word_embeddings"] = tied
             added.append(prefix + "tie_word_embeddings")
     text = new.get("text_config")
@@ -153,6 +167,14 @@ def normalise(config: Mapping[str, Any]) -> tuple[Config, tuple[str, ...]]:
             added.append("vision_config.model_type")
         vision["model_type"] = old
     return new, tuple(added)
+
+
+def untied(config: Mapping[str, Any]) -> Config:
+    """`config` of a model whose output layer is not the embedding, in all parts that tell of language."""
+    new = copy.deepcopy(dict(config))
+    for _, part in _parts(new):
+        part["tie_word_embeddings"] = False
+    return new
 
 
 def _hoisted(config: Config, text: Config) -> list[str]:
@@ -169,10 +191,33 @@ def _parts(config: Config) -> Iterator[tuple[str, Config]]:
             yield f"{name}.", config[name]
 
 
-def _missing(part: Config) -> Iterator[tuple[str, Any]]:
+def _follows(part: Config, tied: bool, model_type: str) -> bool:
+    """Whether the language model's part gets the root's word on its output layer."""
+    own = part.get("tie_word_embeddings")
+    if isinstance(own, bool):
+        return own is not tied and model_type in TIED_BY_ROOT
+    return _reads("tie_word_embeddings", "text", model_type)
+
+
+def _reads(name: str, part: str, model_type: str) -> bool:
+    """Whether a consumer is known to read a field there; `torch_dtype` is read of every root."""
+    if name in OF_ROOT:
+        return part == "root"
+    readers = known.readers(name, part)
+    return readers is None or model_type in readers or model_type.lower() in readers
+
+
+def _missing(part: Config, prefix: str, model_type: str) -> Iterator[tuple[str, Any]]:
+    where = "text" if prefix else "root"
     for name, find, model_types in ADDED:
-        if part.get(name) is None and (not model_types or part.get("model_type") in model_types):
+        if part.get(name) is not None:
+            continue
+        if part.get("model_type") in model_types if model_types else _reads(name, where, model_type):
             value = find(part)
+            if name == "rope_scaling" and value is not None:
+                # transformers takes it for the whole: what has no field of its own stays in it
+                alone = {one: _rope(part, one) for one in ROPE_ALONE if part.get(one) is None}
+                value = {**value, **{one: own for one, own in alone.items() if own is not None}}
             if value is not None:
                 yield name, value
     for name in NULLS.get(str(part.get("model_type")), ()):

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from wconv.errors import LayoutError
+from wconv.layouts import tied_heads
 from wconv.layouts.forms import Form
-from wconv.layouts.patterns import compile_pattern, is_wildcard, written_out
+from wconv.layouts.patterns import SHORT, Pattern, compile_pattern, is_wildcard, written_out
 from wconv.layouts.rules import Copy, Drop, Entry, KeepDtype, Rule, State, Transpose
 from wconv.layouts.settings import Context
 from wconv.layouts.taken import check_taken, check_together, refusal
 from wconv.quantized_names import is_part, recognise
+from wconv.reprs import fitted, plural
 from wconv.tensor import LazyTensor
 
 SCALES = "**_scale_inv"
@@ -40,6 +43,14 @@ QUANTIZED = re.compile(
 
 FEW = 10
 """Of so many names one at most may be left out to make a checkpoint fit: more is another model."""
+
+
+COMPARED, MOST_COMPARED = 20_000_000, 5_000
+"""What looking for names that resemble one may cost: in characters times characters, and in names."""
+
+
+ROOM = 150
+"""Characters of a message that tells of several names: so many of them as fit, one at least."""
 
 
 class UnknownNamesError(LayoutError):
@@ -84,6 +95,10 @@ class Layout:
         """What the model is called in messages; rules of one's own need not say it."""
         return self.model_types[0] if self.model_types else "this model"
 
+    def __repr__(self) -> str:
+        whose = " ".join((", ".join(self.consumers), "for", ", ".join(self.model_types)))
+        return fitted(f"<Layout of {whose}: {plural(len(self.rules), 'rule')}>")
+
     def __str__(self) -> str:
         return "\n".join(str(rule) for rule in (*self.spellings, *self.rules))
 
@@ -102,6 +117,7 @@ class Applied:
         unmatched: rules, but for spellings, that no tensor matched when their turn came.
         keep_why: why `keep_dtype` is kept.
         computed: new names with which the consumer computes before it would cast them, and who that is.
+        untied: output layers that stay because they differ from the embedding, whatever the config says.
     """
 
     tensors: dict[str, LazyTensor]
@@ -113,6 +129,7 @@ class Applied:
     unmatched: tuple[Rule, ...] = ()
     keep_why: str = "the consumer keeps its dtype"
     computed: Mapping[str, str] = field(default_factory=dict)
+    untied: tuple[str, ...] = ()
 
 
 def apply(
@@ -121,7 +138,7 @@ def apply(
     config: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Applied:
-    """Lays a state dict out as `layout` says, without reading any tensor.
+    """Lays a state dict out as `layout` says; only heads that are said to be tied are read, to compare them.
 
     A checkpoint that is laid out already keeps its names; without a layout all tensors do.
 
@@ -140,12 +157,13 @@ def apply(
     dropped: dict[str, str] = {}
     notes: list[str] = []
     unmatched: list[Rule] = []
-    state = run_rules(layout.spellings, state, context, dropped)
+    untied: list[str] = []
+    state = run_rules(layout.spellings, state, context, dropped, untied=untied)
     done = already(layout, state, context)
     if done:
         notes.append(f"the tensors are in {layout.consumers[0]}'s layout already")
     rules = [rule for rule in layout.rules if not done or isinstance(rule, Drop | Copy)]
-    state = run_rules(rules, state, context, dropped, unmatched)
+    state = run_rules(rules, state, context, dropped, unmatched, untied)
     _check_scheme(layout, state, tensors, context)
     check_names(layout, state, quantized=_is_quantized(context.config))
     return Applied(
@@ -155,6 +173,7 @@ def apply(
         {name: entry.sources for name, entry in state.items()},
         tuple(notes),
         unmatched=() if done else tuple(unmatched),
+        untied=tuple(untied),
     )
 
 
@@ -202,11 +221,14 @@ def check_names(layout: Layout, state: State, *, quantized: bool = False) -> Non
     if not unknown:
         return
     consumer, model_type = layout.consumers[0], layout.model_type
-    told = "; ".join(
-        f"{state[name].sources[0]} (nearest: {', '.join(nearest(layout.names, name)) or 'none'})"
-        for name in unknown[:3]
-    )
-    more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
+    listed: list[str] = []
+    for name in unknown[:3]:
+        text = f"{state[name].sources[0]} (nearest: {', '.join(nearest(layout.names, name)) or 'none'})"
+        if listed and len("; ".join((*listed, text))) > ROOM:
+            break
+        listed.append(text)
+    told = "; ".join(listed)
+    more = f" and {len(unknown) - len(listed)} more" if len(unknown) > len(listed) else ""
     if len(unknown) * FEW > len(state) or any(map(is_part, unknown)):
         advice = "keep all names with --layout hf, or write rules of your own (see wconv rules)"
     else:
@@ -242,7 +264,10 @@ def nearest(names: Iterable[str], name: str) -> list[str]:
     flat = re.sub(r"(?<=\.)\d+(?=\.)", "#", name)
     import difflib
 
-    close = difflib.get_close_matches(flat, [text for one in names for text in written_out(one)], 2, 0.6)
+    known = (text for one in names for text in written_out(one))
+    # comparing two texts takes as long as the product of their lengths
+    some = itertools.islice(known, min(COMPARED // (len(flat) + 1) ** 2, MOST_COMPARED))
+    close = difflib.get_close_matches(flat, list(some), 2, 0.6)
     filled = []
     for text in close:
         values = iter(numbers)
@@ -256,20 +281,27 @@ def run_rules(
     context: Context,
     dropped: dict[str, str],
     unmatched: list[Rule] | None = None,
+    untied: list[str] | None = None,
 ) -> State:
     """The state after the active ones of `rules`.
 
-    `dropped` gains what they leave out, with the reason; `unmatched` those that no tensor matched.
+    `dropped` gains what they leave out, with the reason; `unmatched` those that no tensor matched; `untied`
+    the names that would be left out for another tensor but differ from it (without it nothing is compared).
     """
     for rule in rules:
         if not rule.active(context):
             continue
+        if not rule.concerns(state):
+            if unmatched is not None:
+                unmatched.append(rule)
+            continue
         if isinstance(rule, Drop):
+            if untied is not None and rule.same_as and (odd := tied_heads.kept(rule, state, context)):
+                untied.extend(odd)
+                continue
             drops = rule.dropping(context)
             gone = [name for name in state if drops(name)]
             dropped.update((source, rule.reason) for name in gone for source in state[name].sources)
-        if unmatched is not None and not any(map(rule.pattern.match, state)):
-            unmatched.append(rule)
         if isinstance(rule, Transpose) and rule.last is not None:
             _check_not_done(rule, state, context)
         state = rule.apply(state, context)
@@ -299,14 +331,20 @@ def _known(names: tuple[str, ...], name: str, quantized: bool) -> bool:
 
 
 @functools.lru_cache(maxsize=256)
-def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    plain = (re.sub(r"\(\?P<e>", "(", compile_pattern(text).expression.pattern) for text in patterns)
-    return re.compile("|".join(f"(?:{one})" for one in plain) or r"(?!)")
+def _any_of(patterns: tuple[str, ...]) -> tuple[re.Pattern[str], tuple[Pattern, ...]]:
+    """One expression for most of the patterns, and those of which short names are matched alone, too."""
+    compiled = [compile_pattern(text) for text in patterns]
+    plain = [one.expression.pattern for one in compiled if one.short >= SHORT]
+    alone = tuple(one for one in compiled if one.short < SHORT)
+    return re.compile("|".join(f"(?:{one})" for one in plain) or r"(?!)"), alone
 
 
 def matches(patterns: tuple[str, ...], name: str) -> bool:
     """Whether a name fits one of the patterns."""
-    return _any_of(patterns).fullmatch(name) is not None
+    if len(name) > SHORT:
+        return any(compile_pattern(text).fits(name) for text in patterns)
+    expression, alone = _any_of(patterns)
+    return expression.fullmatch(name) is not None or any(pattern.fits(name) for pattern in alone)
 
 
 def fitting(patterns: tuple[str, ...], names: Iterable[str]) -> frozenset[str]:

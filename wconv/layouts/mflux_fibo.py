@@ -107,7 +107,11 @@ FIBO_VLM = Family(
         "": component(
             "qwen3_vl",
             ROTARY,
-            drop("lm_head.weight", "mflux always uses the embedding"),
+            drop(
+                "lm_head.weight",
+                "mflux always uses the embedding",
+                same_as=("model.language_model.embed_tokens.weight",),
+            ),
             transpose("model.visual.patch_embed.proj.weight", "conv3d"),
             rename(f"model.visual.{VISION_PARTS}.**", f"{VISION_PARTS}.**"),
             rename("model.language_model.(embed_tokens|norm|layers).**", "(embed_tokens|norm|layers).**"),

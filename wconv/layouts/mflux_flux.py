@@ -86,7 +86,7 @@ POSITIONS = "attention.SelfAttention.relative_attention_bias.weight"
 
 T5 = component(
     "t5",
-    drop("encoder.embed_tokens.weight", "the same as shared.weight"),
+    drop("encoder.embed_tokens.weight", "the same as shared.weight", same_as=("shared.weight",)),
     drop("decoder.**", "mflux needs the encoder alone"),
     drop("lm_head.weight", "mflux needs the encoder alone"),
     rename("encoder.final_layer_norm.weight", "final_layer_norm.weight"),

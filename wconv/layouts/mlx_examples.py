@@ -12,7 +12,11 @@ BLOCK = f"{SIDES}.blocks.#"
 HUGGING = f"{SIDES}.layers.#"
 
 WHISPER_SPELLINGS = (
-    drop("proj_out.weight", "tied to the embedding"),
+    drop(
+        "proj_out.weight",
+        "tied to the embedding",
+        same_as=("model.decoder.embed_tokens.weight", "decoder.embed_tokens.weight"),
+    ),
     rename("model.**", "**"),
     rename(
         "(encoder.embed_positions|decoder.embed_positions).weight", "(encoder|decoder).positional_embedding"

@@ -33,8 +33,8 @@ T5_LAYOUT = Layout(
         f"decoder.{LAYER}.(self_attention|cross_attention).{PROJECTIONS}.weight",
     ),
     (
-        drop(f"{SIDES}.embed_tokens.weight", "the same as shared.weight"),
-        drop("lm_head.weight", "tied to the embedding", when=tied(True)),
+        drop(f"{SIDES}.embed_tokens.weight", "the same as shared.weight", same_as=("shared.weight",)),
+        drop("lm_head.weight", "tied to the embedding", same_as=("shared.weight",), when=tied(True)),
         drop("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight", "never used"),
         rename("shared.weight", "wte.weight"),
         rename("lm_head.weight", "lm_head.linear.weight"),

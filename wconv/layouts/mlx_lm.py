@@ -77,7 +77,12 @@ LAYOUTS = (
         consumers=ALONE,
         rules=(
             drop("**.rope.inv_freq", "recomputed by the consumer"),
-            drop("output.weight", "tied to the embedding", when=tied(False)),
+            drop(
+                "output.weight",
+                "tied to the embedding",
+                same_as=("model.tok_embeddings.weight",),
+                when=tied(False),
+            ),
         ),
         names=(
             "model.tok_embeddings.weight",

@@ -31,12 +31,21 @@ BLOCK = (
     "model.layers.#.(input|post_attention)_layernorm.(weight|bias)",
 )
 
-NO_HEAD = drop("lm_head.weight", "the consumer always uses the embedding")
+EMBEDDINGS = (
+    "model.embed_tokens.weight",
+    "model.language_model.embed_tokens.weight",
+    "backbone.embeddings.weight",
+    "model.wte.weight",
+    "wte.weight",
+)
+"""What embeddings are called where the output layer is `lm_head`."""
+
+NO_HEAD = drop("lm_head.weight", "the consumer always uses the embedding", same_as=EMBEDDINGS)
 
 
 def head(tied_by_default: bool) -> Rule:
     """The output layer is left out where it is the embedding."""
-    return drop("lm_head.weight", "tied to the embedding", when=tied(tied_by_default))
+    return drop("lm_head.weight", "tied to the embedding", same_as=EMBEDDINGS, when=tied(tied_by_default))
 
 
 def qk_norm() -> tuple[str, ...]:

@@ -37,9 +37,19 @@ QWEN3_VISION = (
 """The vision encoder of Qwen3-VL and later."""
 
 
+EMBEDDINGS = ("language_model.model.embed_tokens.weight",)
+
+NO_HEAD = drop("language_model.lm_head.weight", "the consumer always uses the embedding", same_as=EMBEDDINGS)
+
+
 def tied_head(tied_by_default: bool) -> Rule:
     """The output layer is left out where it is the embedding."""
-    return drop("language_model.lm_head.weight", "tied to the embedding", when=tied(tied_by_default))
+    return drop(
+        "language_model.lm_head.weight",
+        "tied to the embedding",
+        same_as=EMBEDDINGS,
+        when=tied(tied_by_default),
+    )
 
 
 def channels() -> Setting:

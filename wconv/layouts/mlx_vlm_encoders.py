@@ -7,6 +7,7 @@ from wconv.layouts.mlx_lm_common import FP8
 from wconv.layouts.mlx_vlm_common import (
     BOTH,
     COMMAND,
+    NO_HEAD,
     POSITIONS,
     ROTARY,
     TEXT,
@@ -234,7 +235,7 @@ LAYOUTS = (
     tower(
         "paligemma",
         names=(*TEXT, *VISION, "multi_modal_projector.linear.(weight|bias)"),
-        rules=(POOLED, drop("language_model.lm_head.weight", "the consumer always uses the embedding")),
+        rules=(POOLED, NO_HEAD),
     ),
     tower(
         "gemma3",
@@ -270,7 +271,7 @@ LAYOUTS = (
         "aya_vision",
         "cohere2_vision",
         names=(*PROJECTOR, "multi_modal_projector.layernorm.(weight|bias)"),
-        rules=(POOLED, drop("language_model.lm_head.weight", "the consumer always uses the embedding")),
+        rules=(POOLED, NO_HEAD),
     ),
     idefics("idefics3", "smolvlm"),
     idefics("idefics2"),

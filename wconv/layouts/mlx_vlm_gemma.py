@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wconv.layouts.engine import Layout
-from wconv.layouts.mlx_vlm_common import BOTH, COMMAND, ROTARY, TEXT
+from wconv.layouts.mlx_vlm_common import BOTH, COMMAND, EMBEDDINGS, ROTARY, TEXT
 from wconv.layouts.rules import Rule, drop, rename, split, transpose
 from wconv.layouts.settings import When, setting
 
@@ -24,7 +24,11 @@ RULES: tuple[Rule, ...] = (
         SHARED,
         beyond=setting("num_hidden_layers - num_kv_shared_layers"),
     ),
-    drop("(language_model.lm_head|lm_head).weight", "the consumer always uses the embedding"),
+    drop(
+        "(language_model.lm_head|lm_head).weight",
+        "the consumer always uses the embedding",
+        same_as=EMBEDDINGS,
+    ),
     split(
         f"{LAYER}.experts.gate_up_proj",
         (f"{LAYER}.experts.switch_glu.gate_proj.weight", f"{LAYER}.experts.switch_glu.up_proj.weight"),
@@ -80,7 +84,11 @@ GEMMA_3N = Layout(
         ROTARY,
         rename(f"model.{ENCODERS}.**", f"{ENCODERS}.**"),
         rename("model.language_model.**", "language_model.model.**"),
-        drop("(language_model.lm_head|lm_head).weight", "the consumer always uses the embedding"),
+        drop(
+            "(language_model.lm_head|lm_head).weight",
+            "the consumer always uses the embedding",
+            same_as=EMBEDDINGS,
+        ),
         transpose(f"{MOBILE_NET}.**(conv|conv_exp|conv_pwl).weight", "conv2d"),
         transpose(f"{MOBILE_NET}.**attn.*.proj.weight", "conv2d"),
         transpose("audio_tower.subsample_conv_projection.*.conv.weight", "conv2d"),

@@ -12,6 +12,9 @@ from wconv.layouts.rules import Entry, Rule, State, Verdict, put
 from wconv.layouts.settings import Context, Setting, When
 from wconv.tensor import LazyTensor
 
+MOST_ROWS = 1 << 16
+"""Rows of a stack that become tensors of their own at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class Join(Rule):
@@ -40,6 +43,9 @@ class Join(Rule):
             return "source"
         return "final" if compile_pattern(self.target).match(name) else None
 
+    def concerns(self, state: State) -> bool:
+        return Rule.concerns(self, state) or any(map(self._is_part, state))
+
     def apply(self, state: State, context: Context) -> State:
         after: State = {}
         used: dict[str, str] = {}
@@ -66,7 +72,7 @@ class Join(Rule):
         return result
 
     def _is_part(self, name: str) -> bool:
-        return any(compile_pattern(other).match(name) for other in self.others)
+        return any(compile_pattern(other).fits(name) for other in self.others)
 
     def _joined(self, name: str, entries: list[Entry]) -> Entry:
         tensors = [entry.tensor for entry in entries]
@@ -106,6 +112,10 @@ class Unstack(Rule):
         if not shape or (wanted is not None and shape[0] != wanted):
             expected = f"{wanted} rows" if wanted is not None else "rows"
             raise LayoutError(f"{name} has the shape {shape}, expected a stack of {expected}")
+        if shape[0] > MOST_ROWS:
+            raise LayoutError(
+                f"{name} has the shape {shape}: a stack of more than {MOST_ROWS:,} rows is refused"
+            )
         target = compile_pattern(self.target)
         return {
             target.render(Match(match.slots, at), self.pattern): Entry(_row(entry.tensor, at), entry.sources)

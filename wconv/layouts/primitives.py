@@ -88,7 +88,11 @@ INTERLEAVED = Key("interleaved", FLAG)
 PRIMITIVES: Mapping[str, Primitive] = {
     "drop": Primitive(
         Drop,
-        {"reason": Key("reason", TEXT, required=True), "beyond": Key("beyond", SETTING)},
+        {
+            "reason": Key("reason", TEXT, required=True),
+            "beyond": Key("beyond", SETTING),
+            "same_as": Key("same_as", PATTERNS),
+        },
     ),
     "rename": Primitive(Rename, {"to": TO, "but": Key("but", PATTERNS)}),
     "transpose": Primitive(

@@ -11,21 +11,18 @@
 
 from __future__ import annotations
 
-import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from wconv.errors import LayoutError
+from wconv.layouts import toml_text
 from wconv.layouts.engine import Layout
 from wconv.layouts.primitives import PRIMITIVES, VERBS, Key, check
 from wconv.layouts.rules import Rule
 from wconv.layouts.toml_lines import Lines
 from wconv.layouts.values import FORM, MAKER, PATTERNS, TEXT, TEXTS, TEXTS_BY_NAME, WHEN, WrongRuleError
-
-MAX_BYTES = 1 << 20
 
 TOP = {
     "consumers": Key("consumers", TEXTS),
@@ -39,6 +36,9 @@ TOP = {
 }
 SECTIONS = ("spellings", "rules")
 
+MOST_RULES = 1_000
+"""Rules of a section at most: the longest table has thirty."""
+
 
 def read(path: str | Path) -> Layout:
     """The layout that a rules file describes.
@@ -46,30 +46,12 @@ def read(path: str | Path) -> Layout:
     Raises:
         LayoutError: it cannot be read, or says something that is no layout: the line is named.
     """
-    try:
-        with open(path, "rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-        if len(raw) > MAX_BYTES:
-            raise LayoutError(f"{path} is longer than {MAX_BYTES:,} bytes, which no rules file is")
-        return parse(raw.decode(), str(path))
-    except OSError as error:
-        raise LayoutError(f"{path} cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise LayoutError(f"{path}:{line}: not UTF-8 text") from None
+    return parse(toml_text.read(path), str(path))
 
 
 def parse(text: str, where: str = "rules") -> Layout:
     """The layout that TOML text describes. Raises LayoutError as `read` does; `where` names the text."""
-    try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        found = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)", str(error))
-        line = int(found[1]) if found and found[1] else len(text.splitlines()) or 1
-        message = str(error)[: found.start()] if found else str(error)
-        raise LayoutError(f"{where}:{line}: {message[:1].lower()}{message[1:]}") from None
-    except RecursionError:
-        raise LayoutError(f"{where}: nested too deeply") from None
+    content = toml_text.parse(text, where)
     lines = Lines(text)
     values: dict[str, Any] = {"consumers": ("mlx",), "model_types": (), "names": ("**",)}
     for key, value in content.items():
@@ -95,6 +77,11 @@ def parse(text: str, where: str = "rules") -> Layout:
 def _rules(listed: Any, section: str, lines: Lines, where: str) -> tuple[Rule, ...]:
     if not isinstance(listed, list):
         raise LayoutError(f"{where}:{lines.of(section)}: {section} must be a list of rules")
+    if len(listed) > MOST_RULES:
+        raise LayoutError(
+            f"{where}:{lines.of(section)}: {len(listed):,} {section} are more than {MOST_RULES:,}:"
+            " write a pattern for the names that are alike"
+        )
     found: list[Rule] = []
     for at, entry in enumerate(listed):
         try:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 TOKEN = re.compile(
-    r'"""(?:\\.|[^\\])*?"""|\'\'\'.*?\'\'\'|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\'|#[^\n]*|[\[\]{}=\n,]|[^\s\[\]{}=,#"\']+',
+    # a text without an end goes on to the end of the line or the file: nothing is looked at twice
+    r'"""(?:\\.|[^\\])*?(?:"""|\Z)|\'\'\'.*?(?:\'\'\'|\Z)|"(?:\\.|[^"\\\n])*"?|\'[^\'\n]*\'?'
+    r'|#[^\n]*|[\[\]{}=\n,]|[^\s\[\]{}=,#"\']+',
     re.DOTALL,
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,14 @@ from typing import Any
 from wconv.errors import LayoutError
 from wconv.layouts.forms import Form
 from wconv.layouts.made_configs import MAKERS
+from wconv.layouts.patterns import check_bounds
 from wconv.layouts.settings import Option, Setting, When
+
+LONGEST_PATH = 200
+"""Characters in which a rule names a field of config.json at most."""
+
+MOST_VALUES = 10_000
+"""Values of a list at most."""
 
 
 class WrongRuleError(LayoutError):
@@ -35,8 +43,17 @@ def _text(value: Any, key: str) -> str:
     return value
 
 
+def _pattern(value: Any, key: str) -> str:
+    text = _text(value, key)
+    try:
+        check_bounds(text)
+    except LayoutError as error:
+        raise WrongRuleError(str(error), key) from None
+    return text
+
+
 def _number(value: Any, key: str) -> int:
-    if type(value) is not int:
+    if type(value) is not int or not -(2**63) <= value < 2**63:
         raise WrongRuleError(f"{key} must be a whole number, not {value!r:.60}", key)
     return value
 
@@ -44,6 +61,8 @@ def _number(value: Any, key: str) -> int:
 def _any_number(value: Any, key: str) -> float:
     if type(value) not in (int, float):
         raise WrongRuleError(f"{key} must be a number, not {value!r:.60}", key)
+    if not math.isfinite(value):
+        raise WrongRuleError(f"{key} must be a finite number, not {value!r:.60}", key)
     return float(value)
 
 
@@ -55,14 +74,21 @@ def _flag(value: Any, key: str) -> bool:
 
 def _setting(value: Any, key: str) -> Setting:
     if isinstance(value, str) and value:
-        return Setting(value)
+        return Setting(_path(value, key))
     if not isinstance(value, Mapping) or not {"setting"} <= set(value) <= {"setting", "default"}:
         raise WrongRuleError(
             f'{key} must be a field of config.json: "name", or {{ setting = "name", default = 1 }},'
             f" not {value!r:.60}",
             key,
         )
-    return Setting(_text(value["setting"], key), value.get("default"))
+    return Setting(_path(value["setting"], key), value.get("default"))
+
+
+def _path(value: Any, key: str) -> str:
+    text = _text(value, key)
+    if len(text) > LONGEST_PATH:
+        raise WrongRuleError(f"{key} names a field in {len(text):,} characters", key)
+    return text
 
 
 def _plain_setting(value: Setting) -> Any:
@@ -83,6 +109,8 @@ def several(kind: Kind) -> Kind:
     def read(value: Any, key: str) -> tuple[Any, ...]:
         if not isinstance(value, list):
             raise WrongRuleError(f"{key} must be a list, not {value!r:.60}", key)
+        if len(value) > MOST_VALUES:
+            raise WrongRuleError(f"{key} has {len(value):,} values: more than {MOST_VALUES:,}", key)
         return tuple(kind.read(item, key) for item in value)
 
     return Kind(read, lambda value: [kind.write(item) for item in value])
@@ -143,7 +171,7 @@ def _when(value: Any, key: str) -> When:
         raise WrongRuleError(f"{key} has both is and is_not", key)
     what: Setting | Option
     if "setting" in keys:
-        what = Setting(_text(value["setting"], key), value.get("default"))
+        what = Setting(_path(value["setting"], key), value.get("default"))
     else:
         what = Option(_text(value["option"], key), value.get("default", False))
     equals = value["is_not"] if "is_not" in keys else value.get("is", True)
@@ -164,8 +192,8 @@ def _plain_when(value: When) -> dict[str, Any]:
 
 TEXT = Kind(_text)
 TEXTS = several(TEXT)
-PATTERN = TEXT
-PATTERNS = TEXTS
+PATTERN = Kind(_pattern)
+PATTERNS = several(PATTERN)
 NUMBER = Kind(_number)
 ANY_NUMBER = Kind(_any_number)
 FLAG = Kind(_flag)

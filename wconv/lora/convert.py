@@ -6,7 +6,8 @@ import dataclasses
 import re
 from collections.abc import Mapping
 
-from wconv.checkpoint import Checkpoint, read_json
+from wconv.beside import read_json
+from wconv.checkpoint import Checkpoint
 from wconv.errors import FormatError, LayoutError
 from wconv.layouts.adapter_namings import FILES, METADATA, NAMINGS
 from wconv.layouts.adapters import WRAPPERS

@@ -132,11 +132,11 @@ class Merged(LazyTensor):
     name: str
     base: LazyTensor
     terms: tuple[Term, ...]
-    to: DType
+    target: DType
 
     @property
     def dtype(self) -> DType:  # type: ignore[override]
-        return self.to
+        return self.target
 
     @property
     def shape(self) -> Shape:  # type: ignore[override]
@@ -180,7 +180,7 @@ class Merged(LazyTensor):
         lost = casts.cast(weight.reshape(-1), out)
         if lost.count:
             raise OutputError(
-                f"{self.name} with the adapter overflows {self.to.name} ({lost.count:,} values, largest"
+                f"{self.name} with the adapter overflows {self.target.name} ({lost.count:,} values, largest"
                 f" {lost.largest:.3g}): {_instead(lost.largest)}"
             )
 

@@ -15,9 +15,9 @@ LONGEST = 4096
 """Signs of the longest name that can be an adapter's."""
 
 REFUSED = (
-    (re.compile(r"\.[ab][12]\.weight$"), "is of a GLoRA"),
-    (re.compile(r"_lora_mid(\.weight)?$"), "is the core of a convolution in three parts"),
-    (re.compile(r"[._]lora_(B|up)(\.\w+)?\.bias$"), "is a bias of its own"),
+    (re.compile(r"\.[ab][12]\.weight\Z"), "is of a GLoRA"),
+    (re.compile(r"_lora_mid(\.weight)?\Z"), "is the core of a convolution in three parts"),
+    (re.compile(r"[._]lora_(B|up)(\.\w+)?\.bias\Z"), "is a bias of its own"),
 )
 """Further ends of names of what is no matrix of a LoRA, and what it is."""
 

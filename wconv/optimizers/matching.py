@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from wconv.checkpoint import Checkpoint
 from wconv.errors import FormatError
-from wconv.formats.wrappers import strip_prefixes
+from wconv.formats.prefixes import strip_prefixes
 from wconv.optimizers.torch_state import Identity, TorchState
 from wconv.tensor import Shape
 

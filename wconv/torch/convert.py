@@ -23,6 +23,7 @@ def convert(array: Array, to: dtype, *, keep_order: bool = True) -> Array:
     if array.dtype == to.numpy:
         np.copyto(out, array)
         return out
+    dtypes.require_values(dtypes.of_numpy(array.dtype), to)
     if to is dtypes.bool_:
         np.not_equal(array, 0, out=out)
         return out

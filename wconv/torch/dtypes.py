@@ -77,6 +77,16 @@ BY_NUMPY = {each.numpy: each for each in BY_NAME.values()}
 float64, float32, float16, bfloat16 = (BY_NAME[f] for f in ("float64", "float32", "float16", "bfloat16"))
 int64, int32, int16, int8, uint8 = (BY_NAME[i] for i in ("int64", "int32", "int16", "int8", "uint8"))
 bool_, complex64, complex128 = (BY_NAME[c] for c in ("bool", "complex64", "complex128"))
+float4_x2 = BY_NAME["float4_e2m1fn_x2"]
+"""Two values to an element: such tensors are kept, moved and saved, and never computed on, as in torch."""
+
+
+def require_values(*given: dtype) -> None:
+    """Raises: NotImplementedError: one of the dtypes has elements that are no single values."""
+    if float4_x2 in given:
+        raise NotImplementedError(
+            f"nothing is computed with {float4_x2}, two values to a byte: .view(torch.uint8) gives the bytes"
+        )
 
 
 def by_name(name: str) -> dtype:

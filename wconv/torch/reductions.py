@@ -34,6 +34,7 @@ def _finished(array: Any, to: dtype) -> Tensor:
 
 
 def _require_arithmetic(input: Tensor, name: str) -> None:
+    dtypes.require_values(input.dtype)
     if input.dtype.name in FLOAT8:
         raise NotImplementedError(f'"{name}" not implemented for {input.dtype}')
 
