@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wconv import dtypes
+from wconv.tensors import dtypes
 from wconv.formats.safetensors import make_header
 
 Named = tuple[str, tuple[int, ...]]

@@ -138,7 +138,7 @@ def _become(arguments: list[str], out: Path, errors: Path) -> None:
     sys.stdout = os.fdopen(1, "w")
     sys.stderr = os.fdopen(2, "w")
     sys.argv = ["wconv", *arguments]
-    from wconv.cli import entry
+    from wconv.cli.program import entry
 
     try:
         entry()

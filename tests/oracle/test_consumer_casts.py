@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.oracles import oracle
-from wconv.layouts.consumer_casts import KEPT
-from wconv.layouts.engine import fitting
-from wconv.layouts.known_model_types import KNOWN
+from wconv.consumers.casts import KEPT
+from wconv.layouts.apply import fitting
+from wconv.consumers.known_model_types import KNOWN
 
 pytestmark = pytest.mark.oracle
 

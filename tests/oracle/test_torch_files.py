@@ -15,7 +15,7 @@ import pytest
 
 import wconv.formats
 from tests.oracles import oracle
-from tests.test_formats_torch import FIXTURES, check, spell
+from tests.formats.test_torch import FIXTURES, check, spell
 
 pytestmark = pytest.mark.oracle
 

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from wconv.errors import FormatError, UnsafeError
-from wconv.files import stamped
+from wconv.stores.files import stamped
 from wconv.formats.contents import Contents
 
 if TYPE_CHECKING:
-    from wconv.formats.reading import Reading
+    from wconv.formats.torch.pickle.reading import Reading
     from wconv.formats.sources import Source
-    from wconv.formats.torch_file import Tree
-    from wconv.formats.zip_directory import ZipDirectory
+    from wconv.formats.torch.file import Tree
+    from wconv.formats.zip.directory import ZipDirectory
 
 __all__ = ["Contents", "load_tree", "open_file"]
 
@@ -69,14 +69,14 @@ def _open(path: str, key: str | None, expand: bool) -> Contents:
 
         contents = safetensors.open_file(path)
     elif start.startswith(b"\x93NUMPY"):
-        from wconv.formats import numpy_file
+        from wconv.formats.numpy import file as numpy_file
 
         # one of objects has parts to pick from
         contents = numpy_file.open_npy(source, key, expand)
         if contents.root is not None:
             return contents
     else:
-        from wconv.formats import torch_file
+        from wconv.formats.torch import file as torch_file
 
         found = _read(source, expand)
         if not isinstance(found, Contents):
@@ -93,7 +93,7 @@ def load_tree(path: str, how: Reading | None = None) -> Any:
 
 
 def load_first(path: str, how: Reading | None = None) -> tuple[Any, int | None]:
-    """The object that a checkpoint holds, with the leaves that `wconv.formats.objects` describes.
+    """The object that a checkpoint holds, with the leaves that `wconv.formats.torch.objects` describes.
 
     For files that are flat (safetensors, NumPy archives), a dict of `LazyTensor`s.
 
@@ -107,8 +107,8 @@ def load_first(path: str, how: Reading | None = None) -> tuple[Any, int | None]:
         FormatError: the file is damaged or of another kind, which the message names.
         UnsafeError: the file asks for something that no weights need, nesting beyond all measure among it.
     """
-    from wconv.formats import state_dict
-    from wconv.formats.reading import reading
+    from wconv.formats.torch import state_dict
+    from wconv.formats.torch.pickle.reading import reading
     from wconv.formats.sources import FileSource
 
     path = stamped(path)
@@ -127,14 +127,15 @@ def load_first(path: str, how: Reading | None = None) -> tuple[Any, int | None]:
 
 def _read(source: Source, expand: bool = False) -> Tree | Contents:
     """A file that is neither safetensors nor `.npy`: an archive, a stream or a pickle; others are named."""
-    from wconv.formats import sniff, torch_file, torch_legacy, torch_tar
+    from wconv.formats import sniff
+    from wconv.formats.torch import file as torch_file, legacy, tar
 
     start = source.read(0, min(512, source.size))
     if start.startswith(b"PK\x03\x04"):
-        from wconv.formats.zip_directory import ZipDirectory
+        from wconv.formats.zip.directory import ZipDirectory
 
         return _read_zip(ZipDirectory(source), expand)
-    if start[:1] == b"\x80" or torch_legacy.recognise(source) or torch_tar.recognise(start):
+    if start[:1] == b"\x80" or legacy.recognise(source) or tar.recognise(start):
         return torch_file.read(source)
     if start[:1] in _PLAIN_STARTS and not start[:512].isascii():
         return torch_file.read(source)
@@ -165,19 +166,20 @@ def _looks_like_old_pickle(source: Source) -> bool:
 
 
 def _read_zip(directory: ZipDirectory, expand: bool) -> Tree | Contents:
-    from wconv.formats import numpy_file, torch_export, torch_file, torch_zip, torchscript
+    from wconv.formats.numpy import file as numpy_file
+    from wconv.formats.torch import archive, export as torch_export, file as torch_file, script as torchscript
 
     where = directory.source.where
     names = directory.entries
-    folder = torch_zip.root_folder(directory)
+    folder = archive.root_folder(directory)
     if folder is not None and folder + "archive_format" not in names:
         return torch_file.read_zip(directory)
-    folder = torch_zip.root_folder(directory, "archive_format")
+    folder = archive.root_folder(directory, "archive_format")
     if folder is not None:
         return torch_file.Tree("torch.export archive", torch_export.load(directory, folder), 0)
-    if torch_zip.root_folder(directory, "serialized_exported_program.json") is not None:
+    if archive.root_folder(directory, "serialized_exported_program.json") is not None:
         return torch_file.Tree("torch.export archive", torch_export.load_old(directory), 0)
-    folder = torch_zip.root_folder(directory, "model.json")
+    folder = archive.root_folder(directory, "model.json")
     if folder is not None:
         return torch_file.Tree("TorchScript archive", torchscript.load_json(directory, folder), 0)
     if numpy_file.is_npz(directory):

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from wconv.modules import Module
-from wconv.tensor import LazyTensor
+from wconv.formats.modules import Module
+from wconv.tensors.lazy import LazyTensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Contents:
         notes: what the user should be told, one sentence each (which wrapper was opened, what was decoded).
         ties: groups of names that share storage, offset, shape and dtype.
         modules: the modules that the tensors belong to, by their dotted paths ("" is the outermost).
-        root: the object as the file holds it, with leaves as in `wconv.formats.objects`; None for flat ones.
+        root: the object as the file holds it, with leaves as in `wconv.formats.torch.objects`; None for flat ones.
     """
 
     format: str

@@ -12,12 +12,13 @@ from collections.abc import Iterable, Mapping
 from operator import itemgetter
 from typing import Any
 
-from wconv import dtypes, files
-from wconv.dtypes import DType
+from wconv.tensors import dtypes
+from wconv.stores import files
+from wconv.tensors.dtypes import DType
 from wconv.errors import FormatError
 from wconv.formats import json_text
 from wconv.formats.contents import Contents
-from wconv.tensor import LazyTensor, Packed, Shape, Stored, is_shape
+from wconv.tensors.lazy import LazyTensor, Packed, Shape, Stored, is_shape
 
 HEADER_LIMIT = 100_000_000
 """Bytes of header that are read at most: the format's own limit."""

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from wconv import files
-from wconv.dtypes import DType
+from wconv.stores import files
+from wconv.tensors.dtypes import DType
 from wconv.errors import FormatError, UnsafeError
-from wconv.tensor import Array, InMemory, LazyTensor, Shape, Stored, swap_bytes
+from wconv.tensors.lazy import Array, InMemory, LazyTensor, Shape, Stored, swap_bytes
 
 READ_LIMIT = 512 << 20
 """Bytes that are ever read at once outside of tensors: a pickle's string, a directory, a JSON member."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from wconv import places
+from wconv.layouts import places
 
 RUNS = {"*": re.compile(r"[^.]+"), "#": re.compile(r"\d+"), "{e}": re.compile(r"\d+")}
 """Wildcards that stand for one or more characters of a kind."""

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from wconv import dtypes, operations
-from wconv.dtypes import DTypeLike
+from wconv.tensors import dtypes, operations
+from wconv.tensors.dtypes import DTypeLike
 from wconv.errors import LayoutError
 from wconv.layouts.patterns import Match, Pattern, check_target, compile_pattern
-from wconv.layouts.settings import Context, Option, Setting, When
-from wconv.quantized_names import UNCHANGED
-from wconv.tensor import LazyTensor
+from wconv.layouts.conditions import Context, Option, Setting, When
+from wconv.quantized.names import UNCHANGED
+from wconv.tensors.lazy import LazyTensor
 
 Verdict = Literal["source", "final"]
 

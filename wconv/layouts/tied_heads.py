@@ -6,8 +6,8 @@ import numpy as np
 
 from wconv.errors import LayoutError
 from wconv.layouts.rules import Drop, Entry, State
-from wconv.layouts.settings import Context
-from wconv.tensor import LazyTensor, Stored
+from wconv.layouts.conditions import Context
+from wconv.tensors.lazy import LazyTensor, Stored
 
 CHUNK = 4 << 20
 """Elements that are compared at a time."""

@@ -14,14 +14,14 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from wconv.errors import LayoutError
-from wconv.layouts.opposites import same
+from wconv.layouts.reverse_rules import same
 from wconv.layouts.rules import Rule
 from wconv.lora.deltas import Scaled, single
 from wconv.lora.pieces import ABSENT, Piece, arranged
 from wconv.lora.read import Adapter
-from wconv.nodes import Zeros
-from wconv.operations import concat
-from wconv.tensor import LazyTensor
+from wconv.tensors.nodes import Zeros
+from wconv.tensors.operations import concat
+from wconv.tensors.lazy import LazyTensor
 
 Pieces = tuple[Piece, ...]
 Columns = tuple[int, int]

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wconv import casts, dtypes
-from wconv.dtypes import DType
+from wconv.tensors import casts, dtypes
+from wconv.tensors.dtypes import DType
 from wconv.errors import ComputedOverflowError, OutputError
-from wconv.nodes import Derived, by_blocks
-from wconv.tensor import Array, LazyTensor, Shape
+from wconv.tensors.nodes import Derived, by_blocks
+from wconv.tensors.lazy import Array, LazyTensor, Shape
 
 BLOCK = 32 << 20
 """Bytes of the wide matrix, in float32, that are held at once; of a larger one a part of the rank."""

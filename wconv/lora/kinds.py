@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from wconv.layouts.adapter_namings import KINDS
+from wconv.consumers.adapters.namings import KINDS
 
 LORA = "LORA"
 """PEFT's word for the kind that can be applied."""

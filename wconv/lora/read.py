@@ -9,15 +9,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from wconv import checkpoint
-from wconv.checkpoint import Checkpoint
+from wconv.checkpoints import checkpoint
+from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.errors import FormatError, WconvError
-from wconv.files import require_name
-from wconv.layouts.adapters import WRAPPERS, Place, place, respelled
+from wconv.stores.files import require_name
+from wconv.consumers.adapters.modules import Place, WRAPPERS, place, respelled
 from wconv.lora.kinds import LONGEST, LORA, kind_of, other_kind
 from wconv.lora.scales import CONFIG, Scales, config_path
-from wconv.reprs import fitted, plural
-from wconv.tensor import LazyTensor
+from wconv.wording import fitted, plural
+from wconv.tensors.lazy import LazyTensor
 
 _NAME = r"(?:\.(?!(?:weight|bias)$)\w+)?"
 _ENDINGS = (

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from wconv import beside, checkpoint
-from wconv.checkpoint import Checkpoint
+from wconv.formats import side_files
+from wconv.checkpoints import checkpoint
+from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.errors import FormatError
 from wconv.formats import json_text
-from wconv.layouts.adapter_namings import METADATA
-from wconv.layouts.adapters import MAIN, place
-from wconv.tensor import LazyTensor
+from wconv.consumers.adapters.namings import METADATA
+from wconv.consumers.adapters.modules import MAIN, place
+from wconv.tensors.lazy import LazyTensor
 
 CONFIG = "adapter_config.json"
 
@@ -48,7 +49,7 @@ class Scales:
         self._metadata = opened.metadata
         self.config_path = config_path(opened)
         self.config: Mapping[str, Any] | None = (
-            beside.read_json(self.config_path) if self.config_path is not None else None
+            side_files.read_json(self.config_path) if self.config_path is not None else None
         )
         self.components = _metadata_configs(opened)
 

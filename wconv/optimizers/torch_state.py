@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from wconv import formats
-from wconv.checkpoint import Checkpoint
+from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.errors import FormatError
-from wconv.formats.objects import LEAVES, Record, UnavailableError, plain_number
-from wconv.tensor import LazyTensor, Shape
+from wconv.formats.torch.objects import LEAVES, Record, UnavailableError, plain_number
+from wconv.tensors.lazy import LazyTensor, Shape
 
 BESIDE = ("optimizer.pt", "optimizer.bin")
 """Where trainers save the state beside a model directory's weights."""

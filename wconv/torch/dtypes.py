@@ -1,4 +1,4 @@
-"""torch's dtype objects, `finfo` and `iinfo`: the rows of `wconv.dtypes` under the names torch gives them."""
+"""torch's dtype objects, `finfo` and `iinfo`: the rows of `wconv.tensors.dtypes` under the names torch gives them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from wconv import dtypes as rows
+from wconv.tensors import dtypes as rows
 
 FLOAT8 = ("float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu", "float8_e4m3fnuz", "float8_e5m2fnuz")
 

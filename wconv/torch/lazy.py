@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from wconv.dtypes import DType
-from wconv.tensor import LazyTensor, Packed, Shape, Stored
+from wconv.tensors.dtypes import DType
+from wconv.tensors.lazy import LazyTensor, Packed, Shape, Stored
 from wconv.torch import dtypes
 from wconv.torch.dtypes import dtype
 from wconv.torch.storage import Bytes, UntypedStorage, map_file

@@ -11,14 +11,14 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-from wconv import dtypes as rows
+from wconv.tensors import dtypes as rows
 from wconv import formats
-from wconv.formats import objects
-from wconv.formats.numpy_names import NumpyType
-from wconv.formats.pickle_contract import Constructor
-from wconv.formats.reading import OldText, Value
+from wconv.formats.torch import objects
+from wconv.formats.torch.pickle.numpy_names import NumpyType
+from wconv.formats.torch.pickle.contract import Constructor
+from wconv.formats.torch.pickle.reading import OldText, Value
 from wconv.formats.sources import FileSource, Source
-from wconv.tensor import LazyTensor
+from wconv.tensors.lazy import LazyTensor
 from wconv.torch import dtypes, lazy, unpickling
 from wconv.torch.device import LAYOUTS, device, require_cpu
 from wconv.torch.nn import Parameter

@@ -13,10 +13,10 @@ from typing import IO, Any
 
 import numpy as np
 
-from wconv import files
+from wconv.stores import files
 from wconv.errors import FormatError
 from wconv.formats import safetensors as format
-from wconv.tensor import Shape
+from wconv.tensors.lazy import Shape
 from wconv.torch import dtypes, lazy, missing
 from wconv.torch.creation import frombuffer, zeros
 from wconv.torch.device import require_cpu

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from wconv import tensor as lazy_tensors
+from wconv.tensors import lazy as lazy_tensors
 from wconv.errors import OutputError
-from wconv.formats import torch_write
-from wconv.formats.pickle_write import Built, Call, Global
+from wconv.formats.torch import write as torch_write
+from wconv.formats.torch.pickle.write import Built, Call, Global
 from wconv.torch import dtypes
 from wconv.torch.device import device, layout, memory_format
 from wconv.torch.nn import Parameter

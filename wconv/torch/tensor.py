@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from wconv.tensor import Array
+from wconv.tensors.lazy import Array
 from wconv.torch import missing
 from wconv.torch.device import CPU, device, layout, strided
 from wconv.torch.dtypes import dtype, of_numpy, require_values

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from wconv.formats import npy, numpy_names
-from wconv.formats.objects import Global, NumpyArray, Record
-from wconv.formats.pickle_contract import Constructor
-from wconv.formats.pickle_machine import Machine
-from wconv.formats.reading import Reading, Value
+from wconv.formats.numpy import arrays as npy
+from wconv.formats.torch.pickle import numpy_names
+from wconv.formats.torch.objects import Global, NumpyArray, Record
+from wconv.formats.torch.pickle.contract import Constructor
+from wconv.formats.torch.pickle.machine import Machine
+from wconv.formats.torch.pickle.reading import Reading, Value
 from wconv.formats.sources import Source
 from wconv.torch import dtypes
 from wconv.torch.device import MEMORY_FORMATS, device, layout, memory_format

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from wconv import dtypes
+from wconv.tensors import dtypes
 from wconv.consumers.quantization.mixed import Mixed
 from wconv.consumers.quantization.modules import (
     MODULES,

@@ -1,0 +1,1 @@
+"""Weights that others stored in few bits, by scheme."""
