@@ -17,7 +17,7 @@ from safetensors import safe_open
 
 import wconv
 from tests.making import bits, random, write_directory, write_file
-from wconv.consumers import registry
+from wconv.consumers import layout_choice, registry
 from wconv.errors import LayoutError
 from wconv.layouts.apply import Applied, Layout, apply
 from wconv.layouts.conditions import Context, setting
@@ -64,7 +64,7 @@ def assert_same(restored: Applied, arrays: Mapping[str, Any]) -> None:
 
 
 def table(model_type: str) -> Layout:
-    return registry.find(model_type)
+    return layout_choice.layout_of_model_type(model_type)
 
 
 def test_the_fixture_comes_back_bit_for_bit(tmp_path: Path) -> None:
@@ -328,7 +328,7 @@ def final_shape(table: Layout, name: str) -> tuple[int, ...]:
 
 @pytest.mark.parametrize(
     "table",
-    [table for consumer in registry.CONSUMERS for table in registry.tables(consumer)],
+    [table for consumer in registry.automatic_names() for table in registry.tables(consumer)],
     ids=lambda table: f"{table.consumers[0]}-{table.model_types[0]}",
 )
 def test_every_name_of_every_table_goes_back_and_comes_again(table: Layout) -> None:

@@ -75,7 +75,7 @@ class Layout:
         form: how the consumer names files and what they say, where it is not the hub's way.
         casts: dtype → dtype that the consumer's own conversion makes of it, unless the user says otherwise.
         config: how the consumer's config.json is made, where the source has none that it reads: a name in
-            `made_configs.MAKERS`.
+            `Consumer.config_makers`.
     """
 
     consumers: tuple[str, ...]

@@ -7,8 +7,9 @@ import re
 from collections.abc import Mapping
 
 from wconv.checkpoints.checkpoint import Checkpoint
+from wconv.consumers import registry
 from wconv.consumers.adapters.modules import WRAPPERS
-from wconv.consumers.adapters.namings import FILES, METADATA, NAMINGS
+from wconv.consumers.adapters.namings import FILES, METADATA
 from wconv.consumers.lay_out import HUB, LaidOut
 from wconv.errors import FormatError, LayoutError
 from wconv.formats.side_files import read_json
@@ -120,12 +121,13 @@ def _laid_out(
         return language.to_mlx_lm(found)
     of_image_model = image.is_of_image_model(found)
     naming = layout.partition(":")[0] if isinstance(layout, str) else ""
+    namings = registry.adapter_namings()
     if layout == "auto":
         return image.lay_out(found, "mflux") if of_image_model else language.to_mlx_lm(found)
     if naming == "peft" and not of_image_model:
         return language.to_peft(found)
-    if naming == "mflux" or (naming in NAMINGS and of_image_model):
+    if naming == "mflux" or (naming in namings and of_image_model):
         return image.lay_out(found, str(layout))
-    if naming in NAMINGS:
+    if naming in namings:
         raise LayoutError(f"{opened.path} is no image model's adapter: --layout mlx-lm, peft or hf")
-    raise LayoutError(f"{opened.path} is an adapter: --layout {', '.join(NAMINGS)}, mlx-lm or hf")
+    raise LayoutError(f"{opened.path} is an adapter: --layout {', '.join(namings)}, mlx-lm or hf")

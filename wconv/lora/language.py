@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from wconv.consumers.adapters.namings import NAMINGS
 from wconv.consumers.lay_out import LaidOut
+from wconv.consumers.peft.consumer import NAMING
 from wconv.errors import LayoutError
 from wconv.layouts.apply import Applied
 from wconv.layouts.file_form import Form
@@ -81,7 +81,7 @@ def to_peft(found: Sequence[Adapter]) -> LaidOut:
     Raises:
         LayoutError: an embedding's adapter, or one that is no pair of matrices; by name.
     """
-    naming = NAMINGS["peft"]
+    naming = NAMING
     tensors: dict[str, LazyTensor] = {}
     sources: dict[str, tuple[str, ...]] = {}
     for one in found:

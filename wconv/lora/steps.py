@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from wconv.consumers import registry
 from wconv.consumers.adapters.modules import renames
 from wconv.consumers.lay_out import LaidOut
+from wconv.consumers.layout_choice import choose_layout
 from wconv.errors import LayoutError
 from wconv.layouts.rules import Rule
 from wconv.lora.convert import is_adapter
@@ -36,7 +36,7 @@ def notes(loras: Sequence[Lora]) -> tuple[str, ...]:
 def renames_of(config: Mapping[str, Any] | None, names: Collection[str]) -> tuple[Rule, ...]:
     """The rules by which the names of a model's weights, and of its adapters, come to be the same."""
     try:
-        return renames(registry.choose("auto", config, names))
+        return renames(choose_layout("auto", config, names))
     except LayoutError:
         return ()
 

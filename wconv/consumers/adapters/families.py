@@ -31,7 +31,7 @@ TEXTS: Mapping[str, tuple[str, ...]] = {"clip": CLIP, "clip_l": CLIP, "t5xxl": T
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class AdapterFamily:
     """Models whose adapters are called alike.
 
     Attributes:
@@ -84,7 +84,7 @@ def _blocks(double: int, single: int) -> dict[str, int]:
     return dict(zip(names, (double, single) * 2, strict=True))
 
 
-FLUX = Family(
+FLUX = AdapterFamily(
     "flux",
     (
         f"{BLOCK}.attn.(to_q|to_k|to_v|to_out.0|{ADDED}).weight",
@@ -102,7 +102,7 @@ FLUX = Family(
     ),
 )
 
-FLUX2 = Family(
+FLUX2 = AdapterFamily(
     "flux2",
     (
         "(x_embedder|context_embedder|norm_out.linear|proj_out).weight",
@@ -129,7 +129,7 @@ FLUX2 = Family(
     namings=("mflux", "peft", "diffusers", "kohya", "comfyui", "bfl"),
 )
 
-QWEN = Family(
+QWEN = AdapterFamily(
     "qwen",
     (
         f"{BLOCK}.attn.(to_q|to_k|to_v|to_out.0|{ADDED}).weight",
@@ -145,7 +145,7 @@ QWEN = Family(
     blocks={"transformer_blocks": 60},
 )
 
-Z_IMAGE = Family(
+Z_IMAGE = AdapterFamily(
     "z_image",
     (
         f"{LAYERS}.adaLN_modulation.0.weight",
@@ -171,7 +171,7 @@ UNET_LAYERS = (
     "attentions.#.transformer_blocks.#.ff.(net.0.proj|net.2)",
     "resnets.#.(conv1|conv2|conv_shortcut|time_emb_proj)",
 )
-STABLE_DIFFUSION = Family(
+STABLE_DIFFUSION = AdapterFamily(
     "stable-diffusion",
     (),
     others=(

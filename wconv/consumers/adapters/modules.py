@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from wconv.consumers.adapters import families
-from wconv.consumers.adapters.families import Family
+from wconv.consumers.adapters.families import AdapterFamily
 from wconv.layouts.apply import Layout, run_rules
 from wconv.layouts.conditions import Context
 from wconv.layouts.inverse import undone
@@ -131,7 +131,7 @@ def backwards(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
     return tuple(rule for _, opposites in undone(layout, Context()) for rule in opposites)
 
 
-def forwards(family: Family) -> tuple[Rule, ...]:
+def forwards(family: AdapterFamily) -> tuple[Rule, ...]:
     """From the names of the makers, and of mflux, to diffusers'."""
     return (*family.spellings, *family.original, *backwards(family.renamed))
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from wconv.consumers.component_family import ComponentFamily
 from wconv.consumers.diffusers import black_forest_labs as bfl
 from wconv.consumers.mflux.common import BOTH, KL_NAMES
-from wconv.consumers.pipelines import Family
 from wconv.layouts.apply import Layout
 from wconv.layouts.rules import Rule
 
@@ -24,7 +24,7 @@ AUTOENCODER = (
     f"{BOTH}.mid_block.attentions.0.(group_norm|to_q|to_k|to_v|to_out.0).(weight|bias)",
 )
 
-FLUX = Family(
+FLUX = ComponentFamily(
     "flux",
     {
         "transformer": component(
@@ -46,7 +46,7 @@ FLUX = Family(
     },
 )
 
-FLUX2 = Family(
+FLUX2 = ComponentFamily(
     "flux2",
     {
         "transformer": component(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from wconv.consumers.component_family import ComponentFamily
 from wconv.consumers.diffusers import black_forest_labs as bfl
 from wconv.consumers.mflux.common import BFLOAT16, BOTH, KL_CONVOLUTIONS, KL_NAMES, QWEN3_TEXT, component
-from wconv.consumers.pipelines import Family
 from wconv.layouts.rules import copy_if_missing, drop, rename
 
 DOUBLE, SINGLE = "transformer_blocks.#", "single_transformer_blocks.#"
@@ -139,14 +139,14 @@ FLUX2_VAE = component(
     sign=bfl.FLUX2_AUTOENCODER_SIGN,
 )
 
-FLUX = Family(
+FLUX = ComponentFamily(
     "flux",
     command="mflux-generate --base-model dev --model {model} --prompt 'A cat'",
     classes=("FluxPipeline", "FluxKontextPipeline", "FluxFillPipeline", "FluxControlPipeline"),
     components={"transformer": FLUX_TRANSFORMER, "vae": FLUX_VAE, "text_encoder": CLIP, "text_encoder_2": T5},
 )
 
-FLUX2 = Family(
+FLUX2 = ComponentFamily(
     "flux2",
     command="mflux-generate-flux2 --model {model} --prompt 'A cat'",
     classes=("Flux2KleinPipeline", "Flux2Pipeline"),

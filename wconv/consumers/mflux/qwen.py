@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from wconv.consumers.component_family import ComponentFamily
 from wconv.consumers.mflux.common import BFLOAT16, BOTH, NO_HEAD, ROTARY, component
-from wconv.consumers.pipelines import Family
 from wconv.layouts.rules import drop, rename, reshape, transpose
 
 BLOCK = "transformer_blocks.#"
@@ -128,7 +128,7 @@ VAE = component(
     ),
 )
 
-QWEN_IMAGE = Family(
+QWEN_IMAGE = ComponentFamily(
     "qwen_image",
     command="mflux-generate-qwen --model {model} --prompt 'A cat'",
     classes=("QwenImagePipeline", "QwenImageEditPipeline", "QwenImageEditPlusPipeline"),
