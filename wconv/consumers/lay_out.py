@@ -97,7 +97,7 @@ def lay_out(
         return _back(own or choose_layout("auto", config, tensors), tensors, config, options)
     chosen = own or choose_layout(layout, config, tensors)
     if chosen is None and layout == "auto" and types:
-        from wconv.layouts import by_layer
+        from wconv.consumers.mlx_nn import by_layer
 
         if by_layer.fits(types):
             return LaidOut(by_layer.apply(tensors, types), by_layer.CONSUMER, "mlx", rules="by layer type")

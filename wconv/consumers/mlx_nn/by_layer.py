@@ -9,11 +9,11 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
+from wconv.consumers.mlx_nn.layer_types import CONSUMER, HOLDERS, LAYERS, SEQUENTIAL, Layer, TransposedKernel
 from wconv.errors import LayoutError
 from wconv.formats.modules import Module
 from wconv.layouts.apply import KEEP_DTYPE, KEPT_BY_SOME, Applied, fitting
 from wconv.layouts.computed import recurrent
-from wconv.layouts.layer_types import CONSUMER, HOLDERS, LAYERS, SEQUENTIAL, Layer, TransposedKernel
 from wconv.layouts.rules import Entry, State
 from wconv.tensors.lazy import LazyTensor
 
