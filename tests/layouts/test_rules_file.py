@@ -30,12 +30,14 @@ EVERYTHING = Layout(
             "q.#", ("k.#", "v.#"), "qkv.#", 0, sizes=(setting("a"), setting("b", 3), setting("c")), when=None
         ),
         unstack("all.w", "each.{e}.w", count=setting("num_experts|n")),
-        rename("a.**", "b.**", but=("a.x", "a.y.**"), when=When(Option("include_fov"), True, negated=True)),
+        rename(
+            "a.**", "b.**", except_for=("a.x", "a.y.**"), when=When(Option("include_fov"), True, negated=True)
+        ),
         drop("c.#.*", 'a "reason"\\', beyond=setting("layers", 4), when=When(Setting("x.y", "none"), "z")),
         transpose("d", "swap_last", only=(-2, setting("hidden_size"))),
         split("e", ("f", "g"), -1, interleaved=True, when=When(Setting("flag"), False)),
     ),
-    spellings=(rename("model.**", "**"),),
+    alias_rules=(rename("model.**", "**"),),
     recognised_by=("a.b", "c"),
     command="run {model} --tab '\t'",
 )

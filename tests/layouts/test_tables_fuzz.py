@@ -43,7 +43,7 @@ SECONDS = 0.5
 
 
 def rules_of(layout: Layout) -> tuple[Rule, ...]:
-    return (*layout.spellings, *layout.rules)
+    return (*layout.alias_rules, *layout.rules)
 
 
 def fields_of(layout: Layout) -> Iterator[str]:

@@ -9,7 +9,7 @@ import pytest
 from tests.oracle import language, language_moe, vision
 from tests.oracle.quantized_layers import compare
 from tests.oracle.tiny import Tiny, as_published, save
-from wconv.consumers import registry
+from wconv.consumers import layout_choice
 
 pytestmark = pytest.mark.oracle
 
@@ -17,7 +17,7 @@ TEXT = [*language.MODELS, *language_moe.MODELS]
 BOTH = [
     one
     for one in (*language.PLAIN, *language_moe.MODELS)
-    if "mlx-vlm" in registry.find(one.model_type).consumers
+    if "mlx-vlm" in layout_choice.layout_of_model_type(one.model_type).consumers
 ]
 
 

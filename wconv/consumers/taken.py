@@ -9,7 +9,7 @@ from wconv.consumers import registry
 from wconv.errors import LayoutError
 from wconv.layouts.apply import Layout, is_known, is_quantized, matches
 from wconv.layouts.conditions import Context
-from wconv.layouts.rules import Entry, Rule, State
+from wconv.layouts.rules import Rule, State, TracedTensor
 from wconv.quantized.names import UNCHANGED, Described, Recognised, is_narrow, recognise
 from wconv.quantized.schemes import MLX
 from wconv.tensors.lazy import LazyTensor
@@ -60,7 +60,7 @@ def check_together(
     Raises:
         LayoutError: naming both.
     """
-    made: dict[str, list[Entry]] = {}
+    made: dict[str, list[TracedTensor]] = {}
     for entry in state.values():
         for source in entry.sources:
             made.setdefault(source, []).append(entry)

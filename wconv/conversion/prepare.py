@@ -273,7 +273,7 @@ def _laid_out(request: Request, opened: Checkpoint, tensors: Mapping[str, LazyTe
         from wconv.lora import steps
 
         if steps.is_adapter(opened, tensors):
-            adapter = steps.lay_out_adapter(opened, tensors, request.layout)
+            adapter = steps.convert_adapter(opened, tensors, request.layout)
             if adapter is not None:
                 return adapter
     return plainly(tensors)

@@ -8,11 +8,11 @@ from typing import ClassVar
 
 from wconv.layouts.conditions import Context, Setting
 from wconv.layouts.patterns import Match, compile_pattern
-from wconv.layouts.rule import Entry, Rule, State, Verdict
+from wconv.layouts.rule import Rule, Side, State, TracedTensor
 
 
 @dataclass(frozen=True, slots=True)
-class Drop(Rule):
+class DropRule(Rule):
     """Leaves tensors out. With `beyond`, only those whose first `#` is at least that setting.
 
     Attributes:
@@ -51,11 +51,11 @@ class Drop(Rule):
 
 
 @dataclass(frozen=True, slots=True)
-class Rename(Rule):
-    """Gives tensors another name; names that a pattern of `but` matches stay."""
+class RenameRule(Rule):
+    """Gives tensors another name; names that a pattern of `except_for` matches stay."""
 
     target: str
-    but: tuple[str, ...] = ()
+    except_for: tuple[str, ...] = ()
 
     verb: ClassVar[str] = "rename"
 
@@ -63,28 +63,28 @@ class Rename(Rule):
     def targets(self) -> tuple[str, ...]:
         return (self.target,)
 
-    def outputs(self, name: str, entry: Entry, match: Match, context: Context) -> State:
+    def outputs(self, name: str, entry: TracedTensor, match: Match, context: Context) -> State:
         if self.stays(name):
             return {name: entry}
         return {compile_pattern(self.target).render(match, self.pattern): entry}
 
     @property
-    def by_name(self) -> bool:
-        return not self.but
+    def is_recognisable_by_name(self) -> bool:
+        return not self.except_for
 
-    def verdict(self, name: str, entry: Entry, context: Context) -> Verdict | None:
-        return None if self.stays(name) else Rule.verdict(self, name, entry, context)
+    def side_of(self, name: str, entry: TracedTensor, context: Context) -> Side | None:
+        return None if self.stays(name) else Rule.side_of(self, name, entry, context)
 
     def stays(self, name: str) -> bool:
         """Whether a name is one of those that keep theirs."""
-        return any(compile_pattern(one).match(name) for one in self.but)
+        return any(compile_pattern(one).match(name) for one in self.except_for)
 
     def detail(self) -> str:
-        return f" → {self.target}" + (f" (but not {', '.join(self.but)})" if self.but else "")
+        return f" → {self.target}" + (f" (but not {', '.join(self.except_for)})" if self.except_for else "")
 
 
 @dataclass(frozen=True, slots=True)
-class Copy(Rule):
+class CopyRule(Rule):
     """Writes a tensor a second time under `target`, unless the checkpoint has that name."""
 
     target: str
@@ -103,7 +103,7 @@ class Copy(Rule):
 
 
 @dataclass(frozen=True, slots=True)
-class KeepDtype(Rule):
+class KeepDtypeRule(Rule):
     """Tensors that a cast of the model leaves alone, by their final names."""
 
     verb: ClassVar[str] = "keep dtype of"

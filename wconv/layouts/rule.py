@@ -15,18 +15,18 @@ from wconv.layouts.conditions import Context, When
 from wconv.layouts.patterns import Match, Pattern, compile_pattern
 from wconv.tensors.lazy import LazyTensor
 
-Verdict = Literal["source", "final"]
+Side = Literal["source", "final"]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TracedTensor:
     """A tensor on its way: what it is by now and which source tensors it comes from."""
 
     tensor: LazyTensor
     sources: tuple[str, ...]
 
 
-State = dict[str, Entry]
+State = dict[str, TracedTensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +51,16 @@ class Rule:
         return self.when is None or self.when.holds(context)
 
     @property
-    def judges(self) -> bool:
+    def is_recognisable(self) -> bool:
         """Whether a tensor can show that this rule is still to be applied, or that it has been."""
         return bool(self.targets)
 
     @property
-    def by_name(self) -> bool:
+    def is_recognisable_by_name(self) -> bool:
         """Whether its name alone shows that, by `source` and `targets`."""
-        return self.judges
+        return self.is_recognisable
 
-    def verdict(self, name: str, entry: Entry, context: Context) -> Verdict | None:
+    def side_of(self, name: str, entry: TracedTensor, context: Context) -> Side | None:
         """Whether this tensor shows that the rule is still to be applied, or that it has been."""
         if self.targets and self.pattern.match(name):
             return "source"
@@ -75,20 +75,20 @@ class Rule:
         for name, entry in state.items():
             match = pattern.match(name)
             if match is None:
-                put(after, {name: entry}, self)
+                add_new(after, {name: entry}, self)
                 continue
             try:
                 new = self.outputs(name, entry, match, context)
             except UNFIT:
-                raise unfit(self, name, entry) from None
-            put(after, new, self)
+                raise unfit_error(self, name, entry) from None
+            add_new(after, new, self)
         return after
 
     def concerns(self, state: State) -> bool:
         """Whether there is a tensor that the rule says something of."""
         return self.pattern.fits_any(state)
 
-    def outputs(self, name: str, entry: Entry, match: Match, context: Context) -> State:
+    def outputs(self, name: str, entry: TracedTensor, match: Match, context: Context) -> State:
         """What becomes of one tensor that the pattern matches."""
         raise NotImplementedError
 
@@ -104,7 +104,7 @@ UNFIT = (ValueError, IndexError, ArithmeticError, TypeError)
 """What comes of a rule for tensors whose axes or lengths it can do nothing with."""
 
 
-def unfit(rule: Rule, name: str, entry: Entry) -> LayoutError:
+def unfit_error(rule: Rule, name: str, entry: TracedTensor) -> LayoutError:
     """The error that names a tensor which a rule can do nothing with."""
     return LayoutError(
         f"{name} ({entry.tensor.dtype.name} {entry.tensor.shape}) does not fit the rule: {rule}"
@@ -117,10 +117,10 @@ def check_axis(name: str, tensor: LazyTensor, axis: int) -> None:
         raise LayoutError(f"{name} has the shape {tensor.shape}, which has no axis {axis}")
 
 
-def put(state: State, new: Mapping[str, Entry], rule: Rule) -> None:
+def add_new(state: State, new: Mapping[str, TracedTensor], rule: Rule) -> None:
     """Adds entries whose names must not be taken. Raises LayoutError when one is."""
     for name, entry in new.items():
         if name in state:
-            ours, theirs = entry.sources[0], state[name].sources[0]
-            raise LayoutError(f"{theirs} and {ours} would both become {name} ({rule})")
+            first, second = state[name].sources[0], entry.sources[0]
+            raise LayoutError(f"{first} and {second} would both become {name} ({rule})")
         state[name] = entry

@@ -17,20 +17,49 @@ from typing import Any
 
 from wconv.errors import LayoutError
 from wconv.layouts.conditions import Context, Option, Setting, When
-from wconv.layouts.naming_rules import Copy, Drop, KeepDtype, Rename
+from wconv.layouts.naming_rules import CopyRule, DropRule, KeepDtypeRule, RenameRule
 from wconv.layouts.patterns import check_target
-from wconv.layouts.rule import UNFIT, Entry, Rule, State, Verdict, check_axis, put, unfit
-from wconv.layouts.shape_rules import ROLES, Reshape, Split, Stack, Transpose, View
-from wconv.layouts.value_rules import Add, Compute
+from wconv.layouts.rule import UNFIT, Rule, Side, State, TracedTensor, add_new, check_axis, unfit_error
+from wconv.layouts.shape_rules import ROLES, ReshapeRule, SplitRule, StackRule, TransposeRule, ViewRule
+from wconv.layouts.value_rules import AddRule, ComputeRule
 from wconv.tensors import dtypes
 from wconv.tensors.dtypes import DTypeLike
 from wconv.tensors.lazy import LazyTensor, from_array
 
 __all__ = [
-    "ROLES", "UNFIT", "Add", "Compute", "Copy", "Drop", "Entry", "KeepDtype", "Rename", "Reshape", "Rule",
-    "Split", "Stack", "State", "Transpose", "Verdict", "View", "add_one", "apply_rules", "check_axis",
-    "compute", "copy_if_missing", "drop", "keep_dtype", "put", "rename", "reshape", "split", "stack",
-    "transpose", "unfit", "unless", "view_flat",
+    "ROLES",
+    "UNFIT",
+    "AddRule",
+    "ComputeRule",
+    "CopyRule",
+    "DropRule",
+    "KeepDtypeRule",
+    "RenameRule",
+    "ReshapeRule",
+    "Rule",
+    "Side",
+    "SplitRule",
+    "StackRule",
+    "State",
+    "TracedTensor",
+    "TransposeRule",
+    "ViewRule",
+    "add_new",
+    "add_one",
+    "apply_rules",
+    "check_axis",
+    "compute",
+    "copy_if_missing",
+    "drop",
+    "keep_dtype",
+    "rename",
+    "reshape",
+    "split",
+    "stack",
+    "transpose",
+    "unfit_error",
+    "unless",
+    "view_flat",
 ]  # fmt: skip
 
 
@@ -52,7 +81,7 @@ def apply_rules(
     """
     context = Context(config or {}, {})
     state = {
-        name: Entry(tensor if isinstance(tensor, LazyTensor) else from_array(tensor), (name,))
+        name: TracedTensor(tensor if isinstance(tensor, LazyTensor) else from_array(tensor), (name,))
         for name, tensor in tensors.items()
     }
     for rule in rules:
@@ -68,7 +97,7 @@ def drop(
     beyond: Setting | None = None,
     same_as: tuple[str, ...] = (),
     when: When | None = None,
-) -> Drop:
+) -> DropRule:
     """Leaves tensors out that a pattern matches, each with the reason, which the report tells.
 
     Args:
@@ -87,16 +116,18 @@ def drop(
     >>> list(apply_rules(tensors, beyond, config={"num_hidden_layers": 1}))
     ['layers.0.w', 'mask']
     """
-    return Drop(source, reason, beyond, same_as=same_as, when=when)
+    return DropRule(source, reason, beyond, same_as=same_as, when=when)
 
 
-def rename(source: str, target: str, *, but: tuple[str, ...] = (), when: When | None = None) -> Rename:
+def rename(
+    source: str, target: str, *, except_for: tuple[str, ...] = (), when: When | None = None
+) -> RenameRule:
     """Gives tensors another name, wildcard for wildcard.
 
     Args:
         source: a pattern of names.
         target: a pattern with the same wildcards in the same order, and word lists of the same length.
-        but: patterns of names that keep theirs.
+        except_for: patterns of names that keep theirs.
         when: a condition on config.json or on the caller's options.
 
     Raises:
@@ -106,11 +137,11 @@ def rename(source: str, target: str, *, but: tuple[str, ...] = (), when: When | 
     >>> tensors = {"h.3.ln_1.weight": np.ones(2), "h.3.ln_2.weight": np.ones(2)}
     >>> list(apply_rules(tensors, rename("h.#.(ln_1|ln_2).weight", "layers.#.(norm1|norm2).weight")))
     ['layers.3.norm1.weight', 'layers.3.norm2.weight']
-    >>> list(apply_rules(tensors, rename("h.**", "layers.**", but=("**.ln_2.weight",))))
+    >>> list(apply_rules(tensors, rename("h.**", "layers.**", except_for=("**.ln_2.weight",))))
     ['layers.3.ln_1.weight', 'h.3.ln_2.weight']
     """
     check_target(source, target)
-    return Rename(source, target, but, when=when)
+    return RenameRule(source, target, except_for, when=when)
 
 
 def transpose(
@@ -120,7 +151,7 @@ def transpose(
     last: int | Setting | None = None,
     only: tuple[int, Setting] | None = None,
     when: When | None = None,
-) -> Transpose:
+) -> TransposeRule:
     """Puts axes in the order that MLX wants for a role: the keys of `ROLES`, or "swap_last".
 
     Args:
@@ -143,7 +174,7 @@ def transpose(
     """
     if role != "swap_last" and role not in ROLES:
         raise LayoutError(f"{role!r} is no order of axes: one of {', '.join(ROLES)}, swap_last")
-    return Transpose(source, role, last, only, when=when)
+    return TransposeRule(source, role, last, only, when=when)
 
 
 def split(
@@ -154,7 +185,7 @@ def split(
     sizes: tuple[Setting, ...] = (),
     interleaved: bool = False,
     when: When | None = None,
-) -> Split:
+) -> SplitRule:
     """Cuts a tensor along an axis into several.
 
     Args:
@@ -179,10 +210,10 @@ def split(
     """
     for target in into:
         check_target(source, target)
-    return Split(source, into, axis, sizes, interleaved, when=when)
+    return SplitRule(source, into, axis, sizes, interleaved, when=when)
 
 
-def stack(source: str, target: str, *, count: Setting | None = None, when: When | None = None) -> Stack:
+def stack(source: str, target: str, *, count: Setting | None = None, when: When | None = None) -> StackRule:
     """Puts the tensors that differ in `{e}` side by side on a new first axis, 0, 1, 2 … without a gap.
 
     Args:
@@ -201,10 +232,10 @@ def stack(source: str, target: str, *, count: Setting | None = None, when: When 
     {'0.switch.w': (3, 4, 6)}
     """
     check_target(source, target)
-    return Stack(source, target, count, when=when)
+    return StackRule(source, target, count, when=when)
 
 
-def add_one(source: str, *, when: When | None = None) -> Add:
+def add_one(source: str, *, when: When | None = None) -> AddRule:
     """Adds 1 to tensors of one axis, rounded in their own dtype; others stay.
 
     For norms that are published as the difference from 1.
@@ -213,10 +244,10 @@ def add_one(source: str, *, when: When | None = None) -> Add:
     >>> apply_rules({"norm.weight": np.array([0.5, -1.0])}, add_one("norm.weight"))["norm.weight"].read()
     array([1.5, 0. ])
     """
-    return Add(source, 1.0, when=when)
+    return AddRule(source, 1.0, when=when)
 
 
-def copy_if_missing(source: str, target: str, *, when: When | None = None) -> Copy:
+def copy_if_missing(source: str, target: str, *, when: When | None = None) -> CopyRule:
     """Writes a tensor a second time under another name, unless the checkpoint has that name.
 
     Raises:
@@ -227,7 +258,7 @@ def copy_if_missing(source: str, target: str, *, when: When | None = None) -> Co
     ['embed.weight', 'head.weight']
     """
     check_target(source, target)
-    return Copy(source, target, when=when)
+    return CopyRule(source, target, when=when)
 
 
 def reshape(
@@ -236,7 +267,7 @@ def reshape(
     *,
     back: tuple[int | Setting, ...] = (),
     when: When | None = None,
-) -> Reshape:
+) -> ReshapeRule:
     """Gives tensors another shape of as many elements.
 
     Args:
@@ -251,12 +282,12 @@ def reshape(
     >>> apply_rules({"gamma": np.ones(6)}, rule, config={"heads": 2})["gamma"].shape
     (2, 3)
     """
-    return Reshape(source, shape, back, when=when)
+    return ReshapeRule(source, shape, back, when=when)
 
 
 def view_flat(
     source: str, dtype: DTypeLike, *, back: tuple[str, int] | None = None, when: When | None = None
-) -> View:
+) -> ViewRule:
     """Reads the same bytes as another dtype, and joins the last two axes.
 
     Args:
@@ -270,21 +301,21 @@ def view_flat(
     >>> apply_rules(tensors, view_flat("blocks", "uint32", back=("uint8", 16)))["blocks"].shape
     (4, 8)
     """
-    return View(source, dtypes.of(dtype).name, back, when=when)
+    return ViewRule(source, dtypes.of(dtype).name, back, when=when)
 
 
-def keep_dtype(source: str) -> KeepDtype:
+def keep_dtype(source: str) -> KeepDtypeRule:
     """Lets a cast of the model pass over tensors, by the names that the consumer has for them.
 
     >>> print(keep_dtype("**.A_log"))
     keep dtype of **.A_log
     """
-    return KeepDtype(source)
+    return KeepDtypeRule(source)
 
 
 def compute(
     source: str, companion: str, name: str, function: Callable[[LazyTensor, LazyTensor], LazyTensor]
-) -> Compute:
+) -> ComputeRule:
     """Makes one tensor out of two, by a function; the second is used up.
 
     Args:
@@ -304,7 +335,7 @@ def compute(
     {'0.bias_ih': [2.0, 2.0]}
     """
     check_target(source, companion)
-    return Compute(source, companion, name, function)
+    return ComputeRule(source, companion, name, function)
 
 
 def unless(option: str) -> When:

@@ -10,7 +10,7 @@ from typing import ClassVar
 from wconv.errors import LayoutError
 from wconv.layouts.conditions import Context, Setting
 from wconv.layouts.patterns import Match, compile_pattern
-from wconv.layouts.rule import Entry, Rule, State, Verdict, check_axis, put
+from wconv.layouts.rule import Rule, Side, State, TracedTensor, add_new, check_axis
 from wconv.quantized.names import UNCHANGED
 from wconv.tensors import operations
 from wconv.tensors.lazy import LazyTensor
@@ -27,7 +27,7 @@ ROLES: Mapping[str, tuple[int, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Transpose(Rule):
+class TransposeRule(Rule):
     """Puts axes in the order of `role`.
 
     Attributes:
@@ -45,14 +45,14 @@ class Transpose(Rule):
     verb: ClassVar[str] = "transpose"
 
     @property
-    def judges(self) -> bool:
+    def is_recognisable(self) -> bool:
         return self.last is not None
 
     @property
-    def by_name(self) -> bool:
+    def is_recognisable_by_name(self) -> bool:
         return False
 
-    def verdict(self, name: str, entry: Entry, context: Context) -> Verdict | None:
+    def side_of(self, name: str, entry: TracedTensor, context: Context) -> Side | None:
         shape = entry.tensor.shape
         if self.last is None or len(shape) != len(self.order(entry)) or not self.pattern.match(name):
             return None
@@ -61,14 +61,14 @@ class Transpose(Rule):
             return None
         return "source" if shape[1] == last else "final"
 
-    def order(self, entry: Entry) -> tuple[int, ...]:
+    def order(self, entry: TracedTensor) -> tuple[int, ...]:
         if self.role == "swap_last":
             axes = tuple(range(max(entry.tensor.ndim, 2)))
             return (*axes[:-2], axes[-1], axes[-2])
         order = ROLES[self.role]
         return tuple(order.index(axis) for axis in range(len(order))) if self.undo else order
 
-    def outputs(self, name: str, entry: Entry, match: Match, context: Context) -> State:
+    def outputs(self, name: str, entry: TracedTensor, match: Match, context: Context) -> State:
         order = self.order(entry)
         if entry.tensor.ndim != len(order):
             raise LayoutError(
@@ -76,7 +76,7 @@ class Transpose(Rule):
             )
         if self.only is not None and not self._wanted(name, entry.tensor, self.only, context):
             return {name: entry}
-        return {name: Entry(entry.tensor.transpose(order), entry.sources)}
+        return {name: TracedTensor(entry.tensor.transpose(order), entry.sources)}
 
     def _wanted(self, name: str, tensor: LazyTensor, only: tuple[int, Setting], context: Context) -> bool:
         axis, length = only
@@ -91,7 +91,7 @@ class Transpose(Rule):
 
 
 @dataclass(frozen=True, slots=True)
-class Split(Rule):
+class SplitRule(Rule):
     """Cuts a tensor along an axis into several: equal parts, parts of given sizes, or every n-th element."""
 
     into: tuple[str, ...]
@@ -105,10 +105,10 @@ class Split(Rule):
     def targets(self) -> tuple[str, ...]:
         return self.into
 
-    def outputs(self, name: str, entry: Entry, match: Match, context: Context) -> State:
+    def outputs(self, name: str, entry: TracedTensor, match: Match, context: Context) -> State:
         names = [compile_pattern(target).render(match, self.pattern) for target in self.into]
         parts = self._parts(name, entry.tensor, context)
-        return {new: Entry(part, entry.sources) for new, part in zip(names, parts, strict=True)}
+        return {new: TracedTensor(part, entry.sources) for new, part in zip(names, parts, strict=True)}
 
     def _parts(self, name: str, tensor: LazyTensor, context: Context) -> Iterable[LazyTensor]:
         count = len(self.into)
@@ -129,7 +129,7 @@ class Split(Rule):
 
 
 @dataclass(frozen=True, slots=True)
-class Stack(Rule):
+class StackRule(Rule):
     """Puts the tensors that differ in `{e}` side by side on a new first axis, 0, 1, 2 … without a gap."""
 
     target: str
@@ -142,18 +142,18 @@ class Stack(Rule):
         return (self.target,)
 
     def apply(self, state: State, context: Context) -> State:
-        groups: dict[str, dict[int, tuple[str, Entry]]] = {}
+        groups: dict[str, dict[int, tuple[str, TracedTensor]]] = {}
         after: State = {}
         pattern, target = self.pattern, compile_pattern(self.target)
         for name, entry in state.items():
             match = pattern.match(name)
             if match is None:
-                put(after, {name: entry}, self)
+                add_new(after, {name: entry}, self)
                 continue
             new = target.render(match, pattern)
             members = groups.setdefault(new, {})
             if not members:
-                put(after, {new: entry}, self)  # holds the place in the order
+                add_new(after, {new: entry}, self)  # holds the place in the order
             if match.index in members:
                 raise LayoutError(
                     f"{members[match.index][0]} and {name} are both number {match.index} of {new}"
@@ -163,7 +163,7 @@ class Stack(Rule):
             after[new] = self._stacked(members, context)
         return after
 
-    def _stacked(self, members: Mapping[int, tuple[str, Entry]], context: Context) -> Entry:
+    def _stacked(self, members: Mapping[int, tuple[str, TracedTensor]], context: Context) -> TracedTensor:
         wanted = len(members) if self.count is None else self.count.number(context)
         first = next(iter(members.values()))[0]
         # never a loop as long as `wanted`, which config.json says
@@ -176,11 +176,11 @@ class Stack(Rule):
             tensor = operations.stack([entry.tensor for entry in entries])
         except ValueError as error:
             raise LayoutError(f"{first} and its like cannot be stacked: {error}") from None
-        return Entry(tensor, tuple(source for entry in entries for source in entry.sources))
+        return TracedTensor(tensor, tuple(source for entry in entries for source in entry.sources))
 
 
 @dataclass(frozen=True, slots=True)
-class Reshape(Rule):
+class ReshapeRule(Rule):
     """Gives tensors another shape; lengths are numbers, settings, `0` for an axis' own, `-1` for the rest.
 
     Attributes:
@@ -192,14 +192,14 @@ class Reshape(Rule):
 
     verb: ClassVar[str] = "reshape"
 
-    def outputs(self, name: str, entry: Entry, match: Match, context: Context) -> State:
+    def outputs(self, name: str, entry: TracedTensor, match: Match, context: Context) -> State:
         shape = [length if isinstance(length, int) else length.number(context) for length in self.shape]
         shape = [
             length or old or 0
             for length, old in itertools.zip_longest(shape, entry.tensor.shape[: len(shape)])
         ]
         try:
-            return {name: Entry(entry.tensor.reshape(shape), entry.sources)}
+            return {name: TracedTensor(entry.tensor.reshape(shape), entry.sources)}
         except ValueError as error:
             raise LayoutError(f"{name}: {error}: {UNCHANGED}") from None
 
@@ -208,7 +208,7 @@ class Reshape(Rule):
 
 
 @dataclass(frozen=True, slots=True)
-class View(Rule):
+class ViewRule(Rule):
     """Reads the same bytes as another dtype and joins the last two axes.
 
     Attributes:
@@ -220,12 +220,12 @@ class View(Rule):
 
     verb: ClassVar[str] = "view"
 
-    def outputs(self, name: str, entry: Entry, match: Match, context: Context) -> State:
+    def outputs(self, name: str, entry: TracedTensor, match: Match, context: Context) -> State:
         try:
             seen = entry.tensor.view(self.dtype)
         except ValueError as error:
             raise LayoutError(f"{name}: {error}") from None
-        return {name: Entry(seen.reshape((*seen.shape[:-2], -1)), entry.sources)}
+        return {name: TracedTensor(seen.reshape((*seen.shape[:-2], -1)), entry.sources)}
 
     def detail(self) -> str:
         return f" as {self.dtype}, last two axes joined"

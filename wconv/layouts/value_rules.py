@@ -9,30 +9,30 @@ from typing import ClassVar
 from wconv.errors import LayoutError
 from wconv.layouts.conditions import Context
 from wconv.layouts.patterns import Match, compile_pattern
-from wconv.layouts.rule import UNFIT, Entry, Rule, State, unfit
+from wconv.layouts.rule import UNFIT, Rule, State, TracedTensor, unfit_error
 from wconv.quantized.names import UNCHANGED
 from wconv.tensors.lazy import LazyTensor
 
 
 @dataclass(frozen=True, slots=True)
-class Add(Rule):
+class AddRule(Rule):
     """Adds a number to 1-D tensors, rounded in the source's dtype."""
 
     value: float
 
     verb: ClassVar[str] = "add"
 
-    def outputs(self, name: str, entry: Entry, match: Match, context: Context) -> State:
+    def outputs(self, name: str, entry: TracedTensor, match: Match, context: Context) -> State:
         if entry.tensor.ndim != 1:
             return {name: entry}
-        return {name: Entry(entry.tensor.add(self.value), entry.sources)}
+        return {name: TracedTensor(entry.tensor.add(self.value), entry.sources)}
 
     def detail(self) -> str:
         return f": {self.value:+}"
 
 
 @dataclass(frozen=True, slots=True)
-class Compute(Rule):
+class ComputeRule(Rule):
     """A step that is no primitive: `function` makes it out of one tensor and its companion.
 
     Attributes:
@@ -56,8 +56,8 @@ class Compute(Rule):
             try:
                 tensor = self._computed(name, entry.tensor, scale.tensor)
             except UNFIT:
-                raise unfit(self, name, entry) from None
-            after[name] = Entry(tensor, (*entry.sources, *scale.sources))
+                raise unfit_error(self, name, entry) from None
+            after[name] = TracedTensor(tensor, (*entry.sources, *scale.sources))
         return after
 
     def _computed(self, name: str, tensor: LazyTensor, companion: LazyTensor) -> LazyTensor:

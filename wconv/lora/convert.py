@@ -67,7 +67,7 @@ def _texts(opened: Checkpoint) -> dict[str, str]:
     return {key: value for key, value in strings if isinstance(value, str)}
 
 
-def lay_out(opened: Checkpoint, tensors: Mapping[str, LazyTensor], layout: object) -> LaidOut | None:
+def convert_adapter(opened: Checkpoint, tensors: Mapping[str, LazyTensor], layout: object) -> LaidOut | None:
     """An adapter as its consumer reads it; None where nothing changes.
 
     Args:
@@ -123,11 +123,11 @@ def _laid_out(
     naming = layout.partition(":")[0] if isinstance(layout, str) else ""
     namings = registry.adapter_namings()
     if layout == "auto":
-        return image.lay_out(found, "mflux") if of_image_model else language.to_mlx_lm(found)
+        return image.in_naming(found, "mflux") if of_image_model else language.to_mlx_lm(found)
     if naming == "peft" and not of_image_model:
         return language.to_peft(found)
     if naming == "mflux" or (naming in namings and of_image_model):
-        return image.lay_out(found, str(layout))
+        return image.in_naming(found, str(layout))
     if naming in namings:
         raise LayoutError(f"{opened.path} is no image model's adapter: --layout mlx-lm, peft or hf")
     raise LayoutError(f"{opened.path} is an adapter: --layout {', '.join(namings)}, mlx-lm or hf")

@@ -71,7 +71,7 @@ def _in_language_model(name: str) -> bool:
     return name.startswith(tuple(f"{wrapper}transformer." for wrapper in WRAPPERS))
 
 
-def lay_out(found: Sequence[Adapter], layout: str) -> LaidOut:
+def in_naming(found: Sequence[Adapter], layout: str) -> LaidOut:
     """An image model's adapter in a naming.
 
     Args:
@@ -128,7 +128,7 @@ def _home(family: AdapterFamily, adapter: Adapter) -> Home | None:
             ),
             None,
         )
-    sources = tuple(rule.source for rule in (*family.spellings, *family.original))
+    sources = tuple(rule.source for rule in (*family.alias_rules, *family.original))
     names = (*sources, *family.known, *family.modules)
     module = unflatten(names, place.module) if place.flat else place.module
     if module is None or _too_far(family, module):
@@ -182,8 +182,8 @@ def _targets(found: Sequence[Adapter], fit: Fit, naming: Naming) -> set[str]:
 
 def _check_unlike(found: Sequence[Adapter], best: Fit, rivals: Sequence[Fit], name: str) -> None:
     for rival in rivals if best.count == len(found) else ():
-        ours, theirs = (_targets(found, fit, adapter_naming(name, fit.family.name)) for fit in (best, rival))
-        if ours != theirs:
+        first, second = (_targets(found, fit, adapter_naming(name, fit.family.name)) for fit in (best, rival))
+        if first != second:
             both = (best.family, rival.family)
             # where only texts are adapted, one of them may have no such names
             able = [family.name for family in both if name in family.namings] or [best.family.name]
@@ -202,14 +202,14 @@ def _check_strays(found: Sequence[Adapter], fit: Fit, naming: Naming) -> None:
         if home is None or (naming.modules == "mflux" and not _reached(family, naming, one, home[1]))
     ]
     if strays:
-        told = "; ".join(f"{one.keys[0]} (nearest: {_nearest(only, one)})" for one in strays[:3])
+        listed = "; ".join(f"{one.keys[0]} (nearest: {_nearest(only, one)})" for one in strays[:3])
         more = f" and {len(strays) - 3} more" if len(strays) > 3 else ""
         what = (
             f"mflux applies no adapter to these modules of {family.name}"
             if naming.modules == "mflux"
             else f"{naming.whom}: these modules are not known in {family.name}"
         )
-        raise LayoutError(f"{what}: {told}{more}; {NO_NAME}")
+        raise LayoutError(f"{what}: {listed}{more}; {NO_NAME}")
 
 
 def _reached(family: AdapterFamily, naming: Naming, one: Adapter, module: str) -> bool:

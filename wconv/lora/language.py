@@ -95,8 +95,8 @@ def to_peft(found: Sequence[Adapter]) -> LaidOut:
     config = peft.config({one.place.full: one for one in found}, "CAUSAL_LM")
     form = Form(naming.filename, ONE_FILE, {"format": "pt"})
     scales = sorted({one.scale for one in found})
-    told = ", ".join(f"{scale:g}" for scale in scales[:3]) + (", …" if len(scales) > 3 else "")
-    applied = Applied(tensors, sources=sources, notes=(f"an adapter of {len(found)} layers, scale {told}",))
+    shown = ", ".join(f"{scale:g}" for scale in scales[:3]) + (", …" if len(scales) > 3 else "")
+    applied = Applied(tensors, sources=sources, notes=(f"an adapter of {len(found)} layers, scale {shown}",))
     return LaidOut(
         applied,
         "peft",

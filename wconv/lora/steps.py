@@ -10,15 +10,14 @@ from wconv.consumers.lay_out import LaidOut
 from wconv.consumers.layout_choice import choose_layout
 from wconv.errors import LayoutError
 from wconv.layouts.rules import Rule
-from wconv.lora.convert import is_adapter
-from wconv.lora.convert import lay_out as lay_out_adapter
+from wconv.lora.convert import convert_adapter, is_adapter
 from wconv.lora.merge import merge, share
 from wconv.lora.read import Lora, read
 from wconv.tensors import dtypes
 from wconv.tensors.dtypes import DType
 from wconv.tensors.lazy import LazyTensor
 
-__all__ = ["is_adapter", "laid_out", "lay_out_adapter", "notes", "read_all", "renames_of", "share"]
+__all__ = ["convert_adapter", "is_adapter", "laid_out", "notes", "read_all", "renames_of", "share"]
 
 
 def read_all(wanted: Sequence[str | Lora]) -> tuple[Lora, ...]:

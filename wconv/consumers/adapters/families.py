@@ -44,7 +44,7 @@ class AdapterFamily:
         main: the component of a pipeline that they belong to.
         texts: a text encoder of the pipeline → its kind.
         namings: what its adapters can be written in, by name in `adapter_namings`.
-        spellings: rules from further names of modules to diffusers', which are read and never written.
+        alias_rules: rules from further names of modules to diffusers', which are read and never written.
         single: how names of modules begin in the makers' single files, where those are not converted.
     """
 
@@ -58,7 +58,7 @@ class AdapterFamily:
     main: str = "transformer"
     texts: Mapping[str, str] = field(default_factory=dict)
     namings: tuple[str, ...] = ("mflux", "peft", "diffusers", "kohya", "comfyui")
-    spellings: tuple[Rule, ...] = ()
+    alias_rules: tuple[Rule, ...] = ()
     single: tuple[str, ...] = ()
 
     @property
@@ -97,7 +97,7 @@ FLUX = AdapterFamily(
     blocks=_blocks(19, 38),
     texts={"text_encoder": "clip_l", "text_encoder_2": "t5xxl"},
     namings=("mflux", "peft", "diffusers", "kohya", "comfyui", "bfl"),
-    spellings=(
+    alias_rules=(
         split("single_blocks.#.qkv.weight", tuple(f"{SINGLE}.attn.to_{part}.weight" for part in "qkv"), 0),
     ),
 )

@@ -38,7 +38,7 @@ TEXT_ENCODER = component(
     rename("visual.merger.ln_q.weight", "encoder.visual.merger.ln_q.weight"),
     rename("visual.(patch_embed|blocks).**", "encoder.visual.(patch_embed|blocks).**"),
     rename("model.(embed_tokens|norm|layers).**", "encoder.(embed_tokens|norm|layers).**"),
-    spellings=(
+    alias_rules=(
         rename("model.visual.**", "visual.**"),
         rename("model.language_model.**", "model.**"),
     ),

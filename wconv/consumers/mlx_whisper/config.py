@@ -35,7 +35,7 @@ def dimensions(config: Mapping[str, Any], tensors: Mapping[str, LazyTensor]) -> 
     """
     dims = config.get("dims", config)
     dims = dims if isinstance(dims, Mapping) else {}
-    made = {name: dims.get(name, dims.get(theirs)) for name, theirs in DIMENSIONS.items()}
+    made = {name: dims.get(name, dims.get(hub_name)) for name, hub_name in DIMENSIONS.items()}
     for name, value in made.items():
         if type(value) is not int or value <= 0:
             raise LayoutError(
