@@ -1,24 +1,6 @@
-"""What adapters are called by those who write and read them, as a table.
+"""By what adapters are recognised: what their files are called, and what the names of their tensors have in them.
 
-| naming | who reads it | where the facts are |
-|---|---|---|
-| mflux | mflux | 0.24, `*_lora_mapping.py` and `lora_loader.py`: whole names, `.alpha` |
-| diffusers | `pipeline.load_lora_weights` | 0.42.1, `loaders/lora_pipeline.py`, `utils/peft_utils.py` |
-| peft | `PeftModel.from_pretrained` | 0.21.2, `utils/save_and_load.py`, `config.py` |
-| kohya | sd-scripts, ComfyUI, diffusers | `networks/lora_flux.py`; `loaders/lora_conversion_utils.py` |
-| comfyui | ComfyUI, diffusers | `comfy/lora.py`, `comfy/weight_adapter/lora.py` |
-| bfl | Black Forest Labs' own programs | flux, `modules/lora.py` |
-
-Alpha: kohya's scripts write one for each module, and diffusers and ComfyUI take it from there. diffusers' own
-files keep PEFT's settings in the header, under `lora_adapter_metadata`; an `.alpha` beside its own names is
-heeded for FLUX.1 and spoils the names of others. In ComfyUI's names it stands only where the scale is not 1:
-diffusers refuses it for FLUX.2 (it raises). Black Forest Labs' programs know no alpha: the scale goes into
-the matrix.
-
-ComfyUI takes `lora_down`, `lora_up` and `lora_A`, `lora_B` alike. diffusers takes, after `diffusion_model.`,
-the former for FLUX.1 only and the latter for the others only, and of Z-Image there diffusers' modules only.
-T5's adapter is `lora_te3_` in FLUX.1 too. Of FLUX.1's modules outside the blocks (`img_in`, `final_layer`, …)
-diffusers reads none by kohya's names; ComfyUI does.
+What each program calls the tensors of an adapter stands in that program's `consumer.py`, as a `Naming`.
 """
 
 from __future__ import annotations

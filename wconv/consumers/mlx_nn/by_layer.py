@@ -1,6 +1,6 @@
 """Whole modules laid out for MLX by layer type, where a file says which layer each tensor belongs to.
 
-No table of a model is needed; tensors of layers that MLX has not pass unchanged, and are told.
+No table of a model is needed; tensors of layers that MLX has not pass unchanged, and the report names them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def fits(modules: Mapping[str, Module]) -> bool:
 def apply(tensors: Mapping[str, LazyTensor], modules: Mapping[str, Module]) -> Applied:
     """Lays each tensor out as the mlx.nn counterpart of its layer has it, without reading any.
 
-    Tensors of classes that the table lacks pass unchanged, and are told.
+    Tensors of classes that the table lacks pass unchanged, and the report names them.
 
     Args:
         tensors: by name; the longest path of `modules` that a name begins with is its layer.
@@ -134,7 +134,7 @@ class _Applying:
 
 
 def _described(class_name: str, counts: Mapping[str, int]) -> str:
-    """A layer's class and its count; what it becomes where that is called otherwise, or must be told more."""
+    """A layer's class and its count; what it becomes where that is called otherwise, or must be made otherwise."""
     layer, name = LAYERS[class_name], class_name.rpartition(".")[2]
     more = [layer.name] if layer.name != name else []
     if layer.hint:
