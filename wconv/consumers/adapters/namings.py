@@ -1,4 +1,4 @@
-"""By what adapters are recognised: what their files are called, and what the names of their tensors have in them.
+"""By what adapters are recognised: names of files, and what the names of their tensors have in them.
 
 What each program calls the tensors of an adapter stands in that program's `consumer.py`, as a `Naming`.
 """

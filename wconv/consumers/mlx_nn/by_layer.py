@@ -134,7 +134,7 @@ class _Applying:
 
 
 def _described(class_name: str, counts: Mapping[str, int]) -> str:
-    """A layer's class and its count; what it becomes where that is called otherwise, or must be made otherwise."""
+    """A layer's class and its count; what it becomes where MLX calls or makes it otherwise."""
     layer, name = LAYERS[class_name], class_name.rpartition(".")[2]
     more = [layer.name] if layer.name != name else []
     if layer.hint:
