@@ -7,7 +7,14 @@ import importlib
 
 import pytest
 
-MODULES = ("wconv.layouts.rules", "wconv.consumers.registry", "wconv.writing.file_formats")
+MODULES = (
+    "wconv.layouts.rules",
+    "wconv.layouts.reverse_rules",
+    "wconv.layouts.conditions",
+    "wconv.layouts.computed.rotary",
+    "wconv.consumers.registry",
+    "wconv.writing.file_formats",
+)
 
 
 @pytest.mark.parametrize("name", MODULES)

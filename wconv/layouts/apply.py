@@ -302,12 +302,14 @@ def _check_not_done(rule: TransposeRule, state: State, context: Context) -> None
 
 
 def is_quantized(config: Mapping[str, Any]) -> bool:
+    """Whether config.json says that the weights are quantized, by MLX or by another program."""
     parts = [config, config.get("text_config")]
     keys = ("quantization", "quantization_config")
     return any(isinstance(part, Mapping) and any(part.get(key) for key in keys) for part in parts)
 
 
 def is_known(names: tuple[str, ...], name: str, quantized: bool) -> bool:
+    """Whether a name is one of `names`, or belongs to a `quantized` one (scales, zero points)."""
     if matches(names, name):
         return True
     base, found = QUANTIZED.subn(".weight", name)

@@ -39,6 +39,7 @@ class DropRule(Rule):
         return drops
 
     def drops(self, name: str, context: Context) -> bool:
+        """Whether a tensor of that name is left out."""
         return self.dropping(context)(name)
 
     def apply(self, state: State, context: Context) -> State:

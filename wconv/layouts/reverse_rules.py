@@ -205,6 +205,14 @@ def join(
     interleaved: bool = False,
     when: When | None = None,
 ) -> JoinRule:
+    """Puts tensors one after another along an axis: what undoes `split`, with the same arguments.
+
+    >>> import numpy as np
+    >>> from wconv.layouts.rules import apply_rules
+    >>> tensors = {"0.q": np.ones((2, 5)), "0.k": np.ones((3, 5))}
+    >>> apply_rules(tensors, join("#.q", ("#.k",), "#.qk", 0))["0.qk"].shape
+    (5, 5)
+    """
     for pattern in (*others, target):
         check_target(source, pattern)
     return JoinRule(source, others, target, axis, sizes, interleaved, when=when)
@@ -213,5 +221,13 @@ def join(
 def unstack(
     source: str, target: str, *, count: Setting | None = None, when: When | None = None
 ) -> UnstackRule:
+    """Takes the first axis apart into tensors whose names have its number for `{e}`: what undoes `stack`.
+
+    >>> import numpy as np
+    >>> from wconv.layouts.rules import apply_rules
+    >>> tensors = {"experts.w": np.ones((2, 4))}
+    >>> {name: one.shape for name, one in apply_rules(tensors, unstack("experts.w", "{e}.w")).items()}
+    {'0.w': (4,), '1.w': (4,)}
+    """
     check_target(source, target)
     return UnstackRule(source, target, count, when=when)

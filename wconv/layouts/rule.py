@@ -40,6 +40,7 @@ class Rule:
 
     @property
     def pattern(self) -> Pattern:
+        """`source`, compiled."""
         return compile_pattern(self.source)
 
     @property
@@ -48,6 +49,7 @@ class Rule:
         return ()
 
     def active(self, context: Context) -> bool:
+        """Whether the rule's condition is met, or it has none."""
         return self.when is None or self.when.holds(context)
 
     @property
@@ -97,6 +99,7 @@ class Rule:
         return f"{self.verb} {self.source}{self.detail()}{condition}"
 
     def detail(self) -> str:
+        """What follows verb and source in the rule's text."""
         return f" → {', '.join(self.targets)}" if self.targets else ""
 
 

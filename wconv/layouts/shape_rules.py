@@ -62,6 +62,7 @@ class TransposeRule(Rule):
         return "source" if shape[1] == last else "final"
 
     def order(self, entry: TracedTensor) -> tuple[int, ...]:
+        """For each new axis the old one, for a tensor of that many axes."""
         if self.role == "swap_last":
             axes = tuple(range(max(entry.tensor.ndim, 2)))
             return (*axes[:-2], axes[-1], axes[-2])

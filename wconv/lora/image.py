@@ -51,6 +51,7 @@ class Fit:
 
     @property
     def count(self) -> int:
+        """How many of the adapters' modules the family has."""
         return sum(home is not None for home in self.names)
 
 

@@ -15,6 +15,7 @@ ATTENTION = "(to_q|to_k|to_v|to_out.0|add_q_proj|add_k_proj|add_v_proj|to_add_ou
 
 
 def component(kind: str, rules: tuple[Rule, ...], sign: tuple[str, ...], names: tuple[str, ...]) -> Layout:
+    """The layout of one component: its class, rules, names that tell it, and all names that it may have."""
     return Layout(("diffusers",), (kind,), names, rules, (bfl.COMFY,), sign, COMMAND)
 
 

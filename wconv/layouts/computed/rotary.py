@@ -44,4 +44,10 @@ class RotaryRule(Rule):
 
 
 def rotary(source: str, heads: Setting, *, when: When | None = None) -> RotaryRule:
+    """Takes the rows of each of `heads` heads from pairs to halves, as rotary embeddings want them.
+
+    >>> from wconv.layouts.conditions import setting
+    >>> print(rotary("layers.#.wq.weight", setting("n_heads")))
+    rotary layers.#.wq.weight of n_heads heads to halves
+    """
     return RotaryRule(source, heads, when=when)
