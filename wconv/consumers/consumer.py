@@ -84,6 +84,7 @@ class Consumer:
         tensor_makers: by the same names: tensors that it keeps among the weights, and others do not.
         adapter_naming: what its adapters are called; None where it has none of its own.
         adapter_namings: family of models → where it calls their adapters otherwise.
+        takes_language_adapters: whether it reads the adapters of language models in mlx-lm's form.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Consumer:
     tensor_makers: Callable[[], Mapping[str, TensorMaker]] = dict
     adapter_naming: Naming | None = None
     adapter_namings: Mapping[str, Naming] = field(default_factory=dict)
+    takes_language_adapters: bool = False
 
     def __repr__(self) -> str:
         return f"<Consumer {self.name}>"

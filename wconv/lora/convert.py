@@ -21,8 +21,6 @@ from wconv.lora.read import adapters, slot_of
 from wconv.lora.scales import config_path
 from wconv.tensors.lazy import LazyTensor
 
-MLX_LM = ("mlx-lm", "mlx-vlm")
-
 
 def is_adapter(opened: Checkpoint, tensors: Mapping[str, LazyTensor]) -> bool:
     """Whether a checkpoint is an adapter by itself, of any kind.
@@ -117,7 +115,8 @@ def _laid_out(
         if layout not in ("auto", HUB, "peft"):
             raise LayoutError(f"{opened.path} is mlx-lm's already; --layout hf makes a PEFT adapter of it")
         return language.to_peft(found)
-    if layout in MLX_LM:
+    consumer = registry.find_consumer(layout) if isinstance(layout, str) else None
+    if consumer is not None and consumer.takes_language_adapters:
         return language.to_mlx_lm(found)
     of_image_model = image.is_of_image_model(found)
     naming = layout.partition(":")[0] if isinstance(layout, str) else ""

@@ -43,6 +43,12 @@ def _config_makers() -> Mapping[str, ConfigMaker]:
     return {"llama": params_json.llama, "mixtral": params_json.mixtral}
 
 
+ADAPTER_FILE = "adapters.safetensors"
+"""What mlx-lm calls the weights of an adapter."""
+
+ADAPTER_COMMAND = "mlx_lm.generate --model MODEL --adapter-path {model}"
+"""Loads a model with an adapter; `{model}` stands for the adapter's path."""
+
 MLX_LM = Consumer(
     "mlx-lm",
     "mlx-lm",
@@ -65,4 +71,5 @@ MLX_LM = Consumer(
     known_models=_known_models,
     cast_rules=_cast_rules,
     config_makers=_config_makers,
+    takes_language_adapters=True,
 )

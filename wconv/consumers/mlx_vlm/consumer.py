@@ -54,4 +54,5 @@ MLX_VLM = Consumer(
     ignores_case=True,
     multimodal_fields=("vision_config", "audio_config", "vit_config", "visual"),
     cast_rules=_cast_rules,
+    takes_language_adapters=True,
 )
