@@ -125,8 +125,7 @@ def load_mlx(
     overflows: dict[str, Overflow] = {}
     buffers = Buffers()
     for shard in conversion.plan.shards:
-        for entry in shard.entries:
-            array, lost = read(entry, buffers)
+        for entry, array, lost in read(shard.entries, buffers):
             arrays[shard.label(entry.name)] = to_mlx(array)
             if lost.count:
                 overflows[shard.label(entry.name)] = lost
