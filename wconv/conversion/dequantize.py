@@ -73,7 +73,7 @@ def _how(
     biases: LazyTensor | None,
     settings: Mapping[str, Any],
 ) -> Quantization:
-    """How one weight is stored: by its own entry, else by the model's, where the shapes agree; else by shapes."""
+    """How one weight is stored: by its own entry or the model's, where shapes agree; else by them."""
     for said in (settings.get(path), settings):
         if isinstance(said, Mapping):
             how = _said(said, scales)

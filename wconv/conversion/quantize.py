@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wconv.consumers.quantization.choice import Choice, choose
+from wconv.consumers.quantization.choice import Choice, Tensors, choose
 from wconv.consumers.quantization.recipes import Recipe, parse_rule
+from wconv.conversion.quantization_summary import Summary
 from wconv.errors import LayoutError, WconvError
+from wconv.stores.files import replacing
 from wconv.tensors.dequantize import dequantize
 from wconv.tensors.lazy import LazyTensor
+from wconv.tensors.multi import output_of
 from wconv.tensors.quantize import EQUALS, Quantization, quantize
-from wconv.tensors.quantized import quantized
-from wconv.wording import gigabytes, plural
+from wconv.tensors.quantized import Quantize, quantized
 from wconv.writing.plan import Entry
+
+if TYPE_CHECKING:
+    from wconv.conversion.planned import Conversion
 
 SAMPLE = 1 << 16
 """Elements by which the error of a weight is judged in the summary; a report is of all."""
 
 PLACES = 4
 """Places of a weight from which the sample is taken, evenly apart."""
-
-WORST = 3
-"""Weights that the summary names."""
 
 OTHERS = (
     Recipe(),
@@ -51,49 +55,14 @@ class Quantized:
         sources: new names → the name of the weight that they are made of.
         config: what goes into config.json.
         summary: for the report.
+        level: the bits, where all weights have the same, as text.
     """
 
     entries: list[Entry]
     sources: Mapping[str, str]
     config: Mapping[str, Any]
     summary: Summary
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What the summary of a conversion says of its quantization.
-
-    Attributes:
-        equals: whose bits they are.
-        weights: how weights are stored, as text → how many.
-        bits_per_weight: of the whole model.
-        dense_bytes, nbytes: of all tensors, before and after.
-        left: matrices that stay dense although a group might be expected, with the reason.
-        notes: what else is to be said.
-        errors: weight → error relative to the weight's own size: root mean squares of both.
-        sizes: recipe → bytes that the model would take.
-    """
-
-    equals: str
-    weights: Mapping[str, int]
-    bits_per_weight: float
-    dense_bytes: int
-    nbytes: int
-    left: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    errors: Mapping[str, float] = field(default_factory=dict)
-    sizes: Mapping[str, int] = field(default_factory=dict)
-
-    def lines(self) -> Iterator[str]:
-        """The summary as it is printed."""
-        ways = ", ".join(f"{plural(count, 'weight')} at {how}" for how, count in self.weights.items())
-        yield f"quantized: {ways}; {self.bits_per_weight:.3g} bits a weight in all, as {self.equals}"
-        yield f"  {gigabytes(self.dense_bytes)} dense, {gigabytes(self.nbytes)} quantized"
-        if self.errors:
-            worst = sorted(self.errors, key=lambda name: self.errors[name], reverse=True)[:WORST]
-            told = ", ".join(f"{name} {self.errors[name]:.2%}" for name in worst)
-            yield f"  largest relative errors: {told}"
-        yield from (f"  {note}" for note in self.notes)
+    level: str | None = None
 
 
 def quantize_entries(
@@ -139,7 +108,16 @@ def quantize_entries(
     settings: dict[str, Any] = dict(choice.config)
     if settings:
         settings["quantized_as"] = EQUALS
-    return Quantized(made, sources, settings, _summary(entries, made, choice))
+    level = {str(how.bits) for how in choice.quantized.values()}
+    return Quantized(
+        made,
+        sources,
+        settings,
+        replace(
+            _summary(entries, made, choice), sizes=sizes_of(tensors, consumer, model_type, config, recipe)
+        ),
+        level.pop() if len(level) == 1 else None,
+    )
 
 
 def _summary(entries: Sequence[Entry], made: Sequence[Entry], choice: Choice) -> Summary:
@@ -165,16 +143,6 @@ def _summary(entries: Sequence[Entry], made: Sequence[Entry], choice: Choice) ->
     )
 
 
-def with_errors(summary: Summary, entries: Sequence[Entry], *, whole: bool = False) -> Summary:
-    """The summary with the error of each quantized weight, measured by reading a sample of it.
-
-    Args:
-        entries: the dense plan.
-        whole: reads all of every weight.
-    """
-    raise NotImplementedError
-
-
 def relative_error(tensor: LazyTensor, how: Quantization, *, whole: bool = False) -> float:
     """The root mean square of what quantization changes in a weight, over that of the weight itself."""
     size, group = tensor.size, how.group_size
@@ -194,13 +162,12 @@ def relative_error(tensor: LazyTensor, how: Quantization, *, whole: bool = False
     return math.sqrt(changed / total) if total else 0.0
 
 
-def errors_of(
-    entries: Sequence[Entry], made: Sequence[Entry], *, whole: bool = False
-) -> dict[str, float]:
-    """The relative error of every quantized weight of a plan, by the weight's name."""
-    from wconv.tensors.multi import output_of
-    from wconv.tensors.quantized import Quantize
+def errors_of(made: Sequence[Entry], *, whole: bool = False) -> dict[str, float]:
+    """The relative error of every quantized weight of a plan, by the weight's name.
 
+    Args:
+        whole: reads all of every weight, instead of a sample.
+    """
     found: dict[str, float] = {}
     for entry in made:
         output = output_of(entry.tensor)
@@ -210,10 +177,9 @@ def errors_of(
 
 
 def sizes_of(
-    entries: Sequence[Entry], consumer: str, model_type: str, config: Mapping[str, Any], recipe: Recipe
+    tensors: Tensors, consumer: str, model_type: str, config: Mapping[str, Any], recipe: Recipe
 ) -> dict[str, int]:
     """What the model would take by each of a few recipes, the one that is asked for first."""
-    tensors = {entry.name: (entry.shape, entry.dtype.name) for entry in entries}
     sizes: dict[str, int] = {}
     for one in (recipe, *(replace(other, rules=recipe.rules) for other in OTHERS)):
         try:
@@ -246,3 +212,34 @@ def make_recipe(
     """
     Quantization.of(mode, bits, group_size)
     return Recipe(mode, bits, group_size, predicate, tuple(map(parse_rule, rules)))
+
+
+def write_report(conversion: Conversion, path: Path) -> None:
+    """Writes what became of every quantized weight, as JSON: how it is stored, its bytes, and its error.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    entries = [entry for shard in conversion.plan.shards for entry in shard.entries]
+    errors = errors_of(entries, whole=True)
+    weights: dict[str, Any] = {}
+    for entry in entries:
+        output = output_of(entry.tensor)
+        if output is None or not isinstance(output.node, Quantize):
+            continue
+        name = f"{entry.name.rpartition('.')[0]}.weight"
+        how = output.node.how
+        row = weights.setdefault(
+            name,
+            {
+                "mode": how.mode,
+                "bits": how.bits,
+                "group_size": how.group_size,
+                "dense_bytes": output.node.parent.nbytes,
+                "bytes": 0,
+                "relative_error": errors.get(name),
+            },
+        )
+        row["bytes"] += entry.nbytes
+    with replacing(path) as file:
+        file.write(json.dumps({"equals": EQUALS, "weights": weights}, indent=2).encode())

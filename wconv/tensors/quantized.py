@@ -1,4 +1,4 @@
-"""Quantization as nodes of the lazy graph: a weight becomes its codes, scales and biases in one pass, and back."""
+"""Quantization in the lazy graph: a weight becomes codes, scales and biases in one pass, and back."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ GROUPS_AT_ONCE = 1024
 class Quantize(MultiNode):
     """A weight as MLX stores it: uint32 codes, scales, and biases where the mode has them.
 
-    A step is one group. Elements that are NaN or infinite spoil their group; they are counted as lost, with an
-    infinite magnitude.
+    A step is one group. Elements that are NaN or infinite spoil their group; they are counted as lost,
+    with an infinite magnitude.
     """
 
     parent: LazyTensor
@@ -56,9 +56,11 @@ class Quantize(MultiNode):
 
     def read_into(self, first_step: int, last_step: int, outs: Sequence[Array | None]) -> None:
         size = self.how.group_size
+        before = casts.losses().count
         values = self.parent.elements(first_step * size, last_step * size)
-        damaged = casts.count_not_finite(values)
-        if damaged:
+        # what a cast made infinite just now is counted already
+        damaged = casts.count_not_finite(values) - (casts.losses().count - before)
+        if damaged > 0:
             casts.add_loss(Overflow(damaged, math.inf))
         made = quantize(values, self.how)
         parts = (made.codes.reshape(-1).view(np.uint32), made.scales, made.biases)
@@ -124,8 +126,9 @@ class Dequantized(LazyTensor):
 def dequantized(
     codes: LazyTensor, scales: LazyTensor, biases: LazyTensor | None, how: Quantization
 ) -> LazyTensor:
-    """The dense weight of MLX's quantized form, as MLX's `dequantize` gives it: of the scales' dtype for affine,
-    bfloat16 for the other modes.
+    """The dense weight of MLX's quantized form, as MLX's `dequantize` gives it.
+
+    It has the dtype of the scales for affine, and bfloat16 for the other modes.
 
     Raises:
         WconvError: the shapes or dtypes do not belong together.
@@ -144,6 +147,6 @@ def dequantized(
     )
     if not fits:
         told = f"codes {codes.dtype.name} {codes.shape}, scales {scales.dtype.name} {scales.shape}"
-        raise WconvError(f"{told} are not a weight of {how.mode}, {how.bits} bits, groups of {how.group_size}")
+        raise WconvError(f"{told} are not {how.mode}, {how.bits} bits, groups of {how.group_size}")
     dtype = scales.dtype if how.has_biases else dtypes.by_name("bfloat16")
     return Dequantized(codes, scales, biases, how, dtype, (*rows, columns))
