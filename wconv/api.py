@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wconv.checkpoints import checkpoint
+from wconv.consumers.quantization.recipes import Recipe
 from wconv.conversion.planned import states
 from wconv.conversion.report import overflow_line
 from wconv.errors import FormatError, OutputError, WconvError, require_name
@@ -74,6 +75,9 @@ def load_mlx(
     exclude: str | None = None,
     expand: bool = False,
     skip_unreadable: bool = False,
+    q_bits: int | None = None,
+    quantize: Recipe | None = None,
+    dequantize: bool = False,
     component: Sequence[str] = (),
     variant: str | None = None,
     merge_lora: Sequence[str | Lora] = (),
@@ -113,6 +117,8 @@ def load_mlx(
         exclude=exclude,
         expand=expand,
         skip_unreadable=skip_unreadable,
+        quantize=quantize if quantize is not None or q_bits is None else Recipe(bits=q_bits),
+        dequantize=dequantize,
         component=component,
         variant=variant,
         merge_lora=merge_lora,
@@ -125,8 +131,7 @@ def load_mlx(
     overflows: dict[str, Overflow] = {}
     buffers = Buffers()
     for shard in conversion.plan.shards:
-        for entry in shard.entries:
-            array, lost = read(entry, buffers)
+        for entry, array, lost in read(shard.entries, buffers):
             arrays[shard.label(entry.name)] = to_mlx(array)
             if lost.count:
                 overflows[shard.label(entry.name)] = lost

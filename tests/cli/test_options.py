@@ -106,7 +106,7 @@ def test_help_fits_80_columns_in_groups_and_names_every_layout() -> None:
     for name in names:
         assert name in shown
     headings = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
-    assert headings[:3] == ["The result:", "What is converted:", "How it is read:"]
+    assert headings[:4] == ["The result:", "Quantization:", "What is converted:", "How it is read:"]
     assert "..." not in text
 
 

@@ -125,7 +125,7 @@ def reported(lazy: LazyTensor, target: str) -> tuple[bytes, Overflow]:
     buffers = chunks.Buffers()
     data, total = b"", {}
     for unit in chunks.units(shard):
-        result, lost = buffers.compute(unit)
+        (result,), lost = buffers.compute(unit)
         data += result.tobytes()
         chunks.add_overflows(total, lost)
     return data, total.get("t", Overflow())

@@ -68,7 +68,7 @@ def test_a_log_does_not_grow_with_tiny_tensors(tmp_path: Path) -> None:
     for _ in range(39_999):
         unit = output.take()
         assert unit is not None
-        output.give(unit, output.run(unit, buffers), buffers.checksum)
+        output.give(unit, output.run(unit, buffers), buffers.checksums)
     output.close()
     assert (tmp_path / "x.pt.log").stat().st_size < 200
     writer.write([shard], tmp_path, jobs=1)

@@ -68,18 +68,18 @@ def test_units_join_small_neighbours_and_cut_large_tensors(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chunks, "CHUNK", 256 << 10)
-    work = list(chunks.units(planned(model, F16).shards[0]))
-    assert max(len(unit.spans) for unit in work) > 10
-    assert sum(1 for unit in work if any(name.endswith("big") for name, _ in unit.spans)) >= 2
-    assert sum(unit.count for unit in work) == sum(
+    work = [unit.targets[0] for unit in chunks.units(planned(model, F16).shards[0])]
+    assert max(len(target.spans) for target in work) > 10
+    assert sum(1 for target in work if any(name.endswith("big") for name, _ in target.spans)) >= 2
+    assert sum(target.count for target in work) == sum(
         entry.tensor.size for entry in planned(model, F16).shards[0].entries
     )
-    assert all(unit.count * unit.source.itemsize <= chunks.CHUNK for unit in work)
+    assert all(target.count * target.source.itemsize <= chunks.CHUNK for target in work)
 
 
 def test_joined_units_read_adjacent_bytes_once(model: Path) -> None:
     work = list(chunks.units(planned(model, F16).shards[0]))
-    assert max(len(unit.spans) / len(unit.pieces) for unit in work) > 10
+    assert max(len(unit.targets[0].spans) / len(unit.work) for unit in work) > 10
 
 
 @pytest.mark.parametrize("pool", [ProcessPoolExecutor, ThreadPoolExecutor])

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
+from typing import ClassVar
 
 import numpy as np
 
@@ -50,6 +51,8 @@ class Replicated(Derived):
         others: the other ranks' copies.
         name: what it is called, for the message.
     """
+
+    PARENTS: ClassVar[tuple[str, ...]] = ("parent", "others")
 
     others: tuple[LazyTensor, ...]
     name: str

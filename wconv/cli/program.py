@@ -23,6 +23,7 @@ from wconv.errors import Interrupted, WconvError, message, one_line
 from wconv.tensors import dtypes
 
 if TYPE_CHECKING:
+    from wconv.consumers.quantization.recipes import Recipe
     from wconv.conversion.planned import Conversion
 
 
@@ -151,7 +152,8 @@ LAYOUTS = (
     f" back: {' or '.join(registry.way_back_names())}."
     f" Adapters also: {', '.join(registry.adapter_layout_names())}.  [default: auto]"
 )
-RESULT, WHAT, HOW, RUN, SUMMARY = "The result", "What is converted", "How it is read", "The run", "Messages"
+RESULT, QUANTIZE, WHAT = "The result", "Quantization", "What is converted"
+HOW, RUN, SUMMARY = "How it is read", "The run", "Messages"
 
 
 @main.command(
@@ -202,6 +204,24 @@ RESULT, WHAT, HOW, RUN, SUMMARY = "The result", "What is converted", "How it is 
     multiple=True,
     help="Add an adapter to the weights; repeatable.",
 )
+@_option(
+    QUANTIZE, "-q", "--quantize", is_flag=True, help="Quantize, as mlx_lm.convert and mlx_vlm.convert do."
+)
+@_option(
+    QUANTIZE, "--q-bits", type=click.IntRange(1, 64), help="Bits of a weight; 4 by default, 8 for mxfp8."
+)
+@_option(QUANTIZE, "--q-group-size", type=click.IntRange(1, 1_000_000), help="Weights that share a scale.")
+@_option(QUANTIZE, "--q-mode", metavar="MODE", help="affine (the default), mxfp4, mxfp8 or nvfp4.")
+@_option(QUANTIZE, "--quant-predicate", metavar="RECIPE", help="mixed_2_6, mixed_3_4, mixed_3_6, mixed_4_6.")
+@_option(
+    QUANTIZE,
+    "--q-rule",
+    metavar="REGEX=BITS[:GROUP[:MODE]]",
+    multiple=True,
+    help="Layers stored in another way, or =none: dense; the last rule holds.",
+)
+@_option(QUANTIZE, "--q-report", type=PATH, metavar="FILE", help="Write the error of every weight, as JSON.")
+@_option(QUANTIZE, "-d", "--dequantize", is_flag=True, help="Make a model dense that is quantized for MLX.")
 @_option(WHAT, "--include", metavar="REGEX", help="Convert only tensors whose source name matches.")
 @_option(WHAT, "--exclude", metavar="REGEX", help="Leave out tensors whose source name matches.")
 @_option(WHAT, "--component", metavar="NAME", multiple=True, help="Of a pipeline, only this; repeatable.")
@@ -236,6 +256,13 @@ def convert(
     jobs: int | None,
     quiet: bool,
     as_json: bool,
+    quantize: bool,
+    q_bits: int | None,
+    q_group_size: int | None,
+    q_mode: str | None,
+    quant_predicate: str | None,
+    q_rule: tuple[str, ...],
+    q_report: Path | None,
     **parameters: Any,
 ) -> None:
     """Convert SOURCE, a Hugging Face model directory or a weights file, to MLX.
@@ -246,7 +273,8 @@ def convert(
 
     options = {"include_fov": True} if include_fov else None
     source, output = _places(source, destination, model, output)
-    prepared = prepare(source, output, options=options, **parameters)
+    recipe = _recipe(quantize, q_bits, q_group_size, q_mode, quant_predicate, q_rule, q_report)
+    prepared = prepare(source, output, options=options, quantize=recipe, **parameters)
     if dry_run:
         _show_plan(prepared, quiet=quiet, as_json=as_json)
         return
@@ -268,10 +296,35 @@ def convert(
     finally:
         if progress is not None:
             progress.clear()
+    if q_report is not None:
+        from wconv.conversion.quantize import write_report
+
+        write_report(prepared, q_report)
     if as_json:
         _print_json(report.to_dict())
     elif not quiet:
         _print([*report.lines(), *report.closing_lines()])
+
+
+def _recipe(
+    wanted: bool,
+    bits: int | None,
+    group_size: int | None,
+    mode: str | None,
+    predicate: str | None,
+    rules: tuple[str, ...],
+    report: Path | None,
+) -> Recipe | None:
+    """How the model is to be quantized; None where it is not."""
+    if not wanted:
+        if bits or group_size or mode or predicate or rules or report:
+            raise click.UsageError("--q-bits and its like say how to quantize: add -q")
+        return None
+    from wconv.conversion.quantize import make_recipe
+
+    return make_recipe(
+        mode=mode or "affine", bits=bits, group_size=group_size, predicate=predicate, rules=rules
+    )
 
 
 def _places(
@@ -298,9 +351,12 @@ def _show_plan(prepared: Conversion, *, quiet: bool, as_json: bool) -> None:
     if as_json:
         _print_json({**prepared.report.to_dict(), "output_exists": exists, "plan": prepared.plan_dict()})
     elif not quiet:
+        sizes = prepared.report.quantization.sizes if prepared.report.quantization else {}
+        told = ", ".join(f"{name} {gigabytes(size)}" for name, size in sizes.items())
         found = f"{target} exists already" if exists else f"{target} does not exist yet"
         last = f"would write {target}: {gigabytes(prepared.plan.nbytes)}; {found}"
-        _print([*plan_lines(prepared.plan, prepared.sources), *prepared.report.lines(), last])
+        more = [f"sizes: {told}"] if told else []
+        _print([*plan_lines(prepared.plan, prepared.sources), *prepared.report.lines(), *more, last])
 
 
 def _print_json(value: dict[str, Any]) -> None:

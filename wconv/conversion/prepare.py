@@ -16,10 +16,14 @@ from wconv.consumers.adapters.namings import FILES, MARKS
 from wconv.consumers.lay_out import AS_STORED, HUB, LaidOut, NoLayoutError, lay_out
 from wconv.consumers.made_tensors import SETTINGS, tensor_maker
 from wconv.consumers.mlx import config_fields
+from wconv.consumers.quantization.recipes import Recipe
 from wconv.conversion import components, outputs
+from wconv.conversion import dequantize as dequantize_stage
+from wconv.conversion import quantize as quantize_stage
 from wconv.conversion.components import Component, Pipeline
 from wconv.conversion.output_dtypes import written_dtypes
 from wconv.conversion.planned import Conversion, states
+from wconv.conversion.quantize import Quantized
 from wconv.conversion.report import Report, changes
 from wconv.conversion.request import Request, ask
 from wconv.errors import FormatError, LayoutError, OutputError, WconvError, told
@@ -51,6 +55,8 @@ def prepare(
     key: str | None = None,
     expand: bool = False,
     skip_unreadable: bool = False,
+    quantize: Recipe | None = None,
+    dequantize: bool = False,
     component: Sequence[str] = (),
     variant: str | None = None,
     optimizer: bool = False,
@@ -74,6 +80,8 @@ def prepare(
             at, and 5 GB where it does not care.
         key: the path to the state dict in a wrapped PyTorch checkpoint.
         expand: allows tensors that take far more than their file (expanded views, sparse, deflated).
+        quantize: stores weights in few bits, as MLX does: modes, bits, groups and rules for single layers.
+        dequantize: makes a model that is quantized for MLX dense.
         skip_unreadable: leaves out tensors whose values cannot be had, which are an error otherwise.
         component: names of the only components that are converted, of a directory that has several.
         variant: of the weights in a directory, those called so ("fp16").
@@ -98,6 +106,8 @@ def prepare(
         key=key,
         expand=expand,
         skip_unreadable=skip_unreadable,
+        quantize=quantize,
+        dequantize=dequantize,
         variant=variant,
         optimizer=optimizer,
         loras=_read_loras(merge_lora),
@@ -179,6 +189,7 @@ def _model(request: Request) -> Conversion:
         raise FormatError(f"{request.source} holds no tensors")
     if filtered:
         quantized_names.check_complete(opened.tensors, picked)
+    opened, picked, decoded = _decoded(request, opened, picked)
     laid = _with_made_tensors(_laid_out(request, opened, picked), opened)
     applied = laid.applied
     if not applied.tensors:
@@ -191,7 +202,11 @@ def _model(request: Request) -> Conversion:
         raise WconvError(
             f"--optimizer writes a second file, for MLX: make {request.target} a directory of safetensors"
         )
-    entries = _entries(request, laid)
+    entries = dense = _entries(request, laid)
+    made = _quantized(request, opened, laid, dense) if request.quantize is not None else None
+    if made is not None:
+        entries = made.entries
+        laid = _of_bits(laid, made)
     plan = _plan(opened, laid, entries, request)
     state = _optimizer(request, opened, picked, entries) if request.optimizer else None
     if state is not None:
@@ -203,7 +218,9 @@ def _model(request: Request) -> Conversion:
     files = tuple(dict.fromkeys((*files, *(state.files if state else ()))))
     in_directory = opened.path.is_dir() and not request.single
     beside = sidecars.find(request.source, files) if in_directory else None
-    config, added, remarks = _config(request, opened, entries, laid, rewrite=beside is not None)
+    config, added, remarks = _config(request, opened, dense, laid, rewrite=beside is not None)
+    if made is not None and config is not None:
+        config = {**config, **made.config}
     has_config = request.single or (config or opened.config) is not None
     report = Report(
         source=request.source,
@@ -215,8 +232,8 @@ def _model(request: Request) -> Conversion:
         shards=tuple(shard.filename for shard in plan.shards),
         bytes_before=sum(path.stat().st_size for path in files),
         bytes_after=plan.nbytes,
-        dtypes=changes((entry.tensor.dtype.name, entry.dtype.name) for entry in entries),
-        kept=_kept(entries, request.dtype, applied),
+        dtypes=changes((entry.tensor.dtype.name, entry.dtype.name) for entry in dense),
+        kept=_kept(dense, request.dtype, applied),
         dropped={**filtered, **applied.dropped},
         skipped={name: reason for name, reason in opened.skipped.items() if name not in filtered},
         left_out=_left_out(opened, beside),
@@ -225,7 +242,8 @@ def _model(request: Request) -> Conversion:
             *opened.notes,
             *applied.notes,
             *remarks,
-            *_computed(entries, applied, picked),
+            *decoded,
+            *_computed(dense, applied, picked),
             *_untied(applied, config),
             *empty,
             *_merged(request.loras),
@@ -236,11 +254,12 @@ def _model(request: Request) -> Conversion:
         ),
         unchanged=applied.unchanged,
         known=laid.known,
+        quantization=made.summary if made is not None else None,
     )
     return Conversion(
         checkpoint=dataclasses.replace(opened, files=files),
         plan=plan,
-        sources={**applied.sources, **state.sources} if state else applied.sources,
+        sources=_sources(applied, state, made),
         config=config,
         sidecars=beside,
         report=report,
@@ -249,6 +268,53 @@ def _model(request: Request) -> Conversion:
         config_name=laid.config_name,
         needs_header=laid.form is not None and laid.form.needs_header,
     )
+
+
+def _decoded(
+    request: Request, opened: Checkpoint, picked: dict[str, LazyTensor]
+) -> tuple[Checkpoint, dict[str, LazyTensor], tuple[str, ...]]:
+    """A model that is quantized for MLX as the dense one, where that is asked for or needed."""
+    if not (request.dequantize or request.quantize is not None):
+        return opened, picked, ()
+    if not dequantize_stage.is_quantized(picked, opened.config):
+        if request.dequantize:
+            raise WconvError(f"-d: {request.source} is not quantized for MLX: leave -d out")
+        return opened, picked, ()
+    tensors = dequantize_stage.dense(picked, opened.config)
+    config = dequantize_stage.without_settings(opened.config) if opened.config is not None else None
+    again = "quantizing its decoded values anew loses a second time"
+    notes = (f"the source is quantized already: {again}",) if request.quantize is not None else ()
+    return dataclasses.replace(opened, tensors=tensors, config=config), tensors, notes
+
+
+def _quantized(request: Request, opened: Checkpoint, laid: LaidOut, dense: Sequence[Entry]) -> Quantized:
+    if request.kind.for_torch or request.optimizer or request.quantize is None:
+        what = "--optimizer" if request.optimizer else "--format pt"
+        raise WconvError(f"-q and {what} exclude each other: quantized weights are for MLX's programs")
+    config = laid.config or opened.config or {}
+    model_type = str(config.get("model_type", ""))
+    if laid.consumer == "mflux" and laid.table is not None:
+        model_type = laid.table.model_types[0]
+    return quantize_stage.quantize_entries(dense, laid.consumer, model_type, config, request.quantize)
+
+
+def _of_bits(laid: LaidOut, made: Quantized) -> LaidOut:
+    """A form whose header tells the bits tells these."""
+    form = laid.form
+    if form is None or made.level is None or "quantization_level" not in form.metadata:
+        return laid
+    metadata = {**form.metadata, "quantization_level": made.level}
+    return dataclasses.replace(laid, form=dataclasses.replace(form, metadata=metadata))
+
+
+def _sources(applied: Applied, state: _State | None, made: Quantized | None) -> dict[str, tuple[str, ...]]:
+    """New names → names of the source."""
+    sources = dict(applied.sources) if state or made else applied.sources
+    if state is not None:
+        sources = {**sources, **state.sources}
+    if made is not None:
+        sources = {**sources, **{new: sources[name] for new, name in made.sources.items()}}
+    return sources
 
 
 def _laid_out(request: Request, opened: Checkpoint, tensors: Mapping[str, LazyTensor]) -> LaidOut:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from wconv.conversion.quantization_summary import Summary
 from wconv.tensors.casts import Overflow, holding
 from wconv.wording import fitted
 from wconv.wording import gigabytes as gigabytes
@@ -44,6 +46,7 @@ class Report:
         resumed: shards that an earlier run had finished.
         unchanged: source names that the layout does not know and that passed as they are, with the reason.
         components: of a pipeline, what became of each component.
+        quantization: what was quantized, and how.
     """
 
     source: Path
@@ -68,6 +71,7 @@ class Report:
     resumed: tuple[str, ...] = ()
     unchanged: Mapping[str, str] = field(default_factory=dict)
     components: Mapping[str, str] = field(default_factory=dict)
+    quantization: Summary | None = None
     known: str = ""
 
     def __repr__(self) -> str:
@@ -91,6 +95,8 @@ class Report:
             yield f"  {name}: {what}"
         for change, count in self.dtypes.items():
             yield f"  {change}: {plural(count, 'tensor')}"
+        if self.quantization is not None:
+            yield from (f"  {line}" for line in self.quantization.lines())
         yield from grouped("kept", self.kept)
         yield from grouped("dropped", self.dropped)
         yield from grouped("unchanged", self.unchanged)
@@ -134,7 +140,16 @@ def command_for(command: str, path: Path) -> str:
 
 
 def overflow_line(overflows: Mapping[str, Overflow]) -> str:
-    """One sentence on what a cast lost."""
+    """One sentence on what a cast lost, or on what no quantization can hold."""
+    spoiled = {name: lost for name, lost in overflows.items() if math.isinf(lost.largest)}
+    if spoiled:
+        name = next(iter(spoiled))
+        values = sum(lost.count for lost in spoiled.values())
+        more = f" and {plural(len(spoiled) - 1, 'other weight')}" if len(spoiled) > 1 else ""
+        return (
+            f"{name}{more} {'hold' if more else 'holds'} {plural(values, 'value')} that are NaN or infinite:"
+            " their groups are of no use; take another copy of the model, or leave them dense by --q-rule"
+        )
     worst = max(overflows, key=lambda name: overflows[name].largest)
     values = sum(lost.count for lost in overflows.values())
     dtype = holding(overflows[worst].largest)

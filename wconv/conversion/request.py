@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.consumers import registry
 from wconv.consumers.lay_out import HUB
+from wconv.consumers.quantization.recipes import Recipe
 from wconv.conversion import outputs
 from wconv.conversion.output_dtypes import TARGETS
 from wconv.errors import OutputError, WconvError, require_name
@@ -55,6 +56,8 @@ class Request:
     optimizer: bool
     loras: tuple[Lora, ...]
     options: Mapping[str, Any]
+    quantize: Recipe | None = None
+    dequantize: bool = False
 
     @property
     def single(self) -> bool:
@@ -72,6 +75,8 @@ class Request:
             "key": self.key,
             "options": dict(self.options),
             "variant": self.variant,
+            "quantize": str(self.quantize),
+            "dequantize": self.dequantize,
             "merge_lora": [(str(one.path), one.strength) for one in self.loras],
         }
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wconv.consumers.quantization.recipes import Recipe
 from wconv.conversion.fingerprint import fingerprint
 from wconv.conversion.outputs import check_apart
 from wconv.conversion.planned import Conversion, states
@@ -49,6 +50,8 @@ def convert(
     key: str | None = None,
     expand: bool = False,
     skip_unreadable: bool = False,
+    quantize: Recipe | None = None,
+    dequantize: bool = False,
     component: Sequence[str] = (),
     variant: str | None = None,
     optimizer: bool = False,
@@ -83,6 +86,8 @@ def convert(
         key=key,
         expand=expand,
         skip_unreadable=skip_unreadable,
+        quantize=quantize,
+        dequantize=dequantize,
         component=component,
         variant=variant,
         optimizer=optimizer,
@@ -166,8 +171,15 @@ def run(
             raise
         if sync:
             durable.sync_path(target.parent)
+    report = conversion.report
+    if report.quantization is not None:
+        from wconv.conversion.quantize import errors_of
+
+        errors = errors_of([entry for shard in plan.shards for entry in shard.entries])
+        summary = dataclasses.replace(report.quantization, errors=errors)
+        report = dataclasses.replace(report, quantization=summary)
     return dataclasses.replace(
-        conversion.report,
+        report,
         seconds=round(time.monotonic() - began, 3),
         overflows=overflows,
         resumed=tuple(name for name, found in ready.items() if found),

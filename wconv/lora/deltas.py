@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
 from wconv.errors import ComputedOverflowError, OutputError
 from wconv.tensors import casts, dtypes
 from wconv.tensors.dtypes import DType
+from wconv.tensors.graph import leaves
 from wconv.tensors.lazy import Array, LazyTensor, Shape
 from wconv.tensors.nodes import Derived, by_blocks
 
@@ -31,6 +32,8 @@ class Product(LazyTensor):
         down: (rank, columns).
         shape: begins with `rows`; the other lengths' product is `columns`.
     """
+
+    PARENTS: ClassVar[tuple[str, ...]] = ("up", "down")
 
     up: LazyTensor
     down: LazyTensor
@@ -119,6 +122,11 @@ class Term:
     magnitude: LazyTensor | None = None
     adapter: str = "the adapter"
 
+    @property
+    def tensors(self) -> tuple[LazyTensor, ...]:
+        """What it is computed of."""
+        return (self.delta,) if self.magnitude is None else (self.delta, self.magnitude)
+
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Merged(LazyTensor):
@@ -133,6 +141,19 @@ class Merged(LazyTensor):
     base: LazyTensor
     terms: tuple[Term, ...]
     target: DType
+
+    @property
+    def parents(self) -> tuple[LazyTensor, ...]:
+        return (self.base, *(tensor for term in self.terms for tensor in term.tensors))
+
+    def with_parents(self, *parents: LazyTensor) -> LazyTensor:
+        base, *left = parents
+        terms = []
+        for term in self.terms:
+            terms.append(
+                replace(term, delta=left.pop(0), magnitude=None if term.magnitude is None else left.pop(0))
+            )
+        return replace(self, base=base, terms=tuple(terms))
 
     @property
     def dtype(self) -> DType:  # type: ignore[override]
@@ -199,7 +220,7 @@ def _change(part: Array, term: Term, begin: int, end: int) -> None:
 
 def _why_not_finite(term: Term) -> str:
     """What is wrong with an adapter that makes finite weights infinite or NaN."""
-    for tensor in _stored(term.delta, term.magnitude):
+    for tensor in leaves(*term.tensors):
         odd = sum(
             casts.count_not_finite(tensor.elements(at, min(at + STEP, tensor.size)))
             for at in range(0, tensor.size, STEP)
@@ -210,17 +231,6 @@ def _why_not_finite(term: Term) -> str:
                 " take another copy or leave it out"
             )
     return f"{term.adapter} overflows float32: choose a smaller scale"
-
-
-def _stored(*tensors: LazyTensor | None) -> Iterator[LazyTensor]:
-    """The tensors that others are computed from."""
-    for tensor in tensors:
-        parents = [tensor.up, tensor.down] if isinstance(tensor, Product) else []
-        if isinstance(tensor, Derived):
-            parents = [tensor.parent]
-        yield from _stored(*parents)
-        if tensor is not None and not parents:
-            yield tensor
 
 
 def _instead(largest: float) -> str:

@@ -7,7 +7,6 @@ state is then that of a `MultiOptimizer`, `states.0.step` and so on.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,8 +22,9 @@ from wconv.optimizers import torch_state
 from wconv.optimizers.kinds import COMPARED, Kind, constructor, kind_of, remarks
 from wconv.optimizers.matching import match
 from wconv.optimizers.torch_state import Group, TorchState
+from wconv.tensors.graph import rebuilt
 from wconv.tensors.lazy import LazyTensor, from_array
-from wconv.tensors.nodes import Add, Concat, Derived, Sum
+from wconv.tensors.nodes import Add, Sum
 
 FILENAME = "optimizer.safetensors"
 
@@ -158,20 +158,16 @@ def _unshifted(tensor: LazyTensor, name: str, made_of: tuple[str, ...]) -> LazyT
     Raises:
         LayoutError: it is a sum of two parameters, each with a state of its own.
     """
-    if isinstance(tensor, Sum):
-        raise LayoutError(
-            f"{name} is the sum of {' and '.join(made_of)}, each with an optimizer state of its own, which"
-            " MLX cannot hold: leave --optimizer out"
-        )
-    if isinstance(tensor, Add):
-        return _unshifted(tensor.parent, name, made_of)
-    if isinstance(tensor, Derived):
-        parent = _unshifted(tensor.parent, name, made_of)
-        return tensor if parent is tensor.parent else dataclasses.replace(tensor, parent=parent)
-    if isinstance(tensor, Concat):
-        parts = tuple(_unshifted(part, name, made_of) for part in tensor.parts)
-        return dataclasses.replace(tensor, parts=parts)
-    return tensor
+
+    def change(node: LazyTensor) -> LazyTensor | None:
+        if isinstance(node, Sum):
+            raise LayoutError(
+                f"{name} is the sum of {' and '.join(made_of)}, each with an optimizer state of its own,"
+                " which MLX cannot hold: leave --optimizer out"
+            )
+        return node.parent if isinstance(node, Add) else None
+
+    return rebuilt(tensor, change)
 
 
 def _notes(

@@ -73,6 +73,16 @@ def take_losses() -> Overflow:
     return lost
 
 
+def add_loss(lost: Overflow) -> None:
+    """Counts what was lost in another way than by a cast, for `take_losses`."""
+    _local.lost = _local.lost.plus(lost)
+
+
+def losses() -> Overflow:
+    """What `take_losses` would tell, left for it."""
+    return _local.lost
+
+
 def cast(source: Array, out: Array, scratch: Scratch | None = None) -> Overflow:
     """Writes `source` into `out` in `out`'s dtype, rounded to nearest even as torch does.
 

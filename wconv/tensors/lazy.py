@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,9 +30,18 @@ class LazyTensor(ABC):
 
     Subclasses provide `dtype`, `shape` and `fill`; the rest follows. Instances are immutable and can be
     pickled, so that a plan can be sent to another process.
+
+    One that is computed of others is a dataclass and names, in `PARENTS`, its fields that hold them: a
+    lazy tensor, a tuple of some, or None. So a graph can be walked and rebuilt without knowing its nodes.
     """
 
     __slots__ = ()
+
+    PARENTS: ClassVar[tuple[str, ...]] = ()
+    """Names of the fields that hold what it is computed of."""
+
+    MOVES: ClassVar[bool] = False
+    """Every element is one of a parent's, unchanged: the node made over others moves theirs likewise."""
 
     dtype: DType
     shape: Shape
@@ -47,6 +56,20 @@ class LazyTensor(ABC):
         Raises:
             FormatError: the file does not hold what its header promised.
         """
+
+    @property
+    def parents(self) -> tuple[LazyTensor, ...]:
+        """The lazy tensors that it is computed of, in the order of its fields; none where it is read."""
+        return parents_of(self, self.PARENTS)
+
+    def with_parents(self, *parents: LazyTensor) -> LazyTensor:
+        """The same operation on other tensors, as many as `parents`.
+
+        Raises:
+            ValueError: it has another number of parents.
+        """
+        made: LazyTensor = replaced_parents(self, self.PARENTS, parents)
+        return made
 
     @property
     def grain(self) -> int:
@@ -187,6 +210,37 @@ class LazyTensor(ABC):
         from wconv.tensors import operations
 
         return operations.add(self, value)
+
+
+def parents_of(node: Any, fields: Sequence[str]) -> tuple[LazyTensor, ...]:
+    """What the fields of a node hold, one after another."""
+    found: list[LazyTensor] = []
+    for field in fields:
+        value = getattr(node, field)
+        if isinstance(value, tuple):
+            found += value
+        elif value is not None:
+            found.append(value)
+    return tuple(found)
+
+
+def replaced_parents(node: Any, fields: Sequence[str], parents: Sequence[LazyTensor]) -> Any:
+    """A copy of a node, which is a dataclass, whose fields hold other tensors; itself where it has none.
+
+    Raises:
+        ValueError: it has another number of parents.
+    """
+    if len(parents) != len(parents_of(node, fields)):
+        raise ValueError(f"{type(node).__name__} has {len(parents_of(node, fields))} parents")
+    left = list(parents)
+    values: dict[str, Any] = {}
+    for field in fields:
+        value = getattr(node, field)
+        if isinstance(value, tuple):
+            values[field], left = tuple(left[: len(value)]), left[len(value) :]
+        elif value is not None:
+            values[field] = left.pop(0)
+    return replace(node, **values) if values else node
 
 
 @dataclass(slots=True, eq=False, repr=False)

@@ -8,7 +8,6 @@ move them too.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,7 +17,7 @@ from wconv.tensors import casts, dtypes
 from wconv.tensors.casts import NONE, Overflow
 from wconv.tensors.dtypes import DType
 from wconv.tensors.lazy import Array, InMemory, LazyTensor, Packed, Shape, Stored
-from wconv.tensors.nodes import Add, Cast, Concat, Derived, Reshape, Slice, Sum, Transpose, View, Zeros
+from wconv.tensors.nodes import Add, Cast, Derived, Reshape, Sum, View, Zeros
 
 
 def exactly(tensor: LazyTensor, start: int, stop: int) -> Overflow:
@@ -132,7 +131,7 @@ class _Computed(Derived):
 
 def _magnitudes(tensor: LazyTensor) -> LazyTensor | None:
     """The lazy tensor of what each element lost; None where nothing can be lost."""
-    find = _BY_TYPE.get(type(tensor), _Computed)
+    find = _of_moved if tensor.MOVES else _BY_TYPE.get(type(tensor), _Computed)
     return find(tensor)
 
 
@@ -142,33 +141,25 @@ def _of_cast(tensor: LazyTensor) -> LazyTensor | None:
 
 
 def _of_moved(tensor: LazyTensor) -> LazyTensor | None:
-    assert isinstance(tensor, Derived)
-    found = _magnitudes(tensor.parent)
-    return None if found is None else dataclasses.replace(tensor, parent=found)
-
-
-def _of_concat(tensor: LazyTensor) -> LazyTensor | None:
-    assert isinstance(tensor, Concat)
-    found = [_magnitudes(part) for part in tensor.parts]
-    if all(part is None for part in found):
+    found = [_magnitudes(parent) for parent in tensor.parents]
+    if all(one is None for one in found):
         return None
     nothing = _like(tensor.dtype)
-    parts = (
-        Zeros(one.shape, nothing) if part is None else part
-        for one, part in zip(tensor.parts, found, strict=True)
+    return tensor.with_parents(
+        *(
+            Zeros(parent.shape, nothing) if one is None else one
+            for parent, one in zip(tensor.parents, found, strict=True)
+        )
     )
-    return dataclasses.replace(tensor, parts=tuple(parts))
 
 
 def _of_sum(tensor: LazyTensor) -> LazyTensor | None:
-    assert isinstance(tensor, Sum)
-    one, other = _magnitudes(tensor.parent), _magnitudes(tensor.other)
+    one, other = map(_magnitudes, tensor.parents)
     return _Either(one, other) if one is not None and other is not None else one or other
 
 
 def _of_add(tensor: LazyTensor) -> LazyTensor | None:
-    assert isinstance(tensor, Add)
-    return _magnitudes(tensor.parent)
+    return _magnitudes(*tensor.parents)
 
 
 def _of_view(tensor: LazyTensor) -> LazyTensor | None:
@@ -190,12 +181,9 @@ _BY_TYPE: dict[type[LazyTensor], Callable[..., LazyTensor | None]] = {
     InMemory: _of_stored,
     Zeros: _of_stored,
     Cast: _of_cast,
-    Reshape: _of_moved,
-    Transpose: _of_moved,
-    Slice: _of_moved,
-    Concat: _of_concat,
     Add: _of_add,
     Sum: _of_sum,
     View: _of_view,
 }
-"""Operations whose losses are known by element; of all others `_Computed` makes the best."""
+"""Nodes whose losses are known by element, beside those that move elements; of all others `_Computed` makes
+the best."""

@@ -6,6 +6,7 @@ import bisect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -24,6 +25,8 @@ SEGMENT = 64 << 10
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Derived(LazyTensor):
     """An operation on one tensor that keeps its dtype and, unless it says otherwise, its shape."""
+
+    PARENTS: ClassVar[tuple[str, ...]] = ("parent",)
 
     parent: LazyTensor
 
@@ -88,6 +91,8 @@ class Add(Derived):
 class Sum(Derived):
     """The parent plus another tensor of its dtype and shape, element by element."""
 
+    PARENTS: ClassVar[tuple[str, ...]] = ("parent", "other")
+
     other: LazyTensor
 
     @property
@@ -109,6 +114,8 @@ class Sum(Derived):
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Reshape(Derived):
     """The parent's elements in another shape."""
+
+    MOVES: ClassVar[bool] = True
 
     new_shape: Shape
 
@@ -154,6 +161,8 @@ class Transpose(Derived):
     Leading axes that stay in place make it a row of independent blocks; a block is read whole, or, above
     `WHOLE_LIMIT`, in slabs of output rows with one pass over the block for each.
     """
+
+    MOVES: ClassVar[bool] = True
 
     axes: Shape
 
@@ -226,6 +235,8 @@ class Transpose(Derived):
 class Slice(Derived):
     """Every `step`-th element of a range of one axis."""
 
+    MOVES: ClassVar[bool] = True
+
     axis: int
     start: int
     stop: int
@@ -279,6 +290,9 @@ class Slice(Derived):
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Concat(LazyTensor):
     """Tensors one after another along an axis; `ends`: where each one's run ends in a run of the output."""
+
+    PARENTS: ClassVar[tuple[str, ...]] = ("parts",)
+    MOVES: ClassVar[bool] = True
 
     parts: tuple[LazyTensor, ...]
     axis: int

@@ -7,12 +7,14 @@ each other in a source file become one read.
 
 from __future__ import annotations
 
+import bisect
 import errno
 import os
 import time
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +27,7 @@ from wconv.tensors.dtypes import DType
 from wconv.tensors.kernels import Scratch
 from wconv.tensors.lazy import Array, LazyTensor, Stored
 from wconv.tensors.losses import exactly
-from wconv.tensors.nodes import Cast
+from wconv.tensors.multi import MultiNode, output_of
 from wconv.writing.page_cache import Behind, Pages
 from wconv.writing.plan import Entry, Shard
 
@@ -47,46 +49,92 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
-    """Consecutive output bytes that come from pieces of one dtype.
+class Target:
+    """Consecutive bytes of the output file, all of one dtype.
 
     Attributes:
         offset: in the output file.
         count: elements.
+        source: the dtype in which they are read or computed.
+        dtype: the one in which they are written.
         spans: the entries' names and how many elements each has here, to attribute what overflows.
         entry: number of its one entry, of which the file holds a checksum; -1 where it holds none.
-        number: among the shard's units.
     """
 
     offset: int
     count: int
     source: DType
-    target: DType
-    pieces: tuple[Piece, ...]
+    dtype: DType
     spans: tuple[tuple[str, int], ...]
     entry: int = -1
+
+    @property
+    def nbytes(self) -> int:
+        return self.count * self.dtype.itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Steps `first` to `last` of a node with several outputs.
+
+    Attributes:
+        order: for each output of the node the number of its target.
+    """
+
+    node: MultiNode
+    first: int
+    last: int
+    order: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What is computed at once: one target's bytes out of pieces, or those of several by one node.
+
+    Attributes:
+        number: among the shard's units.
+    """
+
+    targets: tuple[Target, ...]
+    work: tuple[Piece, ...] | Steps
     number: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it writes."""
+        return sum(target.nbytes for target in self.targets)
+
+    @property
+    def has_checksums(self) -> bool:
+        """The file holds a checksum of what it writes."""
+        return self.targets[0].entry >= 0
 
 
 def units(shard: Shard) -> Iterator[Unit]:
-    """All work of a shard, in the order of its bytes; the same in every run of the same plan."""
+    """All work of a shard, in the order of first targets' bytes; it is the same in every run of a plan."""
     archive = shard.archive
-    for number, unit in enumerate(_apart(shard, archive.offsets) if archive is not None else _joined(shard)):
+    passes = _passes(shard.entries)
+    work = _joined(shard, passes) if archive is None else _apart(shard, archive.offsets, passes)
+    for number, unit in enumerate(work):
         yield replace(unit, number=number)
 
 
-def _joined(shard: Shard) -> Iterator[Unit]:
+def _joined(shard: Shard, passes: dict[int, list[int]]) -> Iterator[Unit]:
     """The work of a shard whose entries follow each other."""
+    offsets = _offsets(shard) if passes else ()
     offset = len(shard.header)
     joined: _Joiner | None = None
-    for entry in shard.entries:
-        tensor = _uncast(entry)
+    for at, entry in enumerate(shard.entries):
+        tensor = entry.uncast
         size = tensor.size
         chunk = _chunk(tensor, entry.dtype)
-        if size >= chunk:
-            if joined is not None:
-                yield joined.unit()
-                joined = None
+        together = passes.get(at)
+        if joined is not None and (together is not None or size >= chunk):
+            yield joined.unit()
+            joined = None
+        if together is not None:
+            yield from _cut_together(shard, together, offsets)
+        elif size >= chunk:
             yield from _cut(entry, tensor, offset, chunk)
         elif size:
             if joined is not None and not joined.takes(tensor, entry.dtype, size):
@@ -100,20 +148,69 @@ def _joined(shard: Shard) -> Iterator[Unit]:
         yield joined.unit()
 
 
-def _apart(shard: Shard, offsets: Sequence[int]) -> Iterator[Unit]:
+def _apart(shard: Shard, offsets: Sequence[int], passes: dict[int, list[int]]) -> Iterator[Unit]:
     """The work of a shard whose entries do not follow each other."""
     for at, (entry, offset) in enumerate(zip(shard.entries, offsets, strict=True)):
-        tensor = _uncast(entry)
+        tensor = entry.uncast
+        together = passes.get(at)
+        if together is not None:
+            yield from _cut_together(shard, together, offsets)
+            continue
         for unit in _cut(entry, tensor, offset, _chunk(tensor, entry.dtype)):
-            yield replace(unit, entry=at)
+            yield Unit((replace(unit.targets[0], entry=at),), unit.work)
 
 
-def _uncast(entry: Entry) -> LazyTensor:
-    """The tensor before a last cast to the entry's dtype, so that the unit casts and counts."""
-    tensor = entry.tensor
-    if isinstance(tensor, Cast) and tensor.dtype is entry.dtype:
-        return tensor.parent
-    return tensor
+def _offsets(shard: Shard) -> Sequence[int]:
+    """Where each entry begins in a file of entries that follow each other."""
+    return list(accumulate((entry.nbytes for entry in shard.entries), initial=len(shard.header)))
+
+
+def _passes(entries: Sequence[Entry]) -> dict[int, list[int]]:
+    """The entries that are computed together, by their numbers.
+
+    For the first entry of a node, all outputs of which are entries here, the numbers of those in the order
+    of its outputs; nothing for the others. An output that is here twice, or without the rest, goes alone.
+    """
+    found: dict[int, dict[int, int]] = {}
+    for at, entry in enumerate(entries):
+        output = output_of(entry.uncast)
+        if output is not None and output.size:
+            found.setdefault(id(output.node), {}).setdefault(output.index, at)
+    passes: dict[int, list[int]] = {}
+    for places in found.values():
+        numbers = [places[index] for index in sorted(places)]
+        node = output_of(entries[numbers[0]].uncast)
+        if node is not None and len(numbers) == len(node.node.results):
+            passes.update((number, []) for number in numbers)
+            passes[min(numbers)] = numbers
+    return passes
+
+
+def _cut_together(shard: Shard, numbers: Sequence[int], offsets: Sequence[int]) -> Iterator[Unit]:
+    """The work of entries that are all outputs of one node, in the order of those; none for no entries."""
+    entries = [shard.entries[at] for at in numbers]
+    first = output_of(entries[0].uncast) if entries else None
+    if first is None:
+        return
+    node = first.node
+    chunk = max(CHUNK // max(node.step_nbytes, 1) // node.grain, 1) * node.grain
+    in_file = sorted(range(len(entries)), key=lambda index: offsets[numbers[index]])
+    order = tuple(in_file.index(index) for index in range(len(entries)))
+    sizes = node.step_sizes
+    for start in range(0, node.steps, chunk):
+        stop = min(start + chunk, node.steps)
+        targets = tuple(
+            Target(
+                offsets[numbers[index]] + start * sizes[index] * entries[index].dtype.itemsize,
+                (stop - start) * sizes[index],
+                node.results[index][0],
+                entries[index].dtype,
+                ((entries[index].name, (stop - start) * sizes[index]),),
+                -1 if shard.archive is None else numbers[index],
+            )
+            for index in in_file
+        )
+        yield Unit(targets, Steps(node, start, stop, order))
 
 
 def _chunk(tensor: LazyTensor, target: DType) -> int:
@@ -129,14 +226,9 @@ def _cut(entry: Entry, tensor: LazyTensor, offset: int, chunk: int) -> Iterator[
     size, width = tensor.size, entry.dtype.itemsize
     for start in range(0, size, chunk):
         stop = min(start + chunk, size)
-        yield Unit(
-            offset + start * width,
-            stop - start,
-            tensor.dtype,
-            entry.dtype,
-            (Piece(tensor, start, stop, entry.name),),
-            ((entry.name, stop - start),),
-        )
+        spans = ((entry.name, stop - start),)
+        target = Target(offset + start * width, stop - start, tensor.dtype, entry.dtype, spans)
+        yield Unit((target,), (Piece(tensor, start, stop, entry.name),))
 
 
 class _Joiner:
@@ -187,19 +279,20 @@ class _Joiner:
 
     def unit(self) -> Unit:
         self._end_run()
-        return Unit(self.offset, self.count, self.source, self.target, tuple(self.pieces), tuple(self.spans))
+        target = Target(self.offset, self.count, self.source, self.target, tuple(self.spans))
+        return Unit((target,), tuple(self.pieces))
 
 
 class Buffers:
-    """One thread's memory: an input, an output and the kernels' scratch, grown to the largest unit seen."""
+    """One thread's memory: inputs, outputs and the kernels' scratch, grown to the largest unit seen."""
 
     def __init__(self) -> None:
-        self._source = np.empty(0, np.uint8)
-        self._target = np.empty(0, np.uint8)
+        self._sources: list[NDArray[np.uint8]] = []
+        self._targets: list[NDArray[np.uint8]] = []
         self._scratch = Scratch()
         self._behind = Behind()
-        self.checksum = 0
-        """CRC-32 of what the last unit wrote, where its file holds one."""
+        self.checksums: list[int] = []
+        """CRC-32 of what the last unit wrote, by targets, where its file holds one."""
 
     def run(self, unit: Unit, fd: int, pages: Pages) -> dict[str, Overflow]:
         """Reads, casts and writes one unit; says which entries overflowed.
@@ -213,59 +306,69 @@ class Buffers:
             OutputError: what is computed of finite values is not finite.
             OSError: the output cannot be written.
         """
-        result, overflows = self.compute(unit)
-        self._write(unit, fd, pages, result)
+        results, overflows = self.compute(unit)
+        self.checksums.clear()
+        for target, result in zip(unit.targets, results, strict=True):
+            self._write(target, fd, pages, result)
         return overflows
 
-    def compute(self, unit: Unit, out: Array | None = None) -> tuple[Array, dict[str, Overflow]]:
-        """Reads and casts one unit, into `out` where it is given; says which entries overflowed.
+    def compute(
+        self, unit: Unit, outs: Sequence[Array] | None = None
+    ) -> tuple[list[Array], dict[str, Overflow]]:
+        """Reads and casts one unit, into `outs` where they are given; says which entries overflowed.
 
-        The array is a buffer that the next unit is computed in. Raises as `run` does.
+        The arrays, one for each target, are buffers that the next unit is computed in. Raises as `run` does.
         """
-        same = unit.target is unit.source
-        if same and out is not None:
-            values = out
-        else:
-            self._source = source = _at_least(self._source, unit.count * unit.source.itemsize)
-            values = source[: unit.count * unit.source.itemsize].view(unit.source.numpy)
-        hidden = _fill(unit, values)
-        if same:
-            return values, hidden
-        if out is None:
-            self._target = target = _at_least(self._target, unit.count * unit.target.itemsize)
-            out = target[: unit.count * unit.target.itemsize].view(unit.target.numpy)
-        overflow = casts.cast(values, out, self._scratch)
-        if overflow.count:
-            add_overflows(hidden, self._attribute(unit, values, out, overflow))
-        return out, hidden
+        given = outs if outs is not None else [None] * len(unit.targets)
+        values = [
+            out
+            if out is not None and target.source is target.dtype
+            else _buffer(self._sources, at, target.count, target.source)
+            for at, (target, out) in enumerate(zip(unit.targets, given, strict=True))
+        ]
+        lost = _compute(unit, values)
+        results: list[Array] = []
+        for at, (target, source, out) in enumerate(zip(unit.targets, values, given, strict=True)):
+            if target.source is target.dtype:
+                results.append(source)
+                continue
+            result = out if out is not None else _buffer(self._targets, at, target.count, target.dtype)
+            overflow = casts.cast(source, result, self._scratch)
+            if overflow.count:
+                add_overflows(lost, self._attribute(target, source, result, overflow))
+            results.append(result)
+        return results, lost
 
     def check(self, unit: Unit, fd: int) -> None:
-        """Reads what an earlier run wrote of a unit, for its checksum; raises OSError."""
-        nbytes = unit.count * unit.target.itemsize
-        self._target = target = _at_least(self._target, nbytes)
-        done = 0
-        while done < nbytes:
-            count = os.preadv(fd, [target.data[done:nbytes]], unit.offset + done)
-            if count == 0:
-                raise OSError(errno.EIO, os.strerror(errno.EIO))
-            done += count
-        self.checksum = zlib.crc32(target.data[:nbytes])
+        """Reads what an earlier run wrote of a unit, for its checksums; raises OSError."""
+        self.checksums.clear()
+        for target in unit.targets:
+            data = _buffer(self._targets, 0, target.count, target.dtype).view(np.uint8).data
+            done = 0
+            while done < len(data):
+                count = os.preadv(fd, [data[done:]], target.offset + done)
+                if count == 0:
+                    raise OSError(errno.EIO, os.strerror(errno.EIO))
+                done += count
+            self.checksums.append(zlib.crc32(data))
 
-    def _write(self, unit: Unit, fd: int, pages: Pages, values: Array) -> None:
+    def _write(self, target: Target, fd: int, pages: Pages, values: Array) -> None:
         raw = values.view(np.uint8).data
-        if unit.entry >= 0:
-            self.checksum = zlib.crc32(raw)
+        if target.entry >= 0:
+            self.checksums.append(zlib.crc32(raw))
         began = time.perf_counter()
-        put(fd, raw, unit.offset)
-        self._behind.wrote(pages, unit.offset, len(raw), time.perf_counter() - began)
+        put(fd, raw, target.offset)
+        self._behind.wrote(pages, target.offset, len(raw), time.perf_counter() - began)
 
-    def _attribute(self, unit: Unit, values: Array, result: Array, overflow: Overflow) -> dict[str, Overflow]:
+    def _attribute(
+        self, target: Target, values: Array, result: Array, overflow: Overflow
+    ) -> dict[str, Overflow]:
         """Which entries of a joined unit overflowed: each is cast once more by itself."""
-        if len(unit.spans) == 1:
-            return {unit.spans[0][0]: overflow}
+        if len(target.spans) == 1:
+            return {target.spans[0][0]: overflow}
         found: dict[str, Overflow] = {}
         at = 0
-        for name, length in unit.spans:
+        for name, length in target.spans:
             part = slice(at, at + length)
             lost = casts.cast(values[part], result[part], self._scratch)
             if lost.count:
@@ -274,31 +377,49 @@ class Buffers:
         return found
 
 
-def read(entry: Entry, buffers: Buffers) -> tuple[Array, Overflow]:
-    """An entry as an array of its dtype and shape, as a file would hold it, and what it lost.
+def read(entries: Sequence[Entry], buffers: Buffers) -> Iterator[tuple[Entry, Array, Overflow]]:
+    """Each entry, as an array of its dtype and shape as a file would hold it, and what it lost.
+
+    Those that are outputs of one node are computed in one pass; else one after another.
 
     Raises:
         FormatError: a source ends early.
         OutputError: what is computed of finite values is not finite.
     """
-    out = np.empty(entry.tensor.size, entry.dtype.numpy)
+    passes = _passes(entries)
+    for at in range(len(entries)):
+        numbers = passes.get(at, [at])
+        if numbers:
+            yield from _read([entries[number] for number in numbers], buffers)
+
+
+def _read(entries: Sequence[Entry], buffers: Buffers) -> Iterator[tuple[Entry, Array, Overflow]]:
+    shard = Shard("", b"", tuple(entries), sum(entry.nbytes for entry in entries))
+    arrays = [np.empty(entry.tensor.size, entry.dtype.numpy) for entry in entries]
+    offsets = _offsets(shard)
     lost: dict[str, Overflow] = {}
-    for unit in units(Shard(entry.name, b"", (entry,), entry.nbytes)):
-        start = unit.offset // entry.dtype.itemsize
-        _, found = buffers.compute(unit, out[start : start + unit.count])
-        add_overflows(lost, found)
-    return out.reshape(entry.shape), lost.get(entry.name, NONE)
+    for unit in units(shard):
+        outs = []
+        for target in unit.targets:
+            at = bisect.bisect_right(offsets, target.offset, hi=len(entries)) - 1
+            start = (target.offset - offsets[at]) // target.dtype.itemsize
+            outs.append(arrays[at][start : start + target.count])
+        add_overflows(lost, buffers.compute(unit, outs)[1])
+    for entry, array in zip(entries, arrays, strict=True):
+        yield entry, array.reshape(entry.shape), lost.get(entry.name, NONE)
 
 
-def _fill(unit: Unit, values: Array) -> dict[str, Overflow]:
+def _compute(unit: Unit, values: Sequence[Array]) -> dict[str, Overflow]:
     """Reads a unit's elements; says what casts within its tensors lost."""
+    if isinstance(unit.work, Steps):
+        return _take_steps(unit.work, unit.targets, values)
     lost: dict[str, Overflow] = {}
     casts.take_losses()
     at = 0
-    for piece in unit.pieces:
+    for piece in unit.work:
         length = piece.stop - piece.start
         try:
-            piece.tensor.fill(piece.start, piece.stop, values[at : at + length])
+            piece.tensor.fill(piece.start, piece.stop, values[0][at : at + length])
         except ComputedOverflowError as error:
             raise OutputError(f"{piece.name}: {error}") from None
         at += length
@@ -307,6 +428,18 @@ def _fill(unit: Unit, values: Array) -> dict[str, Overflow]:
             if found.count:
                 lost[piece.name] = lost.get(piece.name, NONE).plus(found)
     return lost
+
+
+def _take_steps(steps: Steps, targets: Sequence[Target], values: Sequence[Array]) -> dict[str, Overflow]:
+    """Computes several outputs at once; what casts before lost is told of the first."""
+    casts.take_losses()
+    name = targets[steps.order[0]].spans[0][0]
+    try:
+        steps.node.read_into(steps.first, steps.last, [values[at] for at in steps.order])
+    except ComputedOverflowError as error:
+        raise OutputError(f"{name}: {error}") from None
+    lost = casts.take_losses()
+    return {name: lost} if lost.count else {}
 
 
 def put(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
@@ -318,8 +451,14 @@ def put(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
         offset += count
 
 
-def _at_least(buffer: NDArray[np.uint8], nbytes: int) -> NDArray[np.uint8]:
-    return buffer if buffer.size >= nbytes else np.empty(nbytes, np.uint8)
+def _buffer(buffers: list[NDArray[np.uint8]], at: int, count: int, dtype: DType) -> Array:
+    """`count` elements of the buffer of that number, which is made anew where it is too small."""
+    nbytes = count * dtype.itemsize
+    while len(buffers) <= at:
+        buffers.append(np.empty(0, np.uint8))
+    if buffers[at].size < nbytes:
+        buffers[at] = np.empty(nbytes, np.uint8)
+    return buffers[at][:nbytes].view(dtype.numpy)
 
 
 def add_overflows(total: dict[str, Overflow], found: dict[str, Overflow]) -> None:

@@ -13,6 +13,8 @@ from wconv.errors import WconvError
 from wconv.formats import safetensors
 from wconv.tensors.dtypes import DType
 from wconv.tensors.lazy import LazyTensor, Shape
+from wconv.tensors.multi import output_of
+from wconv.tensors.nodes import Cast
 from wconv.wording import fitted, plural
 
 if TYPE_CHECKING:
@@ -63,6 +65,14 @@ class Entry:
     @property
     def shape(self) -> Shape:
         return self.tensor.shape
+
+    @property
+    def uncast(self) -> LazyTensor:
+        """The tensor before a last cast to the entry's dtype, so that the writer casts and counts."""
+        tensor = self.tensor
+        if isinstance(tensor, Cast) and tensor.dtype is self.dtype:
+            return tensor.parent
+        return tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +166,7 @@ def make(
 
     The order is that of the source's bytes, and a shard ends where a source file ends: so every output file
     is written from one place, and several can be written at once. A tensor above the limit has a shard of
-    its own.
+    its own. All outputs of one node are in the same shard, one after another, so that one pass computes them.
 
     Args:
         metadata: the header's `__metadata__` of every shard.
@@ -167,14 +177,18 @@ def make(
     """
     ordered, sources = _in_source_order(entries)
     groups: list[list[Entry]] = [ordered] if filename or not entries else []
-    filled, current = 0, None
+    filled, current, left = 0, None, 0
+    together = _together(ordered) if filename is None else {}
     for entry, source in zip(ordered, sources, strict=True) if filename is None else ():
         size = entry.nbytes
-        if not groups or filled + size > max_shard_size or source != current:
-            groups.append([])
-            filled, current = 0, source
+        if left == 0:
+            left = together.get(id(entry), size)
+            if not groups or filled + left > max_shard_size or source != current:
+                groups.append([])
+                filled, current = 0, source
         groups[-1].append(entry)
         filled += size
+        left -= size
     given = [filename] if filename else (names or shard_names)(len(groups))
     make_shard = shard or safetensors_shard
     return Plan(tuple(make_shard(name, group, metadata) for name, group in zip(given, groups, strict=True)))
@@ -201,6 +215,27 @@ def _in_source_order(entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
     if not all(map(le, keys, keys[1:])):
         order = sorted(order, key=keys.__getitem__)
     return [entries[at] for at in order], [origins[at][0] for at in order]
+
+
+def _together(ordered: list[Entry]) -> dict[int, int]:
+    """Moves outputs of one node to the place of the first of them; the bytes of all, by the first's id."""
+    nodes: dict[int, list[Entry]] = {}
+    first: dict[int, int] = {}
+    for entry in ordered:
+        output = output_of(entry.uncast)
+        if output is not None:
+            siblings = nodes.setdefault(id(output.node), [])
+            siblings.append(entry)
+            first[id(entry)] = id(siblings[0])
+    if nodes:
+        siblings_of = {id(siblings[0]): siblings for siblings in nodes.values()}
+        ordered[:] = [
+            one
+            for entry in ordered
+            if first.get(id(entry), id(entry)) == id(entry)
+            for one in siblings_of.get(id(entry), (entry,))
+        ]
+    return {id(one[0]): sum(entry.nbytes for entry in one) for one in nodes.values()}
 
 
 def safetensors_shard(filename: str, entries: list[Entry], metadata: Mapping[str, str]) -> Shard:

@@ -26,7 +26,7 @@ from wconv.stores import durable
 from wconv.stores.durable import Syncer
 from wconv.tensors.casts import Overflow
 from wconv.writing import crc32, executors, journal
-from wconv.writing.chunks import CHUNK, Buffers, Unit, add_overflows, put, units
+from wconv.writing.chunks import CHUNK, Buffers, Target, Unit, add_overflows, put, units
 from wconv.writing.page_cache import Pages
 from wconv.writing.plan import Shard
 
@@ -104,8 +104,8 @@ def write_shard(shard: Shard, directory: Path, sync: bool = True) -> Written:
     output = _Output(shard, directory, syncer)
     try:
         while (unit := output.take()) is not None:
-            output.give(unit, output.run(unit, buffers), buffers.checksum)
-            since += unit.count * unit.target.itemsize
+            output.give(unit, output.run(unit, buffers), buffers.checksums)
+            since += unit.nbytes
             if since >= journal.STEP:
                 since = 0
                 if (directory / executors.STOP).exists():
@@ -208,8 +208,8 @@ class _Output:
                 return None
             unit = next(self._units, None)
             # a checksum in the file is of all bytes, so those that were kept are read again
-            while unit is not None and unit.entry < 0 and unit.number in self._kept:
-                self.kept_bytes += unit.count * unit.target.itemsize
+            while unit is not None and not unit.has_checksums and unit.number in self._kept:
+                self.kept_bytes += unit.nbytes
                 unit = next(self._units, None)
             if unit is None:
                 self._left = False
@@ -226,28 +226,28 @@ class _Output:
             return {}
         return buffers.run(unit, self.fd, self.pages)
 
-    def give(self, unit: Unit, overflows: dict[str, Overflow], checksum: int) -> None:
+    def give(self, unit: Unit, overflows: dict[str, Overflow], checksums: Sequence[int]) -> None:
         """Says that a taken unit is written; the last one completes the file."""
-        nbytes = unit.count * unit.target.itemsize
         with self._lock:
-            if unit.entry >= 0:
-                self._summed(unit, nbytes, checksum)
+            if unit.has_checksums:
+                for target, checksum in zip(unit.targets, checksums, strict=True):
+                    self._summed(target, checksum)
             self._under_way -= 1
             if unit.number not in self._kept:
                 add_overflows(self._overflows, overflows)
                 add_overflows(self._fresh_lost, overflows)
                 self._fresh.append(unit.number)
-                self._fresh_bytes += nbytes
+                self._fresh_bytes += unit.nbytes
                 if self._fresh_bytes >= journal.STEP or len(self._fresh) >= journal.UNITS:
                     self._note()
             if not self._left and self._under_way == 0:
                 self._end()
 
-    def _summed(self, unit: Unit, nbytes: int, checksum: int) -> None:
-        if nbytes == self.shard.entries[unit.entry].nbytes:
-            self._checksums[unit.entry] = checksum
+    def _summed(self, target: Target, checksum: int) -> None:
+        if target.nbytes == self.shard.entries[target.entry].nbytes:
+            self._checksums[target.entry] = checksum
         else:
-            self._pieces.setdefault(unit.entry, []).append((unit.offset, nbytes, checksum))
+            self._pieces.setdefault(target.entry, []).append((target.offset, target.nbytes, checksum))
 
     def _note(self) -> None:
         """Adds to the log what it lacks."""
@@ -364,8 +364,8 @@ class _Threads:
             buffers = Buffers()
             while (output := self._next()) is not None:
                 while not self._stop.is_set() and (unit := output.take()) is not None:
-                    output.give(unit, output.run(unit, buffers), buffers.checksum)
-                    self._bytes += unit.count * unit.target.itemsize
+                    output.give(unit, output.run(unit, buffers), buffers.checksums)
+                    self._bytes += unit.nbytes
         except OSError as error:
             self._fail(_cannot_write(self._directory, error))
         except BaseException as error:

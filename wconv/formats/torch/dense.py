@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -98,6 +99,8 @@ class Strided(LazyTensor):
         shape, stride: the view, checked to lie within `flat`.
         conj, neg: the values are conjugated, negated.
     """
+
+    PARENTS: ClassVar[tuple[str, ...]] = ("flat",)
 
     flat: LazyTensor
     offset: int
@@ -211,6 +214,8 @@ def dequantized(tensor: TorchTensor, integers: LazyTensor) -> LazyTensor:
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class SubBytes(LazyTensor):
     """Unsigned integers of 2 or 4 bits, the first in the lowest bits of a byte; one byte each in memory."""
+
+    PARENTS: ClassVar[tuple[str, ...]] = ("flat",)
 
     flat: LazyTensor
     bits: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -79,6 +80,8 @@ def _check(tensor: SparseTensor, values: LazyTensor, indices: tuple[LazyTensor, 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Dense(LazyTensor):
     """A sparse tensor as a dense one, computed whole."""
+
+    PARENTS: ClassVar[tuple[str, ...]] = ("indices", "values")
 
     layout: str
     indices: tuple[LazyTensor, ...]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -26,6 +27,8 @@ class Scaled(LazyTensor):
 
     The product is rounded as MLX does: in the wider of bfloat16 and the scale's dtype, then to bfloat16.
     """
+
+    PARENTS: ClassVar[tuple[str, ...]] = ("weight", "scale")
 
     weight: LazyTensor
     scale: LazyTensor

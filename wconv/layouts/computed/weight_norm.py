@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -17,6 +18,8 @@ class WeightNorm(Derived):
 
     Computed in float32 and rounded once to the parent's dtype.
     """
+
+    PARENTS: ClassVar[tuple[str, ...]] = ("parent", "length")
 
     length: LazyTensor
 
