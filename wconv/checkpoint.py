@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wconv import files, formats, model_parallel
+from wconv import files, formats, model_parallel, quantized_names
 from wconv.errors import FormatError, told
 from wconv.formats import json_text
 from wconv.hints import absent
@@ -49,6 +49,9 @@ NOT_WEIGHTS = (
 )
 """What trainers leave beside a model under the names of weights."""
 
+QUANTIZATION = "hf_quant_config.json"
+"""Where ModelOpt says how weights are quantized."""
+
 ADAPTERS, EARLIER = "adapters.safetensors", re.compile(r"\d+_adapters\.safetensors")
 """What mlx-lm trains, and what it keeps of it on the way (mlx-lm 0.32, `tuner/trainer.py`)."""
 
@@ -64,6 +67,7 @@ class Checkpoint(Mapping[str, LazyTensor]):
         files: the weights files, in order.
         config: config.json of a model directory, else None.
         params: params.json of a directory without config.json, else None.
+        quantization: hf_quant_config.json of a directory, where config.json says nothing of the kind.
         metadata: what else the files say, as plain data.
         skipped: tensors that cannot be had, each with the reason.
         left_out: weights files in the directory that were not opened, each with the reason.
@@ -84,6 +88,7 @@ class Checkpoint(Mapping[str, LazyTensor]):
     ties: tuple[tuple[str, ...], ...] = ()
     modules: Mapping[str, Module] = field(default_factory=dict)
     params: Mapping[str, Any] | None = None
+    quantization: Mapping[str, Any] | None = None
 
     def __getitem__(self, name: str) -> LazyTensor:
         return self.tensors[name]
@@ -100,6 +105,8 @@ class Checkpoint(Mapping[str, LazyTensor]):
     @property
     def description(self) -> Mapping[str, Any] | None:
         """What is said of the model: by config.json or params.json, or by `dims` beside a file's weights."""
+        if self.config is not None and self.quantization is not None:
+            return {**self.config, "quantization_config": self.quantization}
         if self.config is not None or self.params is not None:
             return self.config if self.config is not None else self.params
         dims = self.metadata.get("dims")
@@ -194,7 +201,14 @@ def _open_directory(directory: Path, key: str | None, variant: str | None, expan
         tuple(tie for contents in merged for tie in contents.ties),
         {path: module for contents in merged for path, module in contents.modules.items()},
         _params(directory) if config is None and model_parallel.PARAMS in names else None,
+        _quantization(directory, config) if config is not None and QUANTIZATION in names else None,
     )
+
+
+def _quantization(directory: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """ModelOpt's hf_quant_config.json, which counts where config.json has no such settings."""
+    said = any(quantized_names.config_of(config)) or "quantization" in config
+    return None if said else read_json(directory / QUANTIZATION)
 
 
 def _params(directory: Path) -> dict[str, Any]:

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wconv import checkpoint, components, file_formats, outputs, sidecars
+from wconv import checkpoint, components, file_formats, outputs, quantized_names, sidecars
 from wconv.checkpoint import Checkpoint
 from wconv.components import Component, Pipeline
 from wconv.conversion import Conversion, states
 from wconv.dtypes import DType
 from wconv.errors import FormatError, LayoutError, OutputError, WconvError, told
 from wconv.layouts import Layout, configs
-from wconv.layouts.adapter_namings import MARKS
+from wconv.layouts.adapter_namings import FILES, MARKS
 from wconv.layouts.choice import HUB, LaidOut, lay_out
 from wconv.plan import MAX_SHARD_SIZE, Entry, Plan, make
 from wconv.report import Report, changes
@@ -147,6 +147,8 @@ def _model(request: Request) -> Conversion:
     if not opened.tensors:
         raise FormatError(f"{request.source} holds no tensors")
     picked, filtered = request.pick(opened)
+    if filtered:
+        quantized_names.check_complete(opened.tensors, picked)
     laid = _laid_out(request, opened, picked)
     applied = laid.applied
     if not applied.tensors:
@@ -223,19 +225,22 @@ def _laid_out(request: Request, opened: Checkpoint, tensors: Mapping[str, LazyTe
     if request.loras:
         from wconv.lora import steps
 
-        return steps.laid_out(plainly, tensors, request.loras, request.dtype, str(request.source))
-    if request.rules is None and _has_marks(tensors):
+        renames = steps.renames_of(opened.description, tensors)
+        return steps.laid_out(plainly, tensors, request.loras, request.dtype, str(request.source), renames)
+    if request.rules is None and _may_be_adapter(opened, tensors):
         from wconv.lora import steps
 
-        if steps.is_adapter(tensors):
+        if steps.is_adapter(opened, tensors):
             adapter = steps.lay_out_adapter(opened, tensors, request.layout)
             if adapter is not None:
                 return adapter
     return plainly(tensors)
 
 
-def _has_marks(names: Iterable[str]) -> bool:
-    """Whether a name has in it what those of adapters have."""
+def _may_be_adapter(opened: Checkpoint, names: Iterable[str]) -> bool:
+    """Whether a file is called as adapters are, or a name has in it what those of adapters have."""
+    if FILES.fullmatch(opened.files[0].name):
+        return True
     joined = "\n".join(names)
     return any(mark in joined for mark in MARKS)
 

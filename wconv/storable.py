@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from wconv import dtypes
+from wconv import dtypes, quantized_names
 from wconv.dtypes import DType
+from wconv.errors import LayoutError
 
 if TYPE_CHECKING:
     from wconv.tensor import LazyTensor
@@ -95,12 +96,28 @@ def written_dtypes(
 ) -> Iterator[DType]:
     """What `written_dtype` says of each tensor of a state dict, in order.
 
+    Weights in a quantization scheme, and what belongs to them, keep their bytes.
+
     Args:
         casts: what becomes of dtypes where nothing is requested.
+
+    Raises:
+        LayoutError: the request would cast what belongs to such weights.
     """
+    found = quantized_names.recognise(tensors)
+    members = found.members if found else frozenset()
     usual: dict[str, DType] = {}
     for name, tensor in tensors.items():
         source = tensor.dtype
+        if name in members and name not in keep:
+            refused = requested is not None and source.is_floating and source is not requested
+            if found is not None and refused and source.bits >= 16:
+                raise LayoutError(
+                    f"{name} belongs to the weights of {found.scheme.title}, which are not decoded:"
+                    " leave --dtype out to keep all as it is"
+                )
+            yield source
+            continue
         # elsewhere the name says nothing
         special = name in keep or source.name in _BYTES_FOR_CONSUMERS
         to = None if special else usual.get(source.name)
@@ -117,6 +134,4 @@ def _has_scales(name: str, names: Collection[str]) -> bool:
     """`name` is a weight whose scales are there, or is itself the scales."""
     if _SCALE.search(name):
         return True
-    stem = name.removesuffix(".weight")
-    candidates = (f"{name}_scale_inv", f"{name}_scale", f"{stem}.scale", f"{stem}.scales", f"{stem}_scale")
-    return any(candidate in names for candidate in candidates)
+    return any(True for _ in quantized_names.companions(name, names))

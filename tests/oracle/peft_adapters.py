@@ -40,6 +40,8 @@ def main(path: str) -> None:
             for name, parameter in adapted.named_parameters():
                 if "lora_A" in name or "lora_B" in name:
                     parameter.normal_(std=0.3)
+                elif "lora_embedding_" in name or ".modules_to_save." in name:
+                    parameter.add_(torch.randn_like(parameter), alpha=0.3)
                 elif "magnitude" in name:
                     parameter.mul_(1.5)
             adapted.save_pretrained(place)

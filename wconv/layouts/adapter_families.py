@@ -44,6 +44,8 @@ class Family:
         main: the component of a pipeline that they belong to.
         texts: a text encoder of the pipeline → its kind.
         namings: what its adapters can be written in, by name in `adapter_namings`.
+        spellings: rules from further names of modules to diffusers', which are read and never written.
+        single: how names of modules begin in the makers' single files, where those are not converted.
     """
 
     name: str
@@ -56,6 +58,8 @@ class Family:
     main: str = "transformer"
     texts: Mapping[str, str] = field(default_factory=dict)
     namings: tuple[str, ...] = ("mflux", "peft", "diffusers", "kohya", "comfyui")
+    spellings: tuple[Rule, ...] = ()
+    single: tuple[str, ...] = ()
 
     @property
     def known(self) -> tuple[str, ...]:
@@ -74,6 +78,12 @@ def _ratios(first: int, second: int, wide: int, narrow: int) -> dict[str, Fracti
     }
 
 
+def _blocks(double: int, single: int) -> dict[str, int]:
+    """How many blocks there are, by diffusers' names and by the makers'."""
+    names = ("transformer_blocks", "single_transformer_blocks", "double_blocks", "single_blocks")
+    return dict(zip(names, (double, single) * 2, strict=True))
+
+
 FLUX = Family(
     "flux",
     (
@@ -84,9 +94,12 @@ FLUX = Family(
     ),
     bfl.FLUX_RULES,
     ratios=_ratios(4, 4, 7, 5),
-    blocks={"transformer_blocks": 19, "single_transformer_blocks": 38},
+    blocks=_blocks(19, 38),
     texts={"text_encoder": "clip_l", "text_encoder_2": "t5xxl"},
     namings=("mflux", "peft", "diffusers", "kohya", "comfyui", "bfl"),
+    spellings=(
+        split("single_blocks.#.qkv.weight", tuple(f"{SINGLE}.attn.to_{part}.weight" for part in "qkv"), 0),
+    ),
 )
 
 FLUX2 = Family(
@@ -112,7 +125,7 @@ FLUX2 = Family(
         rename(f"{BLOCK}.attn.to_out.0.weight", f"{BLOCK}.attn.to_out.weight"),
     ),
     ratios=_ratios(6, 3, 9, 4),
-    blocks={"transformer_blocks": 8, "single_transformer_blocks": 48},
+    blocks=_blocks(8, 48),
     namings=("mflux", "peft", "diffusers", "kohya", "comfyui", "bfl"),
 )
 
@@ -170,6 +183,7 @@ STABLE_DIFFUSION = Family(
     main="unet",
     texts={"text_encoder": "clip"},
     namings=("peft", "diffusers", "kohya"),
+    single=("input_blocks", "middle_block", "output_blocks"),
 )
 
 FAMILIES = (FLUX, QWEN, FLUX2, Z_IMAGE, STABLE_DIFFUSION)

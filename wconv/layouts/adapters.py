@@ -14,8 +14,8 @@ from wconv.layouts import adapter_families
 from wconv.layouts.adapter_families import Family
 from wconv.layouts.engine import Layout, run_rules
 from wconv.layouts.inverse import undone
-from wconv.layouts.patterns import written_out
-from wconv.layouts.rules import Entry, Rule
+from wconv.layouts.patterns import compile_pattern, written_out
+from wconv.layouts.rules import Entry, Rename, Rule, rename
 from wconv.layouts.settings import Context
 from wconv.tensor import LazyTensor
 
@@ -51,6 +51,22 @@ FLAT_PREFIXES: Mapping[str, tuple[str, ...]] = {
     "lora_te3_": ("text_encoder_3", "text_encoder_2"),
 }
 """Likewise kohya's, after which dots have become underscores."""
+
+RESPELLED = (
+    rename(
+        "**double_blocks.#.processor.(qkv_lora1|proj_lora1|qkv_lora2|proj_lora2).(down|up).weight",
+        "**double_blocks.#.(img_attn.qkv|img_attn.proj|txt_attn.qkv|txt_attn.proj).(lora_down|lora_up).weight",
+    ),
+    rename(
+        "**single_blocks.#.processor.(qkv_lora|proj_lora).(down|up).weight",
+        "**single_blocks.#.(qkv|linear2).(lora_down|lora_up).weight",
+    ),
+)
+"""XLabs' names of a FLUX adapter's tensors, kept in attention processors → by the layers they change.
+
+Facts: x-flux, `src/flux/modules/layers.py`: the first of two is the images', and a single block's `qkv_lora`
+is added to the first three parts of what `linear1` gives.
+"""
 
 CLIP = "text_model."
 """What CLIP's names begin with; transformers 5 leaves it out."""
@@ -88,6 +104,22 @@ def place(name: str) -> Place:
     return Place(name, (), False, name)
 
 
+def respelled(key: str) -> str:
+    """A tensor's name by the layer that it changes, where it is kept in an attention processor."""
+    if ".processor." in key:
+        for rule in RESPELLED:
+            match = rule.pattern.match(key)
+            if match is not None:
+                return compile_pattern(rule.target).render(match, rule.pattern)
+    return key
+
+
+def renames(layout: Layout | None) -> tuple[Rule, ...]:
+    """The rules of a model's table that only rename: of two generations of names they make one."""
+    rules = (*layout.spellings, *layout.rules) if layout is not None else ()
+    return tuple(rule for rule in rules if isinstance(rule, Rename))
+
+
 def _without(name: str, prefixes: Iterable[str]) -> str:
     return next((name.removeprefix(one) for one in prefixes if name.startswith(one)), name)
 
@@ -101,7 +133,7 @@ def backwards(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
 
 def forwards(family: Family) -> tuple[Rule, ...]:
     """From the names of the makers, and of mflux, to diffusers'."""
-    return (*family.original, *backwards(family.renamed))
+    return (*family.spellings, *family.original, *backwards(family.renamed))
 
 
 FAMILIES = tuple(forwards(family) for family in adapter_families.FAMILIES if family.original)

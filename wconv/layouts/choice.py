@@ -12,6 +12,7 @@ from wconv.errors import LayoutError
 from wconv.layouts import pipelines
 from wconv.layouts.engine import Applied, ConvertedInPartError, Layout, UnknownNamesError, apply
 from wconv.layouts.forms import Form
+from wconv.layouts.taken import ANY, TAKEN, check_taken
 from wconv.modules import Module
 from wconv.tensor import LazyTensor
 
@@ -88,6 +89,7 @@ def lay_out(
             return LaidOut(modules.apply(tensors, types), modules.CONSUMER, "mlx", rules="by layer type")
     applied = _applied(chosen, tensors, config, options)
     if chosen is None:
+        check_taken(str(layout) if layout in TAKEN else ANY, tensors, config)
         return LaidOut(applied)
     if own is not None and own.form is None:
         unmatched = tuple(f"no tensor matches the rule: {rule}" for rule in applied.unmatched)

@@ -13,6 +13,8 @@ from wconv.layouts.forms import Form
 from wconv.layouts.patterns import compile_pattern, is_wildcard, written_out
 from wconv.layouts.rules import Copy, Drop, Entry, KeepDtype, Rule, State, Transpose
 from wconv.layouts.settings import Context
+from wconv.layouts.taken import check_taken, refusal
+from wconv.quantized_names import Recognised, is_narrow, is_part, recognise
 from wconv.tensor import LazyTensor
 
 SCALES = "**_scale_inv"
@@ -34,8 +36,8 @@ QUANTIZED = re.compile(
 )
 """Companions of a `.weight` in a quantized checkpoint, which the consumer's loader takes as they are."""
 
-QUANTIZED_ALONE = re.compile(r"(qweight|weight_packed|weight_scale|weight_shape|scale_inv)$")
-"""What shows that weights are in a form that needs decoding."""
+FEW = 10
+"""Of so many names one at most may be left out to make a checkpoint fit: more is another model."""
 
 
 class UnknownNamesError(LayoutError):
@@ -133,6 +135,7 @@ def apply(
         notes.append(f"the tensors are in {layout.consumers[0]}'s layout already")
     rules = [rule for rule in layout.rules if not done or isinstance(rule, Drop | Copy)]
     state = run_rules(rules, state, context, dropped, unmatched)
+    _check_scheme(layout, state, tensors, context)
     check_names(layout, state, quantized=_is_quantized(context.config))
     return Applied(
         {name: entry.tensor for name, entry in state.items()},
@@ -187,21 +190,63 @@ def check_names(layout: Layout, state: State, *, quantized: bool = False) -> Non
     unknown = [name for name in state if not _known(layout.names, name, quantized)]
     if not unknown:
         return
-    if found := QUANTIZED_ALONE.search(unknown[0]):
-        raise LayoutError(
-            f"{state[unknown[0]].sources[0]}: weights stored with a {found[1]} are not decoded for"
-            f" {layout.model_types[0]}, and {layout.consumers[0]} does not take them as they are;"
-            " convert a checkpoint in 16 bits, or keep all names with --layout hf"
-        )
+    consumer, model_type = layout.consumers[0], layout.model_types[0]
     told = "; ".join(
         f"{state[name].sources[0]} (nearest: {', '.join(nearest(layout.names, name)) or 'none'})"
         for name in unknown[:3]
     )
     more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
-    raise UnknownNamesError(
-        f"{layout.consumers[0]} knows no such tensors in {layout.model_types[0]}: {told}{more};"
-        " leave them out with --exclude, or keep all names with --layout hf"
-    )
+    if len(unknown) * FEW > len(state) or any(map(is_part, unknown)):
+        advice = "keep all names with --layout hf, or write rules of your own (see wconv rules)"
+    else:
+        advice = "leave them out with --exclude, or keep all names with --layout hf"
+    raise UnknownNamesError(f"{consumer} knows no such tensors in {model_type}: {told}{more}; {advice}")
+
+
+def _check_scheme(layout: Layout, state: State, tensors: Mapping[str, LazyTensor], context: Context) -> None:
+    """Refuses weights in a scheme that the rules leave as they are and the consumer does not take.
+
+    Raises:
+        LayoutError: naming the scheme.
+    """
+    before = recognise(tensors, context.config)
+    if before is None:
+        return
+    _check_together(layout, state, tensors, before)
+    left = {name: entry.tensor for name, entry in state.items()}
+    found = recognise(left, context.config)
+    if found is None or all(matches(layout.names, name) for name in found.members):
+        return
+    consumer = layout.consumers[0]
+    check_taken(consumer, left, context.config)
+    quantized = _is_quantized(context.config)
+    stray = next((name for name in found.members if not _known(layout.names, name, quantized)), None)
+    if stray is not None:
+        raise refusal(found, consumer, state[stray].sources[0])
+
+
+def _check_together(
+    layout: Layout, state: State, tensors: Mapping[str, LazyTensor], before: Recognised
+) -> None:
+    """Refuses to leave out the scales of weights that stay, or to re-arrange such weights without them."""
+    made: dict[str, list[Entry]] = {}
+    for entry in state.values():
+        for source in entry.sources:
+            made.setdefault(source, []).append(entry)
+    for part, weight in before.weights.items():
+        coded = [entry for entry in made.get(weight, ()) if is_narrow(entry.tensor.dtype)]
+        if part == weight or not coded:
+            continue
+        own = made.get(part, [])
+        moved = any(entry.tensor is not tensors[weight] for entry in coded)
+        apart = all(entry.tensor is tensors[part] for entry in own) and not _is_named(layout, part)
+        if not own or (moved and apart):
+            raise refusal(before, layout.consumers[0], part)
+
+
+def _is_named(layout: Layout, name: str) -> bool:
+    """Whether a rule tells of a tensor by more than the beginning of its name."""
+    return any(rule.pattern.match(name) for rule in layout.rules if not rule.source.endswith("**"))
 
 
 def nearest(names: Iterable[str], name: str) -> list[str]:

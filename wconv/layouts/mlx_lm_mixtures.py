@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from wconv.layouts.engine import Layout
 from wconv.layouts.mlx_lm_common import ALONE, BLOCK, BOTH, COMMAND, FP8, ROTARY, head, qk_norm
+from wconv.layouts.opposites import unstack
 from wconv.layouts.rules import (
     Rule,
     add_one,
@@ -32,6 +33,30 @@ STACK_W123 = stack(
     "model.layers.#.block_sparse_moe.experts.{e}.(w1|w2|w3).(weight|scales|biases)",
     "model.layers.#.block_sparse_moe.switch_mlp.(gate_proj|down_proj|up_proj).(weight|scales|biases)",
     count=EXPERT_COUNT,
+)
+
+
+def single_experts(experts: str, words: tuple[str, str, str]) -> tuple[Rule, ...]:
+    """Each expert by itself, as the hub has them, where transformers 5 saved all of a layer as it holds them.
+
+    Gate and up are one tensor then: (experts, twice the outputs, inputs).
+    """
+    gate, up, down = words
+    each = "|".join(words)
+    return (
+        split(f"{experts}.gate_up_proj", (f"{experts}.{gate}", f"{experts}.{up}"), -2),
+        rename(f"{experts}.down_proj", f"{experts}.{down}"),
+        unstack(f"{experts}.({each})", f"{experts}.{{e}}.({each}).weight", count=EXPERT_COUNT),
+    )
+
+
+FUSED = single_experts("model.layers.#.mlp.experts", ("gate_proj", "up_proj", "down_proj"))
+SPARSE = "model.layers.#.block_sparse_moe"
+FUSED_W123 = (
+    rename("model.layers.#.mlp.(router|gate).weight", f"{SPARSE}.(gate|gate).weight"),
+    rename("model.layers.#.mlp.e_score_correction_bias", f"{SPARSE}.e_score_correction_bias"),
+    rename("model.layers.#.mlp.experts.(gate_up|down)_proj", f"{SPARSE}.experts.(gate_up|down)_proj"),
+    *single_experts(f"{SPARSE}.experts", ("w1", "w3", "w2")),
 )
 CORRECTION = keep_dtype("**e_score_correction_bias**")
 PREDICTION = drop("model.layers.#.**", "predicts further tokens, which mlx-lm does not use", beyond=LAYERS)
@@ -134,7 +159,8 @@ def mixture(
     fp8: Rule = FP8,
 ) -> Layout:
     """A model with routed experts."""
-    return Layout(consumers, model_types, names, (ROTARY, fp8, *rules), command=COMMAND)
+    fused = FUSED if STACK in rules else FUSED_W123 if STACK_W123 in rules else ()
+    return Layout(consumers, model_types, names, (ROTARY, fp8, *rules), fused, command=COMMAND)
 
 
 LAYOUTS = (

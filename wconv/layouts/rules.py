@@ -151,7 +151,7 @@ class Rename(Rule):
         return (self.target,)
 
     def outputs(self, name: str, entry: Entry, match: Match, context: Context) -> State:
-        if self._stays(name):
+        if self.stays(name):
             return {name: entry}
         return {compile_pattern(self.target).render(match, self.pattern): entry}
 
@@ -160,9 +160,10 @@ class Rename(Rule):
         return not self.but
 
     def verdict(self, name: str, entry: Entry, context: Context) -> Verdict | None:
-        return None if self._stays(name) else Rule.verdict(self, name, entry, context)
+        return None if self.stays(name) else Rule.verdict(self, name, entry, context)
 
-    def _stays(self, name: str) -> bool:
+    def stays(self, name: str) -> bool:
+        """Whether a name is one of those that keep theirs."""
         return any(compile_pattern(one).match(name) for one in self.but)
 
     def detail(self) -> str:
@@ -436,7 +437,10 @@ class Compute(Rule):
             if not other or other not in state:
                 continue
             scale = after.pop(other)
-            tensor = self.function(entry.tensor, scale.tensor)
+            try:
+                tensor = self.function(entry.tensor, scale.tensor)
+            except LayoutError as error:
+                raise LayoutError(f"{name}: {error}") from None
             after[name] = Entry(tensor, (*entry.sources, *scale.sources))
         return after
 

@@ -3,39 +3,59 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
-from pathlib import Path
 
-from wconv.checkpoint import Checkpoint
-from wconv.errors import LayoutError
-from wconv.layouts.adapter_namings import NAMINGS
+from wconv.checkpoint import Checkpoint, read_json
+from wconv.errors import FormatError, LayoutError
+from wconv.layouts.adapter_namings import FILES, METADATA, NAMINGS
 from wconv.layouts.choice import HUB, LaidOut
 from wconv.layouts.engine import Applied
 from wconv.layouts.forms import Form
 from wconv.lora import image, language
-from wconv.lora.read import adapters, other_kind, slot_of
+from wconv.lora.read import LORA, adapters, kind_of, other_kind, slot_of
+from wconv.lora.scales import config_path
 from wconv.tensor import LazyTensor
 
 MLX_LM = ("mlx-lm", "mlx-vlm")
 
 
-def is_adapter(tensors: Mapping[str, LazyTensor]) -> bool:
-    """Whether a checkpoint is an adapter by itself: most of what it holds is part of one, of any kind."""
-    slots = [found[1] for name in tensors if (found := slot_of(name)) is not None]
-    others = [name for name in tensors if other_kind(name) is not None]
-    told = bool(others) or any(slot.startswith(("down", "embedding_down")) for slot in slots)
-    parts = len(slots) + len(others)
-    return told and 2 * parts > len(tensors) and not any(".base_layer." in name for name in tensors)
+def is_adapter(opened: Checkpoint, tensors: Mapping[str, LazyTensor]) -> bool:
+    """Whether a checkpoint is an adapter by itself, of any kind.
+
+    The `adapter_config.json` beside it decides; else its names: most are parts of adapters, or what is none
+    belongs to no layer. A file that holds the weights that it adapts is a model.
+    """
+    path = config_path(opened)
+    if path is not None and FILES.fullmatch(opened.files[0].name) and kind_of(read_json(path)) is not None:
+        return True
+    slots = {name: found for name in tensors if (found := slot_of(name)) is not None}
+    others = [name for name in tensors if name not in slots]
+    kinds = [name for name in others if other_kind(name) is not None]
+    adapted = {module for module, slot in slots.values() if slot.startswith(("down", "embedding_down"))}
+    if not (adapted or kinds) or any(f"{one}{end}" in tensors for one in adapted for end in OWN_WEIGHTS):
+        return False
+    alone = adapted and not any(NUMBER.search(name) for name in others)
+    return bool(alone) or 2 * (len(slots) + len(kinds)) > len(tensors)
 
 
-def _as_it_is(opened: Checkpoint, tensors: Mapping[str, LazyTensor]) -> LaidOut | None:
-    """PEFT's directory, in which the file must keep its name; None for any other file."""
-    name = NAMINGS["peft"].filename
-    if not opened.path.is_dir() or [one.stem for one in opened.files] != [Path(name).stem]:
+OWN_WEIGHTS = (".weight", ".base_layer.weight", ".qweight")
+"""What is added to a module's name for the weight that an adapter changes."""
+
+NUMBER = re.compile(r"[._]\d+[._]")
+
+
+def _as_it_is(opened: Checkpoint) -> Form | None:
+    """The form of a directory in which an adapter's file must keep its name; None for any other file."""
+    if not opened.path.is_dir() or len(opened.files) > 1 or not FILES.fullmatch(opened.files[0].name):
         return None
-    texts = {key: value for key, value in opened.metadata.items() if isinstance(value, str)}
-    form = Form(name, image.ONE_FILE, {**texts, "format": "pt"})
-    return LaidOut(Applied(dict(tensors)), form=form)
+    return Form(f"{opened.files[0].stem}.safetensors", image.ONE_FILE, {**_texts(opened), "format": "pt"})
+
+
+def _texts(opened: Checkpoint) -> dict[str, str]:
+    """What the source's header says beside PEFT's settings, which are written anew where they are needed."""
+    strings = opened.metadata.items() if opened.format == "safetensors" else ()
+    return {key: value for key, value in strings if isinstance(value, str) and key != METADATA}
 
 
 def lay_out(opened: Checkpoint, tensors: Mapping[str, LazyTensor], layout: object) -> LaidOut | None:
@@ -52,8 +72,36 @@ def lay_out(opened: Checkpoint, tensors: Mapping[str, LazyTensor], layout: objec
     """
     from_mlx = any(name.endswith(".lora_a") for name in tensors)
     if layout == HUB and not from_mlx:
-        return _as_it_is(opened, tensors)
+        form = _as_it_is(opened)
+        return LaidOut(Applied(dict(tensors)), form=form) if form is not None else None
+    _check_kind(opened)
+    laid = _laid_out(opened, tensors, layout, from_mlx)
+    if laid.form is None:
+        return laid
+    form = dataclasses.replace(laid.form, metadata={**_texts(opened), **laid.form.metadata})
+    return dataclasses.replace(laid, form=form)
+
+
+def _check_kind(opened: Checkpoint) -> None:
+    """Refuses adapters of a kind that is not converted."""
+    path = config_path(opened)
+    kind = kind_of(read_json(path)) if path is not None else None
+    if kind not in (None, LORA):
+        raise FormatError(
+            f"{path} describes a {kind!r} adapter, which is not converted: --layout hf copies it unchanged"
+        )
+
+
+def _laid_out(
+    opened: Checkpoint, tensors: Mapping[str, LazyTensor], layout: object, from_mlx: bool
+) -> LaidOut:
     found = adapters(dataclasses.replace(opened, tensors=dict(tensors)))
+    whole = next((one for one in found if one.wholes), None)
+    if whole is not None:
+        raise LayoutError(
+            f"{whole.keys[-1]} takes the place of the model's own (modules_to_save), which no adapter but"
+            " PEFT's own can" + image.WHOLE + ", --layout hf copies the adapter unchanged"
+        )
     if from_mlx:
         if layout not in ("auto", HUB, "peft"):
             raise LayoutError(f"{opened.path} is mlx-lm's already; --layout hf makes a PEFT adapter of it")

@@ -81,6 +81,7 @@ def lay_out(found: Sequence[Adapter], layout: str) -> LaidOut:
     name, _, wanted = layout.partition(":")
     for one in found:
         _check_plain(one, naming_of(name, ""))
+    _check_single(found)
     families = [family for family in FAMILIES if wanted in ("", family.name)]
     if not families:
         known = ", ".join(family.name for family in FAMILIES)
@@ -95,6 +96,17 @@ def lay_out(found: Sequence[Adapter], layout: str) -> LaidOut:
             f"--layout {name}: {best.family.name} has no such names; it has {', '.join(best.family.namings)}"
         )
     return _written(name, naming, best.family, _parts(found, best, naming))
+
+
+def _check_single(found: Sequence[Adapter]) -> None:
+    """Refuses the names of single files that are not converted, by the model's name."""
+    for family in FAMILIES:
+        for one in found if family.single else ():
+            if one.place.module.startswith(family.single):
+                raise LayoutError(
+                    f"{one.keys[0]} is of {family.name}, by the names of its single files, which are not"
+                    f" converted{WHOLE} of a single file"
+                )
 
 
 def _home(family: Family, adapter: Adapter) -> Home | None:
@@ -114,7 +126,7 @@ def _home(family: Family, adapter: Adapter) -> Home | None:
             ),
             None,
         )
-    sources = tuple(rule.source for rule in family.original)
+    sources = tuple(rule.source for rule in (*family.spellings, *family.original))
     names = (*sources, *family.known, *family.modules)
     module = unflatten(names, place.module) if place.flat else place.module
     if module is None or _too_far(family, module):

@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from wconv.dtypes import DType
 from wconv.errors import FormatError, LayoutError, WconvError
 from wconv.layouts.adapters import BASE_PREFIXES, CLIP, FAMILIES, MAIN, flat, respell, unflatten
-from wconv.layouts.rules import Rule
+from wconv.layouts.opposites import same
+from wconv.layouts.patterns import compile_pattern
+from wconv.layouts.rules import Rename, Rule
 from wconv.lora.deltas import Merged, Product, Scaled, Term
 from wconv.lora.pieces import Marked, Piece, pieces
 from wconv.lora.read import Adapter, Lora
+from wconv.quantized_names import recognise
 from wconv.tensor import LazyTensor
 
 
@@ -60,23 +63,36 @@ def merge(
     loras: Sequence[Lora],
     to: Mapping[str, DType] | None = None,
     where: str = "the model",
+    respelling: Sequence[Rule] = (),
 ) -> dict[str, LazyTensor]:
     """A state dict with adapters added to its weights, in order, without reading anything.
 
     Args:
         to: a weight → the dtype to which its sum is rounded, where that is not its own.
         where: the model, for messages.
+        respelling: rules that bring several generations of the model's names to one.
 
     Raises:
         WconvError: an adapter fits nothing, or not what it is meant for; nothing is merged then.
     """
     terms: dict[str, list[Term]] = {}
     views = _views(tensors)
+    again = _Again(tensors, respelling)
+    bases = dict(tensors)
     for lora in loras:
         taken: dict[str, str] = {}
         strays: list[Adapter] = []
+        replaced = _replaced(lora, next(views()), again, strays)
+        for name, tensor in replaced.items():
+            if bases[name] is not tensors[name] or name in terms:
+                raise FormatError(f"{lora.path} replaces {name}, which another adapter changes: merge one")
+            _check_float(name, tensors[name], where)
+            bases[name] = tensor
+            terms[name] = []
         for adapter in lora.adapters:
-            found = _terms(adapter, lora, views)
+            if adapter.up is None and not adapter.diffs:
+                continue
+            found = _terms(adapter, lora, views, again)
             if found is None:
                 strays.append(adapter)
                 continue
@@ -91,8 +107,71 @@ def merge(
     merged = dict(tensors)
     for name, found_terms in terms.items():
         rounded = (to or {}).get(name, tensors[name].dtype)
-        merged[name] = _merged(name, tensors[name], tuple(found_terms), rounded, where)
+        _check_float(name, tensors[name], where)
+        merged[name] = Merged(name, bases[name], tuple(found_terms), rounded)
     return merged
+
+
+class _Again:
+    """A model's tensors by the names that rules of renaming give them, and an adapter's by the same rules."""
+
+    def __init__(self, tensors: Mapping[str, LazyTensor], rules: Sequence[Rule]) -> None:
+        self._rules = tuple(rules)
+        self._tensors = tensors
+        self._names: dict[str, str] | None = None
+
+    def find(self, change: Change) -> str | None:
+        """The tensor that a change is meant for."""
+        place = change.adapter.place
+        if place.flat or not self._rules:
+            return None
+        if self._names is None:
+            self._names = {self._respelled(name): name for name in self._tensors}
+        modules = dict.fromkeys((place.full, place.module))
+        tried = (f"{prefix}{module}.{change.kind}" for module in modules for prefix in ("", "model."))
+        return next(
+            (self._names[new] for name in tried if (new := self._respelled(name)) in self._names), None
+        )
+
+    def _respelled(self, name: str) -> str:
+        for rule in self._rules:
+            match = rule.pattern.match(name)
+            if match is not None and isinstance(rule, Rename) and not rule.stays(name):
+                name = compile_pattern(rule.target).render(match, rule.pattern)
+        return name
+
+
+def _replaced(lora: Lora, own: View, again: _Again, strays: list[Adapter]) -> dict[str, LazyTensor]:
+    """The tensors of the model whose place others take; `strays` gains what fits nothing.
+
+    A tied output layer has no place where the embedding has taken the same.
+    """
+    replaced: dict[str, LazyTensor] = {}
+    left: list[tuple[Adapter, LazyTensor]] = []
+    for adapter in lora.adapters:
+        for kind, tensor in adapter.wholes.items():
+            if lora.strength != 1:
+                raise WconvError(
+                    f"{lora.path}: {adapter.name} takes the place of the model's own: its scale must be 1,"
+                    f" not {lora.strength:g}"
+                )
+            change = Change(adapter, kind, tensor)
+            name = own.find(change) or again.find(change)
+            if name is None:
+                left.append((adapter, tensor))
+            elif name in replaced:
+                raise FormatError(f"{lora.path}: {adapter.name} and another take the place of {name}")
+            elif tensor.shape != own.tensors[name].shape:
+                raise FormatError(
+                    f"{lora.path}: {adapter.name} has the shape {tensor.shape}, but {name} has"
+                    f" {own.tensors[name].shape}: resize the model first"
+                )
+            else:
+                replaced[name] = tensor
+    for adapter, tensor in left:
+        if not any(same(tensor, other) for other in replaced.values()):
+            strays.append(adapter)
+    return replaced
 
 
 def share(loras: Sequence[Lora], components: Collection[str]) -> dict[str, tuple[Lora, ...]]:
@@ -119,13 +198,12 @@ def share(loras: Sequence[Lora], components: Collection[str]) -> dict[str, tuple
     return shared
 
 
-def _merged(name: str, base: LazyTensor, terms: tuple[Term, ...], to: DType, where: str) -> LazyTensor:
+def _check_float(name: str, base: LazyTensor, where: str) -> None:
     if not base.dtype.is_floating or base.dtype.bits < 16:
         raise WconvError(
             f"{name} of {where} is stored in {base.dtype.name}: an adapter can be merged into a model that"
             " is not quantized"
         )
-    return Merged(name, base, terms, to)
 
 
 def _views(tensors: Mapping[str, LazyTensor]) -> Callable[[], Iterator[View]]:
@@ -158,7 +236,7 @@ def _views(tensors: Mapping[str, LazyTensor]) -> Callable[[], Iterator[View]]:
 
 
 def _terms(
-    adapter: Adapter, lora: Lora, views: Callable[[], Iterator[View]]
+    adapter: Adapter, lora: Lora, views: Callable[[], Iterator[View]], again: _Again
 ) -> list[tuple[str, str, Term]] | None:
     """Target, tensor of the model and what is added to it; None when the adapter fits nothing."""
     changes = list(_changes(adapter, lora))
@@ -169,11 +247,17 @@ def _terms(
             pairs = zip(names, changes, strict=True)
             return [term for name, one in pairs for term in _placed(name, one, view, lora)]
     own = next(views())
+    given = [(again.find(change), change) for change in changes]
+    if all(name is not None for name, _ in given):
+        return [term for name, one in given for term in _placed(str(name), one, own, lora)]
     for rules in FAMILIES:
         spelled = [_respelled(rules, change) for change in changes]
         parts = {name: one for found_parts in spelled for name, one in (found_parts or {}).items()}
-        if None not in spelled and parts and parts.keys() <= own.tensors.keys():
-            return [term for name, one in parts.items() for term in _placed(name, one, own, lora)]
+        if None in spelled or not parts:
+            continue
+        for known in views():
+            if parts.keys() <= known.tensors.keys():
+                return [term for name, one in parts.items() for term in _placed(name, one, known, lora)]
     return None
 
 
@@ -237,7 +321,7 @@ def _placed(name: str, change: Change, view: View, lora: Lora) -> Iterator[tuple
         row += piece.rows
 
 
-def _strays(strays: Sequence[Adapter], lora: Lora, tensors: Iterable[str], where: str) -> str:
+def _strays(strays: Sequence[Adapter], lora: Lora, tensors: Mapping[str, LazyTensor], where: str) -> str:
     names = {name: flat(name.removesuffix(".weight")) for name in tensors}
     by_flat = {text: name for name, text in names.items()}
     told = []
@@ -246,4 +330,7 @@ def _strays(strays: Sequence[Adapter], lora: Lora, tensors: Iterable[str], where
         near = difflib.get_close_matches(wanted, by_flat, 1, 0.0)
         told.append(f"{adapter.keys[0]} (nearest: {by_flat[near[0]] if near else 'none'})")
     more = f" and {len(strays) - 3} more" if len(strays) > 3 else ""
+    found = recognise(tensors)
+    if found is not None:
+        return f"{where} is {found.scheme.title}: {lora.path} can be merged into a model in 16 bits"
     return f"{lora.path} has no place in {where} for {'; '.join(told)}{more}: nothing was merged"

@@ -5,17 +5,22 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from wconv import checkpoint
 from wconv.checkpoint import Checkpoint
 from wconv.errors import FormatError, WconvError
 from wconv.files import require_name
-from wconv.layouts.adapters import Place, place
+from wconv.layouts.adapter_namings import KINDS
+from wconv.layouts.adapters import WRAPPERS, Place, place, respelled
 from wconv.lora.scales import CONFIG, Scales, config_path
 from wconv.tensor import LazyTensor
+
+LORA = "LORA"
+"""PEFT's word for the kind that can be applied."""
 
 _NAME = r"(?:\.(?!(?:weight|bias)$)\w+)?"
 _ENDINGS = (
@@ -34,20 +39,21 @@ _ENDINGS = (
     ("diff", r"\.diff"),
     ("diff_b", r"\.diff_b"),
 )
+LONGEST = 4096
+"""Signs of the longest name that can be an adapter's."""
+
 ENDINGS = tuple((slot, re.compile(rf"(?P<module>.+?){ending}")) for slot, ending in _ENDINGS)
 """How a tensor's name ends → what it is; PEFT, diffusers old and new, kohya, ComfyUI and mlx-lm."""
 
 REFUSED = (
-    (re.compile(r".*\.lokr_\w+(\..*)?"), "is of a LoKr, a Kronecker product"),
-    (re.compile(r".*\.hada_\w+(\..*)?"), "is of a LoHa, a Hadamard product"),
-    (re.compile(r".*\.(oft_\w+|boft_\w+)(\..*)?"), "is of an OFT, an orthogonal turn"),
-    (re.compile(r".*\.[ab][12]\.weight"), "is of a GLoRA"),
-    (re.compile(r".*\.(on_input|ia3_l(\..*)?)"), "is of an (IA)³"),
-    (re.compile(r".*\.vera_\w+(\..*)?"), "is of a VeRA"),
-    (re.compile(r".*[._]lora_mid(\..*)?"), "is the core of a convolution in three parts"),
-    (re.compile(r".*[._]lora_(B|up)(\.\w+)?\.bias"), "is a bias of its own"),
+    (re.compile(r"\.[ab][12]\.weight$"), "is of a GLoRA"),
+    (re.compile(r"_lora_mid(\.weight)?$"), "is the core of a convolution in three parts"),
+    (re.compile(r"[._]lora_(B|up)(\.\w+)?\.bias$"), "is a bias of its own"),
 )
-"""What is not a pair of matrices, and what it is."""
+"""Further ends of names of what is no matrix of a LoRA, and what it is."""
+
+WHOLE = re.compile(r"(?:\.base_layer|\.modules_to_save(?:\.\w+)?)?\.(weight|bias)$")
+"""How a tensor of PEFT's ends that takes the place of the model's."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,6 +69,7 @@ class Adapter:
         magnitude: of a weight-decomposed adapter: the length of each row.
         diffs: whole differences, of "weight" and "bias".
         keys: the tensors that it is made of.
+        wholes: "weight" and "bias" that take the place of the model's own.
     """
 
     name: str
@@ -73,6 +80,7 @@ class Adapter:
     magnitude: LazyTensor | None = None
     diffs: Mapping[str, LazyTensor] = field(default_factory=dict)
     keys: tuple[str, ...] = ()
+    wholes: Mapping[str, LazyTensor] = field(default_factory=dict)
 
     @property
     def rank(self) -> int:
@@ -91,6 +99,9 @@ class Lora:
 
 def slot_of(key: str) -> tuple[str, str] | None:
     """Module and kind of a tensor of an adapter; None for any other name."""
+    if len(key) > LONGEST:
+        return None
+    key = respelled(key)
     for slot, expression in ENDINGS:
         found = expression.fullmatch(key)
         if found is not None:
@@ -148,26 +159,56 @@ def adapters(opened: Checkpoint) -> tuple[Adapter, ...]:
     Raises:
         FormatError: a tensor is no part of a low-rank adapter, or a pair is not complete or does not fit.
     """
+    scales = Scales(opened)
+    _check_kind(scales)
     modules: dict[str, dict[str, tuple[str, LazyTensor]]] = {}
+    wholes: dict[str, dict[str, tuple[str, LazyTensor]]] = {}
     for key, tensor in opened.items():
         found = slot_of(key)
-        if found is None:
+        whole = _whole(key, scales) if found is None else None
+        if found is None and whole is None:
             why = other_kind(key) or "is no matrix of a LoRA"
             raise FormatError(f"{opened.path}: {key} {why}: it cannot be applied as a LoRA")
-        slots = modules.setdefault(found[0], {})
-        if found[1] in slots:
-            raise FormatError(f"{opened.path}: {slots[found[1]][0]} and {key} are the same matrix twice")
-        slots[found[1]] = (key, tensor)
+        module, slot = found or whole or ("", "")
+        slots = (modules if found else wholes).setdefault(module, {})
+        if slot in slots:
+            raise FormatError(f"{opened.path}: {slots[slot][0]} and {key} are the same matrix twice")
+        slots[slot] = (key, tensor)
     if not modules:
         raise FormatError(f"{opened.path} holds no adapter")
     if opened.skipped:
         key, reason = next(iter(opened.skipped.items()))
         raise FormatError(f"{opened.path}: {key} cannot be read: {reason}")
-    scales = Scales(opened)
     _check_config(opened, scales)
     found_adapters = tuple(_adapter(opened, module, slots, scales) for module, slots in modules.items())
     _check_lengths(opened, scales, found_adapters)
-    return found_adapters
+    return tuple(_with_wholes(found_adapters, wholes))
+
+
+def _whole(key: str, scales: Scales) -> tuple[str, str] | None:
+    """Module and kind of a tensor that takes the place of the model's: PEFT saves such modules beside."""
+    found = WHOLE.search(key)
+    if found is None or other_kind(key) is not None:
+        return None
+    if key.startswith(WRAPPERS) or "peft_type" in (scales.config or {}):
+        return key[: found.start()], found[1]
+    return None
+
+
+def _with_wholes(
+    found: tuple[Adapter, ...], wholes: Mapping[str, Mapping[str, tuple[str, LazyTensor]]]
+) -> Iterator[Adapter]:
+    """The adapters with the tensors that take the place of the model's; modules of these alone come last."""
+    for one in found:
+        own = wholes.get(one.name, {})
+        keys = (*one.keys, *(key for key, _ in own.values()))
+        yield replace(one, keys=keys, wholes={kind: tensor for kind, (_, tensor) in own.items()})
+    names = {one.name for one in found}
+    for module, own in wholes.items():
+        if module not in names:
+            tensors = {kind: tensor for kind, (_, tensor) in own.items()}
+            keys = tuple(key for key, _ in own.values())
+            yield Adapter(module, place(module), None, None, 1.0, keys=keys, wholes=tensors)
 
 
 UNUSUAL = {
@@ -190,13 +231,24 @@ Fact: PEFT 0.21.2, `tuners/lora/layer.py`: `pissa_init`, `olora_init`, `corda_in
 """
 
 
+def kind_of(config: Mapping[str, Any]) -> str | None:
+    """The kind of adapter that an `adapter_config.json` describes: PEFT's word; None where it says none."""
+    kind = config.get("peft_type")
+    if kind is None and (config.get("fine_tune_type") or "lora_parameters" in config):
+        return "full fine-tuning" if config.get("fine_tune_type") == "full" else LORA
+    return None if kind is None else str(kind)[:40]
+
+
+def _check_kind(scales: Scales) -> None:
+    kind, path = kind_of(scales.config or {}), scales.config_path
+    if kind == "full fine-tuning":
+        raise FormatError(f"{path}: a full fine-tuning holds weights, not an adapter")
+    if kind not in (None, LORA):
+        raise FormatError(f"{path} describes a {kind!r} adapter: LoRA alone can be applied")
+
+
 def _check_config(opened: Checkpoint, scales: Scales) -> None:
     config, path = scales.config or {}, scales.config_path
-    kind = config.get("peft_type", "LORA")
-    if kind != "LORA":
-        raise FormatError(f"{path} describes a {kind!r:.40} adapter: LoRA alone can be applied")
-    if config.get("fine_tune_type") == "full":
-        raise FormatError(f"{path}: a full fine-tuning holds weights, not an adapter")
     for component, settings in (("", config), *scales.components.items()):
         where = f"{opened.path}: {component}" if settings is not config else str(path)
         for setting, meaning in UNUSUAL.items():
@@ -222,7 +274,13 @@ def _check_lengths(opened: Checkpoint, scales: Scales, found: tuple[Adapter, ...
 
 def other_kind(key: str) -> str | None:
     """What a tensor is that belongs to an adapter of another kind, or to none that is applied."""
-    return next((why for expression, why in REFUSED if expression.fullmatch(key)), None)
+    if len(key) > LONGEST:
+        return None
+    for part in key.split("."):
+        for start, why in KINDS.items():
+            if part.startswith(start):
+                return why
+    return next((why for expression, why in REFUSED if expression.search(key)), None)
 
 
 def _adapter(

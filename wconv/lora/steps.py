@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
-from wconv import dtypes
+from wconv import dtypes, layouts
 from wconv.dtypes import DType
+from wconv.errors import LayoutError
+from wconv.layouts.adapters import renames
 from wconv.layouts.choice import LaidOut
+from wconv.layouts.rules import Rule
 from wconv.lora.convert import is_adapter
 from wconv.lora.convert import lay_out as lay_out_adapter
 from wconv.lora.merge import merge, share
 from wconv.lora.read import Lora, read
 from wconv.tensor import LazyTensor
 
-__all__ = ["is_adapter", "laid_out", "lay_out_adapter", "notes", "read_all", "share"]
+__all__ = ["is_adapter", "laid_out", "lay_out_adapter", "notes", "read_all", "renames_of", "share"]
 
 
 def read_all(wanted: Sequence[str | Lora]) -> tuple[Lora, ...]:
@@ -28,18 +32,30 @@ def notes(loras: Sequence[Lora]) -> tuple[str, ...]:
     )
 
 
+def renames_of(config: Mapping[str, Any] | None, names: Collection[str]) -> tuple[Rule, ...]:
+    """The rules by which the names of a model's weights, and of its adapters, come to be the same."""
+    try:
+        return renames(layouts.choose("auto", config, names))
+    except LayoutError:
+        return ()
+
+
 def laid_out(
     lay_out: Callable[[Mapping[str, LazyTensor]], LaidOut],
     tensors: Mapping[str, LazyTensor],
     loras: Sequence[Lora],
     requested: DType | None,
     where: str,
+    respelling: Sequence[Rule] = (),
 ) -> LaidOut:
     """Merges, then lays out; what is cast afterwards is rounded to that dtype alone.
 
     A tensor that rules make one with a merged one is cast with it.
+
+    Args:
+        respelling: rules that bring several generations of the model's names to one.
     """
-    merged = merge(tensors, loras, where=where)
+    merged = merge(tensors, loras, where=where, respelling=respelling)
     laid = lay_out(merged)
     if requested is None and not laid.casts:
         return laid
@@ -51,7 +67,7 @@ def laid_out(
         if not changed.isdisjoint(sources):
             kinds = ((source, tensors[source].dtype) for source in sources)
             to.update({source: requested or casts.get(kind.name, kind) for source, kind in kinds})
-    again = merge(tensors, loras, to, where)
+    again = merge(tensors, loras, to, where, respelling)
     for name, dtype in to.items():
         if name not in changed and again[name].dtype.is_floating and again[name].dtype.bits >= 16:
             again[name] = again[name].cast(dtype)
