@@ -74,6 +74,30 @@ def test_other_kinds_are_not_merged(kind: str, tmp_path: Path) -> None:
         wconv.convert(model, tmp_path / "out", merge_lora=[str(source)])
 
 
+def test_a_wrapped_model_with_its_adapters_is_no_plain_model(tmp_path: Path) -> None:
+    weights = {
+        f"{Q}.base_layer.weight": random((H, H)),
+        "model.layers.0.input_layernorm.weight": random((H,)),
+    }
+    tensors = {f"base_model.model.{name}": one for name, one in {**pair(Q), **weights}.items()}
+    source = write_file(tmp_path / "checkpoint.safetensors", tensors)
+    with pytest.raises(WconvError, match="takes the place of the model's own"):
+        wconv.convert(source, tmp_path / "out")
+    model = write_directory(
+        tmp_path / "m", [{name.replace(".base_layer", ""): one for name, one in weights.items()}]
+    )
+    after = wconv.load(wconv.convert(model, tmp_path / "merged", merge_lora=[str(source)]).output)
+    assert bits(after[f"{Q}.weight"]) != bits(weights[f"{Q}.base_layer.weight"])
+
+
+@pytest.mark.parametrize("name", ["model.layers.0.q_proj.something", "model.layers.0.q_proj.weight"])
+def test_pefts_file_without_its_settings_is_no_model(name: str, tmp_path: Path) -> None:
+    source = peft(tmp_path / "peft", {name: random((H, H))})
+    (source / "adapter_config.json").unlink()
+    with pytest.raises(WconvError, match=r"is no matrix of a LoRA|holds no adapter"):
+        wconv.convert(source, tmp_path / "out")
+
+
 def test_a_full_fine_tuning_of_mlx_lm_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     write_file(tmp_path / "full" / "adapters.safetensors", {f"{Q}.weight": random((H, H))})
@@ -337,6 +361,15 @@ def test_what_the_header_says_goes_along_to_mlx_lm_and_back(tmp_path: Path) -> N
     for path, form in (("mlx/adapters", "mlx"), ("back/adapter_model", "pt")):
         with safe_open(tmp_path / f"{path}.safetensors", "np") as opened:
             assert opened.metadata() == {**texts, "format": form}
+
+
+def test_a_copy_keeps_all_that_the_header_says(tmp_path: Path) -> None:
+    source = peft(tmp_path / "peft", pair(Q))
+    texts = {"lora_adapter_metadata": '{"r": 2, "lora_alpha": 4}', "note": "x", "format": "np"}
+    write_file(source / "adapter_model.safetensors", load_file(source / "adapter_model.safetensors"), texts)
+    report = wconv.convert(source, tmp_path / "out", layout="hf")
+    with safe_open(report.output / "adapter_model.safetensors", "np") as opened:
+        assert opened.metadata() == texts
 
 
 def test_an_adapter_of_a_quantized_model_tells_the_scheme(tmp_path: Path) -> None:

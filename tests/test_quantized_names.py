@@ -15,7 +15,8 @@ import wconv
 from tests.making import bits, write_directory
 from wconv.errors import WconvError
 from wconv.layouts.taken import LANGUAGE
-from wconv.quantized_names import ENDINGS, PARTS, SCHEMES, STATE, recognise
+from wconv.quantization_schemes import ENDINGS, PARTS, SCHEMES, STATE
+from wconv.quantized_names import recognise
 from wconv.tensor import from_array
 
 Q = "model.layers.0.self_attn.q_proj"
@@ -137,6 +138,15 @@ def test_without_dtype_the_hubs_names_keep_every_bit(case: str, tmp_path: Path) 
     }
 
 
+def test_a_copy_keeps_weights_without_scales_too(tmp_path: Path) -> None:
+    arrays = {**STORED["comfyui"][0], "plain.weight": np.ones((4, 4), E4M3)}
+    report = wconv.convert(write_directory(tmp_path / "m", [arrays]), tmp_path / "out", layout="hf")
+    result = wconv.open(report.output)
+    assert {name: bits(one.numpy()) for name, one in result.items()} == {
+        name: bits(one) for name, one in arrays.items()
+    }
+
+
 KEPT = ("mxfp4", "fp8 blocks")
 """Of which nothing is cast: the scales are whole numbers, or keep their dtype."""
 
@@ -249,7 +259,9 @@ def test_rules_do_not_take_a_weight_apart_from_its_scales(tmp_path: Path) -> Non
         "v_head_dim": 2,
         "quantization_config": {"quant_method": "modelopt", "quant_algo": "NVFP4"},
     }
-    with pytest.raises(WconvError, match=rf"{module}.weight_scale.* shows an NVFP4 checkpoint"):
+    with pytest.raises(
+        WconvError, match=rf"{module}\.weight_scale\S* belongs to {module}\.weight of an NVFP4"
+    ):
         wconv.convert(write_directory(tmp_path / "m", [arrays], config), tmp_path / "out")
 
 
@@ -286,6 +298,38 @@ def test_many_unknown_names_are_another_model_and_few_are_strays(tmp_path: Path)
     with pytest.raises(WconvError, match=r"input_scale .*--layout hf") as caught:
         wconv.convert(write_directory(tmp_path / "scaled", [scaled], config), tmp_path / "out")
     assert "--exclude" not in str(caught.value)
+
+
+def test_a_model_quantized_for_mlx_is_not_told_to_go_back(tmp_path: Path) -> None:
+    module = "model.layers.0.mlp.experts.0.up_proj"
+    parts = {"weight": ((64, 8), np.uint32), "scales": ((64, 1), BF16), "biases": ((64, 1), BF16)}
+    config = {"model_type": "llama", "quantization": {"bits": 4, "group_size": 64}}
+    source = write_directory(tmp_path / "m", [of(module, **parts)], config)
+    with pytest.raises(WconvError, match=r"is quantized for MLX.*: convert the original instead$"):
+        wconv.convert(source, tmp_path / "out")
+
+
+def test_rules_of_ones_own_need_not_name_the_model(tmp_path: Path) -> None:
+    source = write_directory(tmp_path / "m", [{"a.weight": np.ones(4, F32), "stray": np.ones(4, F32)}])
+    rules = tmp_path / "rules.toml"
+    rules.write_text('names = ["c.weight"]\n[[rules]]\nrename = "a.weight"\nto = "c.weight"\n')
+    with pytest.raises(WconvError, match="mlx knows no such tensors in this model: stray"):
+        wconv.convert(source, tmp_path / "out", rules=rules)
+
+
+ODD: tuple[dict[str, Any], ...] = (
+    {"quantization_config": {"quant_method": "fp8", "weight_block_size": 5}},
+    {"quantization_config": {"quant_method": ["gptq"], "format": {}}},
+    {"quantization_config": [1], "text_config": 3, "quantization": 0},
+)
+
+
+@pytest.mark.parametrize("config", ODD)
+def test_odd_settings_are_no_crash(config: dict[str, Any], tmp_path: Path) -> None:
+    arrays, _ = STORED["gptq"]
+    assert recognise(lazy(arrays), config) is not None
+    source = write_directory(tmp_path / "m", [arrays], config)
+    wconv.convert(source, tmp_path / "out", layout="hf")
 
 
 def test_the_table_of_spellings_is_sound() -> None:

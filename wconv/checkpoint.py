@@ -207,7 +207,7 @@ def _open_directory(directory: Path, key: str | None, variant: str | None, expan
 
 def _quantization(directory: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
     """ModelOpt's hf_quant_config.json, which counts where config.json has no such settings."""
-    said = any(quantized_names.config_of(config)) or "quantization" in config
+    said = bool(quantized_names.config_of(config)) or "quantization" in config
     return None if said else read_json(directory / QUANTIZATION)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from wconv import dtypes, quantized_names
 from wconv.dtypes import DType
 from wconv.errors import LayoutError
+from wconv.quantization_schemes import FP8_BLOCKS
 
 if TYPE_CHECKING:
     from wconv.tensor import LazyTensor
@@ -106,10 +107,12 @@ def written_dtypes(
     """
     found = quantized_names.recognise(tensors)
     members = found.members if found else frozenset()
+    # such a scheme has further narrow tensors without scales; what decodes DeepSeek's does not know them
+    whole = found is not None and requested is None and found.scheme is not FP8_BLOCKS
     usual: dict[str, DType] = {}
     for name, tensor in tensors.items():
         source = tensor.dtype
-        if name in members and name not in keep:
+        if (name in members and name not in keep) or (whole and quantized_names.is_narrow(source)):
             refused = requested is not None and source.is_floating and source is not requested
             if found is not None and refused and source.bits >= 16:
                 raise LayoutError(

@@ -13,8 +13,8 @@ from wconv.layouts.forms import Form
 from wconv.layouts.patterns import compile_pattern, is_wildcard, written_out
 from wconv.layouts.rules import Copy, Drop, Entry, KeepDtype, Rule, State, Transpose
 from wconv.layouts.settings import Context
-from wconv.layouts.taken import check_taken, refusal
-from wconv.quantized_names import Recognised, is_narrow, is_part, recognise
+from wconv.layouts.taken import check_taken, check_together, refusal
+from wconv.quantized_names import is_part, recognise
 from wconv.tensor import LazyTensor
 
 SCALES = "**_scale_inv"
@@ -76,6 +76,11 @@ class Layout:
     form: Form | None = None
     casts: Mapping[str, str] = field(default_factory=dict)
     config: str = ""
+
+    @property
+    def model_type(self) -> str:
+        """What the model is called in messages; rules of one's own need not say it."""
+        return self.model_types[0] if self.model_types else "this model"
 
     def __str__(self) -> str:
         return "\n".join(str(rule) for rule in (*self.spellings, *self.rules))
@@ -190,7 +195,7 @@ def check_names(layout: Layout, state: State, *, quantized: bool = False) -> Non
     unknown = [name for name in state if not _known(layout.names, name, quantized)]
     if not unknown:
         return
-    consumer, model_type = layout.consumers[0], layout.model_types[0]
+    consumer, model_type = layout.consumers[0], layout.model_type
     told = "; ".join(
         f"{state[name].sources[0]} (nearest: {', '.join(nearest(layout.names, name)) or 'none'})"
         for name in unknown[:3]
@@ -212,7 +217,7 @@ def _check_scheme(layout: Layout, state: State, tensors: Mapping[str, LazyTensor
     before = recognise(tensors, context.config)
     if before is None:
         return
-    _check_together(layout, state, tensors, before)
+    check_together(layout.rules, state, tensors, before)
     left = {name: entry.tensor for name, entry in state.items()}
     found = recognise(left, context.config)
     if found is None or all(matches(layout.names, name) for name in found.members):
@@ -223,30 +228,6 @@ def _check_scheme(layout: Layout, state: State, tensors: Mapping[str, LazyTensor
     stray = next((name for name in found.members if not _known(layout.names, name, quantized)), None)
     if stray is not None:
         raise refusal(found, consumer, state[stray].sources[0])
-
-
-def _check_together(
-    layout: Layout, state: State, tensors: Mapping[str, LazyTensor], before: Recognised
-) -> None:
-    """Refuses to leave out the scales of weights that stay, or to re-arrange such weights without them."""
-    made: dict[str, list[Entry]] = {}
-    for entry in state.values():
-        for source in entry.sources:
-            made.setdefault(source, []).append(entry)
-    for part, weight in before.weights.items():
-        coded = [entry for entry in made.get(weight, ()) if is_narrow(entry.tensor.dtype)]
-        if part == weight or not coded:
-            continue
-        own = made.get(part, [])
-        moved = any(entry.tensor is not tensors[weight] for entry in coded)
-        apart = all(entry.tensor is tensors[part] for entry in own) and not _is_named(layout, part)
-        if not own or (moved and apart):
-            raise refusal(before, layout.consumers[0], part)
-
-
-def _is_named(layout: Layout, name: str) -> bool:
-    """Whether a rule tells of a tensor by more than the beginning of its name."""
-    return any(rule.pattern.match(name) for rule in layout.rules if not rule.source.endswith("**"))
 
 
 def nearest(names: Iterable[str], name: str) -> list[str]:

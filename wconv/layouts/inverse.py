@@ -182,7 +182,7 @@ def _check(
         came = again[name].tensor if name in again else None
         if came is None or (came.dtype, came.shape) != (tensor.dtype, tensor.shape):
             raise LayoutError(
-                f"{name} cannot be laid out as the original: the rules for {layout.model_types[0]}"
+                f"{name} cannot be laid out as the original: the rules for {layout.model_type}"
                 " would not give it again"
             )
 

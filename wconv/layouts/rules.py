@@ -16,6 +16,7 @@ from wconv import operations
 from wconv.errors import LayoutError
 from wconv.layouts.patterns import Match, Pattern, check_target, compile_pattern
 from wconv.layouts.settings import Context, Option, Setting, When
+from wconv.quantized_names import UNCHANGED
 from wconv.tensor import LazyTensor
 
 Verdict = Literal["source", "final"]
@@ -440,7 +441,7 @@ class Compute(Rule):
             try:
                 tensor = self.function(entry.tensor, scale.tensor)
             except LayoutError as error:
-                raise LayoutError(f"{name}: {error}") from None
+                raise LayoutError(f"{name}: {error}: {UNCHANGED}") from None
             after[name] = Entry(tensor, (*entry.sources, *scale.sources))
         return after
 

@@ -6,11 +6,14 @@ the models that are published in them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wconv.errors import LayoutError
-from wconv.quantized_names import AWQ, FP8_BLOCKS, MLX, MXFP4, MXFP8, NVFP4, Described, Recognised, recognise
+from wconv.layouts.rules import Entry, Rule, State
+from wconv.quantization_schemes import AWQ, FP8_BLOCKS, MLX, MXFP4, MXFP8, NVFP4
+from wconv.quantized_names import UNCHANGED, Described, Recognised, is_narrow, recognise
+from wconv.tensor import LazyTensor
 
 LANGUAGE = frozenset(one.name for one in (MLX, AWQ, NVFP4, MXFP4, MXFP8, FP8_BLOCKS)) | {"bitnet"}
 
@@ -46,7 +49,42 @@ def check_taken(
 def refusal(found: Recognised, consumer: str, name: str | None = None) -> LayoutError:
     """Says that a scheme is neither decoded nor taken by a consumer."""
     whom = f"{consumer} loads it" if consumer == ANY else f"{consumer} does not load it as it is"
+    advice = "convert the original instead" if found.scheme is MLX else UNCHANGED
     return LayoutError(
-        f"{name or found.example} shows {found.scheme.title}, which is not decoded, and {whom}:"
-        " convert the model in 16 bits, or copy this one unchanged with --layout hf and without --dtype"
+        f"{name or found.example} shows {found.scheme.title}, which is not decoded, and {whom}: {advice}"
     )
+
+
+def check_together(
+    rules: Sequence[Rule], state: State, tensors: Mapping[str, LazyTensor], before: Recognised
+) -> None:
+    """Refuses rules that leave out the scales of weights that stay, or re-arrange such weights without them.
+
+    Args:
+        state: what the rules made of `tensors`.
+        before: what `tensors` are stored in.
+
+    Raises:
+        LayoutError: naming both.
+    """
+    made: dict[str, list[Entry]] = {}
+    for entry in state.values():
+        for source in entry.sources:
+            made.setdefault(source, []).append(entry)
+    for part, weight in before.weights.items():
+        coded = [entry for entry in made.get(weight, ()) if is_narrow(entry.tensor.dtype)]
+        if part == weight or not coded:
+            continue
+        own = made.get(part, [])
+        moved = any(entry.tensor is not tensors[weight] for entry in coded)
+        apart = all(entry.tensor is tensors[part] for entry in own) and not _is_named(rules, part)
+        if not own or (moved and apart):
+            raise LayoutError(
+                f"{part} belongs to {weight} of {before.scheme.title}, and the rules change one without the"
+                f" other: {UNCHANGED}"
+            )
+
+
+def _is_named(rules: Sequence[Rule], name: str) -> bool:
+    """Whether a rule tells of a tensor by more than the beginning of its name."""
+    return any(rule.pattern.match(name) for rule in rules if not rule.source.endswith("**"))

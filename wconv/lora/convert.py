@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from wconv.checkpoint import Checkpoint, read_json
 from wconv.errors import FormatError, LayoutError
 from wconv.layouts.adapter_namings import FILES, METADATA, NAMINGS
+from wconv.layouts.adapters import WRAPPERS
 from wconv.layouts.choice import HUB, LaidOut
 from wconv.layouts.engine import Applied
 from wconv.layouts.forms import Form
 from wconv.lora import image, language
-from wconv.lora.read import LORA, adapters, kind_of, other_kind, slot_of
+from wconv.lora.kinds import LORA, kind_of, other_kind
+from wconv.lora.read import adapters, slot_of
 from wconv.lora.scales import config_path
 from wconv.tensor import LazyTensor
 
@@ -24,15 +26,20 @@ def is_adapter(opened: Checkpoint, tensors: Mapping[str, LazyTensor]) -> bool:
     """Whether a checkpoint is an adapter by itself, of any kind.
 
     The `adapter_config.json` beside it decides; else its names: most are parts of adapters, or what is none
-    belongs to no layer. A file that holds the weights that it adapts is a model.
+    belongs to no layer. A file that holds the weights that it adapts is a model, unless PEFT has wrapped all.
     """
     path = config_path(opened)
-    if path is not None and FILES.fullmatch(opened.files[0].name) and kind_of(read_json(path)) is not None:
-        return True
+    wrapped = all(name.startswith(WRAPPERS) for name in tensors)
+    if FILES.fullmatch(opened.files[0].name):
+        told = path is not None and kind_of(read_json(path)) is not None
+        if told or wrapped:
+            return True
     slots = {name: found for name in tensors if (found := slot_of(name)) is not None}
     others = [name for name in tensors if name not in slots]
     kinds = [name for name in others if other_kind(name) is not None]
     adapted = {module for module, slot in slots.values() if slot.startswith(("down", "embedding_down"))}
+    if adapted and wrapped:
+        return True
     if not (adapted or kinds) or any(f"{one}{end}" in tensors for one in adapted for end in OWN_WEIGHTS):
         return False
     alone = adapted and not any(NUMBER.search(name) for name in others)
@@ -49,13 +56,13 @@ def _as_it_is(opened: Checkpoint) -> Form | None:
     """The form of a directory in which an adapter's file must keep its name; None for any other file."""
     if not opened.path.is_dir() or len(opened.files) > 1 or not FILES.fullmatch(opened.files[0].name):
         return None
-    return Form(f"{opened.files[0].stem}.safetensors", image.ONE_FILE, {**_texts(opened), "format": "pt"})
+    return Form(f"{opened.files[0].stem}.safetensors", image.ONE_FILE, {"format": "pt", **_texts(opened)})
 
 
 def _texts(opened: Checkpoint) -> dict[str, str]:
-    """What the source's header says beside PEFT's settings, which are written anew where they are needed."""
+    """What the source's header says."""
     strings = opened.metadata.items() if opened.format == "safetensors" else ()
-    return {key: value for key, value in strings if isinstance(value, str) and key != METADATA}
+    return {key: value for key, value in strings if isinstance(value, str)}
 
 
 def lay_out(opened: Checkpoint, tensors: Mapping[str, LazyTensor], layout: object) -> LaidOut | None:
@@ -78,7 +85,9 @@ def lay_out(opened: Checkpoint, tensors: Mapping[str, LazyTensor], layout: objec
     laid = _laid_out(opened, tensors, layout, from_mlx)
     if laid.form is None:
         return laid
-    form = dataclasses.replace(laid.form, metadata={**_texts(opened), **laid.form.metadata})
+    # PEFT's settings of the source's names are written anew where they are needed
+    texts = {key: text for key, text in _texts(opened).items() if key != METADATA}
+    form = dataclasses.replace(laid.form, metadata={**texts, **laid.form.metadata})
     return dataclasses.replace(laid, form=form)
 
 

@@ -12,9 +12,9 @@ from wconv.dtypes import DType
 from wconv.errors import FormatError, LayoutError, WconvError
 from wconv.layouts.adapters import BASE_PREFIXES, CLIP, FAMILIES, MAIN, flat, respell, unflatten
 from wconv.layouts.opposites import same
-from wconv.layouts.patterns import compile_pattern
-from wconv.layouts.rules import Rename, Rule
+from wconv.layouts.rules import Rule
 from wconv.lora.deltas import Merged, Product, Scaled, Term
+from wconv.lora.generations import Generations
 from wconv.lora.pieces import Marked, Piece, pieces
 from wconv.lora.read import Adapter, Lora
 from wconv.quantized_names import recognise
@@ -77,7 +77,7 @@ def merge(
     """
     terms: dict[str, list[Term]] = {}
     views = _views(tensors)
-    again = _Again(tensors, respelling)
+    again = Generations(tensors, respelling)
     bases = dict(tensors)
     for lora in loras:
         taken: dict[str, str] = {}
@@ -112,36 +112,7 @@ def merge(
     return merged
 
 
-class _Again:
-    """A model's tensors by the names that rules of renaming give them, and an adapter's by the same rules."""
-
-    def __init__(self, tensors: Mapping[str, LazyTensor], rules: Sequence[Rule]) -> None:
-        self._rules = tuple(rules)
-        self._tensors = tensors
-        self._names: dict[str, str] | None = None
-
-    def find(self, change: Change) -> str | None:
-        """The tensor that a change is meant for."""
-        place = change.adapter.place
-        if place.flat or not self._rules:
-            return None
-        if self._names is None:
-            self._names = {self._respelled(name): name for name in self._tensors}
-        modules = dict.fromkeys((place.full, place.module))
-        tried = (f"{prefix}{module}.{change.kind}" for module in modules for prefix in ("", "model."))
-        return next(
-            (self._names[new] for name in tried if (new := self._respelled(name)) in self._names), None
-        )
-
-    def _respelled(self, name: str) -> str:
-        for rule in self._rules:
-            match = rule.pattern.match(name)
-            if match is not None and isinstance(rule, Rename) and not rule.stays(name):
-                name = compile_pattern(rule.target).render(match, rule.pattern)
-        return name
-
-
-def _replaced(lora: Lora, own: View, again: _Again, strays: list[Adapter]) -> dict[str, LazyTensor]:
+def _replaced(lora: Lora, own: View, again: Generations, strays: list[Adapter]) -> dict[str, LazyTensor]:
     """The tensors of the model whose place others take; `strays` gains what fits nothing.
 
     A tied output layer has no place where the embedding has taken the same.
@@ -156,7 +127,7 @@ def _replaced(lora: Lora, own: View, again: _Again, strays: list[Adapter]) -> di
                     f" not {lora.strength:g}"
                 )
             change = Change(adapter, kind, tensor)
-            name = own.find(change) or again.find(change)
+            name = own.find(change) or again.find(change.adapter.place, change.kind)
             if name is None:
                 left.append((adapter, tensor))
             elif name in replaced:
@@ -236,7 +207,7 @@ def _views(tensors: Mapping[str, LazyTensor]) -> Callable[[], Iterator[View]]:
 
 
 def _terms(
-    adapter: Adapter, lora: Lora, views: Callable[[], Iterator[View]], again: _Again
+    adapter: Adapter, lora: Lora, views: Callable[[], Iterator[View]], again: Generations
 ) -> list[tuple[str, str, Term]] | None:
     """Target, tensor of the model and what is added to it; None when the adapter fits nothing."""
     changes = list(_changes(adapter, lora))
@@ -247,7 +218,7 @@ def _terms(
             pairs = zip(names, changes, strict=True)
             return [term for name, one in pairs for term in _placed(name, one, view, lora)]
     own = next(views())
-    given = [(again.find(change), change) for change in changes]
+    given = [(again.find(change.adapter.place, change.kind), change) for change in changes]
     if all(name is not None for name, _ in given):
         return [term for name, one in given for term in _placed(str(name), one, own, lora)]
     for rules in FAMILIES:

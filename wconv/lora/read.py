@@ -8,19 +8,15 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from wconv import checkpoint
 from wconv.checkpoint import Checkpoint
 from wconv.errors import FormatError, WconvError
 from wconv.files import require_name
-from wconv.layouts.adapter_namings import KINDS
 from wconv.layouts.adapters import WRAPPERS, Place, place, respelled
+from wconv.lora.kinds import LONGEST, LORA, kind_of, other_kind
 from wconv.lora.scales import CONFIG, Scales, config_path
 from wconv.tensor import LazyTensor
-
-LORA = "LORA"
-"""PEFT's word for the kind that can be applied."""
 
 _NAME = r"(?:\.(?!(?:weight|bias)$)\w+)?"
 _ENDINGS = (
@@ -39,18 +35,8 @@ _ENDINGS = (
     ("diff", r"\.diff"),
     ("diff_b", r"\.diff_b"),
 )
-LONGEST = 4096
-"""Signs of the longest name that can be an adapter's."""
-
 ENDINGS = tuple((slot, re.compile(rf"(?P<module>.+?){ending}")) for slot, ending in _ENDINGS)
 """How a tensor's name ends → what it is; PEFT, diffusers old and new, kohya, ComfyUI and mlx-lm."""
-
-REFUSED = (
-    (re.compile(r"\.[ab][12]\.weight$"), "is of a GLoRA"),
-    (re.compile(r"_lora_mid(\.weight)?$"), "is the core of a convolution in three parts"),
-    (re.compile(r"[._]lora_(B|up)(\.\w+)?\.bias$"), "is a bias of its own"),
-)
-"""Further ends of names of what is no matrix of a LoRA, and what it is."""
 
 WHOLE = re.compile(r"(?:\.base_layer|\.modules_to_save(?:\.\w+)?)?\.(weight|bias)$")
 """How a tensor of PEFT's ends that takes the place of the model's."""
@@ -231,14 +217,6 @@ Fact: PEFT 0.21.2, `tuners/lora/layer.py`: `pissa_init`, `olora_init`, `corda_in
 """
 
 
-def kind_of(config: Mapping[str, Any]) -> str | None:
-    """The kind of adapter that an `adapter_config.json` describes: PEFT's word; None where it says none."""
-    kind = config.get("peft_type")
-    if kind is None and (config.get("fine_tune_type") or "lora_parameters" in config):
-        return "full fine-tuning" if config.get("fine_tune_type") == "full" else LORA
-    return None if kind is None else str(kind)[:40]
-
-
 def _check_kind(scales: Scales) -> None:
     kind, path = kind_of(scales.config or {}), scales.config_path
     if kind == "full fine-tuning":
@@ -270,17 +248,6 @@ def _check_lengths(opened: Checkpoint, scales: Scales, found: tuple[Adapter, ...
             if one.magnitude is None and one.up is not None:
                 told = f"though {scales.config_path} tells of a DoRA"
                 raise FormatError(f"{opened.path}: {one.name} has no magnitudes, {told}")
-
-
-def other_kind(key: str) -> str | None:
-    """What a tensor is that belongs to an adapter of another kind, or to none that is applied."""
-    if len(key) > LONGEST:
-        return None
-    for part in key.split("."):
-        for start, why in KINDS.items():
-            if part.startswith(start):
-                return why
-    return next((why for expression, why in REFUSED if expression.search(key)), None)
 
 
 def _adapter(
