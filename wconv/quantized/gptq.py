@@ -1,0 +1,173 @@
+"""GPTQ: codes packed along the inputs, zeros along the outputs, groups that may be out of order.
+
+Dense values are those of GPTQModel 7.7 (`dequantize_weight`) and AutoGPTQ 0.7: `scale * (code - zero)` in the
+scales' dtype. The first version of the format stores each zero less one; the second as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from wconv.errors import FormatError
+from wconv.quantized import mlx_forms
+from wconv.quantized.codes import Spread, Turned, Unpacked
+from wconv.quantized.scheme import (
+    Packed,
+    Tensors,
+    Weight,
+    check_dtype,
+    check_shape,
+    check_some,
+    misfit,
+    need,
+)
+from wconv.quantized.values import Decoded, Scales
+from wconv.tensor import LazyTensor
+
+NAME, TITLE = "gptq", "a GPTQ checkpoint"
+BITS = (2, 3, 4, 8)
+FLOATS = ("float16", "bfloat16", "float32")
+
+
+def read(tensors: Tensors, settings: Mapping[str, Any], metadata: Mapping[str, Any]) -> Iterator[Weight]:
+    """The weights whose codes are packed along the inputs."""
+    second: bool | None = None
+    for name, codes in tensors.items():
+        if not name.endswith(".qweight"):
+            continue
+        stem = name.removesuffix("qweight")
+        if not is_gptq(codes, tensors.get(f"{stem}scales"), tensors.get(f"{stem}qzeros"), settings):
+            continue
+        if second is None:
+            second = _is_second(tensors.get(f"{stem}qzeros"), settings)
+        yield _weight(stem, tensors, settings, second=second)
+
+
+def is_gptq(
+    codes: LazyTensor, scales: LazyTensor | None, zeros: LazyTensor | None, settings: Mapping[str, Any]
+) -> bool:
+    """Whether the words of a weight hold codes of one output; AWQ's hold those of several."""
+    if scales is None or codes.ndim != 2 or scales.ndim != 2:
+        return settings.get("quant_method") != "awq"
+    if codes.shape[1] != scales.shape[1]:
+        return False
+    return zeros is None or zeros.ndim != 2 or zeros.shape[0] == scales.shape[0]
+
+
+def _is_second(zeros: LazyTensor | None, settings: Mapping[str, Any]) -> bool:
+    """Whether zeros are stored as they are. Symmetric ones show it; else the config says it."""
+    said = str(settings.get("checkpoint_format") or settings.get("format") or "") == "gptq_v2"
+    bits = settings.get("bits")
+    if settings.get("sym") is False or bits not in (2, 4, 8) or zeros is None or zeros.ndim != 2:
+        return said
+    found = zeros.elements(0, min(zeros.shape[-1], 1024)).view(np.uint32)
+    middle = sum((1 << (bits - 1)) << at for at in range(0, 32, bits))
+    less_one = middle - sum(1 << at for at in range(0, 32, bits))
+    if found.size and (found == middle).all():
+        return True
+    return False if found.size and (found == less_one).all() else said
+
+
+def note(tensors: Tensors, settings: Mapping[str, Any]) -> str | None:
+    """Where the config says another version of the format than the zeros show."""
+    name = next((one for one in tensors if one.endswith(".qzeros")), None)
+    said = str(settings.get("checkpoint_format") or settings.get("format") or "gptq")
+    if name is None or said not in ("gptq", "gptq_v2"):
+        return None
+    if _is_second(tensors[name], settings) == (said == "gptq_v2"):
+        return None
+    other = "gptq" if said == "gptq_v2" else "gptq_v2"
+    return (
+        f"the config says checkpoint_format {said}, and the zeros of a symmetric model are {other}'s: so read"
+    )
+
+
+def _weight(stem: str, tensors: Tensors, settings: Mapping[str, Any], *, second: bool) -> Weight:
+    name, weight = f"{stem}qweight", f"{stem}weight"
+    codes = tensors[name]
+    scales = need(tensors, f"{stem}scales", name)
+    check_dtype(name, codes, "int32")
+    check_dtype(f"{stem}scales", scales, *FLOATS)
+    check_some(name, codes)
+    check_some(f"{stem}scales", scales)
+    if codes.ndim != 2 or scales.ndim != 2:
+        raise misfit(f"{stem}scales", scales, name, codes)
+    zeros, order = tensors.get(f"{stem}qzeros"), tensors.get(f"{stem}g_idx")
+    outputs, groups = codes.shape[1], scales.shape[0]
+    bits = _bits(stem, codes, zeros, order, outputs, settings)
+    inputs = order.size if order is not None and order.size else codes.shape[0] * 32 // bits
+    check_shape(name, codes, (-(-inputs * bits // 32), outputs), f"{bits} bits of {inputs} inputs", scales)
+    size = _group(inputs, groups, settings)
+    if size is None:
+        raise misfit(f"{stem}scales", scales, name, codes)
+    if order is not None:
+        check_dtype(f"{stem}g_idx", order, "int32", "int64")
+        check_shape(f"{stem}g_idx", order, (inputs,), name, codes)
+    parts = [name, f"{stem}scales"]
+    offsets: LazyTensor | None = None
+    if zeros is not None:
+        parts.append(f"{stem}qzeros")
+        check_dtype(f"{stem}qzeros", zeros, "int32")
+        check_shape(f"{stem}qzeros", zeros, (groups, -(-outputs * bits // 32)), name, codes)
+        offsets = Spread(Turned(zeros), bits, outputs, raised=0 if second else 1)
+    parts += [f"{stem}g_idx"] if order is not None else []
+    words = Turned(codes)
+    unpacked = Unpacked(words.view("uint8"), bits, inputs)
+    turned = Turned(scales)
+    dense = Decoded(
+        unpacked,
+        Scales(turned, f"{stem}scales", signed=True),
+        (1, size),
+        scales.dtype,
+        name,
+        zeros=offsets,
+        zero=0 if offsets is not None else 1 << (bits - 1),
+        groups=order,
+    )
+    zero = dense.zero
+
+    def packed() -> Packed | None:
+        if order is not None and not np.array_equal(order.elements(), np.arange(inputs) // size):
+            return None
+        stored = words.view("uint32")
+        return mlx_forms.affine(unpacked, bits, size, turned, zeros=offsets, zero=zero, stored=stored)
+
+    return Weight(weight, tuple(parts), dense, packed)
+
+
+def _bits(
+    stem: str,
+    codes: LazyTensor,
+    zeros: LazyTensor | None,
+    order: LazyTensor | None,
+    outputs: int,
+    settings: Mapping[str, Any],
+) -> int:
+    """Bits of a code, as the shapes say; the config's where they do not."""
+    said = settings.get("bits")
+    if order is not None and order.size:
+        shown = codes.shape[0] * 32 // order.size
+    elif zeros is not None and zeros.ndim == 2:
+        shown = zeros.shape[1] * 32 // outputs
+    elif isinstance(said, int):
+        shown = said
+    else:
+        raise FormatError(
+            f"{stem}qweight has no {stem}qzeros, and no config says how many bits its codes have"
+        )
+    if shown not in BITS:
+        raise FormatError(
+            f"{stem}qweight is {codes.shape}: codes of {shown} bits, where GPTQ has 2, 3, 4 or 8"
+        )
+    return shown
+
+
+def _group(inputs: int, groups: int, settings: Mapping[str, Any]) -> int | None:
+    """Inputs that share a scale."""
+    said = settings.get("group_size")
+    if isinstance(said, int) and said > 0 and -(-inputs // said) == groups:
+        return said
+    return inputs // groups if inputs % groups == 0 else None
