@@ -184,6 +184,7 @@ RESULT, WHAT, HOW, RUN, SUMMARY = "The result", "What is converted", "How it is 
     multiple=True,
     help="Add an adapter to the weights; repeatable.",
 )
+@_option(RESULT, "-d", "--dequantize", is_flag=True, help="Decode weights in few bits, all of them.")
 @_option(WHAT, "--include", metavar="REGEX", help="Convert only tensors whose source name matches.")
 @_option(WHAT, "--exclude", metavar="REGEX", help="Leave out tensors whose source name matches.")
 @_option(WHAT, "--component", metavar="NAME", multiple=True, help="Of a pipeline, only this; repeatable.")

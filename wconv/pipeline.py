@@ -49,6 +49,7 @@ def convert(
     variant: str | None = None,
     optimizer: bool = False,
     merge_lora: Sequence[str | Lora] = (),
+    dequantize: bool = False,
     options: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -81,6 +82,7 @@ def convert(
         variant=variant,
         optimizer=optimizer,
         merge_lora=merge_lora,
+        dequantize=dequantize,
         options=options,
     )
     return run(

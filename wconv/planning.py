@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wconv import checkpoint, components, file_formats, outputs, quantized_names, sidecars
+from wconv import checkpoint, components, decoding, file_formats, outputs, quantized_names, sidecars
 from wconv.checkpoint import Checkpoint
 from wconv.components import Component, Pipeline
 from wconv.conversion import Conversion, states
@@ -47,6 +47,7 @@ def prepare(
     variant: str | None = None,
     optimizer: bool = False,
     merge_lora: Sequence[str | Lora] = (),
+    dequantize: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> Conversion:
     """Plans a conversion without reading a tensor or writing a byte.
@@ -70,6 +71,7 @@ def prepare(
         optimizer: write the optimizer's state too, as `optimizer.safetensors` beside the model.
         merge_lora: adapters that are added to the weights, in order: paths, each with `:scale` after it
             where that is not 1.
+        dequantize: decode weights in few bits, also those that the consumer takes as they are.
         options: what a layout lets one choose ("include_fov").
 
     Raises:
@@ -90,6 +92,7 @@ def prepare(
         variant=variant,
         optimizer=optimizer,
         loras=_read_loras(merge_lora),
+        dequantize=dequantize,
         options=options or {},
     )
     found = components.find(request.source, request.layout, picked=component, variant=variant)
@@ -149,6 +152,7 @@ def _model(request: Request) -> Conversion:
     picked, filtered = request.pick(opened)
     if filtered:
         quantized_names.check_complete(opened.tensors, picked)
+    opened, picked, filtered = decoding.decoded(request, opened, picked, filtered)
     laid = _laid_out(request, opened, picked)
     applied = laid.applied
     if not applied.tensors:
@@ -199,7 +203,7 @@ def _model(request: Request) -> Conversion:
     return Conversion(
         checkpoint=dataclasses.replace(opened, files=files),
         plan=plan,
-        sources={**applied.sources, **(state.sources if state else {})},
+        sources=decoding.sources({**applied.sources, **(state.sources if state else {})}, opened),
         config=config,
         sidecars=beside,
         report=report,

@@ -35,6 +35,7 @@ class Request:
         kind: the files that are written.
         limit: bytes of tensors in one file; None for what the consumer cuts at.
         loras: adapters to be merged, in order.
+        dequantize: weights in few bits are decoded, whoever may take them as they are.
     """
 
     source: Path
@@ -52,6 +53,7 @@ class Request:
     variant: str | None
     optimizer: bool
     loras: tuple[Lora, ...]
+    dequantize: bool
     options: Mapping[str, Any]
 
     @property
@@ -68,6 +70,7 @@ class Request:
             "include": self.include,
             "exclude": self.exclude,
             "key": self.key,
+            "dequantize": self.dequantize,
             "options": dict(self.options),
             "variant": self.variant,
             "merge_lora": [(str(one.path), one.strength) for one in self.loras],

@@ -24,6 +24,7 @@ from wconv.quantized import (
     float4,
     fp8,
     gptq,
+    mlx,
     refused,
     torchao,
 )
@@ -76,7 +77,7 @@ def recognise(
     config: Mapping[str, Any] | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> Scheme | None:
-    """How some of a checkpoint's weights are stored; None where all are plain, or MLX's own.
+    """How some of a checkpoint's weights are stored; None where all are plain.
 
     Args:
         tensors: by name.
@@ -95,6 +96,9 @@ def recognise(
                 raise FormatError(f"{weight.name} is stored in two schemes, {weight.parts[0]} shows: damaged")
             found[weight.name] = weight
             counts[scheme] += 1
+    for weight in mlx.read(tensors, config or {}):
+        found[weight.name] = weight
+        counts[mlx.NAME, mlx.TITLE] += 1
     refused.check(tensors, settings, (part for one in found.values() for part in one.parts))
     if not found:
         _check_orphans(tensors, frozenset())
