@@ -15,6 +15,7 @@ from wconv.quantized import mlx_forms
 from wconv.quantized.codes import Unpacked
 from wconv.quantized.compressed_tensors import E2M1
 from wconv.quantized.fp8 import WHY, unused_of
+from wconv.quantized.refused import ADVICE
 from wconv.quantized.scheme import (
     Packed,
     Tensors,
@@ -36,6 +37,7 @@ def read(tensors: Tensors, settings: Mapping[str, Any], metadata: Mapping[str, A
         if name.endswith("_blocks") and tensor.dtype.name == "uint8" and tensor.ndim > 1:
             yield _blocks(name.removesuffix("_blocks"), tensors)
         elif tensor.dtype.name == "uint8" and f"{name}_scale_2" in tensors:
+            _check_algorithm(name, settings)
             yield _two_scales(name, tensors)
 
 
@@ -56,6 +58,13 @@ def _blocks(weight: str, tensors: Tensors) -> Weight:
         dense.transpose((*range(dense.ndim - 2), dense.ndim - 1, dense.ndim - 2)) if dense.ndim > 2 else dense
     )
     return Weight(weight, (name, label), turned)
+
+
+def _check_algorithm(name: str, settings: Mapping[str, Any]) -> None:
+    """Refuses what ModelOpt stores under the same names: integers with AWQ's scales."""
+    said = str(settings.get("quant_algo") or "NVFP4")
+    if "NVFP4" not in said and said != "MIXED_PRECISION":
+        raise FormatError(f"{name} is ModelOpt's {said:.40}, which is not decoded; {ADVICE}")
 
 
 def _two_scales(name: str, tensors: Tensors) -> Weight:

@@ -9,7 +9,7 @@ from typing import Any
 from wconv.errors import FormatError
 from wconv.quantized.scheme import Tensors
 
-ADVICE = "take the model in 16 bits, which most are published in too"
+ADVICE = "take the model in 16 bits, or copy this one unchanged with --layout hf and without --dtype"
 
 
 @dataclass(frozen=True, slots=True)
