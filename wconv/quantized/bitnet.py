@@ -51,6 +51,7 @@ def _weight(name: str, tensor: LazyTensor, scale: LazyTensor, *, divide: bool) -
         value = scale.elements().astype(np.float32)
         value = (1 / value if divide else value).astype(scale.dtype.numpy).reshape(1, 1)
         shape = (codes.shape[0], columns // size)
-        return mlx_forms.affine(codes, 2, size, mlx_forms.Widened(from_array(value), *shape, shape), zero=1)
+        same = mlx_forms.Widened(from_array(value), *shape, shape)
+        return mlx_forms.affine(codes, 2, size, same, zero=1, most=2)
 
     return Weight(name, (name, f"{name}_scale"), dense, packed)

@@ -118,6 +118,7 @@ def affine(
     zeros: LazyTensor | None = None,
     zero: int = 0,
     stored: LazyTensor | None = None,
+    most: int | None = None,
 ) -> Packed | None:
     """The affine form of codes with a scale for each group of a row; None where it does not hold every value.
 
@@ -126,6 +127,7 @@ def affine(
         scales: (…, groups) in their own dtype.
         zeros: like `scales`, uint8; None for `zero`.
         stored: the codes as MLX packs them, where the source has them so.
+        most: the largest code that occurs, where not all do.
     """
     columns = codes.shape[-1]
     if bits not in MODES["affine"].bits or not sixteen(scales.dtype) or columns * bits % 32:
@@ -136,7 +138,7 @@ def affine(
     )
     if not size or columns % size or group * scales.shape[-1] != columns:
         return None
-    if not holds(scales, zeros, zero, bits):
+    if not holds(scales, zeros, zero, (1 << bits) - 1 if most is None else most):
         return None
     biases: LazyTensor = Biases(scales, zeros, zero, scales.dtype)
     if size != group:
@@ -147,14 +149,14 @@ def affine(
     return Packed(Quantization("affine", bits, size), weight, scales, biases)
 
 
-def holds(scales: LazyTensor, zeros: LazyTensor | None, zero: int, bits: int) -> bool:
-    """Whether each code times each scale, plus the bias, rounds to what (code - zero) * scale rounds to.
+def holds(scales: LazyTensor, zeros: LazyTensor | None, zero: int, most: int) -> bool:
+    """Whether each code up to `most` times each scale, plus the bias, rounds to what (code - zero) * scale rounds to.
 
     It reads the scales, up to the first that does not.
     """
     grain = max(scales.grain, zeros.grain if zeros is not None else 1)
     step = max(ROWS_AT_ONCE // grain, 1) * grain
-    codes = np.arange(1 << bits, dtype=np.float32)
+    codes = np.arange(most + 1, dtype=np.float32)
     at, count = 0, min(64, scales.size) if grain == 1 else step
     while at < scales.size:
         until = min(at + count, scales.size)
