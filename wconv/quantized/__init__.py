@@ -66,6 +66,8 @@ ORPHANS = (
     ".SCB",
     ".absmax",
     ".quant_map",
+    "._weight_scale",
+    "._weight_zero_point",
 )
 """Endings of names that mean nothing without a weight."""
 
@@ -106,6 +108,7 @@ def recognise(
     found = _with_markers(found, tensors)
     claimed = {part for one in found.values() for part in (*one.parts, *one.unused)}
     _check_orphans(tensors, claimed)
+    _check_bare(tensors, claimed)
     (name, title), _ = counts.most_common(1)[0]
     notes = [note for note in (_contradiction(name, settings), gptq.note(tensors, settings)) if note]
     if len(counts) > 1:
@@ -141,6 +144,23 @@ def _check_orphans(tensors: Tensors, claimed: frozenset[str] | set[str]) -> None
                 continue
             raise FormatError(
                 f"{name} belongs to a quantized weight that is not there: download the file again"
+            )
+
+
+def _check_bare(tensors: Tensors, claimed: set[str]) -> None:
+    """Refuses codes without scales beside weights of the same model that have them.
+
+    Raises:
+        FormatError: naming one.
+    """
+    models = {name.partition(".")[0] for name in claimed}
+    for name, tensor in tensors.items():
+        if name in claimed or tensor.ndim < 2 or name.partition(".")[0] not in models:
+            continue
+        if tensor.dtype.bits == 8 and name.endswith((".weight", "_scales", "_blocks")):
+            raise FormatError(
+                f"{name} is {tensor.dtype.name} without what it needs, which the other weights have:"
+                " download the file again"
             )
 
 

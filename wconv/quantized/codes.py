@@ -50,6 +50,11 @@ class Unpacked(LazyTensor):
         return self.packed.origin
 
     @property
+    def in_pairs(self) -> bool:
+        """Whether each byte holds two codes of a row, the first in the lower half."""
+        return self.bits == 4 and not self.high_first and self.packed.shape[-1] * 2 == self.columns
+
+    @property
     def _block(self) -> int:
         """Codes that fill whole bytes: of a run of bits, or of a row where it is padded."""
         whole = self.packed.shape[-1] * 8 == self.columns * self.bits

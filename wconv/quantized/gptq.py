@@ -95,25 +95,21 @@ def _weight(stem: str, tensors: Tensors, settings: Mapping[str, Any], *, second:
     check_some(f"{stem}scales", scales)
     if codes.ndim != 2 or scales.ndim != 2:
         raise misfit(f"{stem}scales", scales, name, codes)
-    zeros, order = tensors.get(f"{stem}qzeros"), tensors.get(f"{stem}g_idx")
+    zeros, order = need(tensors, f"{stem}qzeros", name), tensors.get(f"{stem}g_idx")
+    check_dtype(f"{stem}qzeros", zeros, "int32")
     outputs, groups = codes.shape[1], scales.shape[0]
-    bits = _bits(stem, codes, zeros, order, outputs, settings)
-    inputs = order.size if order is not None and order.size else codes.shape[0] * 32 // bits
-    check_shape(name, codes, (-(-inputs * bits // 32), outputs), f"{bits} bits of {inputs} inputs", scales)
+    bits = _bits(stem, zeros, outputs)
+    inputs = codes.shape[0] * 32 // bits
     size = _group(inputs, groups, settings)
-    if size is None:
+    if size is None or scales.shape[1] != outputs:
         raise misfit(f"{stem}scales", scales, name, codes)
+    check_shape(f"{stem}qzeros", zeros, (groups, -(-outputs * bits // 32)), name, codes)
+    parts = [name, f"{stem}scales", f"{stem}qzeros"]
     if order is not None:
         check_dtype(f"{stem}g_idx", order, "int32", "int64")
         check_shape(f"{stem}g_idx", order, (inputs,), name, codes)
-    parts = [name, f"{stem}scales"]
-    offsets: LazyTensor | None = None
-    if zeros is not None:
-        parts.append(f"{stem}qzeros")
-        check_dtype(f"{stem}qzeros", zeros, "int32")
-        check_shape(f"{stem}qzeros", zeros, (groups, -(-outputs * bits // 32)), name, codes)
-        offsets = Spread(Turned(zeros), bits, outputs, raised=0 if second else 1)
-    parts += [f"{stem}g_idx"] if order is not None else []
+        parts.append(f"{stem}g_idx")
+    offsets = Spread(Turned(zeros), bits, outputs, raised=0 if second else 1)
     words = Turned(codes)
     unpacked = Unpacked(words.view("uint8"), bits, inputs)
     turned = Turned(scales)
@@ -124,43 +120,25 @@ def _weight(stem: str, tensors: Tensors, settings: Mapping[str, Any], *, second:
         scales.dtype,
         name,
         zeros=offsets,
-        zero=0 if offsets is not None else 1 << (bits - 1),
         groups=order,
     )
-    zero = dense.zero
 
     def packed() -> Packed | None:
         if order is not None and not np.array_equal(order.elements(), np.arange(inputs) // size):
             return None
         stored = words.view("uint32")
-        return mlx_forms.affine(unpacked, bits, size, turned, zeros=offsets, zero=zero, stored=stored)
+        return mlx_forms.affine(unpacked, bits, size, turned, zeros=offsets, stored=stored)
 
     return Weight(weight, tuple(parts), dense, packed)
 
 
-def _bits(
-    stem: str,
-    codes: LazyTensor,
-    zeros: LazyTensor | None,
-    order: LazyTensor | None,
-    outputs: int,
-    settings: Mapping[str, Any],
-) -> int:
-    """Bits of a code, as the shapes say; the config's where they do not."""
-    said = settings.get("bits")
-    if order is not None and order.size:
-        shown = codes.shape[0] * 32 // order.size
-    elif zeros is not None and zeros.ndim == 2:
-        shown = zeros.shape[1] * 32 // outputs
-    elif isinstance(said, int):
-        shown = said
-    else:
-        raise FormatError(
-            f"{stem}qweight has no {stem}qzeros, and no config says how many bits its codes have"
-        )
+def _bits(stem: str, zeros: LazyTensor, outputs: int) -> int:
+    """Bits of a code, as the shapes say."""
+    shown = zeros.shape[1] * 32 // outputs if zeros.ndim == 2 else 0
     if shown not in BITS:
         raise FormatError(
-            f"{stem}qweight is {codes.shape}: codes of {shown} bits, where GPTQ has 2, 3, 4 or 8"
+            f"{stem}qzeros is {zeros.shape} for {outputs} outputs: codes of {shown} bits,"
+            " where GPTQ has 2, 3, 4 or 8"
         )
     return shown
 

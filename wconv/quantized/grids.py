@@ -79,9 +79,14 @@ def _with(
 def _block(
     rows: int, columns: int, high: int, wide: int, size: tuple[int, int] | None
 ) -> tuple[int, int] | None:
-    """Rows and columns of a block, where so many blocks cover the weight."""
+    """Rows and columns of a block, where so many blocks cover the weight.
+
+    Beside the blocks that a config says there are only groups of a row.
+    """
     if size is not None and (-(-rows // size[0]), -(-columns // size[1])) == (high, wide):
         return size
+    if size is not None and high != rows:
+        return None
     both = tuple(_length(length, blocks) for length, blocks in ((rows, high), (columns, wide)))
     return (both[0], both[1]) if all(both) else None
 

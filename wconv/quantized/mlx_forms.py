@@ -150,7 +150,7 @@ def affine(
 
 
 def holds(scales: LazyTensor, zeros: LazyTensor | None, zero: int, most: int) -> bool:
-    """Whether each code up to `most` times each scale, plus the bias, rounds to what (code - zero) * scale rounds to.
+    """Whether each code up to `most` times each scale, plus the bias, rounds to (code - zero) * scale.
 
     It reads the scales, up to the first that does not.
     """

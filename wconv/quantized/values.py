@@ -7,6 +7,7 @@ product in 16 bits is. So all is computed in float32, and rounded to the dtype t
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,12 +15,14 @@ import numpy as np
 from wconv import casts, dtypes
 from wconv.dtypes import DType
 from wconv.errors import FormatError
+from wconv.kernels import BLOCK, Scratch, float32_to_float16
 from wconv.nodes import by_blocks
+from wconv.quantized.codes import Unpacked
 from wconv.tensor import Array, LazyTensor, Shape
 
 FLOAT32 = dtypes.by_name("float32")
 
-AT_ONCE = 1 << 17
+AT_ONCE = 1 << 18
 """Elements that are computed together, so that float32 numbers stay in the cache."""
 
 
@@ -181,7 +184,14 @@ class Decoded(LazyTensor):
 
     def _rows(self, first: int, last: int, out: Array) -> None:
         columns = self._columns
-        codes = self.codes.elements(first * columns, last * columns).reshape(last - first, columns)
+        table = np.array(self.table, np.float32) if self.table else None
+        paired = isinstance(self.codes, Unpacked) and self.codes.in_pairs
+        source = self.codes.packed if isinstance(self.codes, Unpacked) and paired else self.codes
+        width = source.shape[-1]
+        codes = source.elements(first * width, last * width).reshape(last - first, width)
+        if paired:
+            known = np.arange(16, dtype=np.float32) - self.zero if table is None else table
+            table = pairs(known, high_first=False)
         high, wide = self.block
         begin, end = first // high, -(-last // high)
         width = self.scales.shape[-1] if self.scales.ndim else 1
@@ -190,7 +200,6 @@ class Decoded(LazyTensor):
         if self.zeros is not None:
             zeros = self.zeros.elements(begin * width, end * width).reshape(-1, width).astype(np.float32)
         groups = self._groups(width) if self.groups is not None else None
-        table = np.array(self.table, np.float32) if self.table else None
         step = max(AT_ONCE // columns, 1)
         buffer = np.empty((min(step, last - first), columns), np.float32)
         target = out.reshape(last - first, columns)
@@ -202,11 +211,11 @@ class Decoded(LazyTensor):
             here = slice(int(rows[0]), int(rows[0]) + 1) if rows[0] == rows[-1] else rows
             self._scale(values, scales[here], None if zeros is None else zeros[here], groups, wide)
             if self.to is not FLOAT32:
-                casts.cast(values.reshape(-1), target[at:until].reshape(-1))
+                rounded(values.reshape(-1), target[at:until].reshape(-1))
 
     def _values(self, codes: Array, table: Array | None, values: Array) -> None:
         if table is not None:
-            np.take(table, codes, out=values, mode="clip")
+            np.take(table, codes, out=values.view(table.dtype), mode="clip")
         elif codes.dtype in (np.uint8, np.int8):
             np.subtract(codes, np.float32(self.zero), out=values, dtype=np.float32)
         else:
@@ -271,7 +280,7 @@ class Decoded(LazyTensor):
 class FlatDecoded(LazyTensor):
     """Like `Decoded`, with a scale for each run of `block` elements, whatever the rows are (bitsandbytes)."""
 
-    codes: LazyTensor
+    codes: Unpacked
     scales: LazyTensor
     block: int
     table: LazyTensor
@@ -292,11 +301,16 @@ class FlatDecoded(LazyTensor):
 
     def fill(self, start: int, stop: int, out: Array) -> None:
         table = self.table.elements()
+        both = pairs(table, high_first=True)
         step = max(AT_ONCE // self.block, 1) * self.block
         for at in range(start - start % self.block, stop, step):
             begin, end = max(at, start), min(at + step, stop)
-            codes = self.codes.elements(begin, end)
-            values = np.take(table, codes, mode="clip").astype(np.float32, copy=False)
+            values = np.empty(end - begin, np.float32)
+            if (begin | end) % 2 == 0:
+                packed = self.codes.packed.elements(begin // 2, end // 2)
+                np.take(both, packed, out=values.view(both.dtype), mode="clip")
+            else:
+                np.take(table, self.codes.elements(begin, end), out=values, mode="clip")
             scales = self.scales.elements(begin // self.block, -(-end // self.block))
             whole = begin % self.block == 0 and (end - begin) % self.block == 0
             with np.errstate(all="ignore"):
@@ -310,4 +324,34 @@ class FlatDecoded(LazyTensor):
             if self.to is FLOAT32:
                 part[:] = values
             else:
-                casts.cast(values, part)
+                rounded(values, part)
+
+
+def pairs(table: Array, *, high_first: bool) -> Array:
+    """For each byte the values of its two codes of 4 bits, side by side."""
+    both = np.arange(256)
+    halves = (both >> 4, both & 15) if high_first else (both & 15, both >> 4)
+    return np.ascontiguousarray(np.stack([table[half] for half in halves], axis=1)).view(np.complex64)[:, 0]
+
+
+_local = threading.local()
+
+
+def rounded(values: Array, out: Array) -> None:
+    """float32 in another dtype, as `casts.cast` has it; faster to float16 where many values are zero."""
+    if out.dtype != np.float16 or values.size > BLOCK:
+        casts.cast(values, out)
+        return
+    scratch: Scratch | None = getattr(_local, "scratch", None)
+    if scratch is None:
+        scratch = _local.scratch = Scratch()
+    with np.errstate(all="ignore"):
+        odd = float32_to_float16(values, out, scratch)
+        if odd is None:
+            return
+        # a quarter of a model's codes are zeros, which the kernel takes for irregular
+        some = values != 0
+        np.multiply(out.view(np.uint16), some.view(np.uint8), out=out.view(np.uint16))
+        np.logical_and(odd, some, out=odd)
+        if odd.any():
+            out[odd] = values[odd].astype(np.float16)
