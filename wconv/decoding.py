@@ -108,7 +108,7 @@ def _kept(
         laid = lay_out(
             request.layout,
             made.tensors,
-            {**(opened.description or {}), **_config(opened.config, made.kept)},
+            _config(opened.description, made.kept),
             rules=request.rules,
             options=request.options,
         )
