@@ -223,7 +223,9 @@ class Spread(LazyTensor):
         if self.raised and per_words == 1:
             words = words + np.uint32(sum(self.raised << at for at in range(0, 32, self.bits)))
         words = words.reshape(end - begin, per_words, columns)
-        codes = np.empty((end - begin, per, columns), np.uint8)
+        whole = begin * per == first and end * per == last
+        codes = out if whole else np.empty((end - begin) * per * columns, np.uint8)
+        codes = codes.reshape(end - begin, per, columns)
         mask = np.uint32((1 << self.bits) - 1)
         for place in range(per):
             at, shift = divmod((self.order[place] if self.order else place) * self.bits, 32)
@@ -233,8 +235,9 @@ class Spread(LazyTensor):
             if self.raised and per_words > 1:
                 here = here + np.uint32(self.raised)
             codes[:, place] = here & mask
-        flat = codes.reshape(-1, columns)[first - begin * per : last - begin * per]
-        out.reshape(last - first, columns)[:] = flat
+        if not whole:
+            flat = codes.reshape(-1, columns)[first - begin * per : last - begin * per]
+            out.reshape(last - first, columns)[:] = flat
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
