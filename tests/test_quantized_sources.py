@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -105,3 +106,25 @@ def test_powers_of_two_are_kept_as_mxfp8(tmp_path: Path) -> None:
     for name, tensor in wconv.open(again.output).items():
         same(name, tensor.numpy(), expected("fp8-powers")[name].numpy())
     assert np.isfinite(wconv.open(again.output)["model.norm.weight"].numpy().astype(np.float32)).all()
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5])
+def test_zeros_that_stand_for_no_bias_are_dropped(value: float, tmp_path: Path) -> None:
+    source = copied("gptq-4", tmp_path / "m")
+    arrays = wconv.load(source / "model.safetensors")
+    biases = {
+        f"model.layers.0.self_attn.{one}.bias": np.full(length, value, np.float16)
+        for one, length in (("q_proj", 64), ("o_proj", 32))
+    }
+    wconv.save({**arrays, **biases}, source / "model.safetensors")
+    report = wconv.convert(source, tmp_path / "out")
+    kept = wconv.open(report.output).keys() & biases.keys()
+    assert kept == (set() if value == 0 else biases.keys())
+    assert set(report.dropped) == biases.keys() - kept
+
+
+def test_a_plan_can_be_sent_to_another_process(tmp_path: Path) -> None:
+    for case in CASES:
+        prepared = wconv.prepare(copied(case, tmp_path / case), tmp_path / "out", dequantize=True)
+        for entry in pickle.loads(pickle.dumps(list(prepared.plan.entries))):
+            assert entry.tensor.numpy().size

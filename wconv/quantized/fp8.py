@@ -39,6 +39,7 @@ IN_USE = (
     ".v_scale",
     ".q_scale",
     ".prob_output_scale",
+    ".kv_scale",
 )
 """Scales of what flows through a layer; its weight does without."""
 
@@ -133,7 +134,7 @@ def _packed(dense: LazyTensor) -> Packed | None:
 
 def markers(tensors: Tensors) -> dict[str, str]:
     """Tensors that only say that a file holds scaled fp8, or that scale a cache."""
-    ends = ("scaled_fp8", ".k_scale", ".v_scale", ".q_scale")
+    ends = ("scaled_fp8", ".k_scale", ".v_scale", ".q_scale", ".kv_scale")
     return {
         name: "says only that the file holds scaled fp8" if name.endswith("scaled_fp8") else WHY
         for name in tensors

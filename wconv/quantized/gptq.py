@@ -35,6 +35,7 @@ FLOATS = ("float16", "bfloat16", "float32")
 def read(tensors: Tensors, settings: Mapping[str, Any], metadata: Mapping[str, Any]) -> Iterator[Weight]:
     """The weights whose codes are packed along the inputs."""
     second: bool | None = None
+    empty = _empty_biases(tensors)
     for name, codes in tensors.items():
         if not name.endswith(".qweight"):
             continue
@@ -43,7 +44,22 @@ def read(tensors: Tensors, settings: Mapping[str, Any], metadata: Mapping[str, A
             continue
         if second is None:
             second = _is_second(tensors.get(f"{stem}qzeros"), settings)
-        yield _weight(stem, tensors, settings, second=second)
+        yield _weight(stem, tensors, settings, second=second, empty=empty)
+
+
+def _empty_biases(tensors: Tensors) -> frozenset[str]:
+    """The biases that AutoGPTQ has given to layers without one: zeros in every layer of that name."""
+    layers: dict[str, list[str]] = {}
+    for name in tensors:
+        stem = name.removesuffix(".qweight")
+        if stem != name and f"{stem}.bias" in tensors:
+            layers.setdefault(stem.rpartition(".")[2], []).append(f"{stem}.bias")
+    return frozenset(
+        bias
+        for biases in layers.values()
+        if not any(tensors[bias].elements().any() for bias in biases)
+        for bias in biases
+    )
 
 
 def is_gptq(
@@ -85,7 +101,9 @@ def note(tensors: Tensors, settings: Mapping[str, Any]) -> str | None:
     )
 
 
-def _weight(stem: str, tensors: Tensors, settings: Mapping[str, Any], *, second: bool) -> Weight:
+def _weight(
+    stem: str, tensors: Tensors, settings: Mapping[str, Any], *, second: bool, empty: frozenset[str]
+) -> Weight:
     name, weight = f"{stem}qweight", f"{stem}weight"
     codes = tensors[name]
     scales = need(tensors, f"{stem}scales", name)
@@ -129,7 +147,9 @@ def _weight(stem: str, tensors: Tensors, settings: Mapping[str, Any], *, second:
         stored = words.view("uint32")
         return mlx_forms.affine(unpacked, bits, size, turned, zeros=offsets, stored=stored)
 
-    return Weight(weight, tuple(parts), dense, packed)
+    bias = f"{stem}bias"
+    unused = {bias: "zeros that AutoGPTQ adds to layers without a bias"} if bias in empty else {}
+    return Weight(weight, tuple(parts), dense, packed, unused)
 
 
 def _bits(stem: str, zeros: LazyTensor, outputs: int) -> int:
