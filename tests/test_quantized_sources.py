@@ -128,3 +128,30 @@ def test_a_plan_can_be_sent_to_another_process(tmp_path: Path) -> None:
         prepared = wconv.prepare(copied(case, tmp_path / case), tmp_path / "out", dequantize=True)
         for entry in pickle.loads(pickle.dumps(list(prepared.plan.entries))):
             assert entry.tensor.numpy().size
+
+
+@pytest.mark.parametrize("model_type", ["nobody_knows", "qwen3"])
+def test_a_dtype_decodes_blocks_of_fp8(model_type: str, tmp_path: Path) -> None:
+    source = copied("fp8-blocks", tmp_path / "m", model_type=model_type)
+    report = wconv.convert(source, tmp_path / "out", dtype="bfloat16")
+    result = wconv.open(report.output)
+    assert result.keys() == expected("fp8-blocks").keys()
+    for name, tensor in result.items():
+        same(name, tensor.numpy(), expected("fp8-blocks")[name].numpy())
+
+
+@pytest.mark.parametrize("case", ["ct-nvfp4", "modelopt-nvfp4", "awq-gemv", "ct-mxfp4", "ct-fp8", "bnb-nf4"])
+def test_mlx_lm_is_not_given_what_it_does_not_load(case: str, tmp_path: Path) -> None:
+    source = copied(case, tmp_path / "m", model_type="llama", **SHAPES)
+    report = wconv.convert(source, tmp_path / "out")
+    names = wconv.open(report.output).keys()
+    assert report.layout == "mlx-lm"
+    assert all(name.endswith((".weight", ".scales")) for name in names)
+    assert ("quantization" in json.loads((report.output / "config.json").read_text())) == (case == "ct-mxfp4")
+
+
+def test_mlx_lm_is_given_what_it_loads(tmp_path: Path) -> None:
+    for case in ("awq-gemm", "bitnet"):
+        source = copied(case, tmp_path / case, model_type="llama", **SHAPES)
+        report = wconv.convert(source, tmp_path / f"{case}-out")
+        assert wconv.open(report.output).keys() == wconv.open(source).keys()

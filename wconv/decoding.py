@@ -81,17 +81,37 @@ def _is_refused(request: Request, opened: Checkpoint, picked: Mapping[str, LazyT
             pass
     except LayoutError:
         return True
+    if request.layout == HUB or (laid.consumer is None and request.dtype is None):
+        return False
     return _is_left(laid.consumer, laid.applied.tensors, opened.description)
 
 
 def _is_left(
     consumer: str | None, tensors: Mapping[str, LazyTensor], config: Mapping[str, Any] | None
 ) -> bool:
-    """Whether a consumer's rules leave blocks of fp8 that its loader does not decode: all but 32 by 32."""
-    if consumer not in ("mlx-lm", "mlx-vlm") or not any(name.endswith("_scale_inv") for name in tensors):
-        return False
+    """Whether rules leave weights in a form that the consumer's loader does not decode.
+
+    mlx-lm 0.32 takes AWQ's gemm, BitNet, and blocks of fp8 that are 32 by 32; other forms only in the modules
+    of a few models, whose rules then name them. mlx-vlm 0.7 takes NVFP4 and MXFP8 too.
+    """
     settings = quantized_names.config_of(config)
-    return settings.get("weight_block_size") != [32, 32] or settings.get("scale_fmt") != "ue8m0"
+    own = settings.get("weight_block_size") == [32, 32] and settings.get("scale_fmt") == "ue8m0"
+    ends: tuple[str, ...] = () if own else ("_scale_inv",)
+    if consumer == "mlx-lm" and settings.get("quant_method") != "bitnet":
+        ends += (".weight_packed", ".weight_global_scale", ".weight_scale", ".weight_scale_2")
+    if ends and any(name.endswith(ends) for name in tensors):
+        return True
+    codes = next((name for name in tensors if name.endswith(".qweight")), None)
+    return codes is not None and not _is_gemm(codes, tensors)
+
+
+def _is_gemm(codes: str, tensors: Mapping[str, LazyTensor]) -> bool:
+    """Whether AWQ's words hold eight outputs each, in groups that MLX has."""
+    weight, scales = tensors[codes], tensors.get(codes.replace(".qweight", ".scales"))
+    if scales is None or weight.ndim != 2 or scales.ndim != 2 or not scales.shape[0]:
+        return False
+    groups = weight.shape[0] / scales.shape[0]
+    return weight.shape[1] * 8 == scales.shape[1] and groups in (32, 64, 128)
 
 
 def _kept(
