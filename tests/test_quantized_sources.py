@@ -155,3 +155,18 @@ def test_mlx_lm_is_given_what_it_loads(tmp_path: Path) -> None:
         source = copied(case, tmp_path / case, model_type="llama", **SHAPES)
         report = wconv.convert(source, tmp_path / f"{case}-out")
         assert wconv.open(report.output).keys() == wconv.open(source).keys()
+
+
+def test_an_adapter_is_merged_into_decoded_weights(tmp_path: Path) -> None:
+    from tests.test_lora_kinds import pair, peft
+
+    stem = "model.layers.0.self_attn.q_proj"
+    adapter = peft(tmp_path / "peft", pair(stem, 64, 128))
+    source = copied("gptq-4", tmp_path / "m")
+    plain = copied("gptq-4", tmp_path / "plain")
+    wconv.convert(plain, tmp_path / "dense", layout="hf", dequantize=True)
+    wconv.convert(tmp_path / "dense", tmp_path / "one", layout="hf", merge_lora=[str(adapter)])
+    wconv.convert(source, tmp_path / "other", layout="hf", merge_lora=[str(adapter)])
+    one, other = wconv.open(tmp_path / "one"), wconv.open(tmp_path / "other")
+    for name, tensor in one.items():
+        same(name, tensor.numpy(), other[name].numpy())
