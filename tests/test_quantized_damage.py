@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.test_quantized_schemes import CASES, opened
+from wconv import dtypes
 from wconv.errors import WconvError
 from wconv.quantized import recognise
 from wconv.quantized.refused import REFUSED
-from wconv.tensor import from_array
+from wconv.tensor import LazyTensor, from_array
 
 Q = "q_proj."
 OPTIONAL = (".g_idx", ".weight_format", ".comfy_quant")
@@ -215,3 +217,42 @@ def test_zeros_that_contradict_the_config_are_told() -> None:
     assert scheme is not None
     assert len(scheme.notes) == 1
     assert "checkpoint_format gptq" in scheme.notes[0]
+
+
+def test_rows_without_an_end_take_no_memory() -> None:
+    columns = 1 << 26
+    scale = from_array(np.ones((1, 1), np.float32))
+    weight = Wide(dtypes.by_name("float8_e4m3fn"), (1, columns))
+    with pytest.raises(WconvError, match=r"a\.weight has rows of 67,108,864 elements"):
+        recognise({"a.weight": weight, "a.weight_scale_inv": scale}, {})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Wide(LazyTensor):
+    """A tensor of any size that must not be read."""
+
+    dtype: dtypes.DType
+    shape: tuple[int, ...]
+
+    def fill(self, start: int, stop: int, out: Any) -> None:
+        raise AssertionError
+
+
+def test_groups_in_any_order_of_compressed_tensors() -> None:
+    made, config, metadata = arrays("ct-int4-zeros")
+    stem = "model.layers.0.self_attn.q_proj."
+    groups = np.random.default_rng(0).permutation(np.arange(128, dtype=np.int32) // 32)
+    made[f"{stem}weight_g_idx"] = groups
+    found = decode(made, config, metadata)[f"{stem}weight"].astype(np.float32)
+    words = made[f"{stem}weight_packed"].view(np.uint32)
+    codes = (words[:, :, None] >> (np.arange(8, dtype=np.uint32) * 4) & 15).reshape(64, 128)
+    packed = made[f"{stem}weight_zero_point"].view(np.uint32)
+    zeros = (packed[:, None] >> (np.arange(8, dtype=np.uint32) * 4)[:, None] & 15).reshape(64, 4)
+    scales = made[f"{stem}weight_scale"]
+    whole = (codes.astype(np.float32) - zeros[:, groups]) * scales.astype(np.float32)[:, groups]
+    assert np.array_equal(found, whole.astype(scales.dtype).astype(np.float32))
+    made[f"{stem}weight_g_idx"] = np.full(128, -1, np.int32)
+    plain, _, _ = arrays("ct-int4-zeros")
+    assert np.array_equal(
+        decode(made, config, metadata)[f"{stem}weight"], decode(plain, config, metadata)[f"{stem}weight"]
+    )

@@ -52,6 +52,9 @@ METHODS = {
 }
 """`quant_method` of a config → the scheme that it means."""
 
+AT_ONCE = 1 << 24
+"""Elements that a weight may take in memory at once, whatever its file says."""
+
 ORPHANS = (
     "_scale_inv",
     ".scale_weight",
@@ -96,6 +99,11 @@ def recognise(
         for weight in read(tensors, settings, metadata or {}):
             if weight.name in found:
                 raise FormatError(f"{weight.name} is stored in two schemes, {weight.parts[0]} shows: damaged")
+            if weight.dense.grain > AT_ONCE:
+                raise FormatError(
+                    f"{weight.parts[0]} has rows of {weight.dense.shape[-1]:,} elements, more than any layer:"
+                    " it is not decoded"
+                )
             found[weight.name] = weight
             counts[scheme] += 1
     for weight in mlx.read(tensors, config or {}):
