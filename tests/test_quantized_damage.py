@@ -256,3 +256,15 @@ def test_groups_in_any_order_of_compressed_tensors() -> None:
     assert np.array_equal(
         decode(made, config, metadata)[f"{stem}weight"], decode(plain, config, metadata)[f"{stem}weight"]
     )
+
+
+def test_a_weight_that_stands_there_twice() -> None:
+    made, config, metadata = arrays("gptq-4")
+    made["model.layers.0.self_attn.q_proj.weight"] = np.zeros((64, 128), np.float16)
+    assert "both dense and in" in refused(made, config, metadata, "model.layers.0.self_attn.q_proj.weight")
+
+
+def test_svdquants_words_are_not_taken_for_gptqs() -> None:
+    made = {"a.qweight": np.zeros((8, 8), np.int8), "a.wscales": np.zeros((1, 8), np.float16)}
+    with pytest.raises(WconvError, match=r"a\.wscales shows an SVDQuant checkpoint"):
+        recognise({name: from_array(one) for name, one in made.items()}, {})

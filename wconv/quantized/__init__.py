@@ -93,6 +93,7 @@ def recognise(
         FormatError: a part of a weight is missing or does not fit it, or the scheme is not decoded.
     """
     settings = settings_of(config)
+    refused.check(tensors)
     found: dict[str, Weight] = {}
     counts: Counter[tuple[str, str]] = Counter()
     for scheme, read in READERS.items():
@@ -109,7 +110,6 @@ def recognise(
     for weight in mlx.read(tensors, config or {}):
         found[weight.name] = weight
         counts[mlx.NAME, mlx.TITLE] += 1
-    refused.check(tensors, settings, (part for one in found.values() for part in one.parts))
     if not found:
         _check_orphans(tensors, frozenset())
         return None

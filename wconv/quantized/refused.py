@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,18 +59,14 @@ REFUSED = (
 )
 
 
-def check(tensors: Tensors, settings: Mapping[str, Any], claimed: Iterable[str]) -> None:
+def check(tensors: Tensors) -> None:
     """Refuses what is stored in a scheme that is not decoded.
-
-    Args:
-        claimed: tensors of weights that are understood.
 
     Raises:
         FormatError: naming the scheme, a tensor, and what to do.
     """
-    known = frozenset(claimed)
     ends = tuple(sign for one in REFUSED for sign in one.signs)
-    found = next((name for name in tensors if name.endswith(ends) and name not in known), None)
+    found = next((name for name in tensors if name.endswith(ends)), None)
     for one in REFUSED:
         if found is not None and found.endswith(one.signs):
             raise FormatError(f"{found} shows {one.title}, {one.why}: it is not decoded; {ADVICE}")

@@ -104,8 +104,8 @@ class Scheme:
             elif one.name not in sources:
                 form = packed.get(one.name)
                 sources.update(dict.fromkeys((one.name, *_add(made, one, form)), one.parts))
-        clash = next((name for name in made if name in self.weights and name in tensors), None)
-        if clash is not None and clash not in owner:
+        clash = next((name for name in self.weights if name in tensors and name not in owner), None)
+        if clash is not None:
             raise FormatError(f"{clash} stands in the file both dense and in {self.title}: keep one of them")
         dropped = {name: why for one in self.weights.values() for name, why in one.unused.items()}
         kept = {name: form.how for name, form in packed.items()}
