@@ -170,3 +170,28 @@ def test_an_adapter_is_merged_into_decoded_weights(tmp_path: Path) -> None:
     one, other = wconv.open(tmp_path / "one"), wconv.open(tmp_path / "other")
     for name, tensor in one.items():
         same(name, tensor.numpy(), other[name].numpy())
+
+
+def test_a_damaged_scale_leaves_no_output(tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    source = copied("ct-fp8-channel", tmp_path / "m")
+    arrays = wconv.load(source / "model.safetensors")
+    name = "model.layers.0.self_attn.q_proj.weight_scale"
+    arrays[name][7] = np.nan
+    wconv.save(arrays, source / "model.safetensors")
+    result = CliRunner().invoke(main, [str(source), str(tmp_path / "out"), "-d"])
+    assert result.exit_code == 1
+    assert result.output == f"wconv: {name} holds NaN where a scale should be: the file is damaged\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m"]
+
+
+def test_scales_of_a_cache_and_of_plain_layers_are_dropped(tmp_path: Path) -> None:
+    source = copied("fp8-tensor", tmp_path / "m")
+    arrays = wconv.load(source / "model.safetensors")
+    more = ("self_attn.k_scale", "self_attn.kv_scale", "mlp.gate.input_scale")
+    names = {f"model.layers.0.{one}": np.ones((), np.float32) for one in more}
+    wconv.save({**arrays, **names}, source / "model.safetensors")
+    report = wconv.convert(source, tmp_path / "out", dequantize=True)
+    assert names.keys() <= report.dropped.keys()
+    assert wconv.open(report.output).keys() == expected("fp8-tensor").keys()

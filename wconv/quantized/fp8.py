@@ -33,7 +33,6 @@ IN_USE = (
     ".scale_input",
     ".output_scale",
     ".activation_scale",
-    ".weight_scale_2",
     ".input_scale_ub",
     ".k_scale",
     ".v_scale",
@@ -134,7 +133,7 @@ def _packed(dense: LazyTensor) -> Packed | None:
 
 def markers(tensors: Tensors) -> dict[str, str]:
     """Tensors that only say that a file holds scaled fp8, or that scale a cache."""
-    ends = ("scaled_fp8", ".k_scale", ".v_scale", ".q_scale", ".kv_scale")
+    ends = ("scaled_fp8", *IN_USE, ".input_zero_point", ".input_global_scale")
     return {
         name: "says only that the file holds scaled fp8" if name.endswith("scaled_fp8") else WHY
         for name in tensors

@@ -1,4 +1,4 @@
-"""Each shard decoded as transformers (fp8) or compressed-tensors (4 bits) computes it, and saved in bfloat16."""
+"""Each shard decoded as transformers (fp8) or compressed-tensors (4 bits) does it, and saved in bfloat16."""
 
 import sys
 from pathlib import Path
