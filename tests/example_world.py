@@ -13,8 +13,10 @@ from safetensors.numpy import save_file
 
 import wconv
 import wconv.torch as shim
-from tests import lora_files, test_components, test_optimizers, test_single_files
+from tests import lora_files
+from tests.conversion import test_components, test_single_files
 from tests.making import random, write_directory
+from tests.optimizers import test_mlx_state as test_optimizers
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 
@@ -39,14 +41,11 @@ def llama(path: Path) -> None:
 def depth_pro(path: Path) -> None:
     shim.save(
         {
+            "encoder.fuse_lowres.weight": shim.ones(4, 4, 1, 1),
             "encoder.upsample_lowres.weight": shim.ones(4, 4, 2, 2),
-            "encoder.upsample_lowres.bias": shim.ones(4),
-            "decoder.convs.1.weight": shim.ones(4, 4, 3, 3),
-            "head.4.weight": shim.ones(1, 4, 1, 1),
-            "head.4.bias": shim.ones(1),
             "encoder.patch_encoder.cls_token": shim.ones(1, 1, 4),
-            "encoder.image_encoder.cls_token": shim.ones(1, 1, 4),
             "encoder.patch_encoder.blocks.0.ls1.gamma": shim.ones(4),
+            "decoder.convs.1.weight": shim.ones(4, 4, 3, 3),
             "fov.head.0.weight": shim.ones(4, 4, 3, 3),
         },
         path,

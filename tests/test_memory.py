@@ -38,3 +38,10 @@ def test_fifty_thousand_tensors_take_at_most_100_megabytes(tmp_path: Path) -> No
     names = [f"model.layers.{at // 50}.block.{at % 50}.weight" for at in range(50_000)]
     model = write_directory(tmp_path / "model", [dict.fromkeys(names, small)])
     assert peak(model, "-o", tmp_path / "o", "--dtype", "float16") < 100 * MEGABYTE
+
+
+def test_fifty_thousand_tensors_for_torch_take_at_most_110_megabytes(tmp_path: Path) -> None:
+    small = np.ones((4, 8), np.float32)
+    names = [f"model.layers.{at // 50}.block.{at % 50}.weight" for at in range(50_000)]
+    model = write_directory(tmp_path / "model", [dict.fromkeys(names, small)])
+    assert peak(model, "-o", tmp_path / "o", "--format", "pt") < 110 * MEGABYTE

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 import wconv
 from tests import example_world
-from wconv.cli import main
+from wconv.cli.program import main
 
 README = Path(__file__).parent.parent / "README.md"
 PAGES = sorted((Path(wconv.__file__).parent / "docs").glob("*.md"))

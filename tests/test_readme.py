@@ -13,9 +13,9 @@ from click.testing import CliRunner
 
 import wconv
 from tests.making import random, write_directory
-from wconv import layouts
-from wconv.cli import main
-from wconv.pages import topics
+from wconv.cli.pages import topics
+from wconv.cli.program import main
+from wconv.consumers import registry
 
 README = Path(__file__).parent.parent / "README.md"
 PAGES = Path(wconv.__file__).parent / "docs"
@@ -26,7 +26,7 @@ TABLE = re.compile(r"(<!-- supported: .*? -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 def supported() -> str:
     """The table of the models that have rules."""
     rows: dict[tuple[str, str], list[str]] = {}
-    for consumer, model_type, verbs in layouts.describe():
+    for consumer, model_type, verbs in registry.describe():
         rows.setdefault((consumer, verbs), []).append(f"`{model_type}`")
     lines = ["| consumer | model_type | what the rules do |", "|---|---|---|"]
     lines += [f"| {consumer} | {', '.join(types)} | {verbs} |" for (consumer, verbs), types in rows.items()]

@@ -15,34 +15,34 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wconv.arrays import load, load_mlx, save
-    from wconv.checkpoint import Checkpoint, open
+    from wconv.api import load, load_mlx, save
+    from wconv.checkpoints.checkpoint import Checkpoint, open
+    from wconv.conversion.report import Report
+    from wconv.conversion.run import Conversion, convert, prepare, run
     from wconv.errors import FormatError, LayoutError, OutputError, UnsafeError, WconvError
-    from wconv.layouts import Layout
-    from wconv.pipeline import Conversion, convert, prepare, run
-    from wconv.report import Report
-    from wconv.tensor import LazyTensor
+    from wconv.layouts.apply import Layout
+    from wconv.tensors.lazy import LazyTensor
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "load": "arrays",
-    "load_mlx": "arrays",
-    "save": "arrays",
-    "Checkpoint": "checkpoint",
-    "open": "checkpoint",
-    "Conversion": "pipeline",
-    "convert": "pipeline",
-    "prepare": "pipeline",
-    "run": "pipeline",
+    "load": "api",
+    "load_mlx": "api",
+    "save": "api",
+    "Checkpoint": "checkpoints.checkpoint",
+    "open": "checkpoints.checkpoint",
+    "Conversion": "conversion.run",
+    "convert": "conversion.run",
+    "prepare": "conversion.run",
+    "run": "conversion.run",
     "FormatError": "errors",
     "LayoutError": "errors",
     "OutputError": "errors",
     "UnsafeError": "errors",
     "WconvError": "errors",
-    "Layout": "layouts",
-    "Report": "report",
-    "LazyTensor": "tensor",
+    "Layout": "layouts.apply",
+    "Report": "conversion.report",
+    "LazyTensor": "tensors.lazy",
 }
 
 __all__ = [
@@ -71,6 +71,8 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if _HOMES[name] != "errors":
+        importlib.import_module(f"{__name__}.machine").check()
     value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
     globals()[name] = value
     return value

@@ -1,5 +1,5 @@
 """`python -m wconv` is the command `wconv`."""
 
-from wconv.cli import entry
+from wconv.cli.program import entry
 
 entry()

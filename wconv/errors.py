@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
+
+LONGEST = 293
+"""Characters of a message at most: a line of the command has `wconv: ` before it, and 300 in all."""
+
+LONG_WORDS = (150, 100, 60)
+"""Characters that are left of each word of a message that is too long; names and paths are words."""
 
 
 def one_line(text: str) -> str:
@@ -13,11 +20,34 @@ def one_line(text: str) -> str:
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 
+def message(text: str) -> str:
+    """`text` as one line of at most `LONGEST` characters: long words lose their middle, then the whole."""
+    if len(text) <= LONGEST and text.isprintable():
+        return text
+    line = one_line(shortened(text, 20 * LONGEST))
+    for most in LONG_WORDS:
+        fitting = " ".join(shortened(word, most) for word in line.split(" "))
+        if len(fitting) <= LONGEST:
+            return fitting
+    return shortened(" ".join(shortened(word, LONG_WORDS[0]) for word in line.split(" ")), LONGEST)
+
+
+def shortened(text: str, most: int) -> str:
+    """`text` in at most so many characters, without its middle where it has more."""
+    if len(text) <= most:
+        return text
+    start = most // 2
+    return f"{text[:start]}…{text[start + 1 - most :]}"
+
+
 class WconvError(Exception):
-    """Any failure that wconv foresees. `str(error)` is one line; the command prints it and exits with 1."""
+    """Any failure that wconv foresees.
+
+    `str(error)` is one line of bounded length; the command prints it and exits with 1.
+    """
 
     def __str__(self) -> str:
-        return one_line(super().__str__())
+        return message(super().__str__())
 
 
 class FormatError(WconvError):
@@ -36,6 +66,14 @@ class OutputError(WconvError):
     """The output cannot be written where or as it was asked for."""
 
 
+class ComputedOverflowError(OutputError):
+    """What a tensor is computed from is finite, and the result is not. The writer adds the tensor's name."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A conversion was interrupted, and what it wrote is kept: `resume` goes on from there."""
+
+
 @contextlib.contextmanager
 def told(kind: type[WconvError], what: str) -> Iterator[None]:
     """Makes what the system refuses, such as listing a directory of another user's, an error of that kind.
@@ -47,3 +85,11 @@ def told(kind: type[WconvError], what: str) -> Iterator[None]:
     except OSError as error:
         place = error.filename or "the working directory"
         raise kind(f"{place} cannot be {what}: {error.strerror or error}") from None
+
+
+def require_name(
+    path: str | os.PathLike[str], what: str = "the path", kind: type[WconvError] = WconvError
+) -> None:
+    """Refuses an empty path, which `pathlib` takes for the working directory. Raises: `kind`."""
+    if not os.fspath(path):
+        raise kind(f"{what} is empty: was a variable not set?")

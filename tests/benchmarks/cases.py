@@ -53,11 +53,15 @@ class Case:
         return (self.make.__doc__ or "").strip()
 
 
-def wconv(*options: str, source: str = "", suffix: str = "") -> Program:
-    """A conversion with two threads, of the data or of one thing among them."""
+def wconv(*options: str, source: str = "", suffix: str = "", sync: bool = False) -> Program:
+    """A conversion with two threads, of the data or of one thing among them.
+
+    Without `sync` it does not wait for the disk, as none of the other programs does.
+    """
+    more = options if sync else ("--no-sync", *options)
     return Program(
         lambda src, out: python(
-            "-m", "wconv", src / source, "-o", out.with_suffix(suffix), "-j", 2, "--quiet", *options
+            "-m", "wconv", src / source, "-o", out.with_suffix(suffix), "-j", 2, "--quiet", *more
         )
     )
 
@@ -80,6 +84,7 @@ CASES = {
             "cp -r": COPY,
             FLOAT16: wconv("--dtype", "float16"),
             "wconv (same dtype)": wconv(),
+            "wconv (same dtype, on the disk)": wconv(sync=True),
             "mlx_lm.convert": Program(
                 lambda src, out: python(
                     "-m", "mlx_lm", "convert", "--hf-path", src, "--mlx-path", out, "--dtype", "float16"

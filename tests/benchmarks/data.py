@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wconv import dtypes
 from wconv.formats.safetensors import make_header
+from wconv.tensors import dtypes
 
 Named = tuple[str, tuple[int, ...]]
 

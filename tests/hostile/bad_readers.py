@@ -15,7 +15,7 @@ import numpy as np
 
 from wconv.errors import WconvError
 from wconv.formats.contents import Contents
-from wconv.tensor import from_array
+from wconv.tensors.lazy import from_array
 
 GOOD = Contents("good", {"w": from_array(np.array([1, 2, 3, 4], np.float32))})
 

@@ -100,7 +100,6 @@ def _safetensors() -> dict[str, bytes]:
         "entry-list": _text("[]"),
         "entry-null": _text("null"),
         "entry-text": _text('"x"'),
-        "entry-more-keys": _one(extra=1),
         "entry-fewer-keys": _text('{"dtype":"F32","shape":[4]}'),
         "twice-a-name": _raw('{"w":' + good + ',"w":' + good + "}"),
         "twice-a-key": _text(good.replace('"shape":[4]', '"shape":[4],"shape":[2]')),
@@ -111,6 +110,9 @@ def _safetensors() -> dict[str, bytes]:
         ),
         "name-long": safetensors({"n" * 100_000: {**TENSOR, "dtype": "F33"}}, WEIGHTS),
         "metadata-number": safetensors({"__metadata__": {"a": 1}, "w": TENSOR}, WEIGHTS),
+        "metadata-zero": safetensors({"__metadata__": 0, "w": TENSOR}, WEIGHTS),
+        "metadata-empty-list": safetensors({"__metadata__": [], "w": TENSOR}, WEIGHTS),
+        "metadata-empty-text": safetensors({"__metadata__": "", "w": TENSOR}, WEIGHTS),
         "metadata-list": safetensors({"__metadata__": ["a"], "w": TENSOR}, WEIGHTS),
         "metadata-nested": safetensors({"__metadata__": {"a": {}}, "w": TENSOR}, WEIGHTS),
         "json-list": _raw("[1]   "),
@@ -201,7 +203,6 @@ DIRECTORIES: dict[str, Callable[[Path], Path]] = {
     "shard-null": _mapped(w=None),
     "shard-list": _mapped(w=[SHARD]),
     "shard-object": _mapped(w={"file": SHARD}),
-    "shard-missing": _mapped(w="model-00009-of-00001.safetensors"),
     "shard-long": _mapped(w="x" * 100_000),
     "shard-escapes": _mapped(w="\x1b[2J\n"),
     "shard-surrogate": _index('{"weight_map": {"w": "\\ud800"}}'),
@@ -272,6 +273,8 @@ def cases() -> Iterator[Case]:
     odd = {"../../etc/passwd": TENSOR}
     yield inert("safetensors-name-traverses", safetensors(odd, WEIGHTS), tensors={"../../etc/passwd": VALUES})
     yield inert("safetensors-name-empty", safetensors({"": TENSOR}, WEIGHTS), tensors={"": VALUES})
+    yield inert("safetensors-entry-more-keys", _one(extra=1))
+    yield inert("safetensors-entry-more-fractions", _one(extra=[1.5, {"a": [True]}]))
     yield inert("safetensors-metadata-null", safetensors({"__metadata__": None, "w": TENSOR}, WEIGHTS))
     yield inert(
         "safetensors-padded", _raw('{"w":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}' + " " * 70_000)
@@ -279,3 +282,5 @@ def cases() -> Iterator[Case]:
     yield inert("safetensors-in-bin", safetensors({"w": TENSOR}, WEIGHTS), file="model.bin")
     yield inert("zip-in-safetensors", torch_zip(state_dict()), file="model.safetensors")
     yield Case("directory-good", "inert", _index(INDEX), {"w": VALUES}, directory=True)
+    stale = _mapped(w="model-00009-of-00001.safetensors")
+    yield Case("directory-index-is-stale", "inert", stale, {"w": VALUES}, directory=True)

@@ -19,9 +19,9 @@ from tests.hostile.case import Case
 from tests.hostile.guard import Forbidden, Guard
 from wconv.errors import WconvError
 from wconv.formats.contents import Contents
-from wconv.formats.pickle_machine import Constructor
 from wconv.formats.sources import Source
-from wconv.tensor import LazyTensor
+from wconv.formats.torch.pickle.machine import Constructor
+from wconv.tensors.lazy import LazyTensor
 
 MEMORY = 1 << 30
 """Bytes that reading one file may take at most."""

@@ -21,7 +21,8 @@ from tests.hostile.case import Case, inert
 from tests.hostile.cases import CASES
 from tests.hostile.guard import Guard
 from tests.hostile.judge import MEMORY, Read, judge, peak
-from wconv import checkpoint, formats
+from wconv import formats
+from wconv.checkpoints import checkpoint
 from wconv.errors import WconvError
 from wconv.formats.contents import Contents
 

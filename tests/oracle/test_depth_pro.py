@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from tests.oracles import oracle
-from wconv import layouts
-from wconv.tensor import from_array
+from wconv.consumers import registry
+from wconv.layouts.apply import Applied, apply
+from wconv.tensors.lazy import from_array
 
 pytestmark = pytest.mark.oracle
 
@@ -88,9 +89,9 @@ def theirs(state: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return {name: np.array(array) for name, array in flat}
 
 
-def laid_out(state: dict[str, Any], **options: bool) -> layouts.Applied:
+def laid_out(state: dict[str, Any], **options: bool) -> Applied:
     tensors = {name: from_array(array) for name, array in state.items()}
-    return layouts.apply(layouts.choose("auto", None, tensors), tensors, None, options)
+    return apply(registry.choose("auto", None, tensors), tensors, None, options)
 
 
 def test_it_is_bit_equal_to_mfluxs_own_loader(state: dict[str, Any], theirs: dict[str, Any]) -> None:

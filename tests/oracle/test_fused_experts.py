@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 import wconv
+from tests.layouts.test_fused_experts import TABLES
 from tests.oracle import language_moe
 from tests.oracle.consumers import assert_same_parameters, stored
 from tests.oracle.tiny import Tiny, save
 from tests.oracles import oracle
-from tests.test_fused_experts import TABLES
 
 pytestmark = pytest.mark.oracle
 

@@ -15,7 +15,7 @@ from tests.making import bits
 from tests.oracle.consumers import silence
 from tests.oracle.image_models import IMAGES, from_diffusers
 from tests.oracles import oracle
-from wconv.layouts import pipelines
+from wconv.consumers import pipelines
 
 pytestmark = pytest.mark.oracle
 

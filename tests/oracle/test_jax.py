@@ -13,7 +13,7 @@ import pytest
 import wconv
 from tests.making import bits, random, write_directory
 from tests.oracles import oracle
-from wconv import files
+from wconv.stores import files
 
 pytestmark = pytest.mark.oracle
 

@@ -17,7 +17,7 @@ from tests.making import random, write_file
 from tests.oracle.consumers import IDS, mlx_lm_model, silence
 from tests.oracle.tiny import Tiny, save
 from tests.oracles import oracle
-from wconv.layouts.adapter_families import FAMILIES
+from wconv.consumers.adapters.families import FAMILIES
 from wconv.layouts.patterns import sample
 
 pytestmark = pytest.mark.oracle

@@ -13,7 +13,7 @@ import pytest
 import wconv
 from tests.oracle.layers import CASES, Case
 from tests.oracles import oracle
-from wconv.layouts.layers import LAYERS
+from wconv.layouts.layer_types import LAYERS
 
 pytestmark = pytest.mark.oracle
 

@@ -22,8 +22,9 @@ from tests.oracle.consumers import (
 )
 from tests.oracle.tiny import FIXTURE
 from tests.oracles import oracle
-from wconv import layouts
-from wconv.tensor import from_array
+from wconv.consumers import registry
+from wconv.layouts.apply import apply
+from wconv.tensors.lazy import from_array
 
 pytestmark = pytest.mark.oracle
 
@@ -115,7 +116,7 @@ def test_names_shapes_and_patches_are_those_of_mlx_vlms_module(make: Any) -> Non
     source[patches] = from_array(values.transpose(0, 3, 1, 2))
     source["vision_model.embeddings.position_ids"] = from_array(np.arange(4))
     config = {"model_type": make.__name__, "tie_word_embeddings": False}
-    applied = layouts.apply(layouts.choose("auto", config, source), source, config)
+    applied = apply(registry.choose("auto", config, source), source, config)
     assert {name: tensor.shape for name, tensor in applied.tensors.items()} == shapes
     assert applied.tensors[patches].numpy().tobytes() == values.tobytes()
     assert list(applied.dropped) == ["vision_model.embeddings.position_ids"]

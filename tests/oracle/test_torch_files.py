@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import wconv.formats
+from tests.formats.test_torch import FIXTURES, check, spell
 from tests.oracles import oracle
-from tests.test_formats_torch import FIXTURES, check, spell
 
 pytestmark = pytest.mark.oracle
 

@@ -14,8 +14,8 @@ from tests.oracle import language, language_moe
 from tests.oracle.test_way_back import assert_same_model, model
 from tests.oracle.tiny import save
 from tests.oracles import oracle
-from tests.test_file_formats import ARRAYS, FIXTURE
-from wconv.formats import zip_write
+from tests.writing.test_file_formats import ARRAYS, FIXTURE
+from wconv.formats.zip import write as zip_write
 
 pytestmark = pytest.mark.oracle
 

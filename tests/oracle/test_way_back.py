@@ -16,7 +16,8 @@ from tests.oracle import language, language_moe, vision
 from tests.oracle.consumers import IDS, silence
 from tests.oracle.tiny import Tiny, as_published, save
 from tests.oracles import oracle
-from wconv import layouts
+from wconv.consumers import registry
+from wconv.layouts.apply import apply
 
 pytestmark = pytest.mark.oracle
 
@@ -43,11 +44,11 @@ def test_transformers_loads_the_round_trip(tiny: Tiny, tmp_path: Path) -> None:
 def hub_tensors(path: Path) -> dict[str, Any]:
     """A model's tensors by the hub's names, where it is saved under newer ones."""
     opened = wconv.open(path)
-    table = layouts.choose("auto", opened.config, opened)
+    table = registry.choose("auto", opened.config, opened)
     assert table is not None
     return {
         name: tensor.numpy()
-        for name, tensor in layouts.apply(replace(table, rules=(), names=("**",)), opened).tensors.items()
+        for name, tensor in apply(replace(table, rules=(), names=("**",)), opened).tensors.items()
     }
 
 

@@ -7,16 +7,21 @@ import gc
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from wconv.errors import FormatError
-from wconv.files import stamped
+from wconv.errors import FormatError, UnsafeError
 from wconv.formats.contents import Contents
+from wconv.stores.files import stamped
 
 if TYPE_CHECKING:
     from wconv.formats.sources import Source
-    from wconv.formats.torch_file import Tree
-    from wconv.formats.zip_directory import ZipDirectory
+    from wconv.formats.torch.file import Tree
+    from wconv.formats.torch.pickle.reading import Reading
+    from wconv.formats.zip.directory import ZipDirectory
 
 __all__ = ["Contents", "load_tree", "open_file"]
+
+
+LONGEST_NAME = 2_000
+"""Characters of a tensor's name at most: ten times as many as any model's has."""
 
 
 def open_file(path: str, *, key: str | None = None, expand: bool = False) -> Contents:
@@ -31,7 +36,15 @@ def open_file(path: str, *, key: str | None = None, expand: bool = False) -> Con
         UnsafeError: the file asks for something that no weights need.
     """
     with _no_collector():
-        return _open(stamped(path), key, expand)
+        contents = _open(stamped(path), key, expand)
+    for names in (contents.tensors, contents.skipped):
+        longest = max(names, key=len, default="")
+        if len(longest) > LONGEST_NAME:
+            raise UnsafeError(
+                f"{path} names a tensor in {len(longest):,} characters ({longest:.40}…):"
+                f" more than {LONGEST_NAME:,} are refused"
+            )
+    return contents
 
 
 @contextlib.contextmanager
@@ -56,11 +69,14 @@ def _open(path: str, key: str | None, expand: bool) -> Contents:
 
         contents = safetensors.open_file(path)
     elif start.startswith(b"\x93NUMPY"):
-        from wconv.formats import numpy_file
+        from wconv.formats.numpy import file as numpy_file
 
-        contents = numpy_file.open_npy(source)
+        # one of objects has parts to pick from
+        contents = numpy_file.open_npy(source, key, expand)
+        if contents.root is not None:
+            return contents
     else:
-        from wconv.formats import torch_file
+        from wconv.formats.torch import file as torch_file
 
         found = _read(source, expand)
         if not isinstance(found, Contents):
@@ -71,41 +87,56 @@ def _open(path: str, key: str | None, expand: bool) -> Contents:
     return contents
 
 
-def load_tree(path: str) -> Any:
-    """The object that a checkpoint holds, with the leaves that `wconv.formats.objects` describes.
+def load_tree(path: str, how: Reading | None = None) -> Any:
+    """The first of `load_first`, which has no more to say where a file holds one object."""
+    return load_first(path, how)[0]
+
+
+def load_first(path: str, how: Reading | None = None) -> tuple[Any, int | None]:
+    """The object that a checkpoint holds, with the leaves that `wconv.formats.torch.objects` describes.
 
     For files that are flat (safetensors, NumPy archives), a dict of `LazyTensor`s.
+
+    Args:
+        how: what is wanted beside plain data.
+
+    Returns:
+        It, and where it ends, for another may follow in a stream; None where it is all of the file.
 
     Raises:
         FormatError: the file is damaged or of another kind, which the message names.
         UnsafeError: the file asks for something that no weights need, nesting beyond all measure among it.
     """
-    from wconv.formats import state_dict
     from wconv.formats.sources import FileSource
+    from wconv.formats.torch import state_dict
+    from wconv.formats.torch.pickle.reading import reading
 
     path = stamped(path)
     source = FileSource(path)
     start = source.read(0, min(16, source.size))
     if start[8:9] == b"{" or start.startswith(b"\x93NUMPY"):
-        return open_file(path).tensors
-    with _no_collector():
+        contents = open_file(path)
+        return (contents.tensors if contents.root is None else contents.root), None
+    with _no_collector(), reading(how):
         found = _read(source)
         if isinstance(found, Contents):
-            return found.tensors
+            return found.tensors, None
         state_dict.check_tree(found.root, found.program, path)
-    return found.root
+    return found.root, found.end
 
 
 def _read(source: Source, expand: bool = False) -> Tree | Contents:
     """A file that is neither safetensors nor `.npy`: an archive, a stream or a pickle; others are named."""
-    from wconv.formats import sniff, torch_file, torch_legacy, torch_tar
+    from wconv.formats import sniff
+    from wconv.formats.torch import file as torch_file
+    from wconv.formats.torch import legacy, tar
 
     start = source.read(0, min(512, source.size))
     if start.startswith(b"PK\x03\x04"):
-        from wconv.formats.zip_directory import ZipDirectory
+        from wconv.formats.zip.directory import ZipDirectory
 
         return _read_zip(ZipDirectory(source), expand)
-    if start[:1] == b"\x80" or torch_legacy.recognise(source) or torch_tar.recognise(start):
+    if start[:1] == b"\x80" or legacy.recognise(source) or tar.recognise(start):
         return torch_file.read(source)
     if start[:1] in _PLAIN_STARTS and not start[:512].isascii():
         return torch_file.read(source)
@@ -136,19 +167,23 @@ def _looks_like_old_pickle(source: Source) -> bool:
 
 
 def _read_zip(directory: ZipDirectory, expand: bool) -> Tree | Contents:
-    from wconv.formats import numpy_file, torch_export, torch_file, torch_zip, torchscript
+    from wconv.formats.numpy import file as numpy_file
+    from wconv.formats.torch import archive
+    from wconv.formats.torch import export as torch_export
+    from wconv.formats.torch import file as torch_file
+    from wconv.formats.torch import script as torchscript
 
     where = directory.source.where
     names = directory.entries
-    folder = torch_zip.root_folder(directory)
+    folder = archive.root_folder(directory)
     if folder is not None and folder + "archive_format" not in names:
         return torch_file.read_zip(directory)
-    folder = torch_zip.root_folder(directory, "archive_format")
+    folder = archive.root_folder(directory, "archive_format")
     if folder is not None:
         return torch_file.Tree("torch.export archive", torch_export.load(directory, folder), 0)
-    if torch_zip.root_folder(directory, "serialized_exported_program.json") is not None:
+    if archive.root_folder(directory, "serialized_exported_program.json") is not None:
         return torch_file.Tree("torch.export archive", torch_export.load_old(directory), 0)
-    folder = torch_zip.root_folder(directory, "model.json")
+    folder = archive.root_folder(directory, "model.json")
     if folder is not None:
         return torch_file.Tree("TorchScript archive", torchscript.load_json(directory, folder), 0)
     if numpy_file.is_npz(directory):

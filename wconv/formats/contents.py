@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from wconv.modules import Module
-from wconv.tensor import LazyTensor
+from wconv.formats.modules import Module
+from wconv.tensors.lazy import LazyTensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +20,12 @@ class Contents:
         metadata: everything else that the file says, as plain data (hyper-parameters, optimizer state,
             safetensors' `__metadata__`); classes that are not data are inert records.
         skipped: names of tensors that cannot be had, each with the reason ("on the meta device").
+        not_numbers: those of `skipped` that are no weights, for they hold texts, dates or records: nobody
+            misses them.
         notes: what the user should be told, one sentence each (which wrapper was opened, what was decoded).
         ties: groups of names that share storage, offset, shape and dtype.
         modules: the modules that the tensors belong to, by their dotted paths ("" is the outermost).
-        root: the object as the file holds it, with leaves as in `wconv.formats.objects`; None for flat ones.
+        root: the object as the file holds it, with leaves of `formats/torch/objects.py`; None for flat ones.
     """
 
     format: str
@@ -34,3 +36,4 @@ class Contents:
     ties: tuple[tuple[str, ...], ...] = ()
     modules: Mapping[str, Module] = field(default_factory=dict)
     root: Any = None
+    not_numbers: frozenset[str] = frozenset()

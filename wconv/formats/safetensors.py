@@ -12,12 +12,13 @@ from collections.abc import Iterable, Mapping
 from operator import itemgetter
 from typing import Any
 
-from wconv import dtypes, files
-from wconv.dtypes import DType
 from wconv.errors import FormatError
 from wconv.formats import json_text
 from wconv.formats.contents import Contents
-from wconv.tensor import LazyTensor, Packed, Shape, Stored, is_shape
+from wconv.stores import files
+from wconv.tensors import dtypes
+from wconv.tensors.dtypes import DType
+from wconv.tensors.lazy import LazyTensor, Packed, Shape, Stored, is_shape
 
 HEADER_LIMIT = 100_000_000
 """Bytes of header that are read at most: the format's own limit."""
@@ -38,7 +39,8 @@ def open_file(path: str) -> Contents:
     if 8 + length > file.size:
         raise FormatError(f"{path} is truncated: it ends within its header; download it again")
     header = parse_header(bytes(file.read(8, length)), path)
-    metadata = header.pop("__metadata__", None) or {}
+    metadata = header.pop("__metadata__", None)
+    metadata = {} if metadata is None else metadata
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise FormatError(f"{path} has a damaged header: __metadata__ must map strings to strings")
     return Contents("safetensors", tensors(header, path, 8 + length, file.size), metadata)
@@ -46,7 +48,7 @@ def open_file(path: str) -> Contents:
 
 def parse_header(text: bytes, path: str) -> dict[str, Any]:
     """The header's JSON object, refused when a name stands in it twice."""
-    header = json_text.parse(text, f"{path}'s header", constant=_no_number, real=_no_number)
+    header = json_text.parse(text, f"{path}'s header", constant=_no_number, real=_Fraction)
     if not isinstance(header, dict):
         raise FormatError(f"{path} has a damaged header: it is no JSON object")
     if not _names_once(text, header):
@@ -74,6 +76,18 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+class _Fraction:
+    """A number that no field of a header may be; a field that the format does not have may."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
 def _no_number(text: str) -> Any:
     raise ValueError(f"{text} is no whole number")
 
@@ -81,8 +95,8 @@ def _no_number(text: str) -> Any:
 def _check_no_booleans(header: dict[str, Any], path: str) -> None:
     """Python takes True for 1; a header does not."""
     for name, entry in header.items():
-        values = entry.values() if isinstance(entry, dict) else ()
-        lists = (value for value in values if isinstance(value, list))
+        fields = [entry.get("shape"), entry.get("data_offsets")] if isinstance(entry, dict) else []
+        lists = (value for value in fields if isinstance(value, list))
         if any(isinstance(number, bool) for one in lists for number in one):
             raise FormatError(f"{path} has a damaged header: {name!r:.80} has a boolean for a number")
 
@@ -100,7 +114,7 @@ def tensors(header: dict[str, Any], path: str, base: int, size: int) -> dict[str
             code, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
             kind = known.get((code, tuple(shape)))
             nbytes = end - begin
-            in_order = begin >= 0 and len(entry) == 3
+            in_order = begin >= 0
         except (TypeError, KeyError, ValueError):
             raise FormatError(f"{path} has a damaged header: {name!r:.80} is no tensor") from None
         if not in_order or not isinstance(shape, list):
@@ -149,6 +163,10 @@ def _check_cover(found: list[tuple[int, int, str, DType, Shape]], path: str, bas
         raise FormatError(f"{path} has {size - base - at:,} bytes behind its last tensor: it is damaged")
 
 
+JOINED = 4096
+"""Entries of a header that are made into bytes at once: all of them would be in memory three times."""
+
+
 def make_header(entries: Iterable[tuple[str, DType, Shape]], metadata: Mapping[str, str] | None) -> bytes:
     """The bytes before the first tensor, padded with spaces so that data starts at a multiple of 8.
 
@@ -158,6 +176,8 @@ def make_header(entries: Iterable[tuple[str, DType, Shape]], metadata: Mapping[s
     Raises:
         FormatError: a name or a text has no place in a header: nobody could read the file.
     """
+    text = bytearray(8)
+    text += b"{"
     parts: list[str] = []
     if metadata:
         for pair in metadata.items():
@@ -179,9 +199,16 @@ def make_header(entries: Iterable[tuple[str, DType, Shape]], metadata: Mapping[s
         end = at + kind[1]
         parts.append(f"{quote(name)}{kind[0]}{at},{end}]}}")
         at = end
-    text = ("{" + ",".join(parts) + "}").encode()
+        if len(parts) == JOINED:
+            text += (",".join(parts) + ",").encode()
+            parts.clear()
+    text += ",".join(parts).encode()
+    if text.endswith(b","):
+        del text[-1:]
+    text += b"}"
     text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text
+    text[:8] = (len(text) - 8).to_bytes(8, "little")
+    return bytes(text)
 
 
 def _check_texts(*texts: str) -> None:

@@ -28,6 +28,7 @@ SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"MZ", "is a Windows program, not weights"),
     (b"SQLite format 3\x00", "is an SQLite database"),
     (b"OBJECT_STORE", "is an orbax checkpoint part: open it with orbax"),
+    (b"\x00\x05\x16\x07", "holds attributes that macOS kept of another file (AppleDouble): delete it"),
     (b"#!", "is a script, not weights"),
 )
 """What starts in these ways, and what to do about it."""

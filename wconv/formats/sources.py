@@ -7,6 +7,7 @@ other.
 
 from __future__ import annotations
 
+import os
 import threading
 import zlib
 from abc import ABC, abstractmethod
@@ -15,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from wconv import files
-from wconv.dtypes import DType
 from wconv.errors import FormatError, UnsafeError
-from wconv.tensor import Array, InMemory, LazyTensor, Shape, Stored, swap_bytes
+from wconv.stores import files
+from wconv.tensors.dtypes import DType
+from wconv.tensors.lazy import Array, InMemory, LazyTensor, Shape, Stored, swap_bytes
 
 READ_LIMIT = 512 << 20
 """Bytes that are ever read at once outside of tensors: a pickle's string, a directory, a JSON member."""
@@ -121,7 +122,7 @@ class DeflatedSource(Source):
     a range costs the inflating of the segments that it touches, and memory is two segments.
     """
 
-    __slots__ = ("_lock", "_recent", "_states", "_step", "packed")
+    __slots__ = ("_lock", "_process", "_recent", "_states", "_step", "packed")
 
     def __init__(self, packed: Source, size: int, where: str) -> None:
         if size > packed.size * DEFLATE_RATIO + 64:
@@ -130,6 +131,7 @@ class DeflatedSource(Source):
         self.size = size
         self.where = where
         self._lock = threading.Lock()
+        self._process = os.getpid()
         self._step = max(1 << 20, -(-size // SNAPSHOTS))
         self._states: list[tuple[int, Any]] = [(0, zlib.decompressobj(-15))]
         self._recent: dict[int, bytes] = {}
@@ -151,10 +153,16 @@ class DeflatedSource(Source):
         done = 0
         while done < len(out):
             index, within = divmod(offset + done, self._step)
+            if self._process != os.getpid():
+                self._after_fork()
             with self._lock:
                 part = self._segment(index)[within : within + len(out) - done]
             out[done : done + len(part)] = part
             done += len(part)
+
+    def _after_fork(self) -> None:
+        """Another thread may have held the lock: a child begins with its own. States are never changed."""
+        self._lock, self._process = threading.Lock(), os.getpid()
 
     def _segment(self, index: int) -> bytes:
         """The inflated bytes from `index` steps on, one step of them."""

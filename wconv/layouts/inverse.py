@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from wconv.errors import LayoutError
-from wconv.layouts.engine import Applied, Layout, already, kept_names, run_rules
-from wconv.layouts.opposites import Blocks, Join, Uncopy, Unstack
+from wconv.layouts.apply import Applied, Layout, already, kept_names, run_rules
+from wconv.layouts.computed.rotary import Rotary
+from wconv.layouts.conditions import Context
 from wconv.layouts.patterns import compile_pattern, sample
-from wconv.layouts.rotary import Rotary
+from wconv.layouts.reverse_rules import Blocks, Join, Uncopy, Unstack
 from wconv.layouts.rules import (
     Add,
     Compute,
@@ -31,8 +32,7 @@ from wconv.layouts.rules import (
     Transpose,
     View,
 )
-from wconv.layouts.settings import Context
-from wconv.tensor import LazyTensor, from_array
+from wconv.tensors.lazy import LazyTensor, from_array
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,14 +16,26 @@ w3 to up. So every renaming also reads from right to left.
 from __future__ import annotations
 
 import functools
+import itertools
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from wconv.errors import LayoutError
+from wconv.layouts import matching
 
 TOKEN = re.compile(r"\*\*|\*|#|\{e\}|\([^()]*\)")
-EXPRESSIONS = {"#": r"(\d+)", "**": r"(.*)", "*": r"([^.]+)", "{e}": r"(?P<e>\d+)"}
+RUNS = {"#": r"\d+", "*": r"[^.]+", "{e}": r"\d+"}
+
+SHORT = 256
+"""Characters of a name that an expression is tried on; where it could try many ways, only of shorter ones."""
+
+TRIALS = 1 << 16
+"""Ways in which an expression may come to fit a name at most."""
+
+LONGEST, MOST_WILDCARDS, MOST_CHOICES = 2_000, 100, 10_000
+"""Characters, wildcards, and names without wildcards that a pattern of a rules file may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +63,57 @@ class Pattern:
     @functools.cached_property
     def expression(self) -> re.Pattern[str]:
         """Compiled when it is needed: one layout of all the tables' is used at a time."""
-        return re.compile("".join(_expression(part) for part in self.parts))
+        return re.compile("".join(_expression(self.parts, at) for at in range(len(self.parts))))
+
+    @functools.cached_property
+    def short(self) -> int:
+        """Up to what length of a name the expression is matched; longer names are matched in linear time."""
+        several = [len(words(part)) for part in self.parts if _is_list(part) and not _apart(words(part))]
+        loose = sum(_is_loose(self.parts, at) for at in range(len(self.parts)))
+        trials = TRIALS // math.prod(several)
+        return min(SHORT, int(trials ** (1 / loose)) if loose else SHORT if trials else 0)
+
+    @functools.cached_property
+    def steps(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """The parts as `matching.slots` takes them."""
+        return tuple(
+            (part, ()) if part in ("**", *RUNS) else ("", tuple(words(part)) if _is_list(part) else (part,))
+            for part in self.parts
+        )
+
+    @functools.cached_property
+    def _number(self) -> int:
+        """Which of the wildcards `{e}` is; -1 where there is none."""
+        numbered = [part for part in self.parts if is_wildcard(part)]
+        return numbered.index("{e}") if "{e}" in numbered else -1
 
     def __str__(self) -> str:
         return self.text
 
+    def fits(self, name: str) -> bool:
+        """Whether the whole of `name` matches."""
+        if len(name) > self.short:
+            return matching.slots(self.steps, name) is not None
+        return self.expression.fullmatch(name) is not None
+
+    def fits_any(self, names: Collection[str]) -> bool:
+        """Whether one of the names matches as a whole."""
+        return any(map(self.fits, names)) if any(map(is_wildcard, self.parts)) else self.text in names
+
     def match(self, name: str) -> Match | None:
         """What the wildcards stand for when the whole of `name` matches."""
-        found = self.expression.fullmatch(name)
-        if found is None:
-            return None
-        groups = found.groups()
-        if "e" not in self.expression.groupindex:
-            return Match(groups)
-        at = self.expression.groupindex["e"] - 1
-        return Match(groups[:at] + groups[at + 1 :], int(groups[at]))
+        if len(name) > self.short:
+            slots = matching.slots(self.steps, name)
+            if slots is None:
+                return None
+            groups = tuple(slots)
+        else:
+            found = self.expression.fullmatch(name)
+            if found is None:
+                return None
+            groups = found.groups()
+        at = self._number
+        return Match(groups) if at < 0 else Match(groups[:at] + groups[at + 1 :], int(groups[at]))
 
     def numbers(self, match: Match) -> tuple[int, ...]:
         """The values of the `#` wildcards of a match."""
@@ -128,7 +176,7 @@ def written_out(pattern: str) -> tuple[str, ...]:
 def _written_out(parts: Iterable[str]) -> tuple[str, ...]:
     texts = [""]
     for part in parts:
-        choices = words(part) if part.startswith("(") and is_wildcard(part) else [part]
+        choices = words(part) if _is_list(part) else [part]
         texts = [text + choice for text in texts for choice in choices]
     return tuple(texts)
 
@@ -144,12 +192,55 @@ def check_target(source: str, target: str) -> None:
         raise LayoutError(f"{target!r} must have the same wildcards, in the same order, as {source!r}")
 
 
-def _expression(part: str) -> str:
-    if not is_wildcard(part):
-        return re.escape(part)
-    if part in EXPRESSIONS:
-        return EXPRESSIONS[part]
-    return "(" + "|".join(re.escape(word) for word in words(part)) + ")"
+def _is_list(part: str) -> bool:
+    return part.startswith("(") and is_wildcard(part)
+
+
+def _is_loose(parts: tuple[str, ...], at: int) -> bool:
+    """Whether a wildcard could end in several places for all that the part behind it says."""
+    part, after = parts[at], parts[at + 1] if at + 1 < len(parts) else ""
+    if part == "**":
+        return bool(after)
+    if part not in RUNS or not after:
+        return False
+    return is_wildcard(after) or re.match(RUNS[part], after) is not None
+
+
+def _apart(choices: list[str]) -> bool:
+    """Whether no word begins with another of the list."""
+    pairs = itertools.permutations(choices, 2)
+    return not any(other.startswith(one) for one, other in pairs)
+
+
+def _expression(parts: tuple[str, ...], at: int) -> str:
+    part = parts[at]
+    if part == "**":
+        return "((?s:.*))"
+    if part in RUNS:
+        # a possessive repeat never comes back to try a shorter one
+        return f"({RUNS[part]}{'' if _is_loose(parts, at) else '+'})"
+    if _is_list(part):
+        return "(" + "|".join(re.escape(word) for word in words(part)) + ")"
+    return re.escape(part)
+
+
+def check_bounds(text: str) -> None:
+    """Refuses a pattern that is beyond all measure.
+
+    Raises:
+        LayoutError: naming what there is too much of.
+    """
+    if len(text) > LONGEST:
+        raise LayoutError(f"{text!r:.40} has {len(text):,} characters: a pattern has {LONGEST:,} at most")
+    pattern = compile_pattern(text)
+    if len(pattern.wildcards) > MOST_WILDCARDS:
+        raise LayoutError(
+            f"{text!r:.40} has {len(pattern.wildcards)} wildcards: a pattern has {MOST_WILDCARDS} at most"
+        )
+    if math.prod(len(words(part)) for part in pattern.wildcards if _is_list(part)) > MOST_CHOICES:
+        raise LayoutError(
+            f"{text!r:.40} stands for more than {MOST_CHOICES:,} names: use * in place of some words"
+        )
 
 
 def _kind(wildcard: str) -> str:

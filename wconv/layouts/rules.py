@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from wconv import operations
 from wconv.errors import LayoutError
+from wconv.layouts.conditions import Context, Option, Setting, When
 from wconv.layouts.patterns import Match, Pattern, check_target, compile_pattern
-from wconv.layouts.settings import Context, Option, Setting, When
-from wconv.quantized_names import UNCHANGED
-from wconv.tensor import LazyTensor
+from wconv.quantized.names import UNCHANGED
+from wconv.tensors import dtypes, operations
+from wconv.tensors.dtypes import DTypeLike
+from wconv.tensors.lazy import LazyTensor
 
 Verdict = Literal["source", "final"]
 
@@ -88,9 +89,19 @@ class Rule:
         pattern = self.pattern
         for name, entry in state.items():
             match = pattern.match(name)
-            new = {name: entry} if match is None else self.outputs(name, entry, match, context)
+            if match is None:
+                put(after, {name: entry}, self)
+                continue
+            try:
+                new = self.outputs(name, entry, match, context)
+            except UNFIT:
+                raise unfit(self, name, entry) from None
             put(after, new, self)
         return after
+
+    def concerns(self, state: State) -> bool:
+        """Whether there is a tensor that the rule says something of."""
+        return self.pattern.fits_any(state)
 
     def outputs(self, name: str, entry: Entry, match: Match, context: Context) -> State:
         """What becomes of one tensor that the pattern matches."""
@@ -106,18 +117,23 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Drop(Rule):
-    """Leaves tensors out. With `beyond`, only those whose first `#` is at least that setting."""
+    """Leaves tensors out. With `beyond`, only those whose first `#` is at least that setting.
+
+    Attributes:
+        same_as: names, the first that is there, of the tensor that the consumer uses in their place.
+    """
 
     reason: str
     beyond: Setting | None = None
+    same_as: tuple[str, ...] = field(default=(), kw_only=True)
 
     verb: ClassVar[str] = "drop"
 
     def dropping(self, context: Context) -> Callable[[str], bool]:
         """Whether a name is one of those left out, for this config."""
-        pattern, matches = self.pattern, self.pattern.expression.fullmatch
+        pattern = self.pattern
         if self.beyond is None:
-            return lambda name: matches(name) is not None
+            return pattern.fits
         limit = self.beyond.number(context)
 
         def drops(name: str) -> bool:
@@ -208,7 +224,7 @@ class Transpose(Rule):
 
     def order(self, entry: Entry) -> tuple[int, ...]:
         if self.role == "swap_last":
-            axes = tuple(range(entry.tensor.ndim))
+            axes = tuple(range(max(entry.tensor.ndim, 2)))
             return (*axes[:-2], axes[-1], axes[-2])
         order = ROLES[self.role]
         return tuple(order.index(axis) for axis in range(len(order))) if self.undo else order
@@ -225,6 +241,7 @@ class Transpose(Rule):
 
     def _wanted(self, name: str, tensor: LazyTensor, only: tuple[int, Setting], context: Context) -> bool:
         axis, length = only
+        check_axis(name, tensor, axis)
         if len(set(tensor.shape[-2:])) == 1:
             raise LayoutError(f"{name} has the shape {tensor.shape}, which does not tell its axes apart")
         return tensor.shape[axis] == length.number(context)
@@ -257,7 +274,8 @@ class Split(Rule):
     def _parts(self, name: str, tensor: LazyTensor, context: Context) -> Iterable[LazyTensor]:
         count = len(self.into)
         sizes = [size.number(context) for size in self.sizes]
-        if tensor.ndim == 0 or (not sizes and tensor.shape[self.axis] % count):
+        check_axis(name, tensor, self.axis)
+        if not sizes and tensor.shape[self.axis] % count:
             raise LayoutError(f"{name} has the shape {tensor.shape}, which has no {count} equal parts")
         if self.interleaved:
             length = tensor.shape[self.axis]
@@ -297,6 +315,10 @@ class Stack(Rule):
             members = groups.setdefault(new, {})
             if not members:
                 put(after, {new: entry}, self)  # holds the place in the order
+            if match.index in members:
+                raise LayoutError(
+                    f"{members[match.index][0]} and {name} are both number {match.index} of {new}"
+                )
             members[match.index] = (name, entry)
         for new, members in groups.items():
             after[new] = self._stacked(members, context)
@@ -304,12 +326,12 @@ class Stack(Rule):
 
     def _stacked(self, members: Mapping[int, tuple[str, Entry]], context: Context) -> Entry:
         wanted = len(members) if self.count is None else self.count.number(context)
-        missing = sorted(set(range(wanted)).symmetric_difference(members))
         first = next(iter(members.values()))[0]
-        if missing:
-            raise LayoutError(
-                f"{first} is one of a stack of {wanted}: number {missing[0]} is missing or too many"
-            )
+        # never a loop as long as `wanted`, which config.json says
+        gap = next(at for at in range(len(members) + 1) if at not in members)
+        wrong = gap if gap < wanted else min((at for at in members if at >= wanted), default=None)
+        if wrong is not None:
+            raise LayoutError(f"{first} is one of a stack of {wanted}: number {wrong} is missing or too many")
         entries = [members[at][1] for at in range(wanted)]
         try:
             tensor = operations.stack([entry.tensor for entry in entries])
@@ -376,7 +398,7 @@ class Reshape(Rule):
         try:
             return {name: Entry(entry.tensor.reshape(shape), entry.sources)}
         except ValueError as error:
-            raise LayoutError(f"{name}: {error}") from None
+            raise LayoutError(f"{name}: {error}: {UNCHANGED}") from None
 
     def detail(self) -> str:
         return f" to ({', '.join(map(str, self.shape))})"
@@ -439,14 +461,37 @@ class Compute(Rule):
                 continue
             scale = after.pop(other)
             try:
-                tensor = self.function(entry.tensor, scale.tensor)
-            except LayoutError as error:
-                raise LayoutError(f"{name}: {error}: {UNCHANGED}") from None
+                tensor = self._computed(name, entry.tensor, scale.tensor)
+            except UNFIT:
+                raise unfit(self, name, entry) from None
             after[name] = Entry(tensor, (*entry.sources, *scale.sources))
         return after
 
+    def _computed(self, name: str, tensor: LazyTensor, companion: LazyTensor) -> LazyTensor:
+        try:
+            return self.function(tensor, companion)
+        except LayoutError as error:
+            raise LayoutError(f"{name}: {error}: {UNCHANGED}") from None
+
     def detail(self) -> str:
         return f" {self.name} with {self.companion}"
+
+
+UNFIT = (ValueError, IndexError, ArithmeticError, TypeError)
+"""What comes of a rule for tensors whose axes or lengths it can do nothing with."""
+
+
+def unfit(rule: Rule, name: str, entry: Entry) -> LayoutError:
+    """The error that names a tensor which a rule can do nothing with."""
+    return LayoutError(
+        f"{name} ({entry.tensor.dtype.name} {entry.tensor.shape}) does not fit the rule: {rule}"
+    )
+
+
+def check_axis(name: str, tensor: LazyTensor, axis: int) -> None:
+    """Raises LayoutError where a tensor has no such axis."""
+    if not -tensor.ndim <= axis < tensor.ndim:
+        raise LayoutError(f"{name} has the shape {tensor.shape}, which has no axis {axis}")
 
 
 def put(state: State, new: Mapping[str, Entry], rule: Rule) -> None:
@@ -458,8 +503,15 @@ def put(state: State, new: Mapping[str, Entry], rule: Rule) -> None:
         state[name] = entry
 
 
-def drop(source: str, reason: str, *, beyond: Setting | None = None, when: When | None = None) -> Drop:
-    return Drop(source, reason, beyond, when=when)
+def drop(
+    source: str,
+    reason: str,
+    *,
+    beyond: Setting | None = None,
+    same_as: tuple[str, ...] = (),
+    when: When | None = None,
+) -> Drop:
+    return Drop(source, reason, beyond, same_as=same_as, when=when)
 
 
 def rename(source: str, target: str, *, but: tuple[str, ...] = (), when: When | None = None) -> Rename:
@@ -519,9 +571,9 @@ def reshape(
 
 
 def view_flat(
-    source: str, dtype: str, *, back: tuple[str, int] | None = None, when: When | None = None
+    source: str, dtype: DTypeLike, *, back: tuple[str, int] | None = None, when: When | None = None
 ) -> View:
-    return View(source, dtype, back, when=when)
+    return View(source, dtypes.of(dtype).name, back, when=when)
 
 
 def keep_dtype(source: str) -> KeepDtype:

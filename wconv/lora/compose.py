@@ -14,13 +14,14 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from wconv.errors import LayoutError
-from wconv.layouts.opposites import same
+from wconv.layouts.reverse_rules import same
 from wconv.layouts.rules import Rule
-from wconv.lora.deltas import Scaled, Zeros, single
+from wconv.lora.deltas import Scaled, single
 from wconv.lora.pieces import ABSENT, Piece, arranged
 from wconv.lora.read import Adapter
-from wconv.operations import concat
-from wconv.tensor import LazyTensor
+from wconv.tensors.lazy import LazyTensor
+from wconv.tensors.nodes import Zeros
+from wconv.tensors.operations import concat
 
 Pieces = tuple[Piece, ...]
 Columns = tuple[int, int]

@@ -6,18 +6,19 @@ import dataclasses
 import re
 from collections.abc import Mapping
 
-from wconv.checkpoint import Checkpoint, read_json
+from wconv.checkpoints.checkpoint import Checkpoint
+from wconv.consumers.adapters.modules import WRAPPERS
+from wconv.consumers.adapters.namings import FILES, METADATA, NAMINGS
+from wconv.consumers.lay_out import HUB, LaidOut
 from wconv.errors import FormatError, LayoutError
-from wconv.layouts.adapter_namings import FILES, METADATA, NAMINGS
-from wconv.layouts.adapters import WRAPPERS
-from wconv.layouts.choice import HUB, LaidOut
-from wconv.layouts.engine import Applied
-from wconv.layouts.forms import Form
+from wconv.formats.side_files import read_json
+from wconv.layouts.apply import Applied
+from wconv.layouts.file_form import Form
 from wconv.lora import image, language
 from wconv.lora.kinds import LORA, kind_of, other_kind
 from wconv.lora.read import adapters, slot_of
 from wconv.lora.scales import config_path
-from wconv.tensor import LazyTensor
+from wconv.tensors.lazy import LazyTensor
 
 MLX_LM = ("mlx-lm", "mlx-vlm")
 

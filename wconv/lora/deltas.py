@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from wconv import casts, dtypes
-from wconv.dtypes import DType
-from wconv.errors import OutputError
-from wconv.nodes import Derived, by_blocks
-from wconv.tensor import Array, LazyTensor, Shape
+from wconv.errors import ComputedOverflowError, OutputError
+from wconv.tensors import casts, dtypes
+from wconv.tensors.dtypes import DType
+from wconv.tensors.lazy import Array, LazyTensor, Shape
+from wconv.tensors.nodes import Derived, by_blocks
 
 BLOCK = 32 << 20
 """Bytes of the wide matrix, in float32, that are held at once; of a larger one a part of the rank."""
@@ -95,18 +96,11 @@ class Scaled(Derived):
 
     def fill(self, start: int, stop: int, out: Array) -> None:
         casts.cast(self.parent.elements(start, stop), out)
-        out *= np.float32(self.scale)
-
-
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Zeros(LazyTensor):
-    """Nothing but zeros, which take no memory."""
-
-    shape: Shape
-    dtype: DType
-
-    def fill(self, start: int, stop: int, out: Array) -> None:
-        out[:] = 0
+        before = casts.count_not_finite(out)
+        with np.errstate(all="ignore"):
+            out *= np.float32(self.scale)
+        if casts.count_not_finite(out) > before:
+            raise ComputedOverflowError(f"times its scale of {self.scale:g} it overflows float32")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,11 +111,13 @@ class Term:
         delta: is added, row by row.
         row: of the weight, where the delta's first row goes.
         magnitude: of a weight-decomposed adapter, the length that each row has afterwards: (rows,).
+        adapter: its file and its layer there, for messages.
     """
 
     delta: LazyTensor
     row: int = 0
     magnitude: LazyTensor | None = None
+    adapter: str = "the adapter"
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -136,11 +132,11 @@ class Merged(LazyTensor):
     name: str
     base: LazyTensor
     terms: tuple[Term, ...]
-    to: DType
+    target: DType
 
     @property
     def dtype(self) -> DType:  # type: ignore[override]
-        return self.to
+        return self.target
 
     @property
     def shape(self) -> Shape:  # type: ignore[override]
@@ -169,22 +165,64 @@ class Merged(LazyTensor):
 
     def _rows(self, first: int, last: int, out: Array) -> None:
         row = self._row
-        weight = single(self.base.elements(first * row, last * row)).reshape(last - first, row)
-        for term in self.terms:
-            begin, end = max(first, term.row), min(last, term.row + term.delta.shape[0])
-            if begin >= end:
-                continue
-            part = weight[begin - first : end - first]
-            delta = term.delta.elements((begin - term.row) * row, (end - term.row) * row)
-            np.add(part, single(delta).reshape(part.shape), out=part)
-            if term.magnitude is not None:
-                lengths = np.sqrt(np.einsum("ij,ij->i", part, part))
-                wanted = single(term.magnitude.elements(begin - term.row, end - term.row))
-                # a row of zeros has no direction: it stays as it is
-                part *= np.divide(wanted, lengths, out=np.ones_like(lengths), where=lengths > 0)[:, None]
+        stored = self.base.elements(first * row, last * row)
+        weight = single(stored).reshape(last - first, row)
+        odd = casts.count_not_finite(weight)
+        if odd > casts.count_not_finite(stored):
+            raise OutputError(f"{self.name} overflows float32, in which adapters are merged")
+        with np.errstate(all="ignore"):
+            for term in self.terms:
+                begin, end = max(first, term.row), min(last, term.row + term.delta.shape[0])
+                if begin < end:
+                    _change(weight[begin - first : end - first], term, begin - term.row, end - term.row)
+                    if casts.count_not_finite(weight) > odd:
+                        raise OutputError(f"{self.name}: {_why_not_finite(term)}")
         lost = casts.cast(weight.reshape(-1), out)
         if lost.count:
             raise OutputError(
-                f"{self.name} with the adapter overflows {self.to.name} ({lost.count:,} values):"
-                " choose --dtype float32 or bfloat16, or a smaller scale"
+                f"{self.name} with the adapter overflows {self.target.name} ({lost.count:,} values, largest"
+                f" {lost.largest:.3g}): {_instead(lost.largest)}"
             )
+
+
+def _change(part: Array, term: Term, begin: int, end: int) -> None:
+    """Adds rows `begin` to `end` of a delta to the same rows of a weight, in float32."""
+    row = part.shape[1]
+    delta = term.delta.elements(begin * row, end * row)
+    np.add(part, single(delta).reshape(part.shape), out=part)
+    if term.magnitude is not None:
+        lengths = np.sqrt(np.einsum("ij,ij->i", part, part))
+        wanted = single(term.magnitude.elements(begin, end))
+        # a row of zeros has no direction: it stays as it is
+        part *= np.divide(wanted, lengths, out=np.ones_like(lengths), where=lengths > 0)[:, None]
+
+
+def _why_not_finite(term: Term) -> str:
+    """What is wrong with an adapter that makes finite weights infinite or NaN."""
+    for tensor in _stored(term.delta, term.magnitude):
+        odd = sum(
+            casts.count_not_finite(tensor.elements(at, min(at + STEP, tensor.size)))
+            for at in range(0, tensor.size, STEP)
+        )
+        if odd:
+            return (
+                f"{term.adapter} holds {odd:,} values that are NaN or infinite: the adapter is damaged,"
+                " take another copy or leave it out"
+            )
+    return f"{term.adapter} overflows float32: choose a smaller scale"
+
+
+def _stored(*tensors: LazyTensor | None) -> Iterator[LazyTensor]:
+    """The tensors that others are computed from."""
+    for tensor in tensors:
+        parents = [tensor.up, tensor.down] if isinstance(tensor, Product) else []
+        if isinstance(tensor, Derived):
+            parents = [tensor.parent]
+        yield from _stored(*parents)
+        if tensor is not None and not parents:
+            yield tensor
+
+
+def _instead(largest: float) -> str:
+    dtype = casts.holding(largest)
+    return f"choose --dtype {dtype}, or a smaller scale" if dtype else "choose a smaller scale"

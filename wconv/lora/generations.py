@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from wconv.layouts.adapters import Place
+from wconv.consumers.adapters.modules import Place
 from wconv.layouts.patterns import compile_pattern
 from wconv.layouts.rules import Rename, Rule
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from wconv.consumers.adapters.families import FAMILIES, TEXTS, Family
+from wconv.consumers.adapters.modules import CLIP, WRAPPERS, backwards, flat, forwards, unflatten
+from wconv.consumers.adapters.namings import METADATA, Naming, naming_of
+from wconv.consumers.lay_out import LaidOut
 from wconv.errors import LayoutError
-from wconv.layouts.adapter_families import FAMILIES, TEXTS, Family
-from wconv.layouts.adapter_namings import METADATA, Naming, naming_of
-from wconv.layouts.adapters import CLIP, WRAPPERS, backwards, flat, forwards, unflatten
-from wconv.layouts.choice import LaidOut
-from wconv.layouts.engine import Applied, matches, nearest
-from wconv.layouts.forms import Form
+from wconv.layouts.apply import Applied, matches, nearest
+from wconv.layouts.file_form import Form
 from wconv.layouts.patterns import compile_pattern
 from wconv.layouts.rules import Rule
 from wconv.lora import peft
@@ -25,7 +25,7 @@ from wconv.lora.deltas import Scaled
 from wconv.lora.pieces import arranged
 from wconv.lora.read import Adapter
 from wconv.lora.scales import CONFIG
-from wconv.tensor import LazyTensor, from_array
+from wconv.tensors.lazy import LazyTensor, from_array
 
 ONE_FILE = 1 << 62
 WHOLE = "; wconv MODEL --merge-lora adds it to the weights"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from wconv.layouts.adapter_namings import KINDS
+from wconv.consumers.adapters.namings import KINDS
 
 LORA = "LORA"
 """PEFT's word for the kind that can be applied."""
@@ -15,9 +15,9 @@ LONGEST = 4096
 """Signs of the longest name that can be an adapter's."""
 
 REFUSED = (
-    (re.compile(r"\.[ab][12]\.weight$"), "is of a GLoRA"),
-    (re.compile(r"_lora_mid(\.weight)?$"), "is the core of a convolution in three parts"),
-    (re.compile(r"[._]lora_(B|up)(\.\w+)?\.bias$"), "is a bias of its own"),
+    (re.compile(r"\.[ab][12]\.weight\Z"), "is of a GLoRA"),
+    (re.compile(r"_lora_mid(\.weight)?\Z"), "is the core of a convolution in three parts"),
+    (re.compile(r"[._]lora_(B|up)(\.\w+)?\.bias\Z"), "is a bias of its own"),
 )
 """Further ends of names of what is no matrix of a LoRA, and what it is."""
 

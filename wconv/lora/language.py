@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from wconv.consumers.adapters.namings import NAMINGS
+from wconv.consumers.lay_out import LaidOut
 from wconv.errors import LayoutError
-from wconv.layouts.adapter_namings import NAMINGS
-from wconv.layouts.choice import LaidOut
-from wconv.layouts.engine import Applied
-from wconv.layouts.forms import Form
+from wconv.layouts.apply import Applied
+from wconv.layouts.file_form import Form
 from wconv.lora import peft
 from wconv.lora.deltas import Scaled
 from wconv.lora.image import ONE_FILE, WHOLE
 from wconv.lora.read import Adapter
 from wconv.lora.scales import CONFIG
-from wconv.tensor import LazyTensor
+from wconv.tensors.lazy import LazyTensor
 
 EXPERT = re.compile(r"\.experts\.\d+\.")
 """A module that mlx-lm has not: its models stack experts (`switch_mlp`)."""

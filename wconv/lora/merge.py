@@ -8,17 +8,17 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from wconv.dtypes import DType
+from wconv.consumers.adapters.modules import BASE_PREFIXES, CLIP, FAMILIES, MAIN, flat, respell, unflatten
 from wconv.errors import FormatError, LayoutError, WconvError
-from wconv.layouts.adapters import BASE_PREFIXES, CLIP, FAMILIES, MAIN, flat, respell, unflatten
-from wconv.layouts.opposites import same
+from wconv.layouts.reverse_rules import same
 from wconv.layouts.rules import Rule
 from wconv.lora.deltas import Merged, Product, Scaled, Term
 from wconv.lora.generations import Generations
 from wconv.lora.pieces import Marked, Piece, pieces
 from wconv.lora.read import Adapter, Lora
-from wconv.quantized_names import recognise
-from wconv.tensor import LazyTensor
+from wconv.quantized.names import recognise
+from wconv.tensors.dtypes import DType
+from wconv.tensors.lazy import LazyTensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -288,7 +288,7 @@ def _placed(name: str, change: Change, view: View, lora: Lora) -> Iterator[tuple
             part = delta.slice(0, row, row + piece.rows)
             lengths = lengths.slice(0, row, row + piece.rows) if lengths is not None else None
         if wide:
-            yield name, piece.base, Term(part, piece.row, lengths)
+            yield name, piece.base, Term(part, piece.row, lengths, f"{lora.path}: {change.adapter.name}")
         row += piece.rows
 
 

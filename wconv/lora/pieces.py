@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from wconv import dtypes
 from wconv.errors import LayoutError
-from wconv.layouts.engine import run_rules
-from wconv.layouts.opposites import Join
+from wconv.layouts.apply import run_rules
+from wconv.layouts.conditions import Context
 from wconv.layouts.patterns import compile_pattern
+from wconv.layouts.reverse_rules import Join
 from wconv.layouts.rules import Entry, Rule, State
-from wconv.layouts.settings import Context
-from wconv.lora.deltas import Zeros
-from wconv.nodes import Concat, Derived, Slice
-from wconv.tensor import Array, LazyTensor
+from wconv.tensors import dtypes
+from wconv.tensors.lazy import Array, LazyTensor
+from wconv.tensors.nodes import Concat, Derived, Slice, Zeros
 
 ABSENT = ""
 """Stands for a module that is not there."""

@@ -9,14 +9,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from wconv import checkpoint
-from wconv.checkpoint import Checkpoint
-from wconv.errors import FormatError, WconvError
-from wconv.files import require_name
-from wconv.layouts.adapters import WRAPPERS, Place, place, respelled
+from wconv.checkpoints import checkpoint
+from wconv.checkpoints.checkpoint import Checkpoint
+from wconv.consumers.adapters.modules import WRAPPERS, Place, place, respelled
+from wconv.errors import FormatError, WconvError, require_name
 from wconv.lora.kinds import LONGEST, LORA, kind_of, other_kind
 from wconv.lora.scales import CONFIG, Scales, config_path
-from wconv.tensor import LazyTensor
+from wconv.tensors.lazy import LazyTensor
+from wconv.wording import fitted, plural
 
 _NAME = r"(?:\.(?!(?:weight|bias)$)\w+)?"
 _ENDINGS = (
@@ -35,10 +35,10 @@ _ENDINGS = (
     ("diff", r"\.diff"),
     ("diff_b", r"\.diff_b"),
 )
-ENDINGS = tuple((slot, re.compile(rf"(?P<module>.+?){ending}")) for slot, ending in _ENDINGS)
+ENDINGS = tuple((slot, re.compile(rf"{ending}\Z")) for slot, ending in _ENDINGS)
 """How a tensor's name ends → what it is; PEFT, diffusers old and new, kohya, ComfyUI and mlx-lm."""
 
-WHOLE = re.compile(r"(?:\.base_layer|\.modules_to_save(?:\.\w+)?)?\.(weight|bias)$")
+WHOLE = re.compile(r"(?:\.base_layer|\.modules_to_save(?:\.\w+)?)?\.(weight|bias)\Z")
 """How a tensor of PEFT's ends that takes the place of the model's."""
 
 
@@ -82,6 +82,9 @@ class Lora:
     adapters: tuple[Adapter, ...]
     strength: float = 1.0
 
+    def __repr__(self) -> str:
+        return fitted(f"<Lora {self.path}: {plural(len(self.adapters), 'module')}, strength {self.strength}>")
+
 
 def slot_of(key: str) -> tuple[str, str] | None:
     """Module and kind of a tensor of an adapter; None for any other name."""
@@ -89,9 +92,9 @@ def slot_of(key: str) -> tuple[str, str] | None:
         return None
     key = respelled(key)
     for slot, expression in ENDINGS:
-        found = expression.fullmatch(key)
+        found = expression.search(key, 1)
         if found is not None:
-            return _old_processor(found["module"]), slot
+            return _old_processor(key[: found.start()]), slot
     return None
 
 
@@ -129,7 +132,7 @@ def read(text: str) -> Lora:
     """
     require_name(text, "--merge-lora")
     path, strength = parse_argument(text)
-    opened = checkpoint.open(path)
+    opened = checkpoint.open(path, skip_unreadable=True)
     return Lora(opened.path, files_of(opened), adapters(opened), strength)
 
 
@@ -162,8 +165,8 @@ def adapters(opened: Checkpoint) -> tuple[Adapter, ...]:
         slots[slot] = (key, tensor)
     if not modules:
         raise FormatError(f"{opened.path} holds no adapter")
-    if opened.skipped:
-        key, reason = next(iter(opened.skipped.items()))
+    if opened.lost:
+        key, reason = next(iter(opened.lost.items()))
         raise FormatError(f"{opened.path}: {key} cannot be read: {reason}")
     _check_config(opened, scales)
     found_adapters = tuple(_adapter(opened, module, slots, scales) for module, slots in modules.items())
@@ -262,6 +265,9 @@ def _adapter(
         # an embedding is looked up by rows, so its adapter is the transpose of a linear layer's
         up, down = (_turned(found.get(slot), where) for slot in ("embedding_down", "embedding_up"))
     diffs = {kind: found[slot] for slot, kind in (("diff", "weight"), ("diff_b", "bias")) if slot in found}
+    flat = next((kind for kind, tensor in diffs.items() if not tensor.ndim), None)
+    if flat is not None:
+        raise FormatError(f"{where}: a difference of a {flat} is a single number, not one for each row")
     if (up is None) != (down is None) or (up is None and not diffs):
         lacking = "up (lora_B)" if up is None else "down (lora_A)"
         raise FormatError(f"{where} has no {lacking} matrix")

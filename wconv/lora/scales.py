@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from wconv import checkpoint
-from wconv.checkpoint import Checkpoint
+from wconv.checkpoints import checkpoint
+from wconv.checkpoints.checkpoint import Checkpoint
+from wconv.consumers.adapters.modules import MAIN, place
+from wconv.consumers.adapters.namings import METADATA
 from wconv.errors import FormatError
-from wconv.layouts.adapter_namings import METADATA
-from wconv.layouts.adapters import MAIN, place
-from wconv.tensor import LazyTensor
+from wconv.formats import json_text, side_files
+from wconv.tensors.lazy import LazyTensor
 
 CONFIG = "adapter_config.json"
 
@@ -27,11 +27,11 @@ SMALLEST, LARGEST = 1e-12, 1e12
 
 def config_path(opened: Checkpoint) -> Path | None:
     """The `adapter_config.json` beside an adapter's weights."""
-    beside = opened.files[0].parent / CONFIG
+    settings = opened.files[0].parent / CONFIG
     name = opened.files[0].name
     own = name in ("adapter_model.safetensors", "adapter_model.bin", checkpoint.ADAPTERS)
     own = own or checkpoint.EARLIER.fullmatch(name) is not None
-    return beside if (opened.path.is_dir() or own) and beside.is_file() else None
+    return settings if (opened.path.is_dir() or own) and settings.is_file() else None
 
 
 class Scales:
@@ -48,7 +48,7 @@ class Scales:
         self._metadata = opened.metadata
         self.config_path = config_path(opened)
         self.config: Mapping[str, Any] | None = (
-            checkpoint.read_json(self.config_path) if self.config_path is not None else None
+            side_files.read_json(self.config_path) if self.config_path is not None else None
         )
         self.components = _metadata_configs(opened)
 
@@ -94,7 +94,7 @@ class Scales:
     def _checked(self, value: Any, module: str) -> float:
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise FormatError(f"{self._path}: the alpha of {module} is {value!r:.40}, no number") from None
         if not math.isfinite(number) or (number and not SMALLEST <= abs(number) <= LARGEST):
             raise FormatError(f"{self._path}: the alpha of {module} is {number:g}")
@@ -114,10 +114,7 @@ def _metadata_configs(opened: Checkpoint) -> dict[str, dict[str, Any]]:
     text = opened.metadata.get(METADATA)
     if not isinstance(text, str):
         return {}
-    try:
-        flat = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
-        flat = None
+    flat = json_text.read(text.encode(errors="replace"), f"{opened.path}'s {METADATA}")
     if not isinstance(flat, dict):
         raise FormatError(f"{opened.path}: lora_adapter_metadata is no JSON object, so alpha is unknown")
     configs: dict[str, dict[str, Any]] = {}

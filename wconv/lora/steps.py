@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from wconv import dtypes, layouts
-from wconv.dtypes import DType
+from wconv.consumers import registry
+from wconv.consumers.adapters.modules import renames
+from wconv.consumers.lay_out import LaidOut
 from wconv.errors import LayoutError
-from wconv.layouts.adapters import renames
-from wconv.layouts.choice import LaidOut
 from wconv.layouts.rules import Rule
 from wconv.lora.convert import is_adapter
 from wconv.lora.convert import lay_out as lay_out_adapter
 from wconv.lora.merge import merge, share
 from wconv.lora.read import Lora, read
-from wconv.tensor import LazyTensor
+from wconv.tensors import dtypes
+from wconv.tensors.dtypes import DType
+from wconv.tensors.lazy import LazyTensor
 
 __all__ = ["is_adapter", "laid_out", "lay_out_adapter", "notes", "read_all", "renames_of", "share"]
 
@@ -35,7 +36,7 @@ def notes(loras: Sequence[Lora]) -> tuple[str, ...]:
 def renames_of(config: Mapping[str, Any] | None, names: Collection[str]) -> tuple[Rule, ...]:
     """The rules by which the names of a model's weights, and of its adapters, come to be the same."""
     try:
-        return renames(layouts.choose("auto", config, names))
+        return renames(registry.choose("auto", config, names))
     except LayoutError:
         return ()
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from wconv.checkpoint import Checkpoint
+from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.errors import FormatError
-from wconv.formats.wrappers import strip_prefixes
+from wconv.formats.prefixes import strip_prefixes
 from wconv.optimizers.torch_state import Identity, TorchState
-from wconv.tensor import Shape
+from wconv.tensors.lazy import Shape
 
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 """Tensors of torch's own layers that no optimizer has."""

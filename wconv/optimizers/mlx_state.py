@@ -16,15 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from wconv.checkpoint import Checkpoint
+from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.errors import FormatError, LayoutError
-from wconv.layouts import Applied
-from wconv.nodes import Add, Concat, Derived, Sum
+from wconv.layouts.apply import Applied
 from wconv.optimizers import torch_state
 from wconv.optimizers.kinds import COMPARED, Kind, constructor, kind_of, remarks
 from wconv.optimizers.matching import match
 from wconv.optimizers.torch_state import Group, TorchState
-from wconv.tensor import LazyTensor, from_array
+from wconv.tensors.lazy import LazyTensor, from_array
+from wconv.tensors.nodes import Add, Concat, Derived, Sum
 
 FILENAME = "optimizer.safetensors"
 

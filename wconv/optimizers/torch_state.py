@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from wconv import formats
-from wconv.checkpoint import Checkpoint
+from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.errors import FormatError
-from wconv.formats.objects import LEAVES, Record, UnavailableError
-from wconv.tensor import LazyTensor, Shape
+from wconv.formats.torch.objects import LEAVES, Record, UnavailableError, plain_number
+from wconv.tensors.lazy import LazyTensor, Shape
 
 BESIDE = ("optimizer.pt", "optimizer.bin")
 """Where trainers save the state beside a model directory's weights."""
@@ -162,6 +162,7 @@ def _is_identity(value: Any) -> bool:
 
 def _plain(where: str, value: Any) -> Any:
     """Numbers and sequences of them; a tensor of one element is its number. Of all else the text."""
+    value = plain_number(value)
     if (
         value is None
         or type(value) in (bool, float, str)
@@ -176,7 +177,7 @@ def _plain(where: str, value: Any) -> Any:
 
 
 def _step(where: str, value: Any) -> int:
-    number = _number(where, value) if isinstance(value, LEAVES) else value
+    number = _number(where, value) if isinstance(value, LEAVES) else plain_number(value)
     if type(number) not in (int, float) or not 0 <= number < 2**53 or number != int(number):
         raise FormatError(f"{where} has a step that is no count of steps")
     return int(number)

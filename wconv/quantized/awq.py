@@ -23,7 +23,7 @@ from wconv.quantized.scheme import (
     need,
 )
 from wconv.quantized.values import Decoded, Scales
-from wconv.tensor import LazyTensor
+from wconv.tensors.lazy import LazyTensor
 
 NAME, TITLE = "awq", "an AWQ checkpoint"
 

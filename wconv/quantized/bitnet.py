@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from wconv import operations
 from wconv.quantized import mlx_forms
 from wconv.quantized.codes import Field
 from wconv.quantized.grids import on_grid
 from wconv.quantized.scheme import Packed, Tensors, Weight, check_some, misfit, sixteen
 from wconv.quantized.values import Decoded, Scales
-from wconv.tensor import LazyTensor, from_array
+from wconv.tensors import operations
+from wconv.tensors.lazy import LazyTensor, from_array
 
 NAME, TITLE = "bitnet", "a BitNet checkpoint"
 

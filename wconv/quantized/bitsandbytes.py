@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from wconv import dtypes
 from wconv.errors import FormatError
 from wconv.quantized.codes import Unpacked
 from wconv.quantized.grids import on_grid
@@ -25,7 +24,8 @@ from wconv.quantized.scheme import (
     text_of,
 )
 from wconv.quantized.values import FLOAT32, Decoded, FlatDecoded, Nested, Scales
-from wconv.tensor import LazyTensor
+from wconv.tensors import dtypes
+from wconv.tensors.lazy import LazyTensor
 
 NAME, TITLE = "bitsandbytes", "a bitsandbytes checkpoint"
 

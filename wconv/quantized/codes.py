@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wconv import dtypes
-from wconv.dtypes import DType
 from wconv.errors import FormatError
-from wconv.nodes import by_blocks
-from wconv.tensor import Array, LazyTensor, Shape
+from wconv.tensors import dtypes
+from wconv.tensors.dtypes import DType
+from wconv.tensors.lazy import Array, LazyTensor, Shape
+from wconv.tensors.nodes import by_blocks
 
 UINT8 = dtypes.by_name("uint8")
 

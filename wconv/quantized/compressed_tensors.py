@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from wconv import dtypes
 from wconv.errors import FormatError
 from wconv.quantized import mlx_forms
 from wconv.quantized.codes import Flipped, Spread, Unpacked
@@ -28,7 +27,8 @@ from wconv.quantized.scheme import (
     need,
 )
 from wconv.quantized.values import Decoded, Scales
-from wconv.tensor import LazyTensor
+from wconv.tensors import dtypes
+from wconv.tensors.lazy import LazyTensor
 from wconv.tensors.quantize import FP4
 
 NAME, TITLE = "compressed-tensors", "a compressed-tensors checkpoint"

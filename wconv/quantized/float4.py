@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from wconv import dtypes
 from wconv.errors import FormatError
 from wconv.quantized import mlx_forms
 from wconv.quantized.codes import Unpacked
@@ -27,6 +26,7 @@ from wconv.quantized.scheme import (
     need,
 )
 from wconv.quantized.values import FLOAT32, Decoded, Scales
+from wconv.tensors import dtypes
 
 NAME, TITLE = "float4", "a checkpoint of 4-bit floats (MXFP4, NVFP4)"
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from wconv import dtypes
-from wconv.dtypes import DType
 from wconv.errors import FormatError
 from wconv.quantized import mlx_forms
 from wconv.quantized.grids import block_size_of, on_grid
 from wconv.quantized.scheme import Packed, Tensors, Weight, check_dtype, check_some, text_of
 from wconv.quantized.values import FLOAT32, Decoded, Scales
-from wconv.tensor import LazyTensor
+from wconv.tensors import dtypes
+from wconv.tensors.dtypes import DType
+from wconv.tensors.lazy import LazyTensor
 
 NAME, TITLE = "fp8", "an FP8 checkpoint"
 

@@ -25,7 +25,7 @@ from wconv.quantized.scheme import (
     need,
 )
 from wconv.quantized.values import Decoded, Scales
-from wconv.tensor import LazyTensor
+from wconv.tensors.lazy import LazyTensor
 
 NAME, TITLE = "gptq", "a GPTQ checkpoint"
 BITS = (2, 3, 4, 8)

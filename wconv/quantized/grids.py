@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from wconv import operations
 from wconv.quantized.scheme import check_some, misfit
 from wconv.quantized.values import Decoded, Scales
-from wconv.tensor import LazyTensor
+from wconv.tensors import operations
+from wconv.tensors.lazy import LazyTensor
 
 BLOCKS = (128, 64, 32, 16)
 """Lengths of blocks that are tried where the last one of an axis is cut."""

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from wconv import dtypes
-from wconv.dtypes import DType
 from wconv.errors import FormatError
-from wconv.nodes import by_blocks
 from wconv.quantized.scheme import Tensors, Weight, check_dtype, check_shape, check_some, misfit
-from wconv.tensor import Array, LazyTensor, Shape
+from wconv.tensors import dtypes
 from wconv.tensors.dequantize import dequantize
+from wconv.tensors.dtypes import DType
+from wconv.tensors.lazy import Array, LazyTensor, Shape
+from wconv.tensors.nodes import by_blocks
 from wconv.tensors.quantize import MODES, Quantization
 
 NAME, TITLE = "mlx", "a model that is quantized for MLX"
@@ -30,11 +30,11 @@ class Dequantized(LazyTensor):
     scales: LazyTensor
     biases: LazyTensor | None
     how: Quantization
-    to: DType
+    target: DType
 
     @property
     def dtype(self) -> DType:  # type: ignore[override]
-        return self.to
+        return self.target
 
     @property
     def shape(self) -> Shape:  # type: ignore[override]
@@ -56,7 +56,7 @@ class Dequantized(LazyTensor):
         packed = self.weight.elements(first * words, last * words)
         scales = self.scales.elements(first, last)
         biases = None if self.biases is None else self.biases.elements(first, last)
-        values = dequantize(packed.view(np.uint8), scales, biases, self.how, self.to.numpy)
+        values = dequantize(packed.view(np.uint8), scales, biases, self.how, self.target.numpy)
         out[:] = values.reshape(-1)
 
 

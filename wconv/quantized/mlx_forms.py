@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wconv import casts, dtypes
-from wconv.dtypes import DType
-from wconv.nodes import by_blocks
 from wconv.quantized.codes import Repacked
 from wconv.quantized.scheme import Packed, sixteen
 from wconv.quantized.values import powers
-from wconv.tensor import Array, LazyTensor, Shape
+from wconv.tensors import casts, dtypes
+from wconv.tensors.dtypes import DType
+from wconv.tensors.lazy import Array, LazyTensor, Shape
+from wconv.tensors.nodes import by_blocks
 from wconv.tensors.quantize import MODES, Quantization
 
 UINT8 = dtypes.by_name("uint8")
@@ -33,11 +33,11 @@ class Biases(LazyTensor):
     scales: LazyTensor
     zeros: LazyTensor | None
     zero: int
-    to: DType
+    target: DType
 
     @property
     def dtype(self) -> DType:  # type: ignore[override]
-        return self.to
+        return self.target
 
     @property
     def shape(self) -> Shape:  # type: ignore[override]

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from wconv.dtypes import DType
 from wconv.errors import FormatError
-from wconv.tensor import LazyTensor
+from wconv.tensors.dtypes import DType
+from wconv.tensors.lazy import LazyTensor
 from wconv.tensors.quantize import Quantization
 
 Tensors = Mapping[str, LazyTensor]

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from wconv import dtypes
 from wconv.errors import FormatError
 from wconv.quantized.grids import on_grid
 from wconv.quantized.scheme import TEXT_LIMIT, Tensors, Weight, check_dtype, check_some, need
 from wconv.quantized.values import FLOAT32, Decoded, Scales
-from wconv.tensor import LazyTensor
+from wconv.tensors import dtypes
+from wconv.tensors.lazy import LazyTensor
 
 NAME, TITLE = "torchao", "a torchao checkpoint"
 
@@ -76,7 +76,7 @@ def _weight(name: str, stem: str, tensors: Tensors, metadata: Mapping[str, Any])
 def _rounded(dense: LazyTensor, scale: LazyTensor, to: dtypes.DType) -> LazyTensor:
     """In the dtype that the weight had: at once, where the scales have it, too."""
     if scale.dtype is to and isinstance(dense, Decoded):
-        return replace(dense, to=to)
+        return replace(dense, target=to)
     return dense.cast(to)
 
 

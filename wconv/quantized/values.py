@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wconv import casts, dtypes
-from wconv.dtypes import DType
 from wconv.errors import FormatError
-from wconv.kernels import BLOCK, Scratch, float32_to_float16
-from wconv.nodes import by_blocks
 from wconv.quantized.codes import Unpacked
-from wconv.tensor import Array, LazyTensor, Shape
+from wconv.tensors import casts, dtypes
+from wconv.tensors.dtypes import DType
+from wconv.tensors.kernels import BLOCK, Scratch, float32_to_float16
+from wconv.tensors.lazy import Array, LazyTensor, Shape
+from wconv.tensors.nodes import by_blocks
 
 FLOAT32 = dtypes.by_name("float32")
 
@@ -150,7 +150,7 @@ class Decoded(LazyTensor):
     codes: LazyTensor
     scales: LazyTensor
     block: tuple[int, int]
-    to: DType
+    target: DType
     name: str
     table: tuple[float, ...] = ()
     zeros: LazyTensor | None = None
@@ -161,7 +161,7 @@ class Decoded(LazyTensor):
 
     @property
     def dtype(self) -> DType:  # type: ignore[override]
-        return self.to
+        return self.target
 
     @property
     def shape(self) -> Shape:  # type: ignore[override]
@@ -205,12 +205,12 @@ class Decoded(LazyTensor):
         target = out.reshape(last - first, columns)
         for at in range(0, last - first, step):
             until = min(at + step, last - first)
-            values = target[at:until] if self.to is FLOAT32 else buffer[: until - at]
+            values = target[at:until] if self.target is FLOAT32 else buffer[: until - at]
             self._values(codes[at:until], table, values)
             rows = np.arange(first + at, first + until) // high - begin
             here = slice(int(rows[0]), int(rows[0]) + 1) if rows[0] == rows[-1] else rows
             self._scale(values, scales[here], None if zeros is None else zeros[here], groups, wide)
-            if self.to is not FLOAT32:
+            if self.target is not FLOAT32:
                 rounded(values.reshape(-1), target[at:until].reshape(-1))
 
     def _values(self, codes: Array, table: Array | None, values: Array) -> None:
@@ -284,12 +284,12 @@ class FlatDecoded(LazyTensor):
     scales: LazyTensor
     block: int
     table: LazyTensor
-    to: DType
+    target: DType
     shape: Shape
 
     @property
     def dtype(self) -> DType:  # type: ignore[override]
-        return self.to
+        return self.target
 
     @property
     def origin(self) -> tuple[str, int]:
@@ -321,7 +321,7 @@ class FlatDecoded(LazyTensor):
                     rows = np.arange(begin, end) // self.block - begin // self.block
                     np.multiply(values, scales[rows], out=values)
             part = out[begin - start : end - start]
-            if self.to is FLOAT32:
+            if self.target is FLOAT32:
                 part[:] = values
             else:
                 rounded(values, part)
@@ -354,4 +354,6 @@ def rounded(values: Array, out: Array) -> None:
         np.multiply(out.view(np.uint16), some.view(np.uint8), out=out.view(np.uint16))
         np.logical_and(odd, some, out=odd)
         if odd.any():
-            out[odd] = values[odd].astype(np.float16)
+            again = np.empty(np.count_nonzero(odd), np.float16)
+            casts.cast(values[odd], again)  # which counts what overflows
+            out[odd] = again

@@ -1,0 +1,1 @@
+"""Numbers and nothing of any file's format: dtypes, lazy tensors, casts."""

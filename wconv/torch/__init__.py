@@ -14,17 +14,23 @@ import sys
 from importlib.util import find_spec
 from typing import Any
 
+from wconv import machine as _machine
 from wconv.torch import dtypes as _dtypes
 from wconv.torch import missing as _missing
 from wconv.torch.casting import TYPED as _TYPED
 from wconv.torch.device import (
     channels_last,
+    channels_last_3d,
     contiguous_format,
     device,
     layout,
     memory_format,
     preserve_format,
+    sparse_bsc,
+    sparse_bsr,
     sparse_coo,
+    sparse_csc,
+    sparse_csr,
     strided,
 )
 from wconv.torch.dtypes import dtype, finfo, get_default_dtype, iinfo, set_default_dtype
@@ -33,6 +39,8 @@ from wconv.torch.methods import gathered as _gathered
 from wconv.torch.size import Size
 from wconv.torch.storage import UntypedStorage
 from wconv.torch.tensor import Tensor
+
+_machine.check()
 
 __version__ = "2.5.1+wconv"
 """At least 2.0, from which safetensors reads without copies; below 2.6, from which transformers would take
@@ -57,6 +65,7 @@ __all__ = [
     "Tensor",
     "UntypedStorage",
     "channels_last",
+    "channels_last_3d",
     "contiguous_format",
     "device",
     "dtype",
@@ -71,7 +80,11 @@ __all__ = [
     "preserve_format",
     "set_default_dtype",
     "set_grad_enabled",
+    "sparse_bsc",
+    "sparse_bsr",
     "sparse_coo",
+    "sparse_csc",
+    "sparse_csr",
     "strided",
 ]
 

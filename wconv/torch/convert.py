@@ -1,4 +1,4 @@
-"""Arrays from one dtype to another, with the rounding of `wconv.casts`, which is torch's."""
+"""Arrays from one dtype to another, with the rounding of `wconv.tensors.casts`, which is torch's."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import warnings
 
 import numpy as np
 
-from wconv import casts
-from wconv.tensor import Array
+from wconv.tensors import casts
+from wconv.tensors.lazy import Array
 from wconv.torch import dtypes
 from wconv.torch.dtypes import dtype
 from wconv.torch.strides import empty_as, memory_order
@@ -23,6 +23,7 @@ def convert(array: Array, to: dtype, *, keep_order: bool = True) -> Array:
     if array.dtype == to.numpy:
         np.copyto(out, array)
         return out
+    dtypes.require_values(dtypes.of_numpy(array.dtype), to)
     if to is dtypes.bool_:
         np.not_equal(array, 0, out=out)
         return out

@@ -8,7 +8,7 @@ import numpy as np
 
 from wconv.torch.convert import convert
 from wconv.torch.device import keeps_order, memory_format
-from wconv.torch.size import axes, lengths
+from wconv.torch.size import axes, axis, lengths
 from wconv.torch.tensor import Tensor
 
 
@@ -36,12 +36,26 @@ def flip(input: Tensor, *dims: Any) -> Tensor:
 
 
 def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
-    if dims is not None:
-        dims = axes(dims, input.ndim)
-        shifts = (shifts,) if isinstance(shifts, int) else tuple(shifts)
-        if len(shifts) != len(dims):
-            raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, dims:{len(dims)}")
-    return Tensor._of(np.ascontiguousarray(np.roll(input._array, shifts, dims)))
+    """A copy whose elements are moved along axes, or through the flattened tensor; the last become the first.
+
+    Raises:
+        RuntimeError: there are not as many shifts as axes.
+        IndexError: the tensor has no such axis.
+    """
+    along = () if dims is None else lengths((dims,))
+    steps = lengths((shifts,))
+    if not steps:
+        raise RuntimeError("`shifts` required")
+    if len(steps) != len(along) and (along or len(steps) > 1):
+        raise RuntimeError(f"shifts and dimensions must align. shifts: {len(steps)}, dims:{len(along)}")
+    if along and not input.ndim:
+        raise IndexError(f"Dimension specified as {along[0]} but tensor has no dimensions")
+    if not input.numel():
+        return clone(input)
+    if not along:
+        return Tensor._of(np.roll(input._array.reshape(-1), steps[0]).reshape(input.shape))
+    where = tuple(axis(dim, input.ndim) for dim in along)
+    return Tensor._of(np.ascontiguousarray(np.roll(input._array, steps, where)))
 
 
 def contiguous(self: Tensor, memory_format: memory_format | None = None) -> Tensor:

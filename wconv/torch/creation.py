@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from wconv.tensor import Array
+from wconv.tensors.lazy import Array
 from wconv.torch import dtypes
 from wconv.torch.casting import detach
 from wconv.torch.convert import convert

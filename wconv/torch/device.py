@@ -78,6 +78,9 @@ class layout:  # noqa: N801 - torch's name
     def __repr__(self) -> str:
         return f"torch.{self.name}"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _named, (self.name,)
+
 
 class memory_format(layout):  # noqa: N801 - torch's name
     """The order in which a copy's axes lie in memory."""
@@ -87,9 +90,20 @@ class memory_format(layout):  # noqa: N801 - torch's name
 
 strided = layout("strided")
 sparse_coo = layout("sparse_coo")
+sparse_csr, sparse_csc = layout("sparse_csr"), layout("sparse_csc")
+sparse_bsr, sparse_bsc = layout("sparse_bsr"), layout("sparse_bsc")
 contiguous_format = memory_format("contiguous_format")
 preserve_format = memory_format("preserve_format")
 channels_last = memory_format("channels_last")
+channels_last_3d = memory_format("channels_last_3d")
+
+LAYOUTS = (strided, sparse_coo, sparse_csr, sparse_csc, sparse_bsr, sparse_bsc)
+MEMORY_FORMATS = (contiguous_format, preserve_format, channels_last, channels_last_3d)
+
+
+def _named(name: str) -> layout:
+    """The layout or memory format of that name; there is one object of each."""
+    return next(each for each in (*LAYOUTS, *MEMORY_FORMATS) if each.name == name)
 
 
 def keeps_order(format: memory_format | None) -> bool:

@@ -1,4 +1,4 @@
-"""torch's dtype objects, `finfo` and `iinfo`: the rows of `wconv.dtypes` under the names torch gives them."""
+"""torch's dtype objects, `finfo` and `iinfo`: rows of `wconv.tensors.dtypes` under torch's own names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from wconv import dtypes as rows
+from wconv.tensors import dtypes as rows
 
 FLOAT8 = ("float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu", "float8_e4m3fnuz", "float8_e5m2fnuz")
 
@@ -77,6 +77,16 @@ BY_NUMPY = {each.numpy: each for each in BY_NAME.values()}
 float64, float32, float16, bfloat16 = (BY_NAME[f] for f in ("float64", "float32", "float16", "bfloat16"))
 int64, int32, int16, int8, uint8 = (BY_NAME[i] for i in ("int64", "int32", "int16", "int8", "uint8"))
 bool_, complex64, complex128 = (BY_NAME[c] for c in ("bool", "complex64", "complex128"))
+float4_x2 = BY_NAME["float4_e2m1fn_x2"]
+"""Two values to an element: such tensors are kept, moved and saved, and never computed on, as in torch."""
+
+
+def require_values(*given: dtype) -> None:
+    """Raises: NotImplementedError: one of the dtypes has elements that are no single values."""
+    if float4_x2 in given:
+        raise NotImplementedError(
+            f"nothing is computed with {float4_x2}, two values to a byte: .view(torch.uint8) gives the bytes"
+        )
 
 
 def by_name(name: str) -> dtype:

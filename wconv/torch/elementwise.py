@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from wconv.tensor import Array
+from wconv.tensors.lazy import Array
 from wconv.torch import dtypes
 from wconv.torch.convert import convert
 from wconv.torch.dtypes import FLOAT8, dtype
@@ -174,6 +174,8 @@ def apply(name: str, rule: Rule, *operands: Any) -> Tensor:
         raise TypeError(f"{name}(): every argument must be Tensor")
     common = result_type(*given)
     result = common
+    if name not in ("eq", "ne"):
+        dtypes.require_values(common)
     if rule.result == "float" and not (common.is_floating_point or common.is_complex):
         result = dtypes.get_default_dtype()
     if common.row.kind in rule.refuses or (common.name in FLOAT8 and not rule.float8):

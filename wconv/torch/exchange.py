@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from wconv.extras import require
-from wconv.tensor import Array
+from wconv.tensors.lazy import Array
 from wconv.torch import grad
+from wconv.torch.dtypes import float4_x2
 from wconv.torch.tensor import Tensor
 
 
@@ -21,6 +22,8 @@ def numpy(self: Tensor, *, force: bool = False) -> Array:
     """
     if self._requires_grad and not force and grad.is_grad_enabled():
         raise RuntimeError("a tensor that requires grad cannot become an array: use tensor.detach().numpy()")
+    if self._dtype is float4_x2:
+        raise TypeError(f"Got unsupported ScalarType {self._dtype}: .view(torch.uint8).numpy() has the bytes")
     if self._dtype.row.module != "numpy":
         raise TypeError(
             f"Got unsupported ScalarType {self._dtype.row.storage or self._dtype.name}: numpy has no"
@@ -60,6 +63,8 @@ def dlpack(self: Tensor, **options: Any) -> Any:
     """
     if self._dtype.name == "bfloat16":
         return mlx_array(self).__dlpack__()
+    if self._dtype is float4_x2:
+        raise TypeError(f"Got unsupported ScalarType {self._dtype}: .view(torch.uint8).numpy() has the bytes")
     if self._dtype.row.module != "numpy":
         raise BufferError(f"{self._dtype} cannot be exchanged by DLPack")
     array = self._array if self._array.flags.writeable else self._array.copy()

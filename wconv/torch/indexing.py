@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from wconv.tensor import Array
+from wconv.tensors.lazy import Array
 from wconv.torch import dtypes
 from wconv.torch.convert import convert
 from wconv.torch.shapes import unsqueeze
@@ -67,9 +67,9 @@ def _resolve(self: Tensor, index: Any) -> tuple[Tensor, list[Array | None]]:
     picks: list[Array | None] = []
     for entry in entries:
         at = len(picks)
-        if entry is None or isinstance(entry, bool):
+        if entry is None or (flag := _flag(entry)) is not None:
             part = unsqueeze(part, at)
-            picks.append(None if entry is None else np.arange(int(entry)))
+            picks.append(None if entry is None else np.arange(int(bool(flag))))
         elif isinstance(entry, slice):
             part = _sliced(part, at, entry)
             picks.append(None)
@@ -82,15 +82,23 @@ def _resolve(self: Tensor, index: Any) -> tuple[Tensor, list[Array | None]]:
     return part, picks
 
 
+def _flag(entry: Any) -> bool | None:
+    """What a mask without axes says: it adds an axis, of length 1 or 0. None for any other entry."""
+    if isinstance(entry, Tensor):
+        is_mask = not entry.shape and entry.dtype in (dtypes.bool_, dtypes.uint8)
+        return bool(entry.item()) if is_mask else None
+    if isinstance(entry, np.ndarray):
+        return bool(entry) if not entry.shape and entry.dtype in (np.bool_, np.uint8) else None
+    return entry if isinstance(entry, bool) else None
+
+
 def _consumes(entry: Any) -> int:
     """How many axes an entry stands for."""
     if entry is None or entry is Ellipsis or isinstance(entry, bool):
         return 0
     if isinstance(entry, Tensor) and entry.dtype in (dtypes.bool_, dtypes.uint8):
         return entry.ndim
-    if isinstance(entry, np.ndarray) and entry.dtype == bool:
-        return entry.ndim
-    return 1
+    return 1  # numpy's masks too, however many axes they have: so torch counts them
 
 
 def _number(entry: Any) -> int | None:
@@ -125,7 +133,7 @@ def _index_arrays(entry: Any, part: Tensor, at: int) -> list[Array]:
                 raise IndexError(
                     f"a mask of {list(array.shape)} does not fit axis {at} of a tensor of {list(part.shape)}"
                 )
-        return list(np.nonzero(array)) if array.ndim else [np.arange(int(array.item()))]
+        return list(np.nonzero(array))
     if array.dtype.kind not in "iu":
         raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
     return [_checked(array, part.shape[at], at)]

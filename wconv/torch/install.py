@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -58,6 +59,8 @@ def install() -> ModuleType:
 
 
 _lock = threading.Lock()
+# another thread may hold it where a process forks: the child begins with its own
+os.register_at_fork(after_in_child=lambda: globals().update(_lock=threading.Lock()))
 _undos: list[Callable[[], None]] = []
 """One for each open block, in whatever thread: the first one's state before is what the last one restores."""
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from wconv.dtypes import DType
-from wconv.tensor import LazyTensor, Stored
+from wconv.tensors.dtypes import DType
+from wconv.tensors.lazy import LazyTensor, Packed, Shape, Stored
 from wconv.torch import dtypes
 from wconv.torch.dtypes import dtype
 from wconv.torch.storage import Bytes, UntypedStorage, map_file
@@ -33,21 +33,35 @@ def offered(row: DType, what: str) -> dtype:
     """torch's dtype object for a row of wconv's table.
 
     Raises:
-        TypeError: torch has no such dtype, or packs it in a way that numpy cannot view.
+        TypeError: torch has no such dtype.
     """
-    if row.bits < 8:
+    if row.name not in dtypes.BY_NAME:
         raise TypeError(f"{what} is {row.name}, several values to a byte: wconv.torch does not offer it")
     return dtypes.by_name(row.name)
 
 
+def shape_of(lazy: LazyTensor, what: str) -> Shape:
+    """The shape of a lazy tensor in torch, which counts pairs where two values are in a byte.
+
+    Raises:
+        TypeError: the last axis is no whole number of bytes.
+    """
+    if lazy.dtype.name != dtypes.float4_x2.name:
+        return lazy.shape
+    if not lazy.shape or lazy.shape[-1] % 2:
+        raise TypeError(f"{what} is {lazy.dtype.name} and its last axis is no pairs: shape {lazy.shape}")
+    return (*lazy.shape[:-1], lazy.shape[-1] // 2)
+
+
 def tensor(lazy: LazyTensor, maps: Maps, what: str) -> Tensor:
     """A lazy tensor as a tensor: over mapped bytes where the file holds them as they are."""
-    to = offered(lazy.dtype, what)
-    strides = contiguous_strides(lazy.shape)
-    if type(lazy) is Stored and not lazy.swap:
-        return Tensor._at(maps.range(lazy.path, lazy.offset, lazy.nbytes), to, 0, lazy.shape, strides)
+    to, shape = offered(lazy.dtype, what), shape_of(lazy, what)
+    strides = contiguous_strides(shape)
+    if type(lazy) is Packed or (type(lazy) is Stored and not lazy.swap):
+        return Tensor._at(maps.range(lazy.path, lazy.offset, lazy.nbytes), to, 0, shape, strides)
+    dtypes.require_values(to)
     storage = UntypedStorage.pending(lazy.nbytes, reading(lazy))
-    return Tensor._at(storage, to, 0, lazy.shape, strides)
+    return Tensor._at(storage, to, 0, shape, strides)
 
 
 def reading(lazy: LazyTensor) -> Callable[[], Bytes]:

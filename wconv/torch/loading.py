@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import functools
 import os
 import shutil
 import tempfile
@@ -9,14 +11,18 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-from wconv import dtypes as rows
 from wconv import formats
-from wconv.formats import objects
-from wconv.formats.sources import FileSource
-from wconv.tensor import LazyTensor
-from wconv.torch import dtypes, lazy
-from wconv.torch.device import device, require_cpu
+from wconv.formats.sources import FileSource, Source
+from wconv.formats.torch import objects
+from wconv.formats.torch.pickle.contract import Constructor
+from wconv.formats.torch.pickle.numpy_names import NumpyType
+from wconv.formats.torch.pickle.reading import OldText, Value
+from wconv.tensors import dtypes as rows
+from wconv.tensors.lazy import LazyTensor
+from wconv.torch import dtypes, lazy, unpickling
+from wconv.torch.device import LAYOUTS, device, require_cpu
 from wconv.torch.nn import Parameter
+from wconv.torch.size import Size
 from wconv.torch.storage import UntypedStorage
 from wconv.torch.tensor import Tensor
 
@@ -38,40 +44,58 @@ def load(
     Args:
         f: a path, or an open binary file.
         map_location: None, the CPU in any form, or a function as torch takes it.
-        pickle_load_args: `encoding` is accepted: text of old pickles is decoded as Python 3 does.
+        pickle_load_args: `encoding` and `errors` decode the strings of Python 2; "bytes" leaves them as they
+            are. Without them, strings are UTF-8 where they can be, else bytes.
 
     Raises:
         FileNotFoundError: there is no such file.
         WconvError: the file is damaged, or no checkpoint.
         RuntimeError: another device was asked for.
         TypeError: an argument is not offered.
+        UnicodeDecodeError: a string of Python 2 is not in the encoding that was given.
+        LookupError: there is no such encoding.
     """
     if pickle_module is not None and getattr(pickle_module, "__name__", "") != "pickle":
         raise TypeError("load(pickle_module=…) is not offered by wconv.torch: it never runs a pickle")
-    if not pickle_load_args.keys() <= {"encoding"}:
-        raise TypeError(f"load() got an unexpected argument {min(pickle_load_args.keys() - {'encoding'})!r}")
+    encoding = pickle_load_args.get("encoding")
+    if encoding not in (None, "bytes"):
+        codecs.lookup(encoding)
+    unknown = sorted(pickle_load_args.keys() - {"encoding", "errors", "fix_imports"})
+    if unknown:
+        raise TypeError(f"load() got an unexpected argument {unknown[0]!r}")
+    loader = _Loader(encoding, pickle_load_args.get("errors", "strict"))
     _require_map_to_cpu(map_location)
     if isinstance(f, (str, os.PathLike)):
         path = os.fspath(f)
         if not os.path.exists(path):
             raise FileNotFoundError(2, "No such file or directory", path)
-        return _Loader().convert(formats.load_tree(path))
+        return loader.load(path)
     if not hasattr(f, "read"):
         raise AttributeError(f"load() needs a path or a file that can be read, not {type(f).__name__}")
-    return _load_stream(f)
+    return _load_stream(f, loader)
 
 
-def _load_stream(file: Any) -> Any:
-    """From an open file: it is copied aside, mapped, and unlinked."""
+def _load_stream(file: Any, loader: _Loader) -> Any:
+    """From an open file: what is left of it is copied aside, mapped, and unlinked.
+
+    The file is left behind the object, so that the next call reads the one that follows.
+    """
+    start = file.tell() if hasattr(file, "tell") and _can_seek(file) else None
     with tempfile.TemporaryDirectory(prefix="wconv-") as folder:
         path = os.path.join(folder, "archive.pt")
         with open(path, "wb") as copy:
             shutil.copyfileobj(file, copy)
-        loader = _Loader()
-        found = loader.convert(formats.load_tree(path))
+        found, end = loader.load_first(path)
+        if start is not None and end is not None:
+            file.seek(start + end)
         for storage in loader.storages.values():
             _ = storage.bytes
         return found
+
+
+def _can_seek(file: Any) -> bool:
+    """Whether a place in a file can be gone back to, as far as the file says so."""
+    return bool(file.seekable()) if hasattr(file, "seekable") else hasattr(file, "seek")
 
 
 def _require_map_to_cpu(map_location: Any) -> None:
@@ -115,19 +139,37 @@ class Unpickled:
 
 
 class _Loader:
-    """One load: shared objects stay shared, tensors over one storage share memory."""
+    """One load: shared objects stay shared, tensors over one storage share memory.
 
-    def __init__(self) -> None:
+    Args:
+        encoding, errors: how strings of Python 2 are decoded; None for what suits each.
+    """
+
+    def __init__(self, encoding: str | None = None, errors: str = "strict") -> None:
+        self.encoding, self.errors = encoding, errors
         self.maps = lazy.Maps()
+        self.long: dict[int, Any] = {}
         self.storages: dict[int, UntypedStorage] = {}
         self._done: dict[int, Any] = {}
         self._alive: list[Any] = []
 
+    def load(self, path: str) -> Any:
+        """The object in a file."""
+        return self.load_first(path)[0]
+
+    def load_first(self, path: str) -> tuple[Any, int | None]:
+        """The first object in a file, and where it ends; None where it is all of the file."""
+        how = unpickling.reading(self.encoding)
+        self.long = how.long
+        tree, end = formats.load_first(path, how)
+        return self.convert(tree), end
+
     def convert(self, node: Any) -> Any:
         """What a node of the readers' tree is to a caller of torch.load."""
-        make = NODES.get(type(node))
+        kind: Any = type(node)
+        make = _maker(kind)
         if make is None:
-            return self._lazy(node) if isinstance(node, LazyTensor) else node
+            return node
         if id(node) not in self._done:
             self._alive.append(node)
             self._done[id(node)] = make(self, node)
@@ -151,7 +193,13 @@ class _Loader:
     def _tuple(self, node: tuple[Any, ...]) -> tuple[Any, ...]:
         return tuple(self.convert(entry) for entry in node)
 
-    def _record(self, node: objects.Record) -> Unpickled:
+    def _set(self, node: Any) -> Any:
+        return type(node)(self.convert(entry) for entry in node)
+
+    def _record(self, node: objects.Record) -> Any:
+        known = unpickling.record(node)
+        if known is not None:
+            return known
         made = Unpickled(node.class_name, {}, {}, [])
         self._done[id(node)] = made
         attributes, items = self.convert(node.attributes), self.convert(node.items)
@@ -162,7 +210,42 @@ class _Loader:
         return lazy.tensor(node, self.maps, "a tensor of the file")
 
     def _array(self, node: objects.NumpyArray) -> Any:
-        return node.lazy().numpy()
+        made = unpickling.array(node)
+        if made is not None:
+            return made
+        made = unpickling.objects(node)
+        if made is None:
+            return NotOffered(f"a numpy array of type {node.dtype}")
+        self._done[id(node)] = made
+        places = made.reshape(-1, order="A")
+        for at, entry in enumerate(node.data):
+            places[at] = self.convert(entry)
+        return made
+
+    def _named(self, node: objects.Global | Constructor) -> Any:
+        known = unpickling.named(node.path if isinstance(node, objects.Global) else node.name)
+        return node if known is None else known
+
+    def _numpy_type(self, node: NumpyType) -> Any:
+        known = unpickling.numpy_dtype(str(node))
+        return NotOffered(f"the numpy dtype {node}") if known is None else known
+
+    def _layout(self, node: objects.LayoutName) -> Any:
+        return next((each for each in LAYOUTS if each.name == node), node)
+
+    def _old_text(self, node: bytes) -> Any:
+        if self.encoding == "bytes":
+            return bytes(node)
+        if self.encoding is not None:
+            return node.decode(self.encoding, self.errors)
+        try:
+            return node.decode("utf-8")
+        except UnicodeDecodeError:
+            return bytes(node)
+
+    def _bytes(self, node: Source) -> Any:
+        data = bytes(node.read(0, node.size))
+        return self._old_text(data) if id(node) in self.long else data
 
     def _storage(self, node: objects.Storage) -> UntypedStorage:
         return self._storage_of(node, node.dtype)
@@ -204,6 +287,12 @@ class _Loader:
         }
         return NotOffered(kinds[type(node)])
 
+    def _lost(self, node: objects.LostTensor) -> NotOffered:
+        return NotOffered(f"a tensor that is not all in the file ({node.reason}),")
+
+    def _number(self, node: Any) -> Any:
+        return node.dtype.numpy.type(node)
+
     def _dtype(self, node: rows.DType) -> Any:
         return dtypes.BY_NAME.get(node.name, node)
 
@@ -229,6 +318,17 @@ NODES: dict[type, Callable[[_Loader, Any], Any]] = {
     objects.OrderedDict: _Loader._dict,
     list: _Loader._list,
     tuple: _Loader._tuple,
+    set: _Loader._set,
+    frozenset: _Loader._set,
+    objects.Size: lambda loader, node: Size(node),
+    objects.LayoutName: _Loader._layout,
+    objects.Global: _Loader._named,
+    Constructor: _Loader._named,
+    Value: lambda loader, node: node.value,
+    OldText: _Loader._old_text,
+    Source: _Loader._bytes,
+    NumpyType: _Loader._numpy_type,
+    LazyTensor: _Loader._lazy,
     objects.Record: _Loader._record,
     objects.TorchTensor: _Loader._tensor,
     objects.Storage: _Loader._storage,
@@ -236,5 +336,13 @@ NODES: dict[type, Callable[[_Loader, Any], Any]] = {
     objects.SparseTensor: _Loader._not_offered,
     objects.NestedTensor: _Loader._not_offered,
     objects.MetaTensor: _Loader._not_offered,
+    objects.LostTensor: _Loader._lost,
+    **dict.fromkeys(objects.NUMPY_NUMBERS.values(), _Loader._number),
     rows.DType: _Loader._dtype,
 }
+
+
+@functools.cache
+def _maker(kind: type[Any]) -> Callable[[_Loader, Any], Any] | None:
+    """How a node of this class is converted; None for what stays as it is."""
+    return next((NODES[base] for base in kind.__mro__ if base in NODES), None)

@@ -20,6 +20,8 @@ def show(tensor: Tensor) -> str:
     kind = type(tensor).__name__
     prefix = f"{kind} containing:\ntensor(" if kind == "Parameter" else "tensor("
     array = tensor._array
+    if tensor.dtype is dtypes.float4_x2:
+        array = array.view(np.uint8)
     if tensor.dtype.row.module != "numpy":
         array = array.astype(np.float32)
     width = 4 if array.dtype == bool and array.all() else 5

@@ -88,7 +88,9 @@ def _outweigh(higher: dtype | None, lower: dtype | None) -> dtype | None:
         raise NotImplementedError(
             "torch.float16 and a complex number make torch.complex32, which wconv.torch has not"
         )
-    if lower.is_complex and higher.is_floating_point:
+    if lower.is_complex and higher.row.kind == "int":
+        return lower
+    if lower.is_complex and higher.is_floating_point and higher.name not in APART:
         return dtypes.complex128 if higher is dtypes.float64 else dtypes.complex64
     return promote_types(higher, lower)
 

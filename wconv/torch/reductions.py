@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from wconv.tensor import Array
+from wconv.tensors.lazy import Array
 from wconv.torch import dtypes
 from wconv.torch.convert import convert
 from wconv.torch.dtypes import FLOAT8, dtype
@@ -34,6 +34,7 @@ def _finished(array: Any, to: dtype) -> Tensor:
 
 
 def _require_arithmetic(input: Tensor, name: str) -> None:
+    dtypes.require_values(input.dtype)
     if input.dtype.name in FLOAT8:
         raise NotImplementedError(f'"{name}" not implemented for {input.dtype}')
 

@@ -6,15 +6,17 @@ Tensors lie in the mapped file until they are used.
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections.abc import Mapping
 from typing import IO, Any
 
 import numpy as np
 
-from wconv import files
 from wconv.errors import FormatError
 from wconv.formats import safetensors as format
+from wconv.stores import files
+from wconv.tensors.lazy import Shape
 from wconv.torch import dtypes, lazy, missing
 from wconv.torch.creation import frombuffer, zeros
 from wconv.torch.device import require_cpu
@@ -46,14 +48,10 @@ def load(data: bytes) -> TensorDict:
     body = bytearray(data[8 + size :])
     made: TensorDict = {}
     for name, stored in format.tensors(header, "<bytes>", 0, len(body)).items():
-        to = lazy.offered(stored.dtype, name)
-        offset = getattr(stored, "offset", 0)
-        flat = (
-            frombuffer(body, dtype=to, count=stored.size, offset=offset)
-            if stored.size
-            else zeros(0, dtype=to)
-        )
-        made[name] = flat.reshape(stored.shape)
+        to, shape = lazy.offered(stored.dtype, name), lazy.shape_of(stored, name)
+        offset, count = getattr(stored, "offset", 0), math.prod(shape)
+        flat = frombuffer(body, dtype=to, count=count, offset=offset) if count else zeros(0, dtype=to)
+        made[name] = flat.reshape(shape)
     return made
 
 
@@ -111,11 +109,24 @@ def _write(tensors: TensorDict, metadata: Mapping[str, str] | None, file: IO[byt
     for key, value in (metadata or {}).items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise TypeError(f"safetensors metadata is text only: {key!r}: {value!r:.60}")
-    entries = [(name, tensor.dtype.row, tuple(tensor.shape)) for name, tensor in tensors.items()]
+    entries = [(name, tensor.dtype.row, _stored_shape(name, tensor)) for name, tensor in tensors.items()]
     file.write(format.make_header(entries, metadata))
     for tensor in tensors.values():
         if tensor.numel():
             file.write(tensor._array.reshape(-1).view(np.uint8).data)
+
+
+def _stored_shape(name: str, tensor: Tensor) -> Shape:
+    """The shape in the file, which counts each of the two values in a byte.
+
+    Raises:
+        ValueError: there is no axis to count them along.
+    """
+    if tensor.dtype is not dtypes.float4_x2:
+        return tuple(tensor.shape)
+    if not tensor.shape:
+        raise ValueError(f"{name} is {tensor.dtype} without axes, which no safetensors file can say")
+    return (*tensor.shape[:-1], tensor.shape[-1] * 2)
 
 
 class safe_open:  # noqa: N801 - safetensors' name

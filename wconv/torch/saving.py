@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from wconv import tensor as lazy_tensors
 from wconv.errors import OutputError
-from wconv.formats import torch_write
-from wconv.formats.pickle_write import Call, Global
+from wconv.formats.torch import write as torch_write
+from wconv.formats.torch.pickle.write import Built, Call, Global
+from wconv.tensors import lazy as lazy_tensors
 from wconv.torch import dtypes
-from wconv.torch.device import device
+from wconv.torch.device import device, layout, memory_format
 from wconv.torch.nn import Parameter
 from wconv.torch.size import Size
 from wconv.torch.storage import UntypedStorage
@@ -26,7 +26,10 @@ def save(
     pickle_protocol: int = 2,
     _use_new_zipfile_serialization: bool = True,
 ) -> None:
-    """Writes `obj`: tensors and Parameters in any nesting of dicts, lists, tuples, numbers and strings.
+    """Writes `obj`: tensors and Parameters in any nesting of dicts, lists, tuples, sets, numbers and strings.
+
+    numpy's scalars and arrays of numbers and strings are written as torch writes them, and need
+    `weights_only=False` there.
 
     A file that exists is replaced only when all is written, so it may be the one that the tensors come from.
 
@@ -82,6 +85,14 @@ class _Saver:
             return self._keep(
                 value, Call(Global("torch", "device"), value.type, *filter(None, [value.index]))
             )
+        if kind in (set, frozenset):
+            return self._keep(value, Call(Global("__builtin__", kind.__name__), self.convert(list(value))))
+        if isinstance(value, (np.ndarray, np.generic)):
+            return self._keep(value, _numpy(value))
+        if isinstance(value, layout):
+            return self._keep(value, _layout(value))
+        if value is Ellipsis:
+            return Global("__builtin__", "Ellipsis")
         return value.row if kind is dtypes.dtype else value
 
     def _keep(self, value: Any, made: Any) -> Any:
@@ -109,3 +120,21 @@ class _Saver:
         raw = storage.bytes[: count * kind.itemsize]
         flat = np.frombuffer(raw, np.uint8).view(kind.numpy) if count else np.empty(0, kind.numpy)
         return torch_write.SavedStorage(lazy_tensors.InMemory(flat, kind.row, (count,)))
+
+
+def _numpy(value: np.ndarray[Any, Any] | np.generic) -> Any:
+    """An array or scalar as numpy pickles it; itself, to be refused, where it holds objects or dates."""
+    if value.dtype.kind not in "biufcSU":
+        return value
+    array = np.asarray(value, value.dtype.newbyteorder("<"))
+    kind = Call(Global("numpy", "dtype"), array.dtype.str.replace("|", ""), False, True)
+    if isinstance(value, np.generic):
+        return Call(Global("numpy.core.multiarray", "scalar"), kind, array.tobytes())
+    empty = Call(Global("numpy.core.multiarray", "_reconstruct"), Global("numpy", "ndarray"), (0,), b"b")
+    return Built(empty, (1, array.shape, kind, False, array.tobytes()))
+
+
+def _layout(value: layout) -> Any:
+    if isinstance(value, memory_format):
+        return Global("torch", value.name)
+    return Call(Global("torch.serialization", "_get_layout"), f"torch.{value.name}")

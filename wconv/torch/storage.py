@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wconv import files
+from wconv.stores import files
 from wconv.torch.device import CPU, device
 
 Bytes = NDArray[np.uint8]

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from wconv.tensor import Array
+from wconv.tensors.lazy import Array
 from wconv.torch import missing
 from wconv.torch.device import CPU, device, layout, strided
-from wconv.torch.dtypes import dtype, of_numpy
+from wconv.torch.dtypes import dtype, of_numpy, require_values
 from wconv.torch.size import Size, axis
 from wconv.torch.storage import UntypedStorage
 from wconv.torch.strides import address, contiguous_strides, restride
@@ -223,12 +223,14 @@ class Tensor:
         """
         if self.numel() != 1:
             raise RuntimeError(f"a Tensor with {self.numel()} elements cannot be converted to Scalar")
+        require_values(self._dtype)
         value = self._array.reshape(()).item()
         return value if isinstance(value, (bool, int, float, complex)) else float(value)
 
     def tolist(self) -> Any:
         """The values as nested lists of Python numbers; one number for a 0-d tensor."""
         array = self._array
+        require_values(self._dtype)
         if self._dtype.row.module != "numpy":
             array = array.astype(np.float32)
         return array.tolist()

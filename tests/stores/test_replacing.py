@@ -1,0 +1,492 @@
+"""An output that is replaced is there, whole, whenever the run is killed: the old one or the new."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import wconv
+from tests.making import write_directory, write_file
+from wconv.errors import OutputError
+from wconv.stores import replacing
+from wconv.writing import targets
+
+OLD, NEW = np.zeros(64, np.float32), np.ones(64, np.float32)
+
+
+def two_models(folder: Path) -> tuple[Path, Path]:
+    """Two models in two shards each; the second has fewer files beside its weights."""
+    made = []
+    for name, values in (("first", OLD), ("second", NEW)):
+        shards = [{"a": values}, {"b": values + 1}]
+        made.append(write_directory(folder / name, shards))
+        (folder / name / "tokenizer.json").write_text(f'"{name}"')
+    (made[0] / "vocab.json").write_text("{}")
+    return made[0], made[1]
+
+
+def state(out: Path) -> str:
+    """Which of the two models an output is; fails where it is a mixture."""
+    found = wconv.load(out)
+    values = {float(found["a"][0]), float(found["b"][0] - 1)}
+    assert len(values) == 1
+    name = "second" if values.pop() else "first"
+    assert (out / "tokenizer.json").read_text() == f'"{name}"'
+    assert (out / "vocab.json").exists() == (name == "first")
+    return name
+
+
+STEPS = ("rename", "replace", "mkdir", "rmdir", "unlink")
+
+
+def run_killed(step: int, work: Callable[[], None], *, can_exchange: bool) -> int:
+    """Runs `work` in a forked process that kills itself before its `step`-th system call; its status."""
+    pid = os.fork()
+    if pid:
+        return os.waitpid(pid, 0)[1]
+    count = 0
+
+    def counted(call: Callable[..., Any]) -> Callable[..., Any]:
+        def instead(*args: Any, **more: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return call(*args, **more)
+
+        return instead
+
+    try:
+        for name in STEPS:
+            setattr(os, name, counted(getattr(os, name)))
+        replacing.exchange = counted(replacing.exchange if can_exchange else lambda one, other: False)
+        work()
+    except BaseException:
+        os._exit(1)
+    os._exit(0)
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+@pytest.mark.parametrize("next_run", ["overwrite", "resume", "plain", "failing"])
+def test_killed_at_any_step_of_an_overwriting_run(tmp_path: Path, can_exchange: bool, next_run: str) -> None:
+    first, second = two_models(tmp_path)
+    wconv.convert(first, tmp_path / "kept")
+    missing = 0
+    for step in range(1, 200):
+        out = tmp_path / f"o{step}"
+        shutil.copytree(tmp_path / "kept", out)
+        status = run_killed(
+            step,
+            lambda out=out: wconv.convert(second, out, overwrite=True, jobs=1),
+            can_exchange=can_exchange,
+        )
+        if status == 0:
+            break
+        assert os.WIFSIGNALED(status)
+        before = state(out) if out.exists() else "aside"
+        missing += before == "aside"
+        assert before != "aside" or not can_exchange
+        go_on(next_run, second, out)
+        if next_run in ("overwrite", "resume"):
+            assert state(out) == "second"
+            assert not os.path.lexists(f"{out}.partial")
+        else:
+            # the old one where it was set aside; never less than there was
+            assert state(out) == ("first" if before == "aside" else before)
+    assert status == 0
+    assert step > 15
+    assert state(out) == "second"
+    assert missing == (0 if can_exchange else 1)
+
+
+def go_on(how: str, model: Path, out: Path) -> None:
+    if how == "overwrite":
+        wconv.convert(model, out, overwrite=True)
+    elif how == "resume":
+        resume = os.path.lexists(f"{out}.partial")
+        wconv.convert(model, out, overwrite=True, resume=resume)
+    elif how == "plain":
+        with pytest.raises(OutputError, match="exists already"):
+            wconv.convert(model, out)
+    else:
+        # another run discards the interrupted one's work, and fails before its own is complete
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(wconv.conversion.run, "check_space", refuse_space)
+            with pytest.raises(OutputError, match="no space"):
+                wconv.convert(model, out, overwrite=True)
+
+
+def refuse_space(*args: object) -> None:
+    raise OutputError("no space")
+
+
+def test_there_is_no_moment_without_an_output(tmp_path: Path) -> None:
+    first, second = two_models(tmp_path)
+    out = tmp_path / "o"
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    if not replacing.exchange(tmp_path / "one", tmp_path / "two"):
+        pytest.skip("this file system cannot exchange two directories")
+    wconv.convert(first, out)
+    done, gaps = threading.Event(), 0
+
+    def watch() -> None:
+        nonlocal gaps
+        while not done.is_set():
+            gaps += not os.path.lexists(out)
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    for model in (second, first) * 5:
+        wconv.convert(model, out, overwrite=True)
+        assert state(out) == model.name
+    done.set()
+    watching.join()
+    assert gaps == 0
+
+
+def test_the_two_change_places(tmp_path: Path) -> None:
+    (tmp_path / "one").write_text("1")
+    (tmp_path / "two").mkdir()
+    if not replacing.exchange(tmp_path / "one", tmp_path / "two"):
+        pytest.skip("this file system cannot exchange two files")
+    assert (tmp_path / "one").is_dir()
+    assert (tmp_path / "two").read_text() == "1"
+    with pytest.raises(OSError, match="No such file"):
+        replacing.exchange(tmp_path / "one", tmp_path / "nothing")
+
+
+def test_what_the_system_cannot_exchange_comes_back_after_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = two_models(tmp_path)
+    out, rename = tmp_path / "o", os.rename
+    wconv.convert(first, out)
+
+    def refuse(source: Any, target: Any, **more: Any) -> None:
+        if Path(source).name == replacing.SWAP and Path(target) == out:
+            raise OSError(5, "Input/output error")
+        rename(source, target, **more)
+
+    monkeypatch.setattr(replacing, "exchange", lambda one, other: False)
+    monkeypatch.setattr(os, "rename", refuse)
+    with pytest.raises(OutputError, match="cannot be put in place: Input/output error"):
+        wconv.convert(second, out, overwrite=True)
+    assert state(out) == "first"
+    monkeypatch.undo()
+    report = wconv.convert(second, out, overwrite=True, resume=True)
+    assert len(report.resumed) == 2
+    assert state(out) == "second"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "o", "second"]
+
+
+def test_an_old_output_that_cannot_be_put_back_is_kept_and_comes_back_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = two_models(tmp_path)
+    out, rename = tmp_path / "o", os.rename
+    wconv.convert(first, out)
+
+    def refuse(source: Any, target: Any, **more: Any) -> None:
+        if Path(source).name in (replacing.SWAP, replacing.ASIDE):
+            raise OSError(5, "Input/output error")
+        rename(source, target, **more)
+
+    monkeypatch.setattr(replacing, "exchange", lambda one, other: False)
+    monkeypatch.setattr(os, "rename", refuse)
+    with pytest.raises(OutputError, match="cannot be put in place: Input/output error"):
+        wconv.convert(second, out, overwrite=True)
+    monkeypatch.undo()
+    assert not out.exists()
+    assert state(tmp_path / "o.partial" / replacing.ASIDE) == "first"
+    with pytest.raises(OutputError, match="exists already"):
+        wconv.convert(second, out)
+    assert state(out) == "first"
+    wconv.convert(second, out, overwrite=True)
+    assert state(out) == "second"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "o", "second"]
+
+
+def test_the_only_copy_is_told_where_another_output_took_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = two_models(tmp_path)
+    out = tmp_path / "o"
+    wconv.convert(first, out)
+    for step in range(1, 200):
+        run_killed(step, lambda: wconv.convert(second, out, overwrite=True, jobs=1), can_exchange=False)
+        if not out.exists():
+            break
+    shutil.copytree(second, out)
+    aside = tmp_path / "o.partial" / replacing.ASIDE
+    for more in ({}, {"overwrite": True}, {"resume": True, "overwrite": True}):
+        with pytest.raises(OutputError, match="is what stood at"):
+            wconv.convert(second, out, **more)
+        assert state(aside) == "first"
+    shutil.rmtree(out)
+    with pytest.raises(OutputError, match="exists already"):
+        wconv.convert(second, out)
+    assert state(out) == "first"
+
+
+def test_a_new_output_does_not_take_the_place_of_what_came_to_be_there(tmp_path: Path) -> None:
+    (tmp_path / "new").write_text("new")
+    (tmp_path / "there").write_text("mine")
+    if replacing._system_call() is None:
+        pytest.skip("this system cannot rename so")
+    with pytest.raises(OSError, match="exists"):
+        replacing._rename_new(tmp_path / "new", tmp_path / "there")
+    assert (tmp_path / "there").read_text() == "mine"
+
+
+# ---- a mount point: the directory stays, its files are put in place one by one
+
+
+@pytest.fixture
+def volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory that is taken for a mount point."""
+    path = tmp_path / "volume"
+    path.mkdir()
+    real = os.path.ismount
+    monkeypatch.setattr(os.path, "ismount", lambda one: Path(one).resolve() == path.resolve() or real(one))
+    return path
+
+
+@pytest.mark.parametrize("made", [(), ("lost+found",)])
+def test_a_mount_point_is_written_into(tmp_path: Path, volume: Path, made: tuple[str, ...]) -> None:
+    first, second = two_models(tmp_path)
+    for name in made:
+        (volume / name).mkdir()
+    itself = volume.stat().st_ino
+    seen: list[Path] = []
+    wconv.convert(first, volume, progress=lambda count: seen.append(volume / targets.INSIDE))
+    assert all(path.is_dir() or not path.exists() for path in seen)
+    assert state(volume) == "first"
+    with pytest.raises(OutputError, match="exists already"):
+        wconv.convert(second, volume)
+    wconv.convert(second, volume, overwrite=True)
+    assert state(volume) == "second"
+    names = set(os.listdir(volume))
+    assert names == {*made, *os.listdir(second)}
+    assert volume.stat().st_ino == itself
+    assert sorted(os.listdir(tmp_path)) == ["first", "second", "volume"]
+    (volume / "thesis.txt").write_text("years")
+    with pytest.raises(OutputError, match=r"holds thesis\.txt"):
+        wconv.convert(first, volume, overwrite=True)
+    assert state(volume) == "second"
+
+
+@pytest.mark.parametrize("next_run", ["overwrite", "resume", "plain"])
+@pytest.mark.parametrize("filled", [False, True])
+def test_killed_at_any_step_on_a_mount_point(
+    tmp_path: Path, volume: Path, next_run: str, filled: bool
+) -> None:
+    first, second = two_models(tmp_path)
+    wconv.convert(first, tmp_path / "kept")
+    halfway = 0
+    for step in range(1, 200):
+        shutil.rmtree(volume)
+        volume.mkdir()
+        if filled:
+            shutil.copytree(tmp_path / "kept", volume, dirs_exist_ok=True)
+        status = run_killed(
+            step, lambda: wconv.convert(second, volume, overwrite=filled, jobs=1), can_exchange=True
+        )
+        if status == 0:
+            break
+        assert os.WIFSIGNALED(status)
+        begun = os.path.lexists(volume / targets.INSIDE)
+        moving = os.path.lexists(volume / targets.INSIDE / replacing.MOVING)
+        halfway += moving
+        whole = not moving and "config.json" in os.listdir(volume)
+        if next_run == "plain" or (whole and not filled and next_run == "resume"):
+            told = attempt(second, volume, resume=next_run == "resume")
+            if moving or whole:
+                assert "exists already" in told or not (begun or filled)
+                assert state(volume) in (("second",) if moving or not filled else ("first", "second"))
+            else:
+                # a run that had not begun in earnest is no reason to stop
+                assert "--resume" in told or state(volume) == "second"
+            assert not moving or not os.path.lexists(volume / targets.INSIDE)
+            continue
+        overwrite = filled or next_run == "overwrite"
+        wconv.convert(second, volume, overwrite=overwrite, resume=next_run == "resume")
+        assert state(volume) == "second"
+        assert sorted(os.listdir(volume)) == sorted(os.listdir(second))
+    assert status == 0
+    assert halfway > 5
+
+
+def attempt(model: Path, out: Path, **more: bool) -> str:
+    """What a run says that fails; "" when it does not."""
+    try:
+        wconv.convert(model, out, **more)
+    except OutputError as error:
+        return str(error)
+    return ""
+
+
+def test_work_on_a_mount_point_is_gone_on_with(
+    tmp_path: Path, volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = two_models(tmp_path)
+
+    def stop(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(wconv.conversion.run, "_write_sidecars", stop)
+        with pytest.raises(KeyboardInterrupt):
+            wconv.convert(first, volume)
+    assert os.listdir(volume) == [targets.INSIDE]
+    with pytest.raises(OutputError, match="--resume"):
+        wconv.convert(first, volume)
+    assert len(wconv.convert(first, volume, resume=True).resumed) == 2
+    assert state(volume) == "first"
+    assert targets.INSIDE not in os.listdir(volume)
+
+
+def test_a_list_of_moves_that_leads_out_is_refused(tmp_path: Path, volume: Path) -> None:
+    first, _ = two_models(tmp_path)
+    (tmp_path / "mine").write_text("mine")
+    work = volume / targets.INSIDE
+    (work / "output").mkdir(parents=True)
+    (work / "wconv.json").write_text("{}")
+    for text in ('{"new": [], "old": ["../mine"]}', '{"new": [3], "old": []}', "[", '{"old": ["/x"]}'):
+        (work / replacing.MOVING).write_text(text)
+        with pytest.raises(OutputError, match="is damaged"):
+            wconv.convert(first, volume, overwrite=True)
+    assert (tmp_path / "mine").exists()
+
+
+def in_namespace(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
+    """Runs a script in `folder` where its mounts are its own, and gone when it ends."""
+    if sys.platform != "linux" or os.geteuid() or shutil.which("unshare") is None:
+        pytest.skip("mounting takes root on Linux")
+    place = {**os.environ, "PYTHONPATH": str(Path(wconv.__file__).parent.parent), "PYTHON": sys.executable}
+    command = ["unshare", "-m", "sh", "-ec", script]
+    done = subprocess.run(command, cwd=folder, env=place, capture_output=True, text=True, check=False)
+    if "unshare:" in done.stderr or "mount:" in done.stderr:
+        pytest.skip(f"no mounting here: {done.stderr[:100]}")
+    return done
+
+
+@pytest.mark.parametrize("how", ["mount -t tmpfs none out", "mount --bind store out"])
+def test_real_mount_points(tmp_path: Path, how: str) -> None:
+    two_models(tmp_path)
+    for name in ("out", "store"):
+        (tmp_path / name).mkdir()
+    done = in_namespace(
+        tmp_path,
+        f"""{how}
+        "$PYTHON" -m wconv first -o out --quiet
+        "$PYTHON" -m wconv second -o out --quiet && exit 9
+        "$PYTHON" -m wconv second -o out --quiet --overwrite
+        cp -r out copy
+        ln -s out link
+        "$PYTHON" -m wconv first -o link --quiet --overwrite
+        test -L link
+        cp -r out again
+        mkdir inner; touch file.pt; mount --bind file.pt file.pt
+        "$PYTHON" -m wconv first -o file.pt --overwrite && exit 9
+        ls -A
+        """,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "exists already" in done.stderr
+    assert "file.pt is mounted by itself" in done.stderr
+    assert state(tmp_path / "copy") == "second"
+    assert state(tmp_path / "again") == "first"
+    assert sorted(os.listdir(tmp_path / "copy")) == sorted(os.listdir(tmp_path / "second"))
+    assert ".partial" not in done.stdout
+
+
+def test_a_directory_of_a_lower_layer(tmp_path: Path) -> None:
+    """As an image's are for a container: they cannot be renamed."""
+    two_models(tmp_path)
+    (tmp_path / "lower").mkdir()
+    shutil.copytree(tmp_path / "first", tmp_path / "lower" / "full")
+    (tmp_path / "lower" / "bare").mkdir()
+    done = in_namespace(
+        tmp_path,
+        """mkdir on all; mount -t tmpfs none on; mkdir on/upper on/work
+        mount -t overlay -o lowerdir=lower,upperdir=on/upper,workdir=on/work none all
+        "$PYTHON" -m wconv second -o all/full --quiet --overwrite
+        "$PYTHON" -m wconv second -o all/bare --quiet
+        ls -A all
+        cp -r all/full full
+        cp -r all/bare bare
+        """,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["bare", "full"]
+    assert state(tmp_path / "full") == state(tmp_path / "bare") == "second"
+
+
+def test_a_directory_that_cannot_be_renamed_is_filled_one_file_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = two_models(tmp_path)
+    wconv.convert(first, tmp_path / "kept")
+    out, rename = tmp_path / "o", os.rename
+
+    def refuse(source: Any, target: Any, **more: Any) -> None:
+        if out in (Path(source), Path(target)):
+            raise OSError(18, "Invalid cross-device link")
+        rename(source, target, **more)
+
+    monkeypatch.setattr(replacing, "exchange", lambda one, other: False)
+    monkeypatch.setattr(os, "rename", refuse)
+    for step in range(1, 200):
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.rmtree(f"{out}.partial", ignore_errors=True)
+        shutil.copytree(tmp_path / "kept", out)
+        itself = out.stat().st_ino
+        status = run_killed(
+            step, lambda: wconv.convert(second, out, overwrite=True, jobs=1), can_exchange=False
+        )
+        wconv.convert(second, out, overwrite=True, resume=bool(step % 2))
+        assert state(out) == "second"
+        assert out.stat().st_ino == itself
+        assert not os.path.lexists(f"{out}.partial")
+        if status == 0:
+            break
+    assert status == 0
+
+
+def test_a_directory_that_cannot_be_written_beside_is_written_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = two_models(tmp_path)
+    out, access = tmp_path / "far" / "o", os.access
+    out.mkdir(parents=True)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != out.parent and access(path, mode))
+    itself = out.stat().st_ino
+    for model in (first, second):
+        wconv.convert(model, out, overwrite=model is second)
+        assert state(out) == model.name
+        assert out.stat().st_ino == itself
+        assert os.listdir(out.parent) == ["o"]
+
+
+def test_a_file_is_replaced_in_one_step_and_a_link_to_it_as_well(tmp_path: Path) -> None:
+    source = write_file(tmp_path / "x.safetensors", {"a": NEW})
+    out = write_file(tmp_path / "o.safetensors", {"a": OLD})
+    link = tmp_path / "link.safetensors"
+    link.symlink_to(out)
+    wconv.convert(source, link, overwrite=True)
+    assert not link.is_symlink()
+    assert wconv.load(out)["a"][0] == 0
+    wconv.convert(source, out, overwrite=True)
+    assert wconv.load(out)["a"][0] == 1
+    assert sorted(os.listdir(tmp_path)) == ["link.safetensors", "o.safetensors", "x.safetensors"]

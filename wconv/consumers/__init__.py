@@ -1,0 +1,1 @@
+"""The programs that load what is written: what each expects of names, layouts, configs and files."""

@@ -1,0 +1,1 @@
+"""What adapters and the modules that they change are called, by program."""

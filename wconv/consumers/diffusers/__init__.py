@@ -1,0 +1,1 @@
+"""diffusers' tables, and those of the single files that Black Forest Labs publish."""

@@ -1,0 +1,222 @@
+"""Whether weights fit their config.json: what its fields say plainly, without knowing every shape.
+
+A model that was cut short, saved while it was spread over devices, or put beside another model's config
+would load wrongly or not at all; one line says so before anything is written. What a config may leave open
+(layers of several kinds, rows that only some consumers have) is not judged.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from wconv.consumers.fields import (
+    EMBEDDING,
+    EXTRA_ROWS,
+    HEAD,
+    HIDDEN,
+    LAYER,
+    LAYERS,
+    NORM,
+    PARTS,
+    ROOT_FIRST,
+    SKIPPED,
+    SOMETIMES,
+    TIED,
+    VOCABULARY,
+)
+from wconv.errors import LayoutError
+from wconv.layouts.apply import Layout
+from wconv.layouts.rules import Drop
+from wconv.tensors.lazy import LazyTensor
+
+KEPT = "; --layout hf keeps it as it is"
+
+
+def empty(tensors: Mapping[str, LazyTensor]) -> list[str]:
+    """The floating tensors without elements."""
+    return [name for name, tensor in tensors.items() if 0 in tensor.shape and tensor.dtype.is_floating]
+
+
+def check_filled(tensors: Mapping[str, LazyTensor], sources: Mapping[str, tuple[str, ...]]) -> None:
+    """Refuses floating tensors without elements: what saving a model left that was spread over devices.
+
+    Raises:
+        LayoutError: naming the first of them.
+    """
+    for name in empty(tensors):
+        source = (sources.get(name) or (name,))[0]
+        raise LayoutError(
+            f"{source:.200} is empty (its shape is {list(tensors[name].shape)}): the model was saved while"
+            " its weights were spread over devices (ZeRO-3, FSDP); gather them and save it again, or leave"
+            " the empty ones out with --exclude"
+        )
+
+
+def check(
+    tensors: Mapping[str, LazyTensor],
+    sources: Mapping[str, tuple[str, ...]],
+    config: Mapping[str, Any] | None,
+    table: Layout | None,
+) -> None:
+    """Refuses a language model whose tensors are not those that its config tells of.
+
+    Args:
+        tensors: by the names that they are written under.
+        sources: for each of these names the source's own.
+        config: config.json; without one nothing is told, and nothing is checked.
+        table: the layout that was applied; without one only whole layers that are missing are told.
+
+    Raises:
+        LayoutError: naming the tensor, what was found and what was expected.
+    """
+    if not config or not isinstance(config.get("model_type"), str):
+        return
+    layers = _layers(tensors)
+    if layers:
+        _check_count(layers, config, complete=table is not None)
+    if table is None:
+        return
+    if len(layers) > 2 and not _irregular(config, len(layers)):
+        _check_alike(layers)
+    for name, tensor in tensors.items():
+        wanted = _wanted(name, tensor, config)
+        if wanted is not None and wanted[1] != tensor.shape[wanted[0]]:
+            axis, length, field = wanted
+            expected = [*tensor.shape[:axis], length, *tensor.shape[axis + 1 :]]
+            source = (sources.get(name) or (name,))[0]
+            raise LayoutError(
+                f"{source:.200} has the shape {list(tensor.shape)}, but config.json's {field} wants"
+                f" {expected}: these weights and this config.json are not of one model{KEPT}"
+            )
+    _check_head(tensors, config, table)
+
+
+def _layers(tensors: Mapping[str, LazyTensor]) -> dict[int, dict[str, str]]:
+    """Layer → the rest of each name → the whole name, of the language model."""
+    layers: dict[int, dict[str, str]] = {}
+    for name in tensors:
+        if match := LAYER.match(name):
+            layers.setdefault(int(match["number"]), {})[name[match.end() :]] = name
+    return layers
+
+
+def _check_count(
+    layers: Mapping[int, Mapping[str, str]],
+    config: Mapping[str, Any],
+    *,
+    complete: bool,
+) -> None:
+    told = _field(config, LAYERS)
+    if told is None or any(part.get(name) for part in (config, *_parts(config)) for name in SKIPPED):
+        return
+    field, count = told
+    missing = next(number for number in itertools.count() if number not in layers)
+    if missing < count:
+        sample = next(iter(next(iter(layers.values())).values()))
+        raise LayoutError(
+            f"{_place(sample)}{missing} is missing: config.json's {field} wants {count:,} layers and the"
+            f" weights have {len(layers):,}{KEPT}"
+        )
+    extra = max(layers)
+    if complete and extra >= count:
+        name = next(iter(layers[extra].values()))
+        raise LayoutError(
+            f"{name:.200} is of one layer too many: config.json's {field} wants {count:,}, the weights have"
+            f" {len(layers):,}{KEPT}"
+        )
+
+
+def _place(name: str) -> str:
+    """What stands before the number of a name's layer."""
+    match = LAYER.match(name)
+    return name[: match.start("number")] if match else ""
+
+
+def _check_alike(layers: Mapping[int, Mapping[str, str]]) -> None:
+    """A layer that lacks what all others have, and has nothing of its own in its place, lost something."""
+    counts: dict[str, int] = {}
+    for names in layers.values():
+        for rest in names:
+            counts[rest] = counts.get(rest, 0) + 1
+    for number, names in layers.items():
+        if any(counts[rest] < len(layers) - 1 for rest in names):
+            continue
+        for rest, count in counts.items():
+            if count == len(layers) - 1 and rest not in names and rest.endswith(".weight"):
+                other = next(at for at in layers if at != number)
+                place = _place(layers[other][rest])
+                raise LayoutError(
+                    f"{place}{number}.{rest:.200} is missing: all other layers have such a tensor{KEPT}"
+                )
+
+
+def _irregular(config: Mapping[str, Any], count: int) -> bool:
+    """Whether the config tells of layers of several kinds, or of such as use another's tensors."""
+    for part in (config, *_parts(config)):
+        for name, value in part.items():
+            if name in SOMETIMES and value:
+                return True
+            if isinstance(value, list) and len(value) == count and any(item != value[0] for item in value):
+                return True
+    return False
+
+
+def _wanted(name: str, tensor: LazyTensor, config: Mapping[str, Any]) -> tuple[int, int, str] | None:
+    """The axis of a tensor whose length a field of the config gives, that length and the field."""
+    rows, columns = _field(config, VOCABULARY), _field(config, HIDDEN)
+    is_head = HEAD.fullmatch(name) is not None
+    if tensor.ndim == 2 and rows is not None and (is_head or EMBEDDING.fullmatch(name)):
+        more = 0 if is_head else EXTRA_ROWS.get(str(config.get("model_type")), 0)
+        if tensor.shape[0] != rows[1] + more:
+            return 0, rows[1] + more, rows[0]
+    if columns is None or not tensor.dtype.is_floating:
+        return None
+    if tensor.ndim == 2 and (is_head or EMBEDDING.fullmatch(name)):
+        return 1, columns[1], columns[0]
+    if tensor.ndim == 1 and NORM.fullmatch(name):
+        return 0, columns[1], columns[0]
+    return None
+
+
+def _check_head(tensors: Mapping[str, LazyTensor], config: Mapping[str, Any], table: Layout) -> None:
+    """A model that is said not to be tied needs an output layer."""
+    if not any(HEAD.fullmatch(name) for name in _plain_names(table)):
+        return
+    if any(isinstance(rule, Drop) and rule.when is None and HEAD.search(rule.source) for rule in table.rules):
+        return
+    told = [part[TIED] for part in (config, *_parts(config)) if isinstance(part.get(TIED), bool)]
+    if not told or any(told) or any(_of_head(name) for name in tensors):
+        return
+    raise LayoutError(
+        f"the output layer is missing (lm_head.weight or the like): config.json says {TIED}: false{KEPT}"
+    )
+
+
+def _of_head(name: str) -> bool:
+    """Whether a tensor belongs to an output layer, in whatever form its weights are."""
+    return HEAD.fullmatch(re.sub(r"\.[^.]+$", ".weight", name)) is not None
+
+
+def _plain_names(table: Layout) -> Iterator[str]:
+    from wconv.layouts.patterns import written_out
+
+    for pattern in table.names:
+        yield from written_out(pattern)
+
+
+def _parts(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [part for name in PARTS if isinstance(part := config.get(name), Mapping)]
+
+
+def _field(config: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, int] | None:
+    """A number that a field gives, of the language model's part where there is one; None where two differ."""
+    parts = _parts(config)
+    places = [config, *parts] if config.get("model_type") in ROOT_FIRST else (parts or [config])
+    for part in places:
+        found = {name: part[name] for name in names if type(part.get(name)) is int and part[name] > 0}
+        if found:
+            return next(iter(found.items())) if len(set(found.values())) == 1 else None
+    return None

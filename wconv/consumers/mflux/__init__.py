@@ -1,0 +1,1 @@
+"""mflux's tables."""

@@ -1,0 +1,1 @@
+"""The tables of mlx-examples, and of the packages that grew out of them."""

@@ -1,0 +1,1 @@
+"""mlx-vlm's tables."""

@@ -1,0 +1,258 @@
+"""Directories of several components: which there are, and one conversion out of one for each."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wconv.checkpoints.checkpoint import Checkpoint, is_plain, is_weights
+from wconv.checkpoints.variants import of_variant
+from wconv.checkpoints.weights_files import listdir
+from wconv.consumers import pipelines
+from wconv.conversion.report import Report, command_for
+from wconv.errors import FormatError, WconvError
+from wconv.formats.side_files import PIPELINE_INDEX as INDEX
+from wconv.formats.side_files import read_json
+from wconv.layouts.apply import Layout
+from wconv.wording import gigabytes
+from wconv.writing import sidecars
+from wconv.writing.plan import Plan, within
+
+if TYPE_CHECKING:
+    from wconv.conversion.planned import Conversion
+
+DIFFUSERS = "diffusers.DiffusionPipeline.from_pretrained('{model}')"
+WEIGHTLESS = re.compile(r"Tokenizer(Fast)?|Scheduler|Processor(Fast)?|FeatureExtractor")
+"""How the names of classes end that have a config but no weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A part of a model that has weights of its own.
+
+    Attributes:
+        name: its sub-directory in the output.
+        path: where its weights lie: a directory or a file.
+        layout: the consumer's, where its place in the whole decides; None where its own config does.
+        variant: of the weights, where there is one.
+    """
+
+    name: str
+    path: Path
+    layout: Layout | None = None
+    variant: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """A directory of components.
+
+    Attributes:
+        kind: its class, or what a consumer calls it.
+        components: those that are to be converted.
+        command: loads the result; `{model}` stands for its path.
+        picked: the sub-directories that are wanted; None when all are.
+        notes: what the user should be told.
+    """
+
+    path: Path
+    kind: str
+    components: tuple[Component, ...]
+    command: str
+    picked: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def find(
+    source: Path, layout: str | Layout, *, picked: Sequence[str] = (), variant: str | None = None
+) -> Pipeline | None:
+    """The components of a directory; None when it is a model by itself, or a file.
+
+    Args:
+        layout: what the caller asks for; a consumer may know the model as a whole.
+        picked: names of the only components that are wanted.
+        variant: "fp16" for `model.fp16.safetensors`.
+
+    Raises:
+        FormatError: a component is missing.
+        LayoutError: the consumer does not know the pipeline.
+        WconvError: there is no such component or variant.
+    """
+    found = None
+    if (source / INDEX).is_file():
+        found = _of_index(source, layout, picked)
+    elif source.is_dir() and isinstance(layout, str):
+        found = _of_files(source, layout, picked)
+    if found is None:
+        if picked:
+            raise WconvError(f"{source} has no components: --component is for a directory with {INDEX}")
+        return None
+    return _of_variant(found, variant) if variant else found
+
+
+def _of_index(source: Path, layout: str | Layout, picked: Sequence[str]) -> Pipeline:
+    index = read_json(source / INDEX)
+    kind = str(index.get("_class_name", ""))
+    classes = {
+        name: str(value[1])
+        for name, value in index.items()
+        if isinstance(value, list) and len(value) == 2 and value[1] is not None
+    }
+    for name in classes:
+        if not is_plain(name):
+            raise FormatError(f"{source / INDEX} names {name!r:.80}, no plain directory: refused")
+    known = {*classes, *(entry.name for entry in os.scandir(source) if entry.is_dir())}
+    unknown = [name for name in picked if name not in known]
+    if unknown:
+        raise WconvError(f"{source} has no component {unknown[0]!r:.80}: it has {', '.join(sorted(classes))}")
+    family = pipelines.of_pipeline(layout, kind) if isinstance(layout, str) else None
+    layouts: Mapping[str, Layout] = family.components if family else {}
+    components: list[Component] = []
+    notes: list[str] = []
+    for name, one in classes.items():
+        if picked and name not in picked:
+            continue
+        if not (source / name).is_dir():
+            raise FormatError(
+                f"{source / name} is missing: {INDEX} lists it; download it, or pick others with --component"
+            )
+        if not _has_weights(source / name, one):
+            continue
+        fitting = layouts.get(name)
+        if family and fitting is None:
+            notes.append(f"{name}: {layout} does not use it")
+        elif fitting is not None and (other := _other_kind(source / name, fitting)):
+            notes.append(f"{name}: {layout} has no layout of a {other} in this place")
+            fitting = None
+        components.append(Component(name, source / name, fitting))
+    if not components:
+        raise FormatError(f"{source} has no weights among {', '.join(picked or classes) or 'its components'}")
+    command = family.command if family else DIFFUSERS
+    return Pipeline(source, kind, tuple(components), command, tuple(picked) or None, tuple(notes))
+
+
+def _other_kind(directory: Path, layout: Layout) -> str:
+    """What a component says it is, where that is not what the layout is for."""
+    if not (directory / "config.json").is_file():
+        return ""
+    kind = pipelines.kind_of(read_json(directory / "config.json"))
+    return "" if kind in ("", *layout.model_types) else kind
+
+
+def _has_weights(directory: Path, kind: str) -> bool:
+    """Whether a component has weights, or should have some: reading tells which are missing."""
+    names = listdir(directory)
+    return any(is_weights(name) for name in names) or (
+        "config.json" in names and not re.search(f"(?:{WEIGHTLESS.pattern})$", kind)
+    )
+
+
+def _of_files(source: Path, layout: str, picked: Sequence[str]) -> Pipeline | None:
+    found = pipelines.of_files(layout, listdir(source))
+    if found is None:
+        return None
+    family, files = found
+    missing = [name for name in (picked or family.files) if name not in files]
+    if missing:
+        wanted = " or ".join(family.files.get(missing[0], ())) or "no such component"
+        raise FormatError(f"{source} lacks the {missing[0]} of {family.name}: {wanted}")
+    components = tuple(
+        Component(name, source / file, family.components[name])
+        for name, file in files.items()
+        if not picked or name in picked
+    )
+    return Pipeline(source, family.name, components, family.command)
+
+
+def _of_variant(found: Pipeline, variant: str) -> Pipeline:
+    """Each component's weights of that variant; the plain ones, told, where it has none."""
+    components = tuple(
+        dataclasses.replace(one, variant=variant)
+        if one.path.is_dir() and of_variant(listdir(one.path), variant)
+        else one
+        for one in found.components
+    )
+    without = [one.name for one in components if one.variant is None]
+    if len(without) == len(components):
+        raise WconvError(f"no component of {found.path} has a variant {variant}")
+    notes = tuple(f"{name}: there is no {variant} variant, the plain weights are taken" for name in without)
+    return dataclasses.replace(found, components=components, notes=(*found.notes, *notes))
+
+
+def join(found: Pipeline, target: Path, parts: Mapping[str, Conversion]) -> Conversion:
+    """One conversion out of one for each component, with one plan, one report and all other files."""
+    plans = {name: part.plan for name, part in parts.items()}
+    shards = tuple(
+        dataclasses.replace(shard, filename=within(name, shard.filename))
+        for name, plan in plans.items()
+        for shard in plan.shards
+    )
+    plan = Plan(shards)
+    files = tuple(file for part in parts.values() for file in part.checkpoint.files)
+    names = tuple(parts)
+    beside = sidecars.find(found.path, files, components=names, picked=found.picked)
+    first = next(iter(parts.values()))
+    return dataclasses.replace(
+        first,
+        checkpoint=Checkpoint(found.path, first.checkpoint.format, {}, files),
+        plan=plan,
+        sources=_labelled({name: part.sources for name, part in parts.items()}),
+        config=None,
+        sidecars=beside,
+        report=_joined_report(
+            found, target, plan, {name: part.report for name, part in parts.items()}, beside
+        ),
+        parameters={"components": {name: dict(part.parameters) for name, part in parts.items()}},
+        states=tuple(state for part in parts.values() for state in part.states),
+        parts=parts,
+    )
+
+
+def _joined_report(
+    found: Pipeline, target: Path, plan: Plan, reports: Mapping[str, Report], beside: sidecars.Sidecars
+) -> Report:
+    dtypes: Counter[str] = Counter()
+    for report in reports.values():
+        dtypes.update(report.dtypes)
+    consumers = {report.layout for report in reports.values()}
+    # a family's own layouts make one model; those that the components have alone do not
+    foreign = found.command == DIFFUSERS and bool(consumers & {"mlx-lm", "mlx-vlm", "mlx-examples"})
+    notes = [f"{name}: {note}" for name, report in reports.items() for note in report.notes]
+    return Report(
+        source=found.path,
+        output=target,
+        model_type=found.kind,
+        layout=consumers.pop() if len(consumers) == 1 else None,
+        tensors_read=sum(report.tensors_read for report in reports.values()),
+        tensors_written=sum(report.tensors_written for report in reports.values()),
+        shards=tuple(shard.filename for shard in plan.shards),
+        bytes_before=sum(report.bytes_before for report in reports.values()),
+        bytes_after=plan.nbytes,
+        dtypes=dict(dtypes.most_common()),
+        kept=_labelled({name: report.kept for name, report in reports.items()}),
+        dropped=_labelled({name: report.dropped for name, report in reports.items()}),
+        skipped=_labelled({name: report.skipped for name, report in reports.items()}),
+        left_out=beside.left_out,
+        config_added=tuple(f"{name}/{field}" for name, one in reports.items() for field in one.config_added),
+        notes=(*found.notes, *notes),
+        command="" if foreign else command_for(found.command, target),
+        known=f"the components are not all in the layout of a {found.kind}: load each by itself"
+        if foreign
+        else "",
+        unchanged=_labelled({name: report.unchanged for name, report in reports.items()}),
+        components={name: f"{_whose(one)}, {gigabytes(one.bytes_after)}" for name, one in reports.items()},
+    )
+
+
+def _labelled(by_component: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {within(name, key): value for name, one in by_component.items() for key, value in one.items()}
+
+
+def _whose(report: Report) -> str:
+    return f"laid out for {report.layout}" if report.layout else "names and layouts unchanged"

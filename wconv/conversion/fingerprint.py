@@ -1,0 +1,53 @@
+"""A digest of everything that decides an output's bytes: what a resumed run must share with the first one."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from wconv import __version__
+from wconv.errors import FormatError, told
+from wconv.stores.files import stamp_of
+from wconv.writing.plan import Plan
+
+COMPUTE = ("numpy", "ml_dtypes")
+"""Packages whose casts end up in the output."""
+
+
+@told(FormatError, "read")
+def fingerprint(plan: Plan, sources: Iterable[Path], parameters: dict[str, Any]) -> str:
+    """The program's digest, a colon, and one of sources, parameters and plan.
+
+    Raises:
+        FormatError: a source is not there any more.
+    """
+    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True, default=str).encode())
+    for source in sources:
+        digest.update(os.fsencode(source.resolve()))
+        digest.update(f"\0{stamp_of(source.stat())}\n".encode())
+    for shard in plan.shards:
+        digest.update(f"{shard.filename}\0".encode())
+        digest.update(shard.header)
+    return f"{program()}:{digest.hexdigest()}"
+
+
+@functools.lru_cache(maxsize=1)
+def program() -> str:
+    """A digest of wconv itself, with all its rules, and of what computes for it."""
+    digest = hashlib.sha256(__version__.encode())
+    for name in COMPUTE:
+        try:
+            digest.update(f"\0{name} {version(name)}".encode())
+        except PackageNotFoundError:
+            continue
+    home = Path(__file__).parent
+    for path in sorted(home.rglob("*.py")):
+        digest.update(f"\0{path.relative_to(home)}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:32]

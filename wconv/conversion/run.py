@@ -1,0 +1,206 @@
+"""The pipeline: open, lay out, choose dtypes and plan (`prepare`); write, sidecars, rename (`run`)."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wconv.conversion.fingerprint import fingerprint
+from wconv.conversion.outputs import check_apart
+from wconv.conversion.planned import Conversion, states
+from wconv.conversion.prepare import prepare
+from wconv.conversion.report import Report, overflow_line
+from wconv.errors import FormatError, Interrupted, OutputError
+from wconv.stores import durable
+from wconv.tensors.dtypes import DTypeLike
+from wconv.writing import file_formats, sidecars, writer
+from wconv.writing.plan import within
+from wconv.writing.targets import Names
+from wconv.writing.workspace import Workspace, check_space
+from wconv.writing.writer import Progress
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from wconv.layouts.apply import Layout
+    from wconv.lora.read import Lora
+
+__all__ = ["Conversion", "convert", "prepare", "run"]
+
+SLACK = 1 << 20
+"""Bytes kept free beyond what the plan needs: the journal, the index, directory blocks."""
+
+
+def convert(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str] | None = None,
+    *,
+    dtype: DTypeLike | None = None,
+    layout: str | Layout = "auto",
+    rules: str | os.PathLike[str] | Layout | None = None,
+    format: str | None = None,
+    include: str | None = None,
+    exclude: str | None = None,
+    max_shard_size: int | str | None = None,
+    key: str | None = None,
+    expand: bool = False,
+    skip_unreadable: bool = False,
+    component: Sequence[str] = (),
+    variant: str | None = None,
+    optimizer: bool = False,
+    merge_lora: Sequence[str | Lora] = (),
+    dequantize: bool = False,
+    options: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    strict: bool = False,
+    jobs: int | None = None,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+    sync: bool = True,
+) -> Report:
+    """Converts a checkpoint: `prepare` and `run` in one call, with the arguments of both.
+
+    Returns:
+        What was done; `str.join("\\n", report.lines())` is what the command prints.
+
+    Raises:
+        WconvError: one line a person can act on; nothing is left at `dst`.
+    """
+    prepared = prepare(
+        src,
+        dst,
+        dtype=dtype,
+        layout=layout,
+        rules=rules,
+        format=format,
+        include=include,
+        exclude=exclude,
+        max_shard_size=max_shard_size,
+        key=key,
+        expand=expand,
+        skip_unreadable=skip_unreadable,
+        component=component,
+        variant=variant,
+        optimizer=optimizer,
+        merge_lora=merge_lora,
+        dequantize=dequantize,
+        options=options,
+    )
+    return run(
+        prepared,
+        overwrite=overwrite,
+        resume=resume,
+        strict=strict,
+        jobs=jobs,
+        executor=executor,
+        progress=progress,
+        sync=sync,
+    )
+
+
+def run(
+    conversion: Conversion,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    strict: bool = False,
+    jobs: int | None = None,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+    sync: bool = True,
+) -> Report:
+    """Writes what was planned and puts it in place in one step.
+
+    Args:
+        overwrite: replace an existing output.
+        resume: continue an interrupted run.
+        strict: a value that overflows is an error.
+        jobs: threads; as many as there are cores when absent.
+        executor: runs one task per shard (`writer.write_shard`) instead of threads.
+        progress: called with the bytes written so far, a few times a second.
+        sync: have the whole output on the disk before it is put in place, so that a power loss empties no
+            file of it. Without, it is there as soon as the system takes it.
+
+    Raises:
+        OutputError: the output exists, or cannot be written; or `strict` and something overflowed.
+        FormatError: a source changed or ended while it was read.
+        KeyboardInterrupt: an `Interrupted` where something is kept for `resume`.
+    """
+    began = time.monotonic()
+    plan, target, opened = conversion.plan, conversion.report.output, conversion.checkpoint
+    check_apart((opened.path, *opened.files), target)
+    digest = fingerprint(plan, opened.files, dict(conversion.parameters))
+    beside = conversion.sidecars
+    names = _names(conversion)
+    with Workspace(target, digest, overwrite=overwrite, resume=resume, names=names) as workspace:
+        try:
+            ready = {shard.filename: writer.finished(workspace.path, shard) for shard in plan.shards}
+            left = writer.missing(workspace.path, plan.shards)
+            check_space(workspace.path, left + (beside.nbytes if beside else 0) + SLACK)
+            written = writer.write(
+                plan.shards, workspace.path, jobs=jobs, executor=executor, progress=progress, sync=sync
+            )
+            if states(opened.files) != conversion.states:
+                raise FormatError(f"{opened.path} changed while it was read: convert it again")
+            overflows = {
+                shard.label(name): lost
+                for shard, one in zip(plan.shards, written, strict=True)
+                for name, lost in one.overflows.items()
+            }
+            if strict and overflows:
+                workspace.discard()
+                raise OutputError(f"{opened.path}: {overflow_line(overflows)}")
+            _write_sidecars(conversion, workspace.output)
+            if sync:
+                written_already = (workspace.output / shard.filename for shard in plan.shards)
+                durable.sync_tree(workspace.output, but=frozenset(written_already))
+            workspace.commit()
+        except BaseException as error:
+            if _of_no_use(error) or not writer.begun(workspace.path, plan.shards):
+                workspace.discard()
+            elif isinstance(error, KeyboardInterrupt) and workspace.path.exists():
+                raise Interrupted from None
+            raise
+        if sync:
+            durable.sync_path(target.parent)
+    return dataclasses.replace(
+        conversion.report,
+        seconds=round(time.monotonic() - began, 3),
+        overflows=overflows,
+        resumed=tuple(name for name, found in ready.items() if found),
+    )
+
+
+def _names(conversion: Conversion) -> Names:
+    """Every file of the output."""
+    parts = (conversion.parts or {"": conversion}).items()
+    beside = {within(name, file) for name, part in parts for file in (part.plan.index_name, part.config_name)}
+    copied = conversion.sidecars.copied if conversion.sidecars else ()
+    return Names(frozenset(shard.filename for shard in conversion.plan.shards), frozenset((*beside, *copied)))
+
+
+def _of_no_use(error: BaseException) -> bool:
+    """Whether a source is damaged or was changed, so that what is written of it will never be continued."""
+    # a disk or a network that failed while it was read may be there again
+    return isinstance(error, FormatError) and not isinstance(error.__context__, OSError)
+
+
+def _write_sidecars(conversion: Conversion, directory: Path) -> None:
+    beside = conversion.sidecars
+    if file_formats.single(conversion.report.output.name) is not None:
+        return
+    rewritten = []
+    for name, part in (conversion.parts or {"": conversion}).items():
+        # torch's own programs want an index only where there are several files
+        if part.plan.index_name in file_formats.MLX_INDEXES or len(part.plan.shards) > 1:
+            sidecars.write_json(part.plan.index(), directory / name / part.plan.index_name, indent=None)
+        if part.config is not None:
+            rewritten.append(within(name, part.config_name))
+            sidecars.write_json(part.config, directory / name / part.config_name)
+    if beside is not None:
+        sidecars.copy(beside, conversion.checkpoint.path, directory, but=rewritten)

@@ -1,0 +1,1 @@
+"""What torch saves: zips, streams, tars, TorchScript and exported programs."""

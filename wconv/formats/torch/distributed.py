@@ -1,0 +1,57 @@
+"""Tensors that were spread over several devices (`DTensor`): taken where one file holds all of one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wconv.formats.torch.objects import Global, LostTensor, MetaTensor, Record, TorchTensor
+
+ADVICE = "save it with full_tensor()"
+
+
+def is_one(kind: Any) -> bool:
+    """Whether a class is torch's distributed tensor, wherever its versions keep it."""
+    return type(kind) is Global and kind.name == "DTensor" and kind.module.startswith("torch.distributed")
+
+
+def whole(made: Record, state: Any) -> TorchTensor | LostTensor:
+    """The part that the file holds, where that is the whole.
+
+    Args:
+        made: `_rebuild_wrapper_subclass(class, dtype, size, …)`, which was not called.
+        state: `_local_tensor` and `_spec` by name.
+    """
+    parts = Record(made.kind)
+    parts.state = state
+    held = parts.attributes.get("_local_tensor")
+    if type(held) is MetaTensor:
+        return LostTensor("it is a DTensor on the meta device, without values")
+    if type(held) is not TorchTensor:
+        return LostTensor("it is a DTensor whose part is not in the file")
+    shape = made.args[2] if type(made.args) is tuple and len(made.args) > 2 else None
+    if not isinstance(shape, tuple):
+        return LostTensor("it is a DTensor of unknown shape")
+    if tuple(shape) != held.shape:
+        return LostTensor(
+            f"it is a DTensor of which the file holds only the part {list(held.shape)!r:.60}"
+            f" of {list(shape)!r:.60}: {ADVICE}"
+        )
+    how = _placements(parts.attributes.get("_spec"))
+    if how is None or ("Partial" in how and not _alone(parts.attributes["_spec"])):
+        return LostTensor(f"it is a DTensor of which each device holds a summand: {ADVICE}")
+    return held.copy()
+
+
+def _alone(spec: Record) -> bool:
+    """Whether the mesh is of one device."""
+    mesh = spec.attributes.get("mesh")
+    held = [mesh.attributes.get(name) for name in ("_rank_map", "mesh")] if type(mesh) is Record else []
+    return any(type(ranks) is TorchTensor and set(ranks.shape) == {1} for ranks in held)
+
+
+def _placements(spec: Any) -> list[str] | None:
+    """How it lies on each axis of the mesh: the names of the classes ("Shard", "Replicate")."""
+    found: Any = spec.attributes.get("placements") if type(spec) is Record else None
+    if type(found) not in (tuple, list) or not all(type(one) is Record for one in found):
+        return None
+    return [one.class_name.rpartition(".")[2].removeprefix("_") for one in found]

@@ -1,0 +1,1 @@
+"""A pickle machine that cannot run code, and the names that it knows."""

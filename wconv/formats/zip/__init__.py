@@ -1,0 +1,1 @@
+"""Zip archives: their directory read fast, their bytes planned before they are written."""

@@ -1,0 +1,70 @@
+"""Output layers that a config calls tied: left out where they are the embedding, and only there."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wconv.errors import LayoutError
+from wconv.layouts.conditions import Context
+from wconv.layouts.rules import Drop, Entry, State
+from wconv.tensors.lazy import LazyTensor, Stored
+
+CHUNK = 4 << 20
+"""Elements that are compared at a time."""
+
+
+def kept(rule: Drop, state: State, context: Context) -> frozenset[str]:
+    """Which of the tensors that `rule` would leave out differ from the one that takes their place.
+
+    Raises:
+        LayoutError: the consumer would use the other one all the same, whatever the config says.
+    """
+    other = next((name for name in rule.same_as if name in state), None)
+    if other is None:
+        return frozenset()
+    drops = rule.dropping(context)
+    odd = [name for name in state if drops(name) and not same(state[name].tensor, state[other].tensor)]
+    if odd and rule.when is None:
+        ours, theirs = _source(state[odd[0]]), _source(state[other])
+        raise LayoutError(
+            f"{ours} differs from {theirs}, which the consumer would use in its place ({rule.reason}):"
+            f" the result would compute something else; leave it out with --exclude '{_escaped(ours)}', or"
+            " keep all names with --layout hf"
+        )
+    return frozenset(odd)
+
+
+def same(one: LazyTensor, other: LazyTensor) -> bool:
+    """Whether two tensors hold the same values, compared piece by piece; bits where the dtypes agree."""
+    if one is other:
+        return True
+    if one.shape != other.shape:
+        return False
+    if _is_one_place(one, other):
+        return True
+    for start in range(0, one.size, CHUNK):
+        stop = min(start + CHUNK, one.size)
+        left, right = one.elements(start, stop), other.elements(start, stop)
+        if one.dtype is other.dtype:
+            equal = np.array_equal(left.view(np.uint8), right.view(np.uint8))
+        else:
+            equal = np.array_equal(left.astype(np.float64), right.astype(np.float64), equal_nan=True)
+        if not equal:
+            return False
+    return True
+
+
+def _is_one_place(one: LazyTensor, other: LazyTensor) -> bool:
+    return (
+        isinstance(one, Stored)
+        and isinstance(other, Stored)
+        and (one.path, one.offset, one.dtype, one.swap) == (other.path, other.offset, other.dtype, other.swap)
+    )
+
+
+def _source(entry: Entry) -> str:
+    return entry.sources[0]
+
+
+def _escaped(name: str) -> str:
+    return "^" + name.replace(".", "\\.") + "$"

@@ -1,0 +1,125 @@
+"""The two formats in which weights are written: safetensors, and the zips of pickles that torch loads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+
+from wconv.errors import WconvError
+from wconv.writing.plan import Entry, Shard, safetensors_shard, shard_names
+
+
+@dataclass(frozen=True, slots=True)
+class FileFormat:
+    """A format of weights files.
+
+    Attributes:
+        name: what the user calls it.
+        suffixes: of a single file; the first is the usual one.
+        names: of so many files in a directory.
+        index: the name of the file that tells which tensor is where.
+        shard: makes one file of a name, entries and the header's metadata.
+        for_torch: torch reads it and MLX does not, so that names are the hub's and dtypes torch's.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    names: Callable[[int], list[str]]
+    index: str
+    shard: Callable[[str, list[Entry], Mapping[str, str]], Shard]
+    for_torch: bool
+
+
+def torch_names(count: int) -> list[str]:
+    """As transformers numbers `.bin` files."""
+    if count == 1:
+        return ["pytorch_model.bin"]
+    return [f"pytorch_model-{number:05d}-of-{count:05d}.bin" for number in range(1, count + 1)]
+
+
+def torch_shard(filename: str, entries: list[Entry], metadata: Mapping[str, str]) -> Shard:
+    """A zip that holds a state dict; it has no place for metadata.
+
+    Raises:
+        OutputError: torch lacks a tensor's dtype.
+    """
+    from wconv.formats.torch import write as torch_write
+
+    state = {entry.name: entry.tensor.cast(entry.dtype) for entry in entries}
+    archive, _ = torch_write.arranged(state, PurePath(filename).stem or "archive")
+    data_bytes = sum(entry.nbytes for entry in entries)
+    return Shard(filename, archive.known, tuple(entries), data_bytes, archive)
+
+
+SAFETENSORS = FileFormat(
+    "safetensors",
+    (".safetensors",),
+    shard_names,
+    "model.safetensors.index.json",
+    safetensors_shard,
+    for_torch=False,
+)
+PT = FileFormat(
+    "pt",
+    (".pt", ".pth", ".bin"),
+    torch_names,
+    "pytorch_model.bin.index.json",
+    torch_shard,
+    for_torch=True,
+)
+FORMATS = {one.name: one for one in (SAFETENSORS, PT)}
+
+NOT_WRITTEN = (
+    ".npz", ".npy", ".ckpt", ".gguf", ".ggml", ".h5", ".hdf5", ".keras", ".msgpack", ".onnx", ".pkl",
+    ".pickle", ".tar", ".zip", ".mlmodel", ".tflite", ".ot", ".nemo",
+)  # fmt: skip
+"""Suffixes of files of weights that are not written."""
+
+
+def suffixes() -> tuple[str, ...]:
+    """What the names of files end in that are written."""
+    return tuple(suffix for one in FORMATS.values() for suffix in one.suffixes)
+
+
+DIFFUSERS = "diffusion_pytorch_model"
+"""How the names of diffusers' weights begin, which it looks for."""
+
+MLX_INDEXES = (SAFETENSORS.index,)
+"""Indexes that are written for a single file too, as MLX's programs do."""
+
+
+def of_diffusers(kind: FileFormat) -> FileFormat:
+    """The same format under the names that diffusers looks for."""
+    stem = "pytorch_model" if kind.for_torch else "model"
+    return replace(
+        kind,
+        names=lambda count: [name.replace(stem, DIFFUSERS, 1) for name in kind.names(count)],
+        index=kind.index.replace(stem, DIFFUSERS, 1),
+    )
+
+
+def single(filename: str) -> FileFormat | None:
+    """The format of a single file of that name; None for a directory's name."""
+    return next((one for one in FORMATS.values() if filename.endswith(one.suffixes)), None)
+
+
+def choose(name: str | None, output: str | None) -> FileFormat:
+    """The format that the user asked for, by name or by the output's.
+
+    Raises:
+        WconvError: there is no such format, or the two say different things.
+    """
+    if name is not None and name not in FORMATS:
+        raise WconvError(f"{name!r} is no format of weights: one of {', '.join(FORMATS)}")
+    told = single(output) if output is not None else None
+    # a name in capitals, too, asks for a file: it must not become a directory's
+    if output is not None and told is None and output.lower().endswith((*NOT_WRITTEN, *suffixes())):
+        *others, last = suffixes()
+        raise WconvError(
+            f"{output} is no kind of file that is written: end its name in {', '.join(others)} or {last}, or"
+            " name a directory"
+        )
+    if name is not None and told is not None and told.name != name:
+        raise WconvError(f"{output} is the name of a {told.name} file, and --format says {name}")
+    return FORMATS[name] if name is not None else told or SAFETENSORS

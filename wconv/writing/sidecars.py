@@ -1,0 +1,183 @@
+"""The files of a model directory that are not weights: copied as they are; config and index are new."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wconv.errors import OutputError
+from wconv.formats import side_files
+from wconv.formats.side_files import APPLE_DOUBLE
+
+WEIGHTS_SUFFIXES = (
+    ".safetensors",
+    ".bin",
+    ".pt",
+    ".pth",
+    ".ckpt",
+    ".gguf",
+    ".ggml",
+    ".h5",
+    ".msgpack",
+    ".onnx",
+    ".npz",
+    ".mlmodel",
+    ".tflite",
+    ".ot",
+)
+"""Other forms of the weights, which nobody wants twice."""
+
+BOOKKEEPING = (".git", ".cache", "__pycache__", ".gitattributes")
+"""What downloading leaves in a directory."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+INDEX = re.compile(r".*\.index(\.[^.]+)?\.json")
+"""An index of shards, also that of a variant of the weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecars:
+    """What will be copied, and what will not.
+
+    Attributes:
+        copied: paths relative to the model directory.
+        left_out: relative path → reason.
+        nbytes: of all that is copied.
+    """
+
+    copied: tuple[str, ...]
+    left_out: Mapping[str, str]
+    nbytes: int
+
+
+def find(
+    directory: Path,
+    weights: Collection[Path],
+    *,
+    components: Collection[str] = (),
+    picked: Collection[str] | None = None,
+) -> Sidecars:
+    """Looks through a model directory and its sub-directories.
+
+    Links are followed within the directory, and to the blobs of a hub cache that it belongs to; a link that
+    leads elsewhere is left out, since a downloaded repository could otherwise name any file of the machine.
+
+    Args:
+        weights: files that are converted: neither copied nor told.
+        components: sub-directories whose weights are converted.
+        picked: the only sub-directories that are wanted.
+    """
+    taken = {os.path.relpath(path, directory) for path in weights}
+    roots = side_files.roots(directory)
+    copied: list[str] = []
+    left_out: dict[str, str] = {}
+    total = 0
+    pending = [""]
+    while pending:
+        below = pending.pop()
+        for entry in sorted(os.scandir(directory / below), key=lambda entry: entry.name):
+            path = f"{below}/{entry.name}" if below else entry.name
+            if path in taken:
+                continue
+            reason = _reason(entry, roots, converted=not below or below in components)
+            if picked is not None and not below and entry.is_dir() and path not in (*picked, *BOOKKEEPING):
+                reason = "not among --component"
+            elif reason == OTHER_FORM and components and not below:
+                reason = "the components hold the same weights"
+            if reason is not None:
+                if reason:
+                    left_out[path] = reason
+            elif entry.is_dir():
+                pending.append(path)
+            else:
+                copied.append(path)
+                total += entry.stat().st_size
+    return Sidecars(tuple(copied), left_out, total)
+
+
+OTHER_FORM = "weights in another form"
+
+
+def _reason(entry: os.DirEntry[str], roots: Sequence[Path], *, converted: bool) -> str | None:
+    """Why an entry is not copied: None when it is, "" when nobody needs to be told.
+
+    Args:
+        converted: the weights in its directory are converted.
+    """
+    name = entry.name
+    if name in BOOKKEEPING or name.startswith(APPLE_DOUBLE):
+        return ""
+    if entry.is_symlink():
+        real = Path(os.path.realpath(entry.path))
+        if not real.exists():
+            return "a link to nothing"
+        if side_files.leads_out(entry.path, roots):
+            return side_files.OUTSIDE
+        if entry.is_dir():
+            return "a link to a directory"
+    if entry.is_dir():
+        return None
+    if not entry.is_file():
+        return "not a regular file"
+    if INDEX.fullmatch(name):
+        return "" if converted else None
+    if name.endswith(WEIGHTS_SUFFIXES) and not _is_other_binary(entry):
+        return OTHER_FORM if converted else "weights in a sub-directory: convert it by itself"
+    return None
+
+
+def _is_other_binary(entry: os.DirEntry[str]) -> bool:
+    """`.bin` says little, since vocabularies are called so too: weights are a zip or a pickle."""
+    if not entry.name.endswith(".bin") or entry.name.startswith(("pytorch_model", "diffusion_pytorch_model")):
+        return False
+    if entry.name == "training_args.bin":
+        return True
+    with open(entry.path, "rb") as file:
+        return not file.read(2).startswith((b"PK", b"\x80"))
+
+
+def copy(sidecars: Sidecars, source: Path, target: Path, *, but: Collection[str] = ()) -> None:
+    """Copies every sidecar except those named in `but`.
+
+    Raises:
+        OutputError: a file cannot be copied.
+    """
+    for path in sidecars.copied:
+        if path in but:
+            continue
+        try:
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / path, target / path)
+        except OSError as error:
+            raise OutputError(
+                f"{source / path} cannot be copied to {target / path}: {error.strerror}"
+            ) from None
+
+
+def write_json(value: Mapping[str, Any], path: Path, *, indent: int | None = 2) -> None:
+    """Writes a JSON file as the hub's tools do: indented by two, not escaped, one newline at the end.
+
+    Without an indent each item has a line all the same; json writes that ten times as fast.
+
+    Only halves of characters, which UTF-8 lacks, are escaped, as they were in the source.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        item = "," if indent else ",\n"
+        text = json.dumps(value, indent=indent, ensure_ascii=False, separators=(item, ": ")) + "\n"
+        try:
+            data = text.encode()
+        except UnicodeEncodeError:
+            data = _SURROGATE.sub(lambda half: f"\\u{ord(half[0]):04x}", text).encode()
+        path.write_bytes(data)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from None
