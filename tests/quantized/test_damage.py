@@ -12,7 +12,7 @@ import pytest
 
 from tests.quantized.test_recognition import CASES, opened
 from wconv.errors import WconvError
-from wconv.quantized.recognition import recognise
+from wconv.quantized.recognition import find_weights
 from wconv.quantized.refused import REFUSED
 from wconv.tensors import dtypes
 from wconv.tensors.lazy import LazyTensor, from_array
@@ -35,7 +35,7 @@ def arrays(case: str) -> tuple[dict[str, np.ndarray], dict[str, Any], dict[str, 
 
 
 def decode(made: dict[str, np.ndarray], config: dict[str, Any], metadata: dict[str, Any]) -> Any:
-    scheme = recognise({name: from_array(one) for name, one in made.items()}, config, metadata)
+    scheme = find_weights({name: from_array(one) for name, one in made.items()}, config, metadata)
     assert scheme is not None
     dense = scheme.decode({name: from_array(one) for name, one in made.items()}, config)
     return {name: tensor.numpy() for name, tensor in dense.tensors.items()}
@@ -55,7 +55,7 @@ def refused(made: dict[str, np.ndarray], config: dict[str, Any], metadata: dict[
 
 
 def parts_of(case: str) -> list[str]:
-    scheme = recognise(*opened(case))
+    scheme = find_weights(*opened(case))
     assert scheme is not None
     return [part for one in scheme.weights.values() for part in one.parts if Q in part or "down" in part]
 
@@ -198,14 +198,14 @@ def test_what_is_not_decoded_is_named(scheme: Any) -> None:
     for sign in scheme.signs:
         name = f"model.layers.0.mlp.up_proj{sign}"
         with pytest.raises(WconvError, match="not decoded") as caught:
-            recognise({name: from_array(np.zeros((4, 4), np.int16))}, {})
+            find_weights({name: from_array(np.zeros((4, 4), np.int16))}, {})
         assert str(caught.value).startswith(f"{name} shows {scheme.title}")
 
 
 def test_a_config_that_contradicts_the_tensors_is_told() -> None:
     made, config, metadata = arrays("gptq-4")
     config = {"quantization_config": {"quant_method": "awq", "bits": 4}}
-    scheme = recognise({name: from_array(one) for name, one in made.items()}, config, metadata)
+    scheme = find_weights({name: from_array(one) for name, one in made.items()}, config, metadata)
     assert scheme is not None
     assert scheme.notes == ("the config says quant_method awq, and the tensors are gptq: so read",)
 
@@ -213,7 +213,7 @@ def test_a_config_that_contradicts_the_tensors_is_told() -> None:
 def test_zeros_that_contradict_the_config_are_told() -> None:
     made, config, metadata = arrays("gptq-4-second-symmetric")
     config["quantization_config"]["checkpoint_format"] = "gptq"
-    scheme = recognise({name: from_array(one) for name, one in made.items()}, config, metadata)
+    scheme = find_weights({name: from_array(one) for name, one in made.items()}, config, metadata)
     assert scheme is not None
     assert len(scheme.notes) == 1
     assert "checkpoint_format gptq" in scheme.notes[0]
@@ -224,7 +224,7 @@ def test_rows_without_an_end_take_no_memory() -> None:
     scale = from_array(np.ones((1, 1), np.float32))
     weight = Wide(dtypes.by_name("float8_e4m3fn"), (1, columns))
     with pytest.raises(WconvError, match=r"a\.weight has rows of 67,108,864 elements"):
-        recognise({"a.weight": weight, "a.weight_scale_inv": scale}, {})
+        find_weights({"a.weight": weight, "a.weight_scale_inv": scale}, {})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -267,4 +267,4 @@ def test_a_weight_that_stands_there_twice() -> None:
 def test_svdquants_words_are_not_taken_for_gptqs() -> None:
     made = {"a.qweight": np.zeros((8, 8), np.int8), "a.wscales": np.zeros((1, 8), np.float16)}
     with pytest.raises(WconvError, match=r"a\.wscales shows an SVDQuant checkpoint"):
-        recognise({name: from_array(one) for name, one in made.items()}, {})
+        find_weights({name: from_array(one) for name, one in made.items()}, {})

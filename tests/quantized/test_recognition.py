@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import wconv
-from wconv.quantized.recognition import recognise
-from wconv.quantized.scheme import Dense, Scheme
+from wconv.quantized.recognition import find_weights
+from wconv.quantized.stored import Dense, StoredWeights
 from wconv.tensors.lazy import from_array
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "quantized"
@@ -26,9 +26,9 @@ def opened(case: str) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     return source, config, dict(source.metadata)
 
 
-def scheme_of(case: str) -> tuple[Scheme, Any, dict[str, Any]]:
+def scheme_of(case: str) -> tuple[StoredWeights, Any, dict[str, Any]]:
     tensors, config, metadata = opened(case)
-    scheme = recognise(tensors, config, metadata)
+    scheme = find_weights(tensors, config, metadata)
     assert scheme is not None
     return scheme, tensors, config
 
@@ -128,7 +128,7 @@ def test_integers_with_short_scales_are_held(case: str) -> None:
 
     tensors = pack_scales(case, None)
     config = tensors.pop("")
-    scheme = recognise(tensors, config)
+    scheme = find_weights(tensors, config)
     assert scheme is not None
     made, dense = scheme.repack(tensors, config), scheme.decode(tensors, config)
     assert made.kept.keys() == scheme.weights.keys()
@@ -156,7 +156,7 @@ def test_mlxs_own_models_are_dequantized_as_mlx_does(mode: str, bits: int, size:
         bf16 = ml_dtypes.bfloat16 if part.dtype == core.bfloat16 else raw.dtype
         tensors[f"a.{end}"] = from_array(raw.view(bf16))
     config = {"quantization": {"bits": bits, "group_size": size, "mode": mode}}
-    scheme = recognise(tensors, config)
+    scheme = find_weights(tensors, config)
     assert scheme is not None
     assert scheme.name == "mlx"
     made = scheme.decode(tensors).tensors

@@ -20,7 +20,7 @@ from wconv.tensors.lazy import LazyTensor
 
 if TYPE_CHECKING:
     from wconv.conversion.request import Request
-    from wconv.quantized.scheme import Dense, Scheme
+    from wconv.quantized.stored import Dense, StoredWeights
     from wconv.tensors.quantize import Quantization
 
 DESCRIBED = "_qdata"
@@ -48,7 +48,7 @@ def decoded(
         return opened, picked, left
     from wconv.quantized import recognition
 
-    scheme = recognition.recognise(picked, opened.description, opened.metadata)
+    scheme = recognition.find_weights(picked, opened.description, opened.metadata)
     if scheme is None:
         return opened, picked, left
     dense = _kept(request, opened, picked, scheme) or scheme.decode(picked, opened.config)
@@ -115,7 +115,7 @@ def _is_gemm(codes: str, tensors: Mapping[str, LazyTensor]) -> bool:
 
 
 def _kept(
-    request: Request, opened: Checkpoint, picked: Mapping[str, LazyTensor], scheme: Scheme
+    request: Request, opened: Checkpoint, picked: Mapping[str, LazyTensor], scheme: StoredWeights
 ) -> Dense | None:
     """Weights in MLX's own forms, where those hold every value and a layout takes them."""
     own = request.dequantize or request.dtype is not None or request.loras or request.kind.for_torch
@@ -150,7 +150,7 @@ def _in_sixteen_bits(tensor: LazyTensor, config: Mapping[str, Any] | None) -> La
 
 def _described(opened: Checkpoint, dense: Dense) -> Checkpoint:
     """The checkpoint with what is said of it made true."""
-    from wconv.quantized.scheme import SETTINGS_FILES
+    from wconv.quantized.stored import SETTINGS_FILES
 
     config = None
     if opened.config is not None:

@@ -12,17 +12,17 @@ from wconv.errors import FormatError
 from wconv.quantized import mlx_forms
 from wconv.quantized.codes import Spread, Turned, Unpacked
 from wconv.quantized.gptq import is_gptq
-from wconv.quantized.scheme import (
-    Packed,
+from wconv.quantized.stored import (
+    MlxForm,
+    StoredWeight,
     Tensors,
-    Weight,
     check_dtype,
     check_shape,
     check_some,
     misfit,
     need,
 )
-from wconv.quantized.values import Decoded, Scales
+from wconv.quantized.values import Decoded, ScaleValues
 from wconv.tensors.lazy import LazyTensor
 
 NAME, TITLE = "awq", "an AWQ checkpoint"
@@ -33,7 +33,9 @@ PLACES = (0, 4, 1, 5, 2, 6, 3, 7)
 FLOATS = ("float16", "bfloat16")
 
 
-def read(tensors: Tensors, settings: Mapping[str, Any], metadata: Mapping[str, Any]) -> Iterator[Weight]:
+def read(
+    tensors: Tensors, settings: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> Iterator[StoredWeight]:
     """The weights whose words hold codes of several outputs, or rows of outputs."""
     for name, codes in tensors.items():
         if not name.endswith(".qweight"):
@@ -44,7 +46,7 @@ def read(tensors: Tensors, settings: Mapping[str, Any], metadata: Mapping[str, A
         yield _weight(stem, tensors, settings)
 
 
-def _weight(stem: str, tensors: Tensors, settings: Mapping[str, Any]) -> Weight:
+def _weight(stem: str, tensors: Tensors, settings: Mapping[str, Any]) -> StoredWeight:
     name = f"{stem}qweight"
     codes = tensors[name]
     if codes.dtype.name == "int16":
@@ -61,7 +63,7 @@ def _weight(stem: str, tensors: Tensors, settings: Mapping[str, Any]) -> Weight:
     return _gemm(stem, codes, scales, zeros)
 
 
-def _gemm(stem: str, codes: LazyTensor, scales: LazyTensor, zeros: LazyTensor) -> Weight:
+def _gemm(stem: str, codes: LazyTensor, scales: LazyTensor, zeros: LazyTensor) -> StoredWeight:
     name = f"{stem}qweight"
     inputs, outputs, groups = codes.shape[0], scales.shape[1], scales.shape[0]
     bits = codes.shape[1] * 32 // outputs
@@ -76,7 +78,7 @@ def _gemm(stem: str, codes: LazyTensor, scales: LazyTensor, zeros: LazyTensor) -
 
 def _gemv(
     stem: str, codes: LazyTensor, scales: LazyTensor, zeros: LazyTensor, settings: Mapping[str, Any]
-) -> Weight:
+) -> StoredWeight:
     inputs = codes.shape[1] * 8
     said = settings.get("group_size") or settings.get("q_group_size")
     size = said if isinstance(said, int) and said > 0 else 128
@@ -88,18 +90,20 @@ def _gemv(
     return _of(stem, unpacked, 4, size, scales.slice(1, 0, groups), offsets)
 
 
-def _of(stem: str, codes: LazyTensor, bits: int, size: int, scales: LazyTensor, zeros: LazyTensor) -> Weight:
+def _of(
+    stem: str, codes: LazyTensor, bits: int, size: int, scales: LazyTensor, zeros: LazyTensor
+) -> StoredWeight:
     dense = Decoded(
         codes,
-        Scales(scales, f"{stem}scales", signed=True),
+        ScaleValues(scales, f"{stem}scales", signed=True),
         (1, size),
         scales.dtype,
         f"{stem}qweight",
         zeros=zeros,
     )
 
-    def packed() -> Packed | None:
+    def packed() -> MlxForm | None:
         return mlx_forms.affine(codes, bits, size, scales, zeros=zeros)
 
     parts = (f"{stem}qweight", f"{stem}scales", f"{stem}qzeros")
-    return Weight(f"{stem}weight", parts, dense, packed)
+    return StoredWeight(f"{stem}weight", parts, dense, packed)

@@ -12,17 +12,19 @@ from typing import Any
 import numpy as np
 
 from wconv.quantized import mlx_forms
-from wconv.quantized.codes import Field
+from wconv.quantized.codes import BitField
 from wconv.quantized.grids import on_grid
-from wconv.quantized.scheme import Packed, Tensors, Weight, check_some, misfit, sixteen
-from wconv.quantized.values import Decoded, Scales
+from wconv.quantized.stored import MlxForm, StoredWeight, Tensors, check_some, misfit, sixteen
+from wconv.quantized.values import Decoded, ScaleValues
 from wconv.tensors import operations
 from wconv.tensors.lazy import LazyTensor, from_array
 
 NAME, TITLE = "bitnet", "a BitNet checkpoint"
 
 
-def read(tensors: Tensors, settings: Mapping[str, Any], metadata: Mapping[str, Any]) -> Iterator[Weight]:
+def read(
+    tensors: Tensors, settings: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> Iterator[StoredWeight]:
     """The weights of bytes with a single scale of 16 bits."""
     divide = settings.get("linear_class") != "autobitlinear"
     for name, tensor in tensors.items():
@@ -34,15 +36,15 @@ def read(tensors: Tensors, settings: Mapping[str, Any], metadata: Mapping[str, A
         yield _weight(name, tensor, scale, divide=divide)
 
 
-def _weight(name: str, tensor: LazyTensor, scale: LazyTensor, *, divide: bool) -> Weight:
+def _weight(name: str, tensor: LazyTensor, scale: LazyTensor, *, divide: bool) -> StoredWeight:
     check_some(name, tensor)
     if tensor.ndim != 2 or scale.size != 1:
         raise misfit(f"{name}_scale", scale, name, tensor, "a single number")
-    codes = operations.concat([Field(tensor, shift, 3, 2, name) for shift in (0, 2, 4, 6)])
-    scales = Scales(scale, f"{name}_scale")
+    codes = operations.concat([BitField(tensor, shift, 3, 2, name) for shift in (0, 2, 4, 6)])
+    scales = ScaleValues(scale, f"{name}_scale")
     dense = on_grid(Decoded(codes, scales, (1, 1), scale.dtype, name, zero=1, divide=divide), scales)
 
-    def packed() -> Packed | None:
+    def packed() -> MlxForm | None:
         columns = codes.shape[1]
         size = next((one for one in (128, 64, 32) if columns % one == 0), 0)
         if not size or not sixteen(scale.dtype):
@@ -54,4 +56,4 @@ def _weight(name: str, tensor: LazyTensor, scale: LazyTensor, *, divide: bool) -
         same = mlx_forms.Widened(from_array(value), *shape, shape)
         return mlx_forms.affine(codes, 2, size, same, zero=1, most=2)
 
-    return Weight(name, (name, f"{name}_scale"), dense, packed)
+    return StoredWeight(name, (name, f"{name}_scale"), dense, packed)

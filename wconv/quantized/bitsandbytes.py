@@ -13,9 +13,9 @@ from typing import Any
 from wconv.errors import FormatError
 from wconv.quantized.codes import Unpacked
 from wconv.quantized.grids import on_grid
-from wconv.quantized.scheme import (
+from wconv.quantized.stored import (
+    StoredWeight,
     Tensors,
-    Weight,
     check_dtype,
     check_shape,
     check_some,
@@ -23,7 +23,7 @@ from wconv.quantized.scheme import (
     need,
     text_of,
 )
-from wconv.quantized.values import FLOAT32, Decoded, FlatDecoded, Nested, Scales
+from wconv.quantized.values import FLOAT32, Decoded, FlatDecoded, NestedScales, ScaleValues
 from wconv.tensors import dtypes
 from wconv.tensors.lazy import LazyTensor
 
@@ -35,7 +35,9 @@ SHARE = 7.874015718698502e-3
 """1 / 127, as bitsandbytes writes it."""
 
 
-def read(tensors: Tensors, settings: Mapping[str, Any], metadata: Mapping[str, Any]) -> Iterator[Weight]:
+def read(
+    tensors: Tensors, settings: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> Iterator[StoredWeight]:
     """The weights with a state of their own, and those with `SCB`."""
     states = {name.partition(STATE)[0]: name for name in tensors if STATE in name}
     for name in tensors:
@@ -49,7 +51,7 @@ def read(tensors: Tensors, settings: Mapping[str, Any], metadata: Mapping[str, A
             yield _eight_bits(name.removesuffix("SCB"), tensors)
 
 
-def _four_bits(name: str, state: str, tensors: Tensors) -> Weight:
+def _four_bits(name: str, state: str, tensors: Tensors) -> StoredWeight:
     codes = need(tensors, name, state)
     said = text_of(state, tensors[state])
     shape, block, dtype = said.get("shape"), said.get("blocksize"), said.get("dtype")
@@ -83,22 +85,22 @@ def _four_bits(name: str, state: str, tensors: Tensors) -> Weight:
         check_dtype(inner, other, "float32")
         check_shape(inner, other, (256,), name, codes)
         check_shape(nested, one, (-(-absmax.size // length),), name, codes)
-        scales = Nested(absmax, other, one, length, float(offset))
+        scales = NestedScales(absmax, other, one, length, float(offset))
         parts += [nested, inner]
     else:
         check_dtype(absmax_name, absmax, "float32")
     dense = FlatDecoded(
         Unpacked(flat, 4, flat.size * 2, high_first=True),
-        Scales(scales, absmax_name),
+        ScaleValues(scales, absmax_name),
         block,
         table,
         dtypes.by_name(dtype),
         tuple(shape),
     )
-    return Weight(name, tuple(parts), dense)
+    return StoredWeight(name, tuple(parts), dense)
 
 
-def _eight_bits(stem: str, tensors: Tensors) -> Weight:
+def _eight_bits(stem: str, tensors: Tensors) -> StoredWeight:
     name, label = f"{stem}weight", f"{stem}SCB"
     codes, found = need(tensors, name, label), tensors[label]
     check_dtype(name, codes, "int8")
@@ -112,7 +114,7 @@ def _eight_bits(stem: str, tensors: Tensors) -> Weight:
         parts.append(form)
         if tensors[form].size != 1 or int(tensors[form].elements()[0]) != 0:
             raise FormatError(f"{form} says an order of elements for a GPU, which is not decoded")
-    scales = Scales(found.reshape((codes.shape[0], 1)), label)
-    return Weight(
+    scales = ScaleValues(found.reshape((codes.shape[0], 1)), label)
+    return StoredWeight(
         name, tuple(parts), on_grid(Decoded(codes, scales, (1, 1), FLOAT32, name, factor=SHARE), scales)
     )

@@ -241,7 +241,7 @@ class Spread(LazyTensor):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Field(LazyTensor):
+class BitField(LazyTensor):
     """Some bits of every byte, which may not exceed `most`."""
 
     parent: LazyTensor

@@ -16,17 +16,17 @@ from wconv.quantized import mlx_forms
 from wconv.quantized.codes import Flipped, Spread, Unpacked
 from wconv.quantized.fp8 import WHY
 from wconv.quantized.grids import block_size_of, on_grid
-from wconv.quantized.scheme import (
-    Packed,
+from wconv.quantized.stored import (
+    MlxForm,
+    StoredWeight,
     Tensors,
-    Weight,
     check_dtype,
     check_shape,
     check_some,
     misfit,
     need,
 )
-from wconv.quantized.values import Decoded, Scales
+from wconv.quantized.values import Decoded, ScaleValues
 from wconv.tensors import dtypes
 from wconv.tensors.lazy import LazyTensor
 from wconv.tensors.quantize import FP4
@@ -48,7 +48,9 @@ IN_USE = (
 )
 
 
-def read(tensors: Tensors, settings: Mapping[str, Any], metadata: Mapping[str, Any]) -> Iterator[Weight]:
+def read(
+    tensors: Tensors, settings: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> Iterator[StoredWeight]:
     """The weights that are packed, or plain int8 with scales."""
     for name, tensor in tensors.items():
         if name.endswith(".weight_packed"):
@@ -66,7 +68,7 @@ def unused_of(stem: str, tensors: Tensors) -> dict[str, str]:
     return {stem + end: WHY for end in IN_USE if stem + end in tensors}
 
 
-def _plain(stem: str, tensors: Tensors, settings: Mapping[str, Any]) -> Weight:
+def _plain(stem: str, tensors: Tensors, settings: Mapping[str, Any]) -> StoredWeight:
     """int-quantized: a scale (and a zero) for the tensor, a row, or a group."""
     name, label = f"{stem}weight", f"{stem}weight_scale"
     codes, found = tensors[name], tensors[label]
@@ -75,10 +77,10 @@ def _plain(stem: str, tensors: Tensors, settings: Mapping[str, Any]) -> Weight:
     if zeros is not None:
         check_dtype(f"{stem}weight_zero_point", zeros, "int8")
         check_shape(f"{stem}weight_zero_point", zeros, found.shape, label, found)
-    scales = Scales(found, label, signed=True)
+    scales = ScaleValues(found, label, signed=True)
     dense = on_grid(Decoded(codes, scales, (1, 1), found.dtype, name), scales, block_size_of(settings), zeros)
 
-    def packed() -> Packed | None:
+    def packed() -> MlxForm | None:
         if zeros is not None or not isinstance(dense, Decoded) or codes.ndim != 2:
             return None
         if dense.block[0] != 1:
@@ -87,10 +89,10 @@ def _plain(stem: str, tensors: Tensors, settings: Mapping[str, Any]) -> Weight:
         return None if own is None else mlx_forms.affine(Flipped(codes), 8, dense.block[1], own, zero=128)
 
     parts = (name, label, *((f"{stem}weight_zero_point",) if zeros is not None else ()))
-    return Weight(name, parts, dense, packed, unused_of(stem, tensors))
+    return StoredWeight(name, parts, dense, packed, unused_of(stem, tensors))
 
 
-def _packed_integers(stem: str, tensors: Tensors, settings: Mapping[str, Any]) -> Weight:
+def _packed_integers(stem: str, tensors: Tensors, settings: Mapping[str, Any]) -> StoredWeight:
     """pack-quantized: codes of 1 to 8 bits in int32, each half the range above its value."""
     name, label = f"{stem}weight_packed", f"{stem}weight_scale"
     codes, scales = tensors[name], need(tensors, label, name)
@@ -110,7 +112,7 @@ def _packed_integers(stem: str, tensors: Tensors, settings: Mapping[str, Any]) -
     order = tensors.get(f"{stem}weight_g_idx")
     unpacked = Unpacked(codes.view("uint8"), bits, columns)
     zeros, zero = _zeros(stem, tensors, bits, scales, shape)
-    factors = Scales(scales, label, signed=True)
+    factors = ScaleValues(scales, label, signed=True)
     groups = scales.shape[-1] if scales.ndim > 1 else 1
     if order is not None:
         check_dtype(f"{stem}weight_g_idx", order, "int32", "int64")
@@ -124,7 +126,7 @@ def _packed_integers(stem: str, tensors: Tensors, settings: Mapping[str, Any]) -
     ]
     parts += [one for end in ("weight_zero_point", "weight_g_idx") if (one := stem + end) in tensors]
 
-    def packed() -> Packed | None:
+    def packed() -> MlxForm | None:
         if not isinstance(dense, Decoded) or dense.block[0] != 1 or len(shape) != 2 or columns % groups:
             return None
         size = columns // groups
@@ -136,7 +138,7 @@ def _packed_integers(stem: str, tensors: Tensors, settings: Mapping[str, Any]) -
         stored = codes.view("uint32") if codes.shape[-1] * 32 == columns * bits else None
         return mlx_forms.affine(unpacked, bits, size, own, zeros=zeros, zero=middle, stored=stored)
 
-    return Weight(f"{stem}weight", tuple(parts), dense, packed, unused_of(stem, tensors))
+    return StoredWeight(f"{stem}weight", tuple(parts), dense, packed, unused_of(stem, tensors))
 
 
 def _shape(name: str, tensor: LazyTensor) -> tuple[int, ...]:
@@ -180,7 +182,7 @@ def _zeros(
     return Spread(found, bits, shape[0]), 0
 
 
-def _floats(stem: str, tensors: Tensors) -> Weight:
+def _floats(stem: str, tensors: Tensors) -> StoredWeight:
     """nvfp4 and mxfp4: two float4 in a byte, groups of 16 or 32."""
     name, label = f"{stem}weight_packed", f"{stem}weight_scale"
     codes, found = tensors[name], need(tensors, label, name)
@@ -201,12 +203,12 @@ def _floats(stem: str, tensors: Tensors) -> Weight:
         check_shape(one, over.reshape((-1,)) if over.size == 1 else over, (1,), name, codes)
         parts.append(one)
     unpacked = Unpacked(codes, 4, columns)
-    scales = Scales(found, label, exponents=exponents, over=over)
+    scales = ScaleValues(found, label, exponents=exponents, over=over)
     dense = Decoded(unpacked, scales, (1, size), dtypes.by_name("bfloat16"), name, table=E2M1)
 
-    def packed() -> Packed | None:
+    def packed() -> MlxForm | None:
         if over is not None and float(over.elements()[0]) != 1:
             return None
         return mlx_forms.floating("mxfp4" if exponents else "nvfp4", codes, found)
 
-    return Weight(f"{stem}weight", tuple(parts), dense, packed, unused_of(stem, tensors))
+    return StoredWeight(f"{stem}weight", tuple(parts), dense, packed, unused_of(stem, tensors))

@@ -15,23 +15,25 @@ from wconv.quantized.codes import Unpacked
 from wconv.quantized.compressed_tensors import E2M1
 from wconv.quantized.fp8 import WHY, unused_of
 from wconv.quantized.refused import ADVICE
-from wconv.quantized.scheme import (
-    Packed,
+from wconv.quantized.stored import (
+    MlxForm,
+    StoredWeight,
     Tensors,
-    Weight,
     check_dtype,
     check_shape,
     check_some,
     misfit,
     need,
 )
-from wconv.quantized.values import FLOAT32, Decoded, Scales
+from wconv.quantized.values import FLOAT32, Decoded, ScaleValues
 from wconv.tensors import dtypes
 
 NAME, TITLE = "float4", "a checkpoint of 4-bit floats (MXFP4, NVFP4)"
 
 
-def read(tensors: Tensors, settings: Mapping[str, Any], metadata: Mapping[str, Any]) -> Iterator[Weight]:
+def read(
+    tensors: Tensors, settings: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> Iterator[StoredWeight]:
     """The weights that are float4 with two kinds of scales, or in blocks."""
     for name, tensor in tensors.items():
         if name.endswith("_blocks") and tensor.dtype.name == "uint8" and tensor.ndim > 1:
@@ -41,7 +43,7 @@ def read(tensors: Tensors, settings: Mapping[str, Any], metadata: Mapping[str, A
             yield _two_scales(name, tensors)
 
 
-def _blocks(weight: str, tensors: Tensors) -> Weight:
+def _blocks(weight: str, tensors: Tensors) -> StoredWeight:
     """(…, rows, groups, 16) and (…, rows, groups); of experts the dense weight is transposed."""
     name, label = f"{weight}_blocks", f"{weight}_scales"
     blocks, found = tensors[name], need(tensors, label, name)
@@ -52,12 +54,12 @@ def _blocks(weight: str, tensors: Tensors) -> Weight:
         raise misfit(label, found, name, blocks, "16 bytes for each scale")
     groups = blocks.shape[-2]
     codes = Unpacked(blocks.reshape((*blocks.shape[:-2], groups * 16)), 4, groups * 32)
-    scales = Scales(found, label, exponents=True)
+    scales = ScaleValues(found, label, exponents=True)
     dense = Decoded(codes, scales, (1, 32), dtypes.by_name("bfloat16"), name, table=E2M1)
     turned = (
         dense.transpose((*range(dense.ndim - 2), dense.ndim - 1, dense.ndim - 2)) if dense.ndim > 2 else dense
     )
-    return Weight(weight, (name, label), turned)
+    return StoredWeight(weight, (name, label), turned)
 
 
 def _check_algorithm(name: str, settings: Mapping[str, Any]) -> None:
@@ -67,7 +69,7 @@ def _check_algorithm(name: str, settings: Mapping[str, Any]) -> None:
         raise FormatError(f"{name} is ModelOpt's {said:.40}, which is not decoded; {ADVICE}")
 
 
-def _two_scales(name: str, tensors: Tensors) -> Weight:
+def _two_scales(name: str, tensors: Tensors) -> StoredWeight:
     """A scale for each 16 elements, and one for all."""
     label, whole = f"{name}_scale", f"{name}_scale_2"
     codes, found, by = tensors[name], need(tensors, label, name), tensors[whole]
@@ -86,11 +88,11 @@ def _two_scales(name: str, tensors: Tensors) -> Weight:
         raise misfit(label, found, name, codes, "one for each group of 16")
     if by.size != 1:
         raise misfit(whole, by, name, codes, "a single number")
-    scales = Scales(found, label, by=by)
+    scales = ScaleValues(found, label, by=by)
     dense = Decoded(Unpacked(codes, 4, columns), scales, (1, 16), FLOAT32, name, table=E2M1)
 
-    def packed() -> Packed | None:
+    def packed() -> MlxForm | None:
         return mlx_forms.floating("nvfp4", codes, found) if float(by.elements()[0]) == 1 else None
 
     unused = {one: WHY for one in unused_of(name, tensors) if one != whole}
-    return Weight(name, (name, label, whole), dense, packed, unused)
+    return StoredWeight(name, (name, label, whole), dense, packed, unused)

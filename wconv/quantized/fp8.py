@@ -12,8 +12,8 @@ from typing import Any
 from wconv.errors import FormatError
 from wconv.quantized import mlx_forms
 from wconv.quantized.grids import block_size_of, on_grid
-from wconv.quantized.scheme import Packed, Tensors, Weight, check_dtype, check_some, text_of
-from wconv.quantized.values import FLOAT32, Decoded, Scales
+from wconv.quantized.stored import MlxForm, StoredWeight, Tensors, check_dtype, check_some, text_of
+from wconv.quantized.values import FLOAT32, Decoded, ScaleValues
 from wconv.tensors import dtypes
 from wconv.tensors.dtypes import DType
 from wconv.tensors.lazy import LazyTensor
@@ -45,7 +45,9 @@ IN_USE = (
 WHY = "scales activations, which only programs that compute in 8 bits do"
 
 
-def read(tensors: Tensors, settings: Mapping[str, Any], metadata: Mapping[str, Any]) -> Iterator[Weight]:
+def read(
+    tensors: Tensors, settings: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> Iterator[StoredWeight]:
     """The weights that are 8-bit floats with scales."""
     by_library = settings.get("quant_method") == "compressed-tensors"
     for name, tensor in tensors.items():
@@ -83,13 +85,13 @@ def _weight(
     settings: Mapping[str, Any],
     *,
     by_library: bool,
-) -> Weight:
+) -> StoredWeight:
     found = tensors[scale]
     exponents = found.dtype.name in ("uint8", "float8_e8m0fnu")
     check_dtype(scale, found, *FLOATS, "uint8", "float8_e8m0fnu")
     check_some(name, tensor)
     to = _computed_in(found.dtype) if by_library else FLOAT32
-    scales = Scales(found, scale, exponents=exponents)
+    scales = ScaleValues(found, scale, exponents=exponents)
     bare = Decoded(tensor, scales, (1, 1), to, name)
     dense = on_grid(bare, scales, block_size_of(settings))
     parts = (name, scale)
@@ -98,7 +100,7 @@ def _weight(
     if told in tensors and told != ".comfy_quant":
         check_comfy(told, tensors[told], tensor.dtype.name)
         unused[told] = "what it says is done"
-    return Weight(name, parts, dense, lambda: _packed(dense), unused)
+    return StoredWeight(name, parts, dense, lambda: _packed(dense), unused)
 
 
 def _computed_in(scale: DType) -> DType:
@@ -116,7 +118,7 @@ def check_comfy(name: str, tensor: LazyTensor, dtype: str) -> None:
         raise FormatError(f"{name} says {form!r:.40}, and the weight is {dtype}: this form is not decoded")
 
 
-def _packed(dense: LazyTensor) -> Packed | None:
+def _packed(dense: LazyTensor) -> MlxForm | None:
     """mxfp8, where all scales are powers of two."""
     if not isinstance(dense, Decoded) or dense.codes.dtype.name != "float8_e4m3fn":
         return None

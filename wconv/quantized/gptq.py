@@ -14,17 +14,17 @@ import numpy as np
 from wconv.errors import FormatError
 from wconv.quantized import mlx_forms
 from wconv.quantized.codes import Spread, Turned, Unpacked
-from wconv.quantized.scheme import (
-    Packed,
+from wconv.quantized.stored import (
+    MlxForm,
+    StoredWeight,
     Tensors,
-    Weight,
     check_dtype,
     check_shape,
     check_some,
     misfit,
     need,
 )
-from wconv.quantized.values import Decoded, Scales
+from wconv.quantized.values import Decoded, ScaleValues
 from wconv.tensors.lazy import LazyTensor
 
 NAME, TITLE = "gptq", "a GPTQ checkpoint"
@@ -32,7 +32,9 @@ BITS = (2, 3, 4, 8)
 FLOATS = ("float16", "bfloat16", "float32")
 
 
-def read(tensors: Tensors, settings: Mapping[str, Any], metadata: Mapping[str, Any]) -> Iterator[Weight]:
+def read(
+    tensors: Tensors, settings: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> Iterator[StoredWeight]:
     """The weights whose codes are packed along the inputs."""
     second: bool | None = None
     empty = _empty_biases(tensors)
@@ -103,7 +105,7 @@ def note(tensors: Tensors, settings: Mapping[str, Any]) -> str | None:
 
 def _weight(
     stem: str, tensors: Tensors, settings: Mapping[str, Any], *, second: bool, empty: frozenset[str]
-) -> Weight:
+) -> StoredWeight:
     name, weight = f"{stem}qweight", f"{stem}weight"
     codes = tensors[name]
     scales = need(tensors, f"{stem}scales", name)
@@ -133,7 +135,7 @@ def _weight(
     turned = Turned(scales)
     dense = Decoded(
         unpacked,
-        Scales(turned, f"{stem}scales", signed=True),
+        ScaleValues(turned, f"{stem}scales", signed=True),
         (1, size),
         scales.dtype,
         name,
@@ -141,7 +143,7 @@ def _weight(
         groups=order,
     )
 
-    def packed() -> Packed | None:
+    def packed() -> MlxForm | None:
         if order is not None and not np.array_equal(order.elements(), np.arange(inputs) // size):
             return None
         stored = words.view("uint32")
@@ -149,7 +151,7 @@ def _weight(
 
     bias = f"{stem}bias"
     unused = {bias: "zeros that AutoGPTQ adds to layers without a bias"} if bias in empty else {}
-    return Weight(weight, tuple(parts), dense, packed, unused)
+    return StoredWeight(weight, tuple(parts), dense, packed, unused)
 
 
 def _bits(stem: str, zeros: LazyTensor, outputs: int) -> int:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from wconv.quantized.scheme import check_some, misfit
-from wconv.quantized.values import Decoded, Scales
+from wconv.quantized.stored import check_some, misfit
+from wconv.quantized.values import Decoded, ScaleValues
 from wconv.tensors import operations
 from wconv.tensors.lazy import LazyTensor
 
@@ -25,7 +25,7 @@ def block_size_of(settings: Mapping[str, Any]) -> tuple[int, int] | None:
 
 def on_grid(
     weight: Decoded,
-    scales: Scales,
+    scales: ScaleValues,
     size: tuple[int, int] | None = None,
     zeros: LazyTensor | None = None,
 ) -> LazyTensor:
@@ -67,7 +67,7 @@ def on_grid(
 
 def _with(
     weight: Decoded,
-    scales: Scales,
+    scales: ScaleValues,
     zeros: LazyTensor | None,
     shape: tuple[int, int],
     block: tuple[int, int],
@@ -98,7 +98,7 @@ def _length(length: int, blocks: int) -> int:
 
 
 def _one_by_one(
-    weight: Decoded, scales: Scales, zeros: LazyTensor | None, block: tuple[int, int], count: int
+    weight: Decoded, scales: ScaleValues, zeros: LazyTensor | None, block: tuple[int, int], count: int
 ) -> LazyTensor:
     """A stack of matrices whose last blocks are cut: each by itself."""
     shape = weight.codes.shape

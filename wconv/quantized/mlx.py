@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from wconv.errors import FormatError
-from wconv.quantized.scheme import Tensors, Weight, check_dtype, check_shape, check_some, misfit
+from wconv.quantized.stored import StoredWeight, Tensors, check_dtype, check_shape, check_some, misfit
 from wconv.tensors import dtypes
 from wconv.tensors.dequantize import dequantize
 from wconv.tensors.dtypes import DType
@@ -60,7 +60,7 @@ class Dequantized(LazyTensor):
         out[:] = values.reshape(-1)
 
 
-def read(tensors: Tensors, config: Mapping[str, Any]) -> Iterator[Weight]:
+def read(tensors: Tensors, config: Mapping[str, Any]) -> Iterator[StoredWeight]:
     """The weights that have `scales` as MLX keeps them.
 
     Args:
@@ -75,7 +75,7 @@ def read(tensors: Tensors, config: Mapping[str, Any]) -> Iterator[Weight]:
             yield _weight(stem, tensors, settings)
 
 
-def _weight(stem: str, tensors: Tensors, settings: Mapping[str, Any]) -> Weight:
+def _weight(stem: str, tensors: Tensors, settings: Mapping[str, Any]) -> StoredWeight:
     name = f"{stem}.weight"
     weight, scales = tensors[name], tensors[f"{stem}.scales"]
     biases = tensors.get(f"{stem}.biases")
@@ -95,7 +95,7 @@ def _weight(stem: str, tensors: Tensors, settings: Mapping[str, Any]) -> Weight:
         check_shape(f"{stem}.biases", biases, scales.shape, f"{stem}.scales", scales)
         parts.append(f"{stem}.biases")
         to = scales.dtype
-    return Weight(name, tuple(parts), Dequantized(weight, scales, biases, how, to))
+    return StoredWeight(name, tuple(parts), Dequantized(weight, scales, biases, how, to))
 
 
 def _how(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from wconv.quantized.codes import Repacked
-from wconv.quantized.scheme import Packed, sixteen
+from wconv.quantized.stored import MlxForm, sixteen
 from wconv.quantized.values import powers
 from wconv.tensors import casts, dtypes
 from wconv.tensors.dtypes import DType
@@ -119,7 +119,7 @@ def affine(
     zero: int = 0,
     stored: LazyTensor | None = None,
     most: int | None = None,
-) -> Packed | None:
+) -> MlxForm | None:
     """The affine form of codes with a scale for each group of a row; None where it does not hold every value.
 
     Args:
@@ -146,7 +146,7 @@ def affine(
         scales = Widened(scales, 1, group // size, shape)
         biases = Widened(biases, 1, group // size, shape)
     weight = stored if stored is not None else Repacked(codes, bits)
-    return Packed(Quantization("affine", bits, size), weight, scales, biases)
+    return MlxForm(Quantization("affine", bits, size), weight, scales, biases)
 
 
 def holds(scales: LazyTensor, zeros: LazyTensor | None, zero: int, most: int) -> bool:
@@ -200,7 +200,7 @@ def words(tensor: LazyTensor) -> LazyTensor:
     return tensor.view("uint32")
 
 
-def floating(mode: str, codes: LazyTensor, scales: LazyTensor) -> Packed | None:
+def floating(mode: str, codes: LazyTensor, scales: LazyTensor) -> MlxForm | None:
     """A form whose codes are small floats, out of bytes that are MLX's already; None where these do not fit.
 
     Args:
@@ -212,4 +212,4 @@ def floating(mode: str, codes: LazyTensor, scales: LazyTensor) -> Packed | None:
     columns = row * 8 // how.bits
     if columns % how.group_size or scales.shape != (*codes.shape[:-1], columns // how.group_size) or row % 4:
         return None
-    return Packed(how, words(codes), scales.view("uint8"))
+    return MlxForm(how, words(codes), scales.view("uint8"))

@@ -1,6 +1,6 @@
 """How others store weights in few bits: recognised, decoded by ranges, or taken over as MLX's own forms.
 
-    scheme = recognise(tensors, config)
+    scheme = find_weights(tensors, config)
     if scheme is not None:
         dense = scheme.decode(tensors)      # or scheme.repack(tensors)
 
@@ -28,9 +28,9 @@ from wconv.quantized import (
     refused,
     torchao,
 )
-from wconv.quantized.scheme import Dense, Packed, Scheme, Tensors, Weight, settings_of
+from wconv.quantized.stored import Dense, MlxForm, StoredWeight, StoredWeights, Tensors, settings_of
 
-Reader = Callable[[Tensors, Mapping[str, Any], Mapping[str, Any]], Iterator[Weight]]
+Reader = Callable[[Tensors, Mapping[str, Any], Mapping[str, Any]], Iterator[StoredWeight]]
 
 READERS: Mapping[tuple[str, str], Reader] = {
     (module.NAME, module.TITLE): module.read
@@ -74,14 +74,14 @@ ORPHANS = (
 )
 """Endings of names that mean nothing without a weight."""
 
-__all__ = ["Dense", "Packed", "Scheme", "Weight", "recognise"]
+__all__ = ["Dense", "MlxForm", "StoredWeight", "StoredWeights", "find_weights"]
 
 
-def recognise(
+def find_weights(
     tensors: Tensors,
     config: Mapping[str, Any] | None = None,
     metadata: Mapping[str, Any] | None = None,
-) -> Scheme | None:
+) -> StoredWeights | None:
     """How some of a checkpoint's weights are stored; None where all are plain.
 
     Args:
@@ -94,7 +94,7 @@ def recognise(
     """
     settings = settings_of(config)
     refused.check(tensors)
-    found: dict[str, Weight] = {}
+    found: dict[str, StoredWeight] = {}
     counts: Counter[tuple[str, str]] = Counter()
     for scheme, read in READERS.items():
         for weight in read(tensors, settings, metadata or {}):
@@ -121,10 +121,10 @@ def recognise(
     notes = [note for note in (_contradiction(name, settings), gptq.note(tensors, settings)) if note]
     if len(counts) > 1:
         notes.append(f"weights in several schemes: {', '.join(scheme for scheme, _ in counts)}")
-    return Scheme(name, title, found, tuple(notes))
+    return StoredWeights(name, title, found, tuple(notes))
 
 
-def _with_markers(found: dict[str, Weight], tensors: Tensors) -> dict[str, Weight]:
+def _with_markers(found: dict[str, StoredWeight], tensors: Tensors) -> dict[str, StoredWeight]:
     """The first weight takes what belongs to no single one: marks of the file, scales of a cache."""
     taken = {part for one in found.values() for part in (*one.parts, *one.unused)}
     more = {name: why for name, why in fp8.markers(tensors).items() if name not in taken}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wconv.errors import FormatError
-from wconv.quantized.scheme import Tensors
+from wconv.quantized.stored import Tensors
 
 ADVICE = "take the model in 16 bits, or copy this one unchanged with --layout hf and without --dtype"
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from wconv.errors import FormatError
 from wconv.quantized.grids import on_grid
-from wconv.quantized.scheme import TEXT_LIMIT, Tensors, Weight, check_dtype, check_some, need
-from wconv.quantized.values import FLOAT32, Decoded, Scales
+from wconv.quantized.stored import TEXT_LIMIT, StoredWeight, Tensors, check_dtype, check_some, need
+from wconv.quantized.values import FLOAT32, Decoded, ScaleValues
 from wconv.tensors import dtypes
 from wconv.tensors.lazy import LazyTensor
 
@@ -23,7 +23,9 @@ DECODED = ("Int8Tensor", "IntxUnpackedToInt8Tensor", "Float8Tensor")
 MARK = "_qdata"
 
 
-def read(tensors: Tensors, settings: Mapping[str, Any], metadata: Mapping[str, Any]) -> Iterator[Weight]:
+def read(
+    tensors: Tensors, settings: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> Iterator[StoredWeight]:
     """The weights that the header describes as tensors of torchao's."""
     for name in tensors:
         module, found, last = name.rpartition("._")
@@ -37,7 +39,7 @@ def read(tensors: Tensors, settings: Mapping[str, Any], metadata: Mapping[str, A
         )
 
 
-def _weight(name: str, stem: str, tensors: Tensors, metadata: Mapping[str, Any]) -> Weight:
+def _weight(name: str, stem: str, tensors: Tensors, metadata: Mapping[str, Any]) -> StoredWeight:
     said = _described(name, metadata)
     kind, data = said.get("_type"), said.get("_data")
     if kind not in DECODED or not isinstance(data, dict):
@@ -59,7 +61,7 @@ def _weight(name: str, stem: str, tensors: Tensors, metadata: Mapping[str, Any])
             )
     if f"{stem}act_pre_scale" in tensors:
         raise FormatError(f"{stem}act_pre_scale scales activations: this form is not decoded")
-    scales = Scales(found, label, signed=True)
+    scales = ScaleValues(found, label, signed=True)
     dense = on_grid(Decoded(codes, scales, (1, 1), FLOAT32, name), scales, None, zeros)
     to = _dtype_of(data)
     if to is not None and to is not FLOAT32:
@@ -70,7 +72,7 @@ def _weight(name: str, stem: str, tensors: Tensors, metadata: Mapping[str, Any])
         for end in ("act_quant_scale", "act_quant_zero_point")
         if stem + end in tensors
     }
-    return Weight(name, tuple(parts), dense, unused=unused)
+    return StoredWeight(name, tuple(parts), dense, unused=unused)
 
 
 def _rounded(dense: LazyTensor, scale: LazyTensor, to: dtypes.DType) -> LazyTensor:

@@ -27,7 +27,7 @@ AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Scales(LazyTensor):
+class ScaleValues(LazyTensor):
     """Scales as float32, checked as they are read.
 
     Attributes:
@@ -96,7 +96,7 @@ def powers() -> Array:
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Nested(LazyTensor):
+class NestedScales(LazyTensor):
     """Scales that are themselves 8-bit codes with scales for blocks of them (bitsandbytes).
 
     Attributes:

@@ -16,7 +16,7 @@ Tensors = Mapping[str, LazyTensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
+class MlxForm:
     """A weight as MLX keeps it: the same values when MLX dequantizes it.
 
     Attributes:
@@ -31,7 +31,7 @@ class Packed:
 
 
 @dataclass(frozen=True, slots=True)
-class Weight:
+class StoredWeight:
     """One weight of a checkpoint that is stored in a scheme.
 
     Attributes:
@@ -45,7 +45,7 @@ class Weight:
     name: str
     parts: tuple[str, ...]
     dense: LazyTensor
-    packed: Callable[[], Packed | None] | None = None
+    packed: Callable[[], MlxForm | None] | None = None
     unused: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -69,7 +69,7 @@ class Dense:
 
 
 @dataclass(frozen=True, slots=True)
-class Scheme:
+class StoredWeights:
     """All of a checkpoint's weights that are stored in schemes.
 
     Attributes:
@@ -81,7 +81,7 @@ class Scheme:
 
     name: str
     title: str
-    weights: Mapping[str, Weight]
+    weights: Mapping[str, StoredWeight]
     notes: tuple[str, ...] = ()
 
     def decode(self, tensors: Tensors, config: Mapping[str, Any] | None = None) -> Dense:
@@ -93,7 +93,7 @@ class Scheme:
         packed = {name: one.packed() for name, one in self.weights.items() if one.packed is not None}
         return self._made(tensors, {name: one for name, one in packed.items() if one is not None})
 
-    def _made(self, tensors: Tensors, packed: Mapping[str, Packed]) -> Dense:
+    def _made(self, tensors: Tensors, packed: Mapping[str, MlxForm]) -> Dense:
         owner = {part: one for one in self.weights.values() for part in (*one.parts, *one.unused)}
         made: dict[str, LazyTensor] = {}
         sources: dict[str, tuple[str, ...]] = {}
@@ -124,7 +124,7 @@ class Scheme:
         )
 
 
-def _add(made: dict[str, LazyTensor], one: Weight, form: Packed | None) -> tuple[str, ...]:
+def _add(made: dict[str, LazyTensor], one: StoredWeight, form: MlxForm | None) -> tuple[str, ...]:
     """Adds a weight in either form; returns the further names that it has."""
     if form is None:
         made[one.name] = one.dense
