@@ -69,8 +69,6 @@ def test_a_missing_part(case: str, part: str) -> None:
     if part.endswith(OPTIONAL) or (case, part.rpartition(".")[2]) in MISTAKEN:
         return
     del made[part]
-    if case.startswith("torchao") and part.endswith("zero_point"):
-        return
     refused(made, config, metadata, part)
 
 

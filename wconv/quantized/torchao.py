@@ -46,6 +46,9 @@ def _weight(name: str, stem: str, tensors: Tensors, metadata: Mapping[str, Any])
         raise FormatError(
             f"{name} is torchao's {kind!r:.40}, which is not decoded: convert the model in 16 bits"
         )
+    listed = said.get("_tensor_data_names")
+    for end in listed if isinstance(listed, list) else ():
+        need(tensors, f"{stem}{end!s:.40}", name)
     codes, label = tensors[f"{stem}qdata"], f"{stem}scale"
     found, zeros = need(tensors, label, name), tensors.get(f"{stem}zero_point")
     check_some(f"{stem}qdata", codes)
