@@ -92,8 +92,8 @@ def _is_left(
     """Whether rules leave weights in a form that the consumer's loader does not decode.
 
     mlx-lm 0.32 takes AWQ's gemm, BitNet, and blocks of fp8 that are 32 by 32; other forms only in the modules
-    of a few models, whose rules then name them. mlx-vlm 0.7 takes NVFP4, MXFP8 and any blocks of fp8, of which
-    it makes its own 8 bits.
+    of a few models, whose rules then name them. mlx-vlm 0.7 takes NVFP4, MXFP8 and any blocks of fp8, of
+    which it makes its own 8 bits.
     """
     settings = quantized_names.config_of(config)
     own = settings.get("weight_block_size") == [32, 32] and settings.get("scale_fmt") == "ue8m0"
