@@ -195,3 +195,11 @@ def test_scales_of_a_cache_and_of_plain_layers_are_dropped(tmp_path: Path) -> No
     report = wconv.convert(source, tmp_path / "out", dequantize=True)
     assert names.keys() <= report.dropped.keys()
     assert wconv.open(report.output).keys() == expected("fp8-tensor").keys()
+
+
+@pytest.mark.parametrize("case", ["awq-gemm", "bitnet"])
+def test_mlx_vlm_is_not_given_what_only_mlx_lm_loads(case: str, tmp_path: Path) -> None:
+    source = copied(case, tmp_path / "m", model_type="qwen2_5_vl", **SHAPES)
+    report = wconv.convert(source, tmp_path / "out")
+    assert report.layout == "mlx-vlm"
+    assert all(name.endswith((".weight", ".scales", ".biases")) for name in wconv.open(report.output))

@@ -92,18 +92,20 @@ def _is_left(
     """Whether rules leave weights in a form that the consumer's loader does not decode.
 
     mlx-lm 0.32 takes AWQ's gemm, BitNet, and blocks of fp8 that are 32 by 32; other forms only in the modules
-    of a few models, whose rules then name them. mlx-vlm 0.7 takes NVFP4, MXFP8 and any blocks of fp8, of
-    which it makes its own 8 bits.
+    of a few models, whose rules then name them. mlx-vlm 0.7 takes neither AWQ nor
+    BitNet, but NVFP4, MXFP8 and any blocks of fp8, of which it makes its own 8 bits.
     """
     settings = quantized_names.config_of(config)
     own = settings.get("weight_block_size") == [32, 32] and settings.get("scale_fmt") == "ue8m0"
     ends: tuple[str, ...] = () if own or consumer == "mlx-vlm" else ("_scale_inv",)
     if consumer == "mlx-lm" and settings.get("quant_method") != "bitnet":
         ends += (".weight_packed", ".weight_global_scale", ".weight_scale", ".weight_scale_2")
+    if consumer == "mlx-vlm" and settings.get("quant_method") == "bitnet":
+        ends += (".weight_scale",)
     if ends and any(name.endswith(ends) for name in tensors):
         return True
     codes = next((name for name in tensors if name.endswith(".qweight")), None)
-    return codes is not None and not _is_gemm(codes, tensors)
+    return codes is not None and (consumer == "mlx-vlm" or not _is_gemm(codes, tensors))
 
 
 def _is_gemm(codes: str, tensors: Mapping[str, LazyTensor]) -> bool:
