@@ -163,3 +163,56 @@ def test_mlxs_own_models_are_dequantized_as_mlx_does(mode: str, bits: int, size:
     assert made.keys() == {"a.weight"}
     wanted = core.dequantize(*parts, group_size=size, bits=bits, mode=mode)
     same("a", made["a.weight"].numpy().view(np.uint16), np.array(wanted.view(core.uint16)))
+
+
+@pytest.mark.parametrize("rows", [32, 40])
+@pytest.mark.parametrize("leading", [(), (3,)])
+def test_blocks_that_the_weight_does_not_fill(rows: int, leading: tuple[int, ...]) -> None:
+    """`weight_block_size` of 16 by 24: the last blocks of a row, and of a matrix in a stack, are cut."""
+    random = np.random.default_rng(0)
+    name = "experts.gate_up_proj" if leading else "q_proj.weight"
+    codes = (random.integers(0, 256, (*leading, rows, 64), dtype=np.uint8) & 0xF7).view(
+        ml_dtypes.float8_e4m3fn
+    )
+    grid = (*leading, -(-rows // 16), 3)
+    scales = random.random(grid, np.float32)
+    config = {"quantization_config": {"quant_method": "fp8", "weight_block_size": [16, 24]}}
+    tensors = {name: from_array(codes), f"{name}_scale_inv": from_array(scales)}
+    scheme = find_weights(tensors, config)
+    assert scheme is not None
+    whole = np.repeat(np.repeat(scales, 16, axis=-2), 24, axis=-1)[..., :rows, :64]
+    found = scheme.decode(tensors).tensors[name]
+    same(name, found.numpy(), codes.astype(np.float32) * whole)
+    same(name, found.elements(70, 1000), (codes.astype(np.float32) * whole).reshape(-1)[70:1000])
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 1, 1), (3, 8, 1), ()])
+def test_scales_of_whole_experts_and_of_their_rows(shape: tuple[int, ...]) -> None:
+    random = np.random.default_rng(0)
+    codes = (random.integers(0, 256, (3, 8, 16), dtype=np.uint8) & 0xF7).view(ml_dtypes.float8_e4m3fn)
+    scales = random.random(shape, np.float32) if shape else np.array(0.5, np.float32)
+    tensors = {"experts.down_proj": from_array(codes), "experts.down_proj_scale": from_array(scales)}
+    scheme = find_weights(tensors, {})
+    assert scheme is not None
+    whole = scales.reshape(*shape, *(1,) * (3 - len(shape))) if shape else scales
+    found = scheme.decode(tensors).tensors["experts.down_proj"].numpy()
+    same("experts.down_proj", found, codes.astype(np.float32) * whole)
+
+
+def test_one_model_may_hold_several_schemes() -> None:
+    """As compressed-tensors' `mixed-precision` has it: other forms in other layers."""
+    parts = [opened(case)[0] for case in ("ct-int4", "ct-fp8", "ct-nvfp4")]
+    tensors = {
+        name.replace("layers.0", f"layers.{at}"): tensor
+        for at, part in enumerate(parts)
+        for name, tensor in part.items()
+    }
+    scheme = find_weights(tensors, {"quantization_config": {"quant_method": "compressed-tensors"}})
+    assert scheme is not None
+    dense = scheme.decode(tensors).tensors
+    for at, case in enumerate(("ct-int4", "ct-fp8", "ct-nvfp4")):
+        expected = wconv.open(FIXTURES / case / "expected.safetensors")
+        for name in ("self_attn.q_proj.weight", "self_attn.o_proj.weight"):
+            found = dense[f"model.layers.{at}.{name}"]
+            wanted = expected[f"model.layers.0.{name}"]
+            same(name, found.cast(wanted.dtype).numpy(), wanted.numpy())
