@@ -126,7 +126,7 @@ CASES = {
     "int4": Case(
         quantized_data.int4_groups,
         DECODED,
-        (Goal(DENSE, 1 / 4, "torch script"), Goal(DENSE, 64, quantity="MB")),
+        (Goal(DENSE, 1 / 2, "torch script"), Goal(DENSE, 64, quantity="MB")),
     ),
     "plan": Case(
         data.headers_only,

@@ -15,6 +15,7 @@ from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.consumers.lay_out import HUB, lay_out
 from wconv.conversion.output_dtypes import written_dtypes
 from wconv.errors import LayoutError
+from wconv.layouts.apply import matches
 from wconv.quantized import names as quantized_names
 from wconv.tensors.lazy import LazyTensor
 
@@ -83,17 +84,23 @@ def _is_refused(request: Request, opened: Checkpoint, picked: Mapping[str, LazyT
         return True
     if request.layout == HUB or (laid.consumer is None and request.dtype is None):
         return False
-    return _is_left(laid.consumer, laid.applied.tensors, opened.description)
+    left = laid.applied.tensors
+    if laid.table is not None:
+        left = {name: tensor for name, tensor in left.items() if not matches(laid.table.names, name)}
+    return _is_left(laid.consumer, left, opened.description)
 
 
 def _is_left(
     consumer: str | None, tensors: Mapping[str, LazyTensor], config: Mapping[str, Any] | None
 ) -> bool:
-    """Whether rules leave weights in a form that the consumer's loader does not decode.
+    """Whether there are weights in a form that the consumer's loader does not decode.
 
     mlx-lm 0.32 takes AWQ's gemm, BitNet, and blocks of fp8 that are 32 by 32; other forms only in the modules
-    of a few models, whose rules then name them. mlx-vlm 0.7 takes neither AWQ nor
-    BitNet, but NVFP4, MXFP8 and any blocks of fp8, of which it makes its own 8 bits.
+    of a few models, whose rules then name them. mlx-vlm 0.7 takes neither AWQ nor BitNet, but NVFP4, MXFP8 and
+    any blocks of fp8, of which it makes its own 8 bits.
+
+    Args:
+        tensors: those whose names the rules do not tell.
     """
     settings = quantized_names.config_of(config)
     own = settings.get("weight_block_size") == [32, 32] and settings.get("scale_fmt") == "ue8m0"
