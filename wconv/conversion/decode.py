@@ -96,8 +96,8 @@ def _is_left(
     """Whether there are weights in a form that the consumer's loader does not decode.
 
     mlx-lm 0.32 takes AWQ's gemm, BitNet, and blocks of fp8 that are 32 by 32; other forms only in the modules
-    of a few models, whose rules then name them. mlx-vlm 0.7 takes neither AWQ nor BitNet, but NVFP4, MXFP8 and
-    any blocks of fp8, of which it makes its own 8 bits.
+    of a few models, whose rules then name them. mlx-vlm 0.7 takes neither AWQ nor BitNet, but NVFP4, MXFP8
+    and any blocks of fp8, of which it makes its own 8 bits.
 
     Args:
         tensors: those whose names the rules do not tell.
