@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import wconv
+from tests.making import write_directory
 from tests.quantized.test_recognition import CASES, FIXTURES, same
 from wconv.cli.program import main
 
@@ -203,3 +204,21 @@ def test_mlx_vlm_is_not_given_what_only_mlx_lm_loads(case: str, tmp_path: Path) 
     report = wconv.convert(source, tmp_path / "out")
     assert report.layout == "mlx-vlm"
     assert all(name.endswith((".weight", ".scales", ".biases")) for name in wconv.open(report.output))
+
+
+def test_experts_that_a_models_own_rules_name_stay_in_4_bits(tmp_path: Path) -> None:
+    stems = [
+        f"model.layers.0.mlp.experts.{at}.{one}_proj." for at in range(2) for one in ("gate", "up", "down")
+    ]
+    arrays: dict[str, Any] = {}
+    for stem in stems:
+        arrays[f"{stem}weight_packed"] = np.ones((64, 8), np.int32)
+        arrays[f"{stem}weight_scale"] = np.full((64, 2), 0.37, np.float16)
+        arrays[f"{stem}weight_shape"] = np.array([64, 64])
+    settings = {"quant_method": "compressed-tensors", "format": "pack-quantized"}
+    config = {"model_type": "deepseek_v3", "num_hidden_layers": 1, "n_routed_experts": 2}
+    source = write_directory(tmp_path / "m", [arrays], {**config, "quantization_config": settings})
+    result = wconv.open(wconv.convert(source, tmp_path / "out").output)
+    assert result.keys() == arrays.keys()
+    cast = wconv.open(wconv.convert(source, tmp_path / "cast", dtype="bfloat16").output)
+    assert {tensor.dtype.name for tensor in cast.values()} == {"bfloat16"}
