@@ -144,6 +144,26 @@ def mlx_adapter(path: Path) -> None:
     shutil.rmtree(source)
 
 
+def quantized(case: str) -> Callable[[Path], None]:
+    """A model that is stored in a scheme."""
+
+    def make(path: Path) -> None:
+        path.mkdir()
+        for name in ("model.safetensors", "config.json"):
+            shutil.copy(FIXTURES / "quantized" / case / name, path)
+
+    return make
+
+
+def quantized_for_mlx(path: Path) -> None:
+    source = path.parent / "powers"
+    quantized("fp8-powers")(source)
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps({**config, "model_type": "llama"}))
+    wconv.convert(source, path)
+    shutil.rmtree(source)
+
+
 def script(path: Path) -> None:
     path.write_text(
         "import sys\nimport torch\n"
@@ -180,6 +200,13 @@ MAKERS: dict[str, dict[str, Callable[[Path], None]]] = {
     "library": {"Logics-Parsing": llama, "model.ckpt": state_dict, "depth_pro.pt": depth_pro},
     "modules": {"model.pt": module},
     "pytorch": {"depth_pro.pt": depth_pro, "model-with-bin-shards": bin_shards, "model.ckpt": state_dict},
+    "quantized": {
+        "Model-GPTQ-Int4": quantized("gptq-4"),
+        "Model-FP8": quantized("fp8-blocks"),
+        "Model-AWQ": quantized("awq-gemm"),
+        "Model-4bit-MLX": quantized_for_mlx,
+        "Model-GPTQ": quantized("gptq-4-order"),
+    },
     "rules": {"My-Model": vision_model, "my_model.pt": plain_torch},
     "training": {"checkpoint.ckpt": training},
     "way-back": {"Logics-Parsing-MLX": converted, "model.safetensors": plain},

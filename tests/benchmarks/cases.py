@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tests.benchmarks import data, torch_data
+from tests.benchmarks import data, quantized_data, torch_data
 from tests.benchmarks.measure import python
 
 Command = Callable[[Path, Path], list[str]]
@@ -74,6 +74,8 @@ def script(name: str, *needs: str, source: str = "") -> Program:
 COPY = Program(lambda src, out: ["cp", "-r", str(src), str(out)])
 FLOAT16 = "wconv --dtype float16"
 MFLUX = "wconv --layout mflux"
+DENSE = "wconv --dequantize"
+DECODED = {DENSE: wconv("-d", "--layout", "hf"), "torch script": script("torch_dequantize", "torch")}
 
 CASES = {
     "model": Case(
@@ -115,6 +117,16 @@ CASES = {
         data.float32,
         {"cp -r": COPY, FLOAT16: wconv("--dtype", "float16"), "torch script": script("torch_cast", "torch")},
         (Goal(FLOAT16, 0.8, "cp -r"), Goal(FLOAT16, 48, quantity="MB")),
+    ),
+    "fp8": Case(
+        quantized_data.fp8_blocks,
+        DECODED,
+        (Goal(DENSE, 1 / 4, "torch script"), Goal(DENSE, 64, quantity="MB")),
+    ),
+    "int4": Case(
+        quantized_data.int4_groups,
+        DECODED,
+        (Goal(DENSE, 1 / 2, "torch script"), Goal(DENSE, 64, quantity="MB")),
     ),
     "plan": Case(
         data.headers_only,

@@ -147,11 +147,20 @@ def test_fp8_with_scales_stays_for_the_consumer(tmp_path: Path) -> None:
         "a.weight_scale_inv": random((1, 1), np.float32),
         "b.weight": random((4, 4), ml_dtypes.float8_e4m3fn),
     }
-    report = wconv.convert(write_directory(tmp_path / "m", [arrays]), dtype="float16")
+    source = write_directory(tmp_path / "m", [arrays])
+    report = wconv.convert(source, tmp_path / "hub", dtype="float16", layout="hf")
     result = wconv.open(report.output)
     assert result["a.weight"].dtype.name == "float8_e4m3fn"
     assert result["b.weight"].dtype.name == "float16"
     assert "a.weight" in report.kept
+    assert (
+        wconv.open(wconv.convert(source, tmp_path / "same").output)["a.weight"].dtype.name == "float8_e4m3fn"
+    )
+    decoded = wconv.open(wconv.convert(source, tmp_path / "decoded", dtype="float16").output)
+    assert {name: one.dtype.name for name, one in decoded.items()} == {
+        "a.weight": "float16",
+        "b.weight": "float16",
+    }
 
 
 def test_keep_dtype_names_of_unknown_models_stay(tmp_path: Path) -> None:

@@ -373,10 +373,10 @@ def test_a_copy_keeps_all_that_the_header_says(tmp_path: Path) -> None:
 
 
 def test_an_adapter_of_a_quantized_model_tells_the_scheme(tmp_path: Path) -> None:
-    stored = {f"{Q}.qweight": np.ones((1, 8), np.int32), f"{Q}.scales": np.ones((1, 8), np.float16)}
+    stored = {f"{Q}.W_q": np.ones((1, 8), np.uint8), f"{Q}.scale": np.ones((1, 8), np.float16)}
     model = write_directory(tmp_path / "m", [stored])
     source = peft(tmp_path / "peft", pair(Q, 8, 8))
-    with pytest.raises(WconvError, match=r"is a GPTQ checkpoint: .* can be merged into a model in 16 bits"):
+    with pytest.raises(WconvError, match=r"shows an HQQ checkpoint"):
         wconv.convert(model, tmp_path / "out", layout="hf", merge_lora=[str(source)])
 
 

@@ -71,6 +71,7 @@ class Checkpoint(Mapping[str, LazyTensor]):
         files: the weights files, in order.
         config: config.json of a model directory, else None.
         params: params.json of a directory without config.json, else None.
+        made_of: names of decoded weights → the tensors of the files that they are decoded from.
         quantization: hf_quant_config.json of a directory, where config.json says nothing of the kind.
         metadata: what else the files say, as plain data.
         skipped: what cannot be had, each with the reason: tensors, where `skip_unreadable` allowed it, and
@@ -96,6 +97,7 @@ class Checkpoint(Mapping[str, LazyTensor]):
     params: Mapping[str, Any] | None = None
     quantization: Mapping[str, Any] | None = None
     not_numbers: frozenset[str] = frozenset()
+    made_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> LazyTensor:
         return self.tensors[name]

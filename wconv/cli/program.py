@@ -205,7 +205,7 @@ HOW, RUN, SUMMARY = "How it is read", "The run", "Messages"
     help="Add an adapter to the weights; repeatable.",
 )
 @_option(
-    QUANTIZE, "-q", "--quantize", is_flag=True, help="Quantize, as mlx_lm.convert and mlx_vlm.convert do."
+    QUANTIZE, "-q", "--quantize", is_flag=True, help="Quantize, as mlx_lm.convert -q and mlx_vlm.convert -q."
 )
 @_option(
     QUANTIZE, "--q-bits", type=click.IntRange(1, 64), help="Bits of a weight; 4 by default, 8 for mxfp8."
@@ -221,7 +221,7 @@ HOW, RUN, SUMMARY = "How it is read", "The run", "Messages"
     help="Layers stored in another way, or =none: dense; the last rule holds.",
 )
 @_option(QUANTIZE, "--q-report", type=PATH, metavar="FILE", help="Write the error of every weight, as JSON.")
-@_option(QUANTIZE, "-d", "--dequantize", is_flag=True, help="Make a model dense that is quantized for MLX.")
+@_option(QUANTIZE, "-d", "--dequantize", is_flag=True, help="Decode weights in few bits, all of them.")
 @_option(WHAT, "--include", metavar="REGEX", help="Convert only tensors whose source name matches.")
 @_option(WHAT, "--exclude", metavar="REGEX", help="Leave out tensors whose source name matches.")
 @_option(WHAT, "--component", metavar="NAME", multiple=True, help="Of a pipeline, only this; repeatable.")

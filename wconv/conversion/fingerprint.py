@@ -46,7 +46,7 @@ def program() -> str:
             digest.update(f"\0{name} {version(name)}".encode())
         except PackageNotFoundError:
             continue
-    home = Path(__file__).parent
+    home = Path(__file__).parent.parent
     for path in sorted(home.rglob("*.py")):
         digest.update(f"\0{path.relative_to(home)}\0".encode())
         digest.update(path.read_bytes())

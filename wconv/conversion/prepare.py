@@ -17,8 +17,7 @@ from wconv.consumers.lay_out import AS_STORED, HUB, LaidOut, NoLayoutError, lay_
 from wconv.consumers.made_tensors import SETTINGS, tensor_maker
 from wconv.consumers.mlx import config_fields
 from wconv.consumers.quantization.recipes import Recipe
-from wconv.conversion import components, outputs
-from wconv.conversion import dequantize as dequantize_stage
+from wconv.conversion import components, decode, outputs
 from wconv.conversion import quantize as quantize_stage
 from wconv.conversion.components import Component, Pipeline
 from wconv.conversion.output_dtypes import written_dtypes
@@ -81,13 +80,13 @@ def prepare(
         key: the path to the state dict in a wrapped PyTorch checkpoint.
         expand: allows tensors that take far more than their file (expanded views, sparse, deflated).
         quantize: stores weights in few bits, as MLX does: modes, bits, groups and rules for single layers.
-        dequantize: makes a model that is quantized for MLX dense.
         skip_unreadable: leaves out tensors whose values cannot be had, which are an error otherwise.
         component: names of the only components that are converted, of a directory that has several.
         variant: of the weights in a directory, those called so ("fp16").
         optimizer: write the optimizer's state too, as `optimizer.safetensors` beside the model.
         merge_lora: adapters that are added to the weights, in order: paths, each with `:scale` after it
             where that is not 1.
+        dequantize: decode weights in few bits, also those that the consumer takes as they are.
         options: what a layout lets one choose ("include_fov").
 
     Raises:
@@ -189,7 +188,7 @@ def _model(request: Request) -> Conversion:
         raise FormatError(f"{request.source} holds no tensors")
     if filtered:
         quantized_names.check_complete(opened.tensors, picked)
-    opened, picked, decoded = _decoded(request, opened, picked)
+    opened, picked, filtered = decode.decoded(request, opened, picked, filtered)
     laid = _with_made_tensors(_laid_out(request, opened, picked), opened)
     applied = laid.applied
     if not applied.tensors:
@@ -242,7 +241,6 @@ def _model(request: Request) -> Conversion:
             *opened.notes,
             *applied.notes,
             *remarks,
-            *decoded,
             *_computed(dense, applied, picked),
             *_untied(applied, config),
             *empty,
@@ -259,7 +257,7 @@ def _model(request: Request) -> Conversion:
     return Conversion(
         checkpoint=dataclasses.replace(opened, files=files),
         plan=plan,
-        sources=_sources(applied, state, made),
+        sources=decode.sources(_sources(applied, state, made), opened),
         config=config,
         sidecars=beside,
         report=report,
@@ -268,23 +266,6 @@ def _model(request: Request) -> Conversion:
         config_name=laid.config_name,
         needs_header=laid.form is not None and laid.form.needs_header,
     )
-
-
-def _decoded(
-    request: Request, opened: Checkpoint, picked: dict[str, LazyTensor]
-) -> tuple[Checkpoint, dict[str, LazyTensor], tuple[str, ...]]:
-    """A model that is quantized for MLX as the dense one, where that is asked for or needed."""
-    if not (request.dequantize or request.quantize is not None):
-        return opened, picked, ()
-    if not dequantize_stage.is_quantized(picked, opened.config):
-        if request.dequantize:
-            raise WconvError(f"-d: {request.source} is not quantized for MLX: leave -d out")
-        return opened, picked, ()
-    tensors = dequantize_stage.dense(picked, opened.config)
-    config = dequantize_stage.without_settings(opened.config) if opened.config is not None else None
-    again = "quantizing its decoded values anew loses a second time"
-    notes = (f"the source is quantized already: {again}",) if request.quantize is not None else ()
-    return dataclasses.replace(opened, tensors=tensors, config=config), tensors, notes
 
 
 def _quantized(request: Request, opened: Checkpoint, laid: LaidOut, dense: Sequence[Entry]) -> Quantized:

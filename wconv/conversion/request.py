@@ -37,6 +37,7 @@ class Request:
         kind: the files that are written.
         limit: bytes of tensors in one file; None for what the consumer cuts at.
         loras: adapters to be merged, in order.
+        dequantize: weights in few bits are decoded, whoever may take them as they are.
     """
 
     source: Path
@@ -55,9 +56,9 @@ class Request:
     variant: str | None
     optimizer: bool
     loras: tuple[Lora, ...]
+    dequantize: bool
     options: Mapping[str, Any]
     quantize: Recipe | None = None
-    dequantize: bool = False
 
     @property
     def single(self) -> bool:
@@ -73,10 +74,10 @@ class Request:
             "include": self.include,
             "exclude": self.exclude,
             "key": self.key,
+            "dequantize": self.dequantize,
             "options": dict(self.options),
             "variant": self.variant,
             "quantize": str(self.quantize),
-            "dequantize": self.dequantize,
             "merge_lora": [(str(one.path), one.strength) for one in self.loras],
         }
 

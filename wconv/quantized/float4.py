@@ -1,0 +1,98 @@
+"""4-bit floats in pairs: gpt-oss's MXFP4 in blocks, ModelOpt's NVFP4.
+
+Dense values: gpt-oss as transformers 5.23 (`convert_moe_packed_tensors`), in bfloat16; NVFP4 as ModelOpt
+(`NVFP4QTensor.dequantize`): the two scales are multiplied in float32, then the value with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from wconv.errors import FormatError
+from wconv.quantized import mlx_forms
+from wconv.quantized.codes import Unpacked
+from wconv.quantized.compressed_tensors import E2M1
+from wconv.quantized.fp8 import WHY, unused_of
+from wconv.quantized.refused import ADVICE
+from wconv.quantized.stored import (
+    MlxForm,
+    StoredWeight,
+    Tensors,
+    check_dtype,
+    check_shape,
+    check_some,
+    misfit,
+    need,
+)
+from wconv.quantized.values import FLOAT32, Decoded, ScaleValues
+from wconv.tensors import dtypes
+
+NAME, TITLE = "float4", "a checkpoint of 4-bit floats (MXFP4, NVFP4)"
+
+
+def read(
+    tensors: Tensors, settings: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> Iterator[StoredWeight]:
+    """The weights that are float4 with two kinds of scales, or in blocks."""
+    for name, tensor in tensors.items():
+        if name.endswith("_blocks") and tensor.dtype.name == "uint8" and tensor.ndim > 1:
+            yield _blocks(name.removesuffix("_blocks"), tensors)
+        elif tensor.dtype.name == "uint8" and f"{name}_scale_2" in tensors:
+            _check_algorithm(name, settings)
+            yield _two_scales(name, tensors)
+
+
+def _blocks(weight: str, tensors: Tensors) -> StoredWeight:
+    """(…, rows, groups, 16) and (…, rows, groups); of experts the dense weight is transposed."""
+    name, label = f"{weight}_blocks", f"{weight}_scales"
+    blocks, found = tensors[name], need(tensors, label, name)
+    check_some(name, blocks)
+    check_dtype(label, found, "uint8", "float8_e8m0fnu")
+    check_shape(label, found, blocks.shape[:-1], name, blocks)
+    if blocks.shape[-1] != 16 or blocks.ndim < 3:
+        raise misfit(label, found, name, blocks, "16 bytes for each scale")
+    groups = blocks.shape[-2]
+    codes = Unpacked(blocks.reshape((*blocks.shape[:-2], groups * 16)), 4, groups * 32)
+    scales = ScaleValues(found, label, exponents=True)
+    dense = Decoded(codes, scales, (1, 32), dtypes.by_name("bfloat16"), name, table=E2M1)
+    turned = (
+        dense.transpose((*range(dense.ndim - 2), dense.ndim - 1, dense.ndim - 2)) if dense.ndim > 2 else dense
+    )
+    return StoredWeight(weight, (name, label), turned)
+
+
+def _check_algorithm(name: str, settings: Mapping[str, Any]) -> None:
+    """Refuses what ModelOpt stores under the same names: integers with AWQ's scales."""
+    said = str(settings.get("quant_algo") or "NVFP4")
+    if "NVFP4" not in said and said != "MIXED_PRECISION":
+        raise FormatError(f"{name} is ModelOpt's {said:.40}, which is not decoded; {ADVICE}")
+
+
+def _two_scales(name: str, tensors: Tensors) -> StoredWeight:
+    """A scale for each 16 elements, and one for all."""
+    label, whole = f"{name}_scale", f"{name}_scale_2"
+    codes, found, by = tensors[name], need(tensors, label, name), tensors[whole]
+    check_some(name, codes)
+    check_dtype(label, found, "float8_e4m3fn")
+    check_dtype(whole, by, "float32")
+    for end in ("pre_quant_scale", "comfy_quant"):
+        other = f"{name.removesuffix('weight')}{end}"
+        if other in tensors:
+            raise FormatError(
+                f"{other} belongs to a form of NVFP4 that is not decoded: take the model in 16 bits"
+            )
+    columns = codes.shape[-1] * 2 if codes.ndim else 0
+    check_shape(label, found, (*codes.shape[:-1], columns // 16), name, codes)
+    if columns % 16:
+        raise misfit(label, found, name, codes, "one for each group of 16")
+    if by.size != 1:
+        raise misfit(whole, by, name, codes, "a single number")
+    scales = ScaleValues(found, label, by=by)
+    dense = Decoded(Unpacked(codes, 4, columns), scales, (1, 16), FLOAT32, name, table=E2M1)
+
+    def packed() -> MlxForm | None:
+        return mlx_forms.floating("nvfp4", codes, found) if float(by.elements()[0]) == 1 else None
+
+    unused = {one: WHY for one in unused_of(name, tensors) if one != whole}
+    return StoredWeight(name, (name, label, whole), dense, packed, unused)

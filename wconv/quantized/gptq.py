@@ -1,0 +1,173 @@
+"""GPTQ: codes packed along the inputs, zeros along the outputs, groups that may be out of order.
+
+Dense values are those of GPTQModel 7.7 (`dequantize_weight`) and AutoGPTQ 0.7: `scale * (code - zero)` in the
+scales' dtype. The first version of the format stores each zero less one; the second as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from wconv.errors import FormatError
+from wconv.quantized import mlx_forms
+from wconv.quantized.codes import Spread, Turned, Unpacked
+from wconv.quantized.stored import (
+    MlxForm,
+    StoredWeight,
+    Tensors,
+    check_dtype,
+    check_shape,
+    check_some,
+    misfit,
+    need,
+)
+from wconv.quantized.values import Decoded, ScaleValues
+from wconv.tensors.lazy import LazyTensor
+
+NAME, TITLE = "gptq", "a GPTQ checkpoint"
+BITS = (2, 3, 4, 8)
+FLOATS = ("float16", "bfloat16", "float32")
+
+
+def read(
+    tensors: Tensors, settings: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> Iterator[StoredWeight]:
+    """The weights whose codes are packed along the inputs."""
+    second: bool | None = None
+    empty = _empty_biases(tensors)
+    for name, codes in tensors.items():
+        if not name.endswith(".qweight"):
+            continue
+        stem = name.removesuffix("qweight")
+        if not is_gptq(codes, tensors.get(f"{stem}scales"), tensors.get(f"{stem}qzeros"), settings):
+            continue
+        if second is None:
+            second = _is_second(tensors.get(f"{stem}qzeros"), settings)
+        yield _weight(stem, tensors, settings, second=second, empty=empty)
+
+
+def _empty_biases(tensors: Tensors) -> frozenset[str]:
+    """The biases that AutoGPTQ has given to layers without one: zeros in every layer of that name."""
+    layers: dict[str, list[str]] = {}
+    for name in tensors:
+        stem = name.removesuffix(".qweight")
+        if stem != name and f"{stem}.bias" in tensors:
+            layers.setdefault(stem.rpartition(".")[2], []).append(f"{stem}.bias")
+    return frozenset(
+        bias
+        for biases in layers.values()
+        if not any(tensors[bias].elements().any() for bias in biases)
+        for bias in biases
+    )
+
+
+def is_gptq(
+    codes: LazyTensor, scales: LazyTensor | None, zeros: LazyTensor | None, settings: Mapping[str, Any]
+) -> bool:
+    """Whether the words of a weight hold codes of one output; AWQ's hold those of several."""
+    if scales is None or codes.ndim != 2 or scales.ndim != 2:
+        return settings.get("quant_method") != "awq"
+    if codes.shape[1] != scales.shape[1]:
+        return False
+    return zeros is None or zeros.ndim != 2 or zeros.shape[0] == scales.shape[0]
+
+
+def _is_second(zeros: LazyTensor | None, settings: Mapping[str, Any]) -> bool:
+    """Whether zeros are stored as they are. Symmetric ones show it; else the config says it."""
+    said = str(settings.get("checkpoint_format") or settings.get("format") or "") == "gptq_v2"
+    bits = settings.get("bits")
+    if settings.get("sym") is False or bits not in (2, 4, 8) or zeros is None or zeros.ndim != 2:
+        return said
+    found = zeros.elements(0, min(zeros.shape[-1], 1024)).view(np.uint32)
+    middle = sum((1 << (bits - 1)) << at for at in range(0, 32, bits))
+    less_one = middle - sum(1 << at for at in range(0, 32, bits))
+    if found.size and (found == middle).all():
+        return True
+    return False if found.size and (found == less_one).all() else said
+
+
+def note(tensors: Tensors, settings: Mapping[str, Any]) -> str | None:
+    """Where the config says another version of the format than the zeros show."""
+    name = next((one for one in tensors if one.endswith(".qzeros")), None)
+    said = str(settings.get("checkpoint_format") or settings.get("format") or "gptq")
+    if name is None or said not in ("gptq", "gptq_v2"):
+        return None
+    if _is_second(tensors[name], settings) == (said == "gptq_v2"):
+        return None
+    other = "gptq" if said == "gptq_v2" else "gptq_v2"
+    return (
+        f"the config says checkpoint_format {said}, and the zeros of a symmetric model are {other}'s: so read"
+    )
+
+
+def _weight(
+    stem: str, tensors: Tensors, settings: Mapping[str, Any], *, second: bool, empty: frozenset[str]
+) -> StoredWeight:
+    name, weight = f"{stem}qweight", f"{stem}weight"
+    codes = tensors[name]
+    scales = need(tensors, f"{stem}scales", name)
+    check_dtype(name, codes, "int32")
+    check_dtype(f"{stem}scales", scales, *FLOATS)
+    check_some(name, codes)
+    check_some(f"{stem}scales", scales)
+    if codes.ndim != 2 or scales.ndim != 2:
+        raise misfit(f"{stem}scales", scales, name, codes)
+    zeros, order = need(tensors, f"{stem}qzeros", name), tensors.get(f"{stem}g_idx")
+    check_dtype(f"{stem}qzeros", zeros, "int32")
+    outputs, groups = codes.shape[1], scales.shape[0]
+    bits = _bits(stem, zeros, outputs)
+    inputs = codes.shape[0] * 32 // bits
+    size = _group(inputs, groups, settings)
+    if size is None or scales.shape[1] != outputs:
+        raise misfit(f"{stem}scales", scales, name, codes)
+    check_shape(f"{stem}qzeros", zeros, (groups, -(-outputs * bits // 32)), name, codes)
+    parts = [name, f"{stem}scales", f"{stem}qzeros"]
+    if order is not None:
+        check_dtype(f"{stem}g_idx", order, "int32", "int64")
+        check_shape(f"{stem}g_idx", order, (inputs,), name, codes)
+        parts.append(f"{stem}g_idx")
+    offsets = Spread(Turned(zeros), bits, outputs, raised=0 if second else 1)
+    words = Turned(codes)
+    unpacked = Unpacked(words.view("uint8"), bits, inputs)
+    turned = Turned(scales)
+    dense = Decoded(
+        unpacked,
+        ScaleValues(turned, f"{stem}scales", signed=True),
+        (1, size),
+        scales.dtype,
+        name,
+        zeros=offsets,
+        groups=order,
+    )
+
+    def packed() -> MlxForm | None:
+        if order is not None and not np.array_equal(order.elements(), np.arange(inputs) // size):
+            return None
+        stored = words.view("uint32")
+        return mlx_forms.affine(unpacked, bits, size, turned, zeros=offsets, stored=stored)
+
+    bias = f"{stem}bias"
+    unused = {bias: "zeros that AutoGPTQ adds to layers without a bias"} if bias in empty else {}
+    return StoredWeight(weight, tuple(parts), dense, packed, unused)
+
+
+def _bits(stem: str, zeros: LazyTensor, outputs: int) -> int:
+    """Bits of a code, as the shapes say."""
+    shown = zeros.shape[1] * 32 // outputs if zeros.ndim == 2 else 0
+    if shown not in BITS:
+        raise FormatError(
+            f"{stem}qzeros is {zeros.shape} for {outputs} outputs: codes of {shown} bits,"
+            " where GPTQ has 2, 3, 4 or 8"
+        )
+    return shown
+
+
+def _group(inputs: int, groups: int, settings: Mapping[str, Any]) -> int | None:
+    """Inputs that share a scale."""
+    said = settings.get("group_size")
+    if isinstance(said, int) and said > 0 and -(-inputs // said) == groups:
+        return said
+    return inputs // groups if inputs % groups == 0 else None

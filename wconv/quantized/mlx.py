@@ -1,0 +1,124 @@
+"""MLX's own quantized weights, dequantized as MLX does it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from wconv.errors import FormatError
+from wconv.quantized.stored import StoredWeight, Tensors, check_dtype, check_shape, check_some, misfit
+from wconv.tensors import dtypes
+from wconv.tensors.dequantize import dequantize
+from wconv.tensors.dtypes import DType
+from wconv.tensors.lazy import Array, LazyTensor, Shape
+from wconv.tensors.nodes import by_blocks
+from wconv.tensors.quantize import MODES, Quantization
+
+NAME, TITLE = "mlx", "a model that is quantized for MLX"
+
+FLOATS = ("bfloat16", "float16", "float32")
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Dequantized(LazyTensor):
+    """What `mx.dequantize` makes of a weight."""
+
+    weight: LazyTensor
+    scales: LazyTensor
+    biases: LazyTensor | None
+    how: Quantization
+    target: DType
+
+    @property
+    def dtype(self) -> DType:  # type: ignore[override]
+        return self.target
+
+    @property
+    def shape(self) -> Shape:  # type: ignore[override]
+        return (*self.weight.shape[:-1], self.weight.shape[-1] * 32 // self.how.bits)
+
+    @property
+    def origin(self) -> tuple[str, int]:
+        return self.weight.origin
+
+    @property
+    def grain(self) -> int:
+        return self.how.group_size
+
+    def fill(self, start: int, stop: int, out: Array) -> None:
+        by_blocks(start, stop, out, self.how.group_size, self._groups)
+
+    def _groups(self, first: int, last: int, out: Array) -> None:
+        words = self.how.row_bytes(self.how.group_size) // 4
+        packed = self.weight.elements(first * words, last * words)
+        scales = self.scales.elements(first, last)
+        biases = None if self.biases is None else self.biases.elements(first, last)
+        values = dequantize(packed.view(np.uint8), scales, biases, self.how, self.target.numpy)
+        out[:] = values.reshape(-1)
+
+
+def read(tensors: Tensors, config: Mapping[str, Any]) -> Iterator[StoredWeight]:
+    """The weights that have `scales` as MLX keeps them.
+
+    Args:
+        config: config.json, whose `quantization` says bits and groups.
+    """
+    said = config.get("quantization")
+    settings = said if isinstance(said, Mapping) else config.get("quantization_config")
+    settings = settings if isinstance(settings, Mapping) else {}
+    for name, weight in tensors.items():
+        stem = name.removesuffix(".weight")
+        if weight.dtype.name == "uint32" and stem != name and f"{stem}.scales" in tensors:
+            yield _weight(stem, tensors, settings)
+
+
+def _weight(stem: str, tensors: Tensors, settings: Mapping[str, Any]) -> StoredWeight:
+    name = f"{stem}.weight"
+    weight, scales = tensors[name], tensors[f"{stem}.scales"]
+    biases = tensors.get(f"{stem}.biases")
+    check_some(name, weight)
+    check_some(f"{stem}.scales", scales)
+    if f"{stem}.global_scale" in tensors:
+        raise FormatError(f"{stem}.global_scale belongs to a form of nvfp4 that is not dequantized")
+    if weight.ndim < 2 or scales.shape[:-1] != weight.shape[:-1]:
+        raise misfit(f"{stem}.scales", scales, name, weight)
+    how = _how(stem, weight, scales, biases, settings)
+    parts = [name, f"{stem}.scales"]
+    to = dtypes.by_name("bfloat16")
+    if how.has_biases:
+        assert biases is not None
+        check_dtype(f"{stem}.scales", scales, *FLOATS)
+        check_dtype(f"{stem}.biases", biases, scales.dtype.name)
+        check_shape(f"{stem}.biases", biases, scales.shape, f"{stem}.scales", scales)
+        parts.append(f"{stem}.biases")
+        to = scales.dtype
+    return StoredWeight(name, tuple(parts), Dequantized(weight, scales, biases, how, to))
+
+
+def _how(
+    stem: str,
+    weight: LazyTensor,
+    scales: LazyTensor,
+    biases: LazyTensor | None,
+    settings: Mapping[str, Any],
+) -> Quantization:
+    """Bits and groups: the layer's own, the model's, or the only ones that fit the shapes."""
+    modes = ("affine",) if biases is not None else ("mxfp4", "mxfp8", "nvfp4")
+    forms = [
+        Quantization(mode, bits, size)
+        for mode in modes
+        for bits in MODES[mode].bits
+        for size in MODES[mode].group_sizes
+    ]
+    fitting = [one for one in forms if weight.shape[-1] * 32 == scales.shape[-1] * one.group_size * one.bits]
+    for said in (settings.get(stem), settings):
+        if isinstance(said, Mapping):
+            for one in fitting:
+                if (one.bits, one.group_size) == (said.get("bits"), said.get("group_size")):
+                    return one
+    if len(fitting) == 1:
+        return fitting[0]
+    raise misfit(f"{stem}.scales", scales, f"{stem}.weight", weight, "bits and group_size in config.json")

@@ -1,0 +1,183 @@
+"""How others store weights in few bits: recognised, decoded by ranges, or taken over as MLX's own forms.
+
+    scheme = find_weights(tensors, config)
+    if scheme is not None:
+        dense = scheme.decode(tensors)      # or scheme.repack(tensors)
+
+The tensors decide, by their names, dtypes and shapes; a config that contradicts them is told of. Nothing is
+read but settings and, for the first GPTQ weight, some zeros; `repack` reads scales, to see whether MLX's form
+holds every value.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from wconv.errors import FormatError
+from wconv.quantized import (
+    awq,
+    bitnet,
+    bitsandbytes,
+    compressed_tensors,
+    float4,
+    fp8,
+    gptq,
+    mlx,
+    refused,
+    torchao,
+)
+from wconv.quantized.stored import Dense, MlxForm, StoredWeight, StoredWeights, Tensors, settings_of
+
+Reader = Callable[[Tensors, Mapping[str, Any], Mapping[str, Any]], Iterator[StoredWeight]]
+
+READERS: Mapping[tuple[str, str], Reader] = {
+    (module.NAME, module.TITLE): module.read
+    for module in (fp8, gptq, awq, compressed_tensors, bitsandbytes, float4, bitnet, torchao)
+}
+"""Each scheme's name and title, and what finds its weights."""
+
+METHODS = {
+    "fp8": "fp8",
+    "fbgemm_fp8": "fp8",
+    "mxfp8": "fp8",
+    "gptq": "gptq",
+    "gptqmodel": "gptq",
+    "awq": "awq",
+    "bitsandbytes": "bitsandbytes",
+    "mxfp4": "float4",
+    "bitnet": "bitnet",
+    "torchao": "torchao",
+}
+"""`quant_method` of a config → the scheme that it means."""
+
+AT_ONCE = 1 << 24
+"""Elements that a weight may take in memory at once, whatever its file says."""
+
+ORPHANS = (
+    "_scale_inv",
+    ".scale_weight",
+    ".weight_scale",
+    ".weight_scale_2",
+    ".weight_zero_point",
+    ".weight_g_idx",
+    ".weight_shape",
+    ".weight_global_scale",
+    ".qzeros",
+    ".g_idx",
+    ".SCB",
+    ".absmax",
+    ".quant_map",
+    "._weight_scale",
+    "._weight_zero_point",
+)
+"""Endings of names that mean nothing without a weight."""
+
+__all__ = ["Dense", "MlxForm", "StoredWeight", "StoredWeights", "find_weights"]
+
+
+def find_weights(
+    tensors: Tensors,
+    config: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> StoredWeights | None:
+    """How some of a checkpoint's weights are stored; None where all are plain.
+
+    Args:
+        tensors: by name.
+        config: config.json, for what the tensors do not show.
+        metadata: the header's strings, where torchao describes its tensors.
+
+    Raises:
+        FormatError: a part of a weight is missing or does not fit it, or the scheme is not decoded.
+    """
+    settings = settings_of(config)
+    refused.check(tensors)
+    found: dict[str, StoredWeight] = {}
+    counts: Counter[tuple[str, str]] = Counter()
+    for scheme, read in READERS.items():
+        for weight in read(tensors, settings, metadata or {}):
+            if weight.name in found:
+                raise FormatError(f"{weight.name} is stored in two schemes, {weight.parts[0]} shows: damaged")
+            if weight.dense.grain > AT_ONCE:
+                raise FormatError(
+                    f"{weight.parts[0]} has rows of {weight.dense.shape[-1]:,} elements, more than any layer:"
+                    " it is not decoded"
+                )
+            found[weight.name] = weight
+            counts[scheme] += 1
+    for weight in mlx.read(tensors, config or {}):
+        found[weight.name] = weight
+        counts[mlx.NAME, mlx.TITLE] += 1
+    if not found:
+        _check_orphans(tensors, frozenset())
+        return None
+    found = _with_markers(found, tensors)
+    claimed = {part for one in found.values() for part in (*one.parts, *one.unused)}
+    _check_orphans(tensors, claimed)
+    _check_bare(tensors, claimed)
+    (name, title), _ = counts.most_common(1)[0]
+    notes = [note for note in (_contradiction(name, settings), gptq.note(tensors, settings)) if note]
+    if len(counts) > 1:
+        notes.append(f"weights in several schemes: {', '.join(scheme for scheme, _ in counts)}")
+    return StoredWeights(name, title, found, tuple(notes))
+
+
+def _with_markers(found: dict[str, StoredWeight], tensors: Tensors) -> dict[str, StoredWeight]:
+    """The first weight takes what belongs to no single one: marks of the file, scales of a cache."""
+    taken = {part for one in found.values() for part in (*one.parts, *one.unused)}
+    more = {name: why for name, why in fp8.markers(tensors).items() if name not in taken}
+    if not more:
+        return found
+    name, first = next(iter(found.items()))
+    import dataclasses
+
+    return {**found, name: dataclasses.replace(first, unused={**first.unused, **more})}
+
+
+def _check_orphans(tensors: Tensors, claimed: frozenset[str] | set[str]) -> None:
+    """Refuses scales whose weight is not there.
+
+    Raises:
+        FormatError: naming one.
+    """
+    for name, tensor in tensors.items():
+        if name.endswith(ORPHANS) and name not in claimed and tensor.size:
+            base = name
+            for end in ORPHANS:
+                base = base.removesuffix(end)
+            dense = tensors.get(f"{base}.weight", tensors.get(base))
+            if dense is not None and dense.dtype.is_floating and dense.dtype.bits >= 16:
+                continue
+            raise FormatError(
+                f"{name} belongs to a quantized weight that is not there: download the file again"
+            )
+
+
+def _check_bare(tensors: Tensors, claimed: set[str]) -> None:
+    """Refuses codes without scales beside weights of the same model that have them.
+
+    Raises:
+        FormatError: naming one.
+    """
+    models = {name.partition(".")[0] for name in claimed}
+    for name, tensor in tensors.items():
+        if name in claimed or tensor.ndim < 2 or name.partition(".")[0] not in models:
+            continue
+        if tensor.dtype.bits == 8 and name.endswith((".weight", "_scales", "_blocks")):
+            raise FormatError(
+                f"{name} is {tensor.dtype.name} without what it needs, which the other weights have:"
+                " download the file again"
+            )
+
+
+def _contradiction(name: str, settings: Mapping[str, Any]) -> str | None:
+    """What the config says against what the tensors show."""
+    method = str(settings.get("quant_method") or "")
+    other = refused.told_by(settings)
+    meant = METHODS.get(method)
+    if other is None and (meant is None or meant == name):
+        return None
+    said = method or settings.get("format")
+    return f"the config says quant_method {said}, and the tensors are {name}: so read"
