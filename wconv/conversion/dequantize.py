@@ -10,7 +10,7 @@ from wconv.tensors.lazy import LazyTensor
 from wconv.tensors.quantize import MODES, Quantization
 from wconv.tensors.quantized import dequantized
 
-SETTINGS = ("quantization", "quantization_config")
+SETTINGS = ("quantization", "quantization_config", "quantized_as")
 """Fields of config.json that tell how the weights are stored, for MLX's programs."""
 
 
