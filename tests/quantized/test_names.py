@@ -323,7 +323,7 @@ def test_a_model_quantized_for_mlx_is_not_told_to_go_back(tmp_path: Path) -> Non
     parts = {"weight": ((64, 8), np.uint32), "scales": ((64, 1), BF16), "biases": ((64, 1), BF16)}
     config = {"model_type": "llama", "quantization": {"bits": 4, "group_size": 64}}
     source = write_directory(tmp_path / "m", [of(module, **parts)], config)
-    with pytest.raises(WconvError, match=r"is quantized for MLX.*: convert the original instead$"):
+    with pytest.raises(WconvError, match=r"is quantized for MLX.*: add -d"):
         wconv.convert(source, tmp_path / "out")
 
 

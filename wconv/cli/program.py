@@ -208,7 +208,7 @@ HOW, RUN, SUMMARY = "How it is read", "The run", "Messages"
     QUANTIZE, "-q", "--quantize", is_flag=True, help="Quantize, as mlx_lm.convert -q and mlx_vlm.convert -q."
 )
 @_option(
-    QUANTIZE, "--q-bits", type=click.IntRange(1, 64), help="Bits of a weight; 4 by default, 8 for mxfp8."
+    QUANTIZE, "--q-bits", type=click.IntRange(1, 64), help="Bits of a weight: 4 by default, 8 for mxfp8."
 )
 @_option(QUANTIZE, "--q-group-size", type=click.IntRange(1, 1_000_000), help="Weights that share a scale.")
 @_option(QUANTIZE, "--q-mode", metavar="MODE", help="affine (the default), mxfp4, mxfp8 or nvfp4.")

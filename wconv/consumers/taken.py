@@ -42,7 +42,7 @@ def check_taken(
 def refusal(found: Recognised, consumer: str, name: str | None = None) -> LayoutError:
     """Says that a scheme is neither decoded nor taken by a consumer."""
     whom = f"{consumer} loads it" if consumer == ANY else f"{consumer} does not load it as it is"
-    advice = "convert the original instead" if found.scheme is MLX else UNCHANGED
+    advice = "add -d (dequantize=True) to make it dense first" if found.scheme is MLX else UNCHANGED
     return LayoutError(
         f"{name or found.example} shows {found.scheme.title}, which is not decoded, and {whom}: {advice}"
     )

@@ -107,7 +107,8 @@ def restore(
     """
     if (config or {}).get("quantization") and any(name.endswith(".scales") for name in tensors):
         raise LayoutError(
-            "the model is quantized for MLX, which nothing but MLX loads: lay the original out instead"
+            "the model is quantized for MLX, which nothing but MLX loads:"
+            " add -d (dequantize=True) to make it dense first"
         )
     if layout is None:
         return None

@@ -173,7 +173,7 @@ def _check_float(name: str, base: LazyTensor, where: str) -> None:
     if not base.dtype.is_floating or base.dtype.bits < 16:
         raise WconvError(
             f"{name} of {where} is stored in {base.dtype.name}: an adapter can be merged into a model that"
-            " is not quantized"
+            " is not quantized; add -d (dequantize=True) if it is quantized for MLX"
         )
 
 

@@ -1,0 +1,274 @@
+"""A model that is quantized while it is converted, and one that is made dense again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+import wconv
+from tests.making import random, write_directory
+from wconv.cli.program import main
+from wconv.consumers.quantization.recipes import Recipe, parse_rule
+from wconv.errors import WconvError
+from wconv.tensors.dequantize import dequantize
+from wconv.tensors.quantize import Quantization, quantize
+
+H, INNER, WORDS = 128, 256, 320
+
+
+def llama(path: Path, layers: int = 2, **changed: Any) -> Path:
+    tensors: dict[str, Any] = {
+        "model.embed_tokens.weight": random((WORDS, H), seed=1),
+        "model.norm.weight": random((H,), seed=2),
+        "lm_head.weight": random((WORDS, H), seed=3),
+    }
+    for layer in range(layers):
+        place = f"model.layers.{layer}"
+        for at, name in enumerate(("q_proj", "k_proj", "v_proj", "o_proj")):
+            tensors[f"{place}.self_attn.{name}.weight"] = random((H, H), seed=10 * layer + at)
+        tensors[f"{place}.mlp.gate_proj.weight"] = random((INNER, H), seed=10 * layer + 5)
+        tensors[f"{place}.mlp.up_proj.weight"] = random((INNER, H), seed=10 * layer + 6)
+        tensors[f"{place}.mlp.down_proj.weight"] = random((H, INNER), seed=10 * layer + 7)
+        tensors[f"{place}.input_layernorm.weight"] = random((H,), seed=8)
+        tensors[f"{place}.post_attention_layernorm.weight"] = random((H,), seed=9)
+    tensors.update(changed)
+    config = {
+        "model_type": "llama",
+        "tie_word_embeddings": False,
+        "num_hidden_layers": layers,
+        "hidden_size": H,
+        "vocab_size": WORDS,
+        "torch_dtype": "bfloat16",
+    }
+    return write_directory(path, [tensors], config)
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def test_codes_scales_and_biases_take_the_place_of_weights(tmp_path: Path) -> None:
+    source = llama(tmp_path / "m")
+    report = wconv.convert(source, tmp_path / "q", quantize=Recipe())
+    before, after = wconv.load(source), wconv.load(tmp_path / "q")
+    name = "model.layers.1.mlp.up_proj"
+    made = quantize(before[f"{name}.weight"], Quantization.of())
+    assert after[f"{name}.weight"].shape == (INNER, H * 4 // 32)
+    assert after[f"{name}.weight"].tobytes() == made.codes.tobytes()
+    assert after[f"{name}.scales"].tobytes() == made.scales.tobytes()
+    assert made.biases is not None
+    assert after[f"{name}.biases"].tobytes() == made.biases.tobytes()
+    assert after["model.norm.weight"].tobytes() == before["model.norm.weight"].tobytes()
+    config = json.loads((tmp_path / "q" / "config.json").read_text())
+    assert config["quantization"] == config["quantization_config"]
+    assert config["quantization"] == {"group_size": 64, "bits": 4, "mode": "affine"}
+    assert config["quantized_as"] == "MLX 0.32.4 (CPU)"
+    assert report.quantization is not None
+    assert 4.5 < report.quantization.bits_per_weight < 4.6
+    assert report.quantization.weights == {"4 bits in groups of 64": 16}
+    assert 0.05 < max(report.quantization.errors.values()) < 0.2
+
+
+def test_a_dtype_is_that_of_scales_and_what_stays_dense(tmp_path: Path) -> None:
+    wconv.convert(llama(tmp_path / "m"), tmp_path / "q", quantize=Recipe(), dtype="float16")
+    after = wconv.load(tmp_path / "q")
+    assert {array.dtype.name for array in after.values()} == {"uint32", "float16"}
+
+
+def test_dense_again_is_what_the_codes_stand_for(tmp_path: Path) -> None:
+    wconv.convert(llama(tmp_path / "m"), tmp_path / "q", quantize=Recipe(bits=3, group_size=32))
+    wconv.convert(tmp_path / "q", tmp_path / "d", dequantize=True)
+    coded, dense = wconv.load(tmp_path / "q"), wconv.load(tmp_path / "d")
+    name = "model.layers.0.self_attn.q_proj"
+    wanted = dequantize(
+        coded[f"{name}.weight"],
+        coded[f"{name}.scales"],
+        coded[f"{name}.biases"],
+        Quantization.of(bits=3, group_size=32),
+        np.dtype(ml_dtypes.bfloat16),
+    )
+    assert dense[f"{name}.weight"].tobytes() == wanted.tobytes()
+    assert not any(one.endswith((".scales", ".biases")) for one in dense)
+    config = json.loads((tmp_path / "d" / "config.json").read_text())
+    assert not config.keys() & {"quantization", "quantization_config", "quantized_as"}
+    assert set(dense) == set(wconv.load(tmp_path / "m"))
+
+
+@pytest.mark.parametrize("mode", ["mxfp4", "mxfp8", "nvfp4"])
+def test_modes_without_biases(mode: str, tmp_path: Path) -> None:
+    wconv.convert(llama(tmp_path / "m"), tmp_path / "q", quantize=Recipe(mode))
+    after = wconv.load(tmp_path / "q")
+    assert after["lm_head.scales"].dtype == np.uint8
+    assert "lm_head.biases" not in after
+    again = wconv.convert(tmp_path / "q", tmp_path / "d", dequantize=True)
+    assert again.tensors_written == len(wconv.load(tmp_path / "m"))
+
+
+def test_quantized_anew_says_that_it_loses(tmp_path: Path) -> None:
+    wconv.convert(llama(tmp_path / "m"), tmp_path / "q4", quantize=Recipe())
+    report = wconv.convert(tmp_path / "q4", tmp_path / "q8", quantize=Recipe(bits=8))
+    assert any("loses a second time" in line for line in report.lines())
+    assert wconv.load(tmp_path / "q8")["lm_head.weight"].shape == (WORDS, H * 8 // 32)
+
+
+def test_what_needs_dense_weights_asks_for_them(tmp_path: Path) -> None:
+    wconv.convert(llama(tmp_path / "m"), tmp_path / "q", quantize=Recipe())
+    refused = run(tmp_path / "q", "-o", tmp_path / "h", "--layout", "hf")
+    assert refused.exit_code == 1
+    assert "add -d" in refused.stderr
+    assert run(tmp_path / "q", "-o", tmp_path / "h", "--layout", "hf", "-d").exit_code == 0
+    plain = run(tmp_path / "m", "-o", tmp_path / "x", "-d")
+    assert "is not quantized for MLX: leave -d out" in plain.stderr
+
+
+def test_rules_for_single_layers(tmp_path: Path) -> None:
+    result = run(
+        llama(tmp_path / "m"),
+        tmp_path / "q",
+        "-q",
+        "--q-rule",
+        "lm_head|embed_tokens=8",
+        "--q-rule",
+        r"layers\.0\..*=6:32",
+        "--q-rule",
+        "v_proj=none",
+        "--q-rule",
+        "nobody=8",
+    )
+    assert result.exit_code == 0, result.output
+    after = wconv.load(tmp_path / "q")
+    assert after["lm_head.weight"].shape[1] == H * 8 // 32
+    assert after["model.layers.0.mlp.up_proj.weight"].shape[1] == H * 6 // 32
+    assert after["model.layers.1.mlp.up_proj.weight"].shape[1] == H * 4 // 32
+    assert after["model.layers.0.self_attn.v_proj.weight"].shape == (H, H)
+    assert "no layer matches the quantization rule nobody=8" in result.stdout
+    config = json.loads((tmp_path / "q" / "config.json").read_text())["quantization"]
+    assert config["lm_head"]["bits"] == 8
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("--q-bits", "7"), "affine does not have bits 7: it has 2, 3, 4, 5, 6, 8"),
+        (("--q-group-size", "48"), "affine does not have groups of 48"),
+        (("--q-mode", "int4"), "'int4' is not a quantization mode"),
+        (("--q-rule", "lm_head"), "is not PATTERN=BITS"),
+        (("--q-rule", "(=4"), "lm_head|("),
+        (("--quant-predicate", "mixed_1_2"), "mixed_1_2"),
+        (("--format", "pt"), "exclude each other"),
+    ],
+)
+def test_bad_words_are_one_line_and_nothing_is_written(
+    words: tuple[str, ...], text: str, tmp_path: Path
+) -> None:
+    result = run(llama(tmp_path / "m"), "-o", tmp_path / "q", "-q", *words)
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert text.partition("|")[0] in result.stderr or "(" in words[1]
+    assert not (tmp_path / "q").exists()
+
+
+def test_how_without_what_is_told(tmp_path: Path) -> None:
+    assert "add -q" in run(llama(tmp_path / "m"), "--q-bits", 4).stderr
+
+
+def test_nan_is_named_and_strict_refuses_it(tmp_path: Path) -> None:
+    bad = random((WORDS, H), seed=3)
+    bad[7, 9] = np.nan
+    bad[7, 10] = np.inf
+    source = llama(tmp_path / "m", **{"lm_head.weight": bad})
+    told = run(source, tmp_path / "q", "-q")
+    assert told.exit_code == 0
+    assert "lm_head.weight holds 2 values that are NaN or infinite" in told.stdout
+    refused = run(source, tmp_path / "s", "-q", "--strict")
+    assert refused.exit_code == 1
+    assert "lm_head.weight" in refused.stderr
+    assert not (tmp_path / "s").exists()
+
+
+def test_rows_that_no_group_divides_stay_dense_and_are_told(tmp_path: Path) -> None:
+    source = llama(tmp_path / "m", **{"model.layers.0.mlp.down_proj.weight": random((H, 100))})
+    result = run(source, tmp_path / "q", "-q")
+    assert "left dense, no group of 64" in result.stdout
+    assert wconv.load(tmp_path / "q")["model.layers.0.mlp.down_proj.weight"].shape == (H, 100)
+
+
+def test_a_dry_run_tells_the_size_by_several_recipes_in_no_time(tmp_path: Path) -> None:
+    source = llama(tmp_path / "m")
+    began = time.monotonic()
+    shown = run(source, tmp_path / "q", "-q", "--dry-run").stdout
+    assert time.monotonic() - began < 2
+    line = next(line for line in shown.splitlines() if line.startswith("sizes: "))
+    assert "4 bits, groups of 64" in line
+    assert "mxfp4" in line
+    assert not (tmp_path / "q").exists()
+    size = sum(array.nbytes for array in map(np.asarray, wconv.load(source).values()))
+    assert size > 0
+
+
+def test_a_report_of_every_weight(tmp_path: Path) -> None:
+    result = run(llama(tmp_path / "m"), tmp_path / "q", "-q", "--q-report", tmp_path / "r.json")
+    assert result.exit_code == 0, result.output
+    told = json.loads((tmp_path / "r.json").read_text())
+    assert len(told["weights"]) == 16
+    row = told["weights"]["lm_head.weight"]
+    assert (row["mode"], row["bits"], row["group_size"]) == ("affine", 4, 64)
+    assert row["dense_bytes"] == WORDS * H * 2
+    assert row["bytes"] == WORDS * (H // 2 + H // 64 * 4)
+    assert 0.05 < row["relative_error"] < 0.2
+
+
+def test_a_model_without_rules_is_not_guessed_at(tmp_path: Path) -> None:
+    source = write_directory(tmp_path / "m", [{"a.weight": random((64, 64))}], {"model_type": "nobody_knows"})
+    with pytest.raises(WconvError, match="-q needs a model that is laid out for mlx-lm, mlx-vlm, mflux"):
+        wconv.convert(source, tmp_path / "q", quantize=Recipe())
+    assert not (tmp_path / "q").exists()
+
+
+def test_into_mlx_arrays(tmp_path: Path) -> None:
+    pytest.importorskip("mlx.core")
+    source = llama(tmp_path / "m")
+    arrays = wconv.load_mlx(source, layout="auto", q_bits=4)
+    wconv.convert(source, tmp_path / "q", quantize=Recipe(bits=4))
+    written = wconv.load(tmp_path / "q")
+    assert arrays.keys() == written.keys()
+    assert np.array_equal(np.array(arrays["lm_head.weight"]), written["lm_head.weight"])
+
+
+SLOW = """
+import os, time, wconv.cli.program
+write = os.pwrite
+os.pwrite = lambda *words: (time.sleep(0.02), write(*words))[1]
+wconv.cli.program.main()
+"""
+
+
+def test_killed_and_resumed_gives_the_same_bytes(tmp_path: Path) -> None:
+    source = llama(tmp_path / "m", layers=6)
+    wconv.convert(source, tmp_path / "whole", quantize=Recipe())
+    out = tmp_path / "o"
+    words = [sys.executable, "-c", SLOW, str(source), str(out), "-q"]
+    process = subprocess.Popen(words, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    time.sleep(1.2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    if not out.exists():
+        wconv.convert(source, out, quantize=Recipe(), resume=os.path.exists(f"{out}.partial"))
+    for name in ("model.safetensors", "config.json"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_rules_are_plain_data() -> None:
+    assert parse_rule("lm_head=8").bits == 8
+    assert parse_rule("router=none").bits is None
