@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from wconv.tensors.base import Array, LazyTensor, Shape, parents_of, replaced_parents
 from wconv.tensors.dtypes import DType
-from wconv.tensors.lazy import Array, LazyTensor, Shape, parents_of, replaced_parents
 from wconv.tensors.nodes import Reshape, by_blocks
 
 

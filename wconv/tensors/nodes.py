@@ -12,8 +12,8 @@ import numpy as np
 
 from wconv.errors import ComputedOverflowError
 from wconv.tensors import casts
+from wconv.tensors.base import Array, LazyTensor, Shape
 from wconv.tensors.dtypes import DType
-from wconv.tensors.lazy import Array, LazyTensor, Shape
 
 WHOLE_LIMIT = 32 << 20
 """Bytes up to which a transpose reads its block whole; a larger one is read in several passes."""

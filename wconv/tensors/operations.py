@@ -5,17 +5,19 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 from wconv.tensors import dtypes
+from wconv.tensors.base import LazyTensor
 from wconv.tensors.dtypes import DTypeLike
 from wconv.tensors.indexing import checked_axis
-from wconv.tensors.lazy import LazyTensor, Stored
 from wconv.tensors.nodes import Add, Cast, Concat, Reshape, Slice, Sum, Transpose, View
 
 
 def cast(tensor: LazyTensor, dtype: DTypeLike) -> LazyTensor:
-    """`tensor` in another dtype; itself when it has that dtype already."""
+    """The same values in another dtype of any library, rounded to nearest even as torch does.
+
+    The tensor itself when it has that dtype already. Numpy's name for it is `astype`, torch's `to`.
+    """
     to = dtypes.of(dtype)
     return tensor if to is tensor.dtype else Cast(tensor, to)
 
@@ -34,9 +36,10 @@ def reshape(tensor: LazyTensor, shape: Sequence[int]) -> LazyTensor:
         raise ValueError(f"{tensor.shape} cannot be reshaped to {tuple(shape)}")
     if new == tensor.shape:
         return tensor
-    if isinstance(tensor, Stored):
-        return replace(tensor, shape=new)
-    return Reshape(tensor.parent if isinstance(tensor, Reshape) else tensor, new)
+    found = tensor.consecutive(0, new)
+    return (
+        found if found is not None else Reshape(tensor.parent if isinstance(tensor, Reshape) else tensor, new)
+    )
 
 
 def transpose(tensor: LazyTensor, axes: Sequence[int]) -> LazyTensor:
@@ -69,11 +72,11 @@ def slice_axis(tensor: LazyTensor, axis: int, start: int, stop: int, step: int =
     picked = len(range(start, stop, step))
     if picked == length:
         return tensor
-    shape = (*tensor.shape[:axis], picked, *tensor.shape[axis + 1 :])
-    if isinstance(tensor, Stored) and step == 1 and math.prod(tensor.shape[:axis]) == 1:
-        skipped = start * math.prod(tensor.shape[axis + 1 :]) * tensor.dtype.itemsize
-        return replace(tensor, offset=tensor.offset + skipped, shape=shape)
-    return Slice(tensor, axis, start, stop, step)
+    found = None
+    if step == 1 and math.prod(tensor.shape[:axis]) == 1:
+        shape = (*tensor.shape[:axis], picked, *tensor.shape[axis + 1 :])
+        found = tensor.consecutive(start * math.prod(tensor.shape[axis + 1 :]), shape)
+    return found if found is not None else Slice(tensor, axis, start, stop, step)
 
 
 def split(tensor: LazyTensor, sections: int | Sequence[int], axis: int = 0) -> tuple[LazyTensor, ...]:
@@ -127,7 +130,7 @@ def stack(tensors: Sequence[LazyTensor], axis: int = 0) -> LazyTensor:
 
 
 def view(tensor: LazyTensor, dtype: DTypeLike) -> LazyTensor:
-    """The same bytes read as another dtype; the last axis shrinks or grows.
+    """The same bytes read as another dtype; the last axis shrinks or grows, as with `torch.Tensor.view`.
 
     Raises:
         ValueError: the last axis is no whole number of the new elements.
@@ -144,9 +147,8 @@ def view(tensor: LazyTensor, dtype: DTypeLike) -> LazyTensor:
         raise ValueError(f"{tensor.dtype.name} {tensor.shape} cannot be viewed as {to.name}")
     else:
         shape = (*tensor.shape[:-1], tensor.shape[-1] * old // new)
-    if isinstance(tensor, Stored) and not tensor.swap:
-        return replace(tensor, dtype=to, shape=shape)
-    return View(tensor, to, shape)
+    found = tensor.reinterpreted(to, shape)
+    return found if found is not None else View(tensor, to, shape)
 
 
 def add(tensor: LazyTensor, value: float) -> LazyTensor:
