@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
@@ -142,7 +143,7 @@ def test_a_full_disk_is_named(model: Path, tmp_path: Path, monkeypatch: pytest.M
     def full(fd: int, data: object, offset: int) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(chunks.os, "pwrite", full)
+    monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(OutputError, match="No space left on device"):
         writer.write(planned(model, F16).shards, out_of(tmp_path))
 
