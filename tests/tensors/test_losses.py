@@ -125,7 +125,7 @@ def reported(lazy: LazyTensor, target: str) -> tuple[bytes, Overflow]:
     shard = safetensors_shard("x", [Entry("t", lazy, dtypes.by_name(target))], {})
     buffers = Buffers()
     data, total = b"", {}
-    for unit in chunks.units(shard):
+    for unit in chunks.work_units(shard):
         (result,), lost = buffers.compute(unit)
         data += result.tobytes()
         add_overflows(total, lost)
@@ -169,7 +169,7 @@ def test_small_tensors_that_are_written_together_are_told_apart() -> None:
     tensors = {"a": stacked(1.0, 2.0), "b": stacked(1e6, 1.0), "c": from_array(np.array([-1e7], np.float32))}
     entries = [Entry(name, tensor, dtypes.by_name("float16")) for name, tensor in tensors.items()]
     found: dict[str, Overflow] = {}
-    for unit in chunks.units(safetensors_shard("x", entries, {})):
+    for unit in chunks.work_units(safetensors_shard("x", entries, {})):
         add_overflows(found, Buffers().compute(unit)[1])
     assert found == {"b": Overflow(1, 1e6), "c": Overflow(1, 1e7)}
 

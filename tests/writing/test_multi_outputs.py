@@ -291,7 +291,7 @@ def test_tasks_of_an_executor_write_in_one_pass(source: dict[str, Array], tmp_pa
     shards = plan_of(tmp_path)
     assert len(shards) == 4
     (again,) = pickle.loads(pickle.dumps(shards[:1]))
-    assert [len(unit.targets) for unit in chunks.units(again)] == [3] * (len(again.entries) // 3)
+    assert [len(unit.targets) for unit in chunks.work_units(again)] == [3] * (len(again.entries) // 3)
     path = partial(tmp_path / "p")
     with ProcessPoolExecutor(2) as pool:
         writer.write(shards, path, executor=pool)

@@ -69,7 +69,7 @@ def test_units_join_small_neighbours_and_cut_large_tensors(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chunks, "CHUNK", 256 << 10)
-    work = [unit.targets[0] for unit in chunks.units(planned(model, F16).shards[0])]
+    work = [unit.targets[0] for unit in chunks.work_units(planned(model, F16).shards[0])]
     assert max(len(target.spans) for target in work) > 10
     assert sum(1 for target in work if any(name.endswith("big") for name, _ in target.spans)) >= 2
     assert sum(target.count for target in work) == sum(
@@ -79,7 +79,7 @@ def test_units_join_small_neighbours_and_cut_large_tensors(
 
 
 def test_joined_units_read_adjacent_bytes_once(model: Path) -> None:
-    work = list(chunks.units(planned(model, F16).shards[0]))
+    work = list(chunks.work_units(planned(model, F16).shards[0]))
     assert max(len(unit.targets[0].spans) / len(unit.work) for unit in work) > 10
 
 

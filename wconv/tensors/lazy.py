@@ -13,22 +13,13 @@ from numpy.typing import NDArray
 
 from wconv.stores import files
 from wconv.tensors import methods as methods
-from wconv.tensors.base import MOST_AXES, Array, LazyTensor, Shape, checked_shape, is_shape
+from wconv.tensors.base import MOST_AXES as MOST_AXES
+from wconv.tensors.base import Array as Array
+from wconv.tensors.base import LazyTensor as LazyTensor
+from wconv.tensors.base import Shape as Shape
+from wconv.tensors.base import checked_shape as checked_shape
+from wconv.tensors.base import is_shape as is_shape
 from wconv.tensors.dtypes import DType
-
-__all__ = [
-    "MOST_AXES",
-    "Array",
-    "InMemory",
-    "LazyTensor",
-    "Packed",
-    "Shape",
-    "Stored",
-    "checked_shape",
-    "from_array",
-    "is_shape",
-    "swap_bytes",
-]
 
 
 @dataclass(slots=True, eq=False, repr=False)

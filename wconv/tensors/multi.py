@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from wconv.tensors.base import Array, LazyTensor, Shape, parents_of, replaced_parents
 from wconv.tensors.dtypes import DType
-from wconv.tensors.nodes import Reshape, by_blocks
+from wconv.tensors.nodes import ReshapeNode, by_blocks
 
 
 class MultiNode(ABC):
@@ -127,6 +127,6 @@ class Output(LazyTensor):
 
 def output_of(tensor: LazyTensor) -> Output | None:
     """The output that a tensor is, be it in another shape; None where it is not one."""
-    while isinstance(tensor, Reshape):
+    while isinstance(tensor, ReshapeNode):
         tensor = tensor.parent
     return tensor if isinstance(tensor, Output) else None

@@ -10,7 +10,16 @@ from wconv.tensors import dtypes
 from wconv.tensors.base import LazyTensor
 from wconv.tensors.dtypes import DTypeLike
 from wconv.tensors.indexing import checked_axis
-from wconv.tensors.nodes import Add, Cast, Concat, Reshape, Slice, Sum, Transpose, View
+from wconv.tensors.nodes import (
+    AddNumberNode,
+    AddTensorsNode,
+    CastNode,
+    ConcatNode,
+    ReshapeNode,
+    SliceNode,
+    TransposeNode,
+    ViewNode,
+)
 
 
 def cast(tensor: LazyTensor, dtype: DTypeLike) -> LazyTensor:
@@ -19,7 +28,7 @@ def cast(tensor: LazyTensor, dtype: DTypeLike) -> LazyTensor:
     The tensor itself when it has that dtype already. Numpy's name for it is `astype`, torch's `to`.
     """
     to = dtypes.of(dtype)
-    return tensor if to is tensor.dtype else Cast(tensor, to)
+    return tensor if to is tensor.dtype else CastNode(tensor, to)
 
 
 def reshape(tensor: LazyTensor, shape: Sequence[int]) -> LazyTensor:
@@ -38,7 +47,9 @@ def reshape(tensor: LazyTensor, shape: Sequence[int]) -> LazyTensor:
         return tensor
     found = tensor.consecutive(0, new)
     return (
-        found if found is not None else Reshape(tensor.parent if isinstance(tensor, Reshape) else tensor, new)
+        found
+        if found is not None
+        else ReshapeNode(tensor.parent if isinstance(tensor, ReshapeNode) else tensor, new)
     )
 
 
@@ -55,7 +66,7 @@ def transpose(tensor: LazyTensor, axes: Sequence[int]) -> LazyTensor:
     moved = [axis for axis in order if tensor.shape[axis] != 1]
     if moved == sorted(moved):
         return reshape(tensor, [tensor.shape[axis] for axis in order])
-    return Transpose(tensor, order)
+    return TransposeNode(tensor, order)
 
 
 def slice_axis(tensor: LazyTensor, axis: int, start: int, stop: int, step: int = 1) -> LazyTensor:
@@ -76,7 +87,7 @@ def slice_axis(tensor: LazyTensor, axis: int, start: int, stop: int, step: int =
     if step == 1 and math.prod(tensor.shape[:axis]) == 1:
         shape = (*tensor.shape[:axis], picked, *tensor.shape[axis + 1 :])
         found = tensor.consecutive(start * math.prod(tensor.shape[axis + 1 :]), shape)
-    return found if found is not None else Slice(tensor, axis, start, stop, step)
+    return found if found is not None else SliceNode(tensor, axis, start, stop, step)
 
 
 def split(tensor: LazyTensor, sections: int | Sequence[int], axis: int = 0) -> tuple[LazyTensor, ...]:
@@ -117,7 +128,7 @@ def concat(tensors: Sequence[LazyTensor], axis: int = 0) -> LazyTensor:
         return first
     ends = tuple(itertools.accumulate(math.prod(tensor.shape[axis:]) for tensor in tensors))
     length = sum(tensor.shape[axis] for tensor in tensors)
-    return Concat(tuple(tensors), axis, (*first.shape[:axis], length, *first.shape[axis + 1 :]), ends)
+    return ConcatNode(tuple(tensors), axis, (*first.shape[:axis], length, *first.shape[axis + 1 :]), ends)
 
 
 def stack(tensors: Sequence[LazyTensor], axis: int = 0) -> LazyTensor:
@@ -148,12 +159,12 @@ def view(tensor: LazyTensor, dtype: DTypeLike) -> LazyTensor:
     else:
         shape = (*tensor.shape[:-1], tensor.shape[-1] * old // new)
     found = tensor.reinterpreted(to, shape)
-    return found if found is not None else View(tensor, to, shape)
+    return found if found is not None else ViewNode(tensor, to, shape)
 
 
 def add(tensor: LazyTensor, value: float) -> LazyTensor:
     """Every element plus a number, rounded once to the tensor's own dtype."""
-    return Add(tensor, value)
+    return AddNumberNode(tensor, value)
 
 
 def add_tensors(tensor: LazyTensor, other: LazyTensor) -> LazyTensor:
@@ -166,4 +177,4 @@ def add_tensors(tensor: LazyTensor, other: LazyTensor) -> LazyTensor:
         raise ValueError(
             f"{tensor.dtype.name} {tensor.shape} and {other.dtype.name} {other.shape} cannot be added"
         )
-    return Sum(tensor, other)
+    return AddTensorsNode(tensor, other)

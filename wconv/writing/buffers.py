@@ -19,8 +19,8 @@ from wconv.tensors.base import Array
 from wconv.tensors.casts import NONE, Overflow
 from wconv.tensors.dtypes import DType
 from wconv.tensors.kernels import Scratch
-from wconv.tensors.losses import exactly
-from wconv.writing.chunks import Steps, Target, Unit, outputs_together, shard_offsets, units
+from wconv.tensors.losses import count_lost
+from wconv.writing.chunks import OutputRange, StepRange, WorkUnit, outputs_together, shard_offsets, work_units
 from wconv.writing.page_cache import PageAdvice, WriteBehind
 from wconv.writing.plan import Entry, Shard
 
@@ -36,7 +36,7 @@ class Buffers:
         self.checksums: list[int] = []
         """CRC-32 of what the last unit wrote, by targets, where its file holds one."""
 
-    def run(self, unit: Unit, fd: int, pages: PageAdvice) -> dict[str, Overflow]:
+    def run(self, unit: WorkUnit, fd: int, pages: PageAdvice) -> dict[str, Overflow]:
         """Reads, casts and writes one unit; says which entries overflowed.
 
         Args:
@@ -55,7 +55,7 @@ class Buffers:
         return overflows
 
     def compute(
-        self, unit: Unit, outs: Sequence[Array] | None = None
+        self, unit: WorkUnit, outs: Sequence[Array] | None = None
     ) -> tuple[list[Array], dict[str, Overflow]]:
         """Reads and casts one unit, into `outs` where they are given; says which entries overflowed.
 
@@ -81,7 +81,7 @@ class Buffers:
             results.append(result)
         return results, lost
 
-    def check(self, unit: Unit, fd: int) -> None:
+    def check(self, unit: WorkUnit, fd: int) -> None:
         """Reads what an earlier run wrote of a unit, for its checksums; raises OSError."""
         self.checksums.clear()
         for target in unit.targets:
@@ -94,7 +94,7 @@ class Buffers:
                 done += count
             self.checksums.append(zlib.crc32(data))
 
-    def _write(self, target: Target, fd: int, pages: PageAdvice, values: Array) -> None:
+    def _write(self, target: OutputRange, fd: int, pages: PageAdvice, values: Array) -> None:
         raw = values.view(np.uint8).data
         if target.entry >= 0:
             self.checksums.append(zlib.crc32(raw))
@@ -103,7 +103,7 @@ class Buffers:
         self._write_behind.wrote(pages, target.offset, len(raw), time.perf_counter() - began)
 
     def _attribute(
-        self, target: Target, values: Array, result: Array, overflow: Overflow
+        self, target: OutputRange, values: Array, result: Array, overflow: Overflow
     ) -> dict[str, Overflow]:
         """Which entries of a joined unit overflowed: each is cast once more by itself."""
         if len(target.spans) == 1:
@@ -140,7 +140,7 @@ def _read(entries: Sequence[Entry], buffers: Buffers) -> Iterator[tuple[Entry, A
     arrays = [np.empty(entry.tensor.size, entry.dtype.numpy) for entry in entries]
     offsets = shard_offsets(shard)
     lost: dict[str, Overflow] = {}
-    for unit in units(shard):
+    for unit in work_units(shard):
         outs = []
         for target in unit.targets:
             at = bisect.bisect_right(offsets, target.offset, hi=len(entries)) - 1
@@ -151,10 +151,10 @@ def _read(entries: Sequence[Entry], buffers: Buffers) -> Iterator[tuple[Entry, A
         yield entry, array.reshape(entry.shape), lost.get(entry.name, NONE)
 
 
-def _compute(unit: Unit, values: Sequence[Array]) -> dict[str, Overflow]:
+def _compute(unit: WorkUnit, values: Sequence[Array]) -> dict[str, Overflow]:
     """Reads a unit's elements; says what casts within its tensors lost."""
-    if isinstance(unit.work, Steps):
-        return _take_steps(unit.work, unit.targets, values)
+    if isinstance(unit.work, StepRange):
+        return _compute_steps(unit.work, unit.targets, values)
     lost: dict[str, Overflow] = {}
     casts.take_losses()
     at = 0
@@ -166,13 +166,15 @@ def _compute(unit: Unit, values: Sequence[Array]) -> dict[str, Overflow]:
             raise OutputError(f"{piece.name}: {error}") from None
         at += length
         if casts.take_losses().count and piece.name:
-            found = exactly(piece.tensor, piece.start, piece.stop)
+            found = count_lost(piece.tensor, piece.start, piece.stop)
             if found.count:
                 lost[piece.name] = lost.get(piece.name, NONE).plus(found)
     return lost
 
 
-def _take_steps(steps: Steps, targets: Sequence[Target], values: Sequence[Array]) -> dict[str, Overflow]:
+def _compute_steps(
+    steps: StepRange, targets: Sequence[OutputRange], values: Sequence[Array]
+) -> dict[str, Overflow]:
     """Computes several outputs at once; what casts before lost is told of the first."""
     casts.take_losses()
     name = targets[steps.order[0]].spans[0][0]

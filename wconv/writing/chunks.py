@@ -24,7 +24,7 @@ MOST_JOINED = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class TensorRange:
     """Elements `start` to `stop` of a tensor; `name`: of its entry, unless it is the bytes of several."""
 
     tensor: LazyTensor
@@ -34,7 +34,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class OutputRange:
     """Consecutive bytes of the output file, all of one dtype.
 
     Attributes:
@@ -59,7 +59,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Steps:
+class StepRange:
     """Steps `first` to `last` of a node with several outputs.
 
     Attributes:
@@ -73,15 +73,15 @@ class Steps:
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
+class WorkUnit:
     """What is computed at once: one target's bytes out of pieces, or those of several by one node.
 
     Attributes:
         number: among the shard's units.
     """
 
-    targets: tuple[Target, ...]
-    work: tuple[Piece, ...] | Steps
+    targets: tuple[OutputRange, ...]
+    work: tuple[TensorRange, ...] | StepRange
     number: int = 0
 
     @property
@@ -95,7 +95,7 @@ class Unit:
         return self.targets[0].entry >= 0
 
 
-def units(shard: Shard) -> Iterator[Unit]:
+def work_units(shard: Shard) -> Iterator[WorkUnit]:
     """All work of a shard, in the order of first targets' bytes; it is the same in every run of a plan."""
     archive = shard.archive
     passes = outputs_together(shard.entries)
@@ -104,7 +104,7 @@ def units(shard: Shard) -> Iterator[Unit]:
         yield replace(unit, number=number)
 
 
-def _joined(shard: Shard, passes: dict[int, list[int]]) -> Iterator[Unit]:
+def _joined(shard: Shard, passes: dict[int, list[int]]) -> Iterator[WorkUnit]:
     """The work of a shard whose entries follow each other."""
     offsets = shard_offsets(shard) if passes else ()
     offset = len(shard.header)
@@ -133,7 +133,7 @@ def _joined(shard: Shard, passes: dict[int, list[int]]) -> Iterator[Unit]:
         yield joined.unit()
 
 
-def _apart(shard: Shard, offsets: Sequence[int], passes: dict[int, list[int]]) -> Iterator[Unit]:
+def _apart(shard: Shard, offsets: Sequence[int], passes: dict[int, list[int]]) -> Iterator[WorkUnit]:
     """The work of a shard whose entries do not follow each other."""
     for at, (entry, offset) in enumerate(zip(shard.entries, offsets, strict=True)):
         tensor = entry.uncast
@@ -142,7 +142,7 @@ def _apart(shard: Shard, offsets: Sequence[int], passes: dict[int, list[int]]) -
             yield from _cut_together(shard, together, offsets)
             continue
         for unit in _cut(entry, tensor, offset, _chunk(tensor, entry.dtype)):
-            yield Unit((replace(unit.targets[0], entry=at),), unit.work)
+            yield WorkUnit((replace(unit.targets[0], entry=at),), unit.work)
 
 
 def shard_offsets(shard: Shard) -> Sequence[int]:
@@ -171,7 +171,7 @@ def outputs_together(entries: Sequence[Entry]) -> dict[int, list[int]]:
     return passes
 
 
-def _cut_together(shard: Shard, numbers: Sequence[int], offsets: Sequence[int]) -> Iterator[Unit]:
+def _cut_together(shard: Shard, numbers: Sequence[int], offsets: Sequence[int]) -> Iterator[WorkUnit]:
     """The work of entries that are all outputs of one node, in the order of those; none for no entries."""
     entries = [shard.entries[at] for at in numbers]
     first = output_of(entries[0].uncast) if entries else None
@@ -185,7 +185,7 @@ def _cut_together(shard: Shard, numbers: Sequence[int], offsets: Sequence[int]) 
     for start in range(0, node.steps, chunk):
         stop = min(start + chunk, node.steps)
         targets = tuple(
-            Target(
+            OutputRange(
                 offsets[numbers[index]] + start * sizes[index] * entries[index].dtype.itemsize,
                 (stop - start) * sizes[index],
                 node.results[index][0],
@@ -195,7 +195,7 @@ def _cut_together(shard: Shard, numbers: Sequence[int], offsets: Sequence[int]) 
             )
             for index in in_file
         )
-        yield Unit(targets, Steps(node, start, stop, order))
+        yield WorkUnit(targets, StepRange(node, start, stop, order))
 
 
 def _chunk(tensor: LazyTensor, target: DType) -> int:
@@ -207,13 +207,13 @@ def _chunk(tensor: LazyTensor, target: DType) -> int:
     return max(elements // grain, 1) * grain
 
 
-def _cut(entry: Entry, tensor: LazyTensor, offset: int, chunk: int) -> Iterator[Unit]:
+def _cut(entry: Entry, tensor: LazyTensor, offset: int, chunk: int) -> Iterator[WorkUnit]:
     size, width = tensor.size, entry.dtype.itemsize
     for start in range(0, size, chunk):
         stop = min(start + chunk, size)
         spans = ((entry.name, stop - start),)
-        target = Target(offset + start * width, stop - start, tensor.dtype, entry.dtype, spans)
-        yield Unit((target,), (Piece(tensor, start, stop, entry.name),))
+        target = OutputRange(offset + start * width, stop - start, tensor.dtype, entry.dtype, spans)
+        yield WorkUnit((target,), (TensorRange(tensor, start, stop, entry.name),))
 
 
 class _Joiner:
@@ -225,7 +225,7 @@ class _Joiner:
         self.target = target
         self.limit = limit
         self.count = 0
-        self.pieces: list[Piece] = []
+        self.pieces: list[TensorRange] = []
         self.spans: list[tuple[str, int]] = []
         self._run: Stored | None = None
         self._run_size = 0
@@ -240,7 +240,7 @@ class _Joiner:
         self.count += size
         if not isinstance(tensor, Stored):
             self._end_run()
-            self.pieces.append(Piece(tensor, 0, size, name))
+            self.pieces.append(TensorRange(tensor, 0, size, name))
             return
         run = self._run
         if (
@@ -259,10 +259,10 @@ class _Joiner:
         """Makes one piece of the tensors whose bytes follow each other in a file."""
         if self._run is not None:
             both = replace(self._run, shape=(self._run_size,))
-            self.pieces.append(Piece(both, 0, self._run_size))
+            self.pieces.append(TensorRange(both, 0, self._run_size))
             self._run = None
 
-    def unit(self) -> Unit:
+    def unit(self) -> WorkUnit:
         self._end_run()
-        target = Target(self.offset, self.count, self.source, self.target, tuple(self.spans))
-        return Unit((target,), tuple(self.pieces))
+        target = OutputRange(self.offset, self.count, self.source, self.target, tuple(self.spans))
+        return WorkUnit((target,), tuple(self.pieces))

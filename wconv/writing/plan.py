@@ -14,7 +14,7 @@ from wconv.formats import safetensors
 from wconv.tensors.dtypes import DType
 from wconv.tensors.lazy import LazyTensor, Shape
 from wconv.tensors.multi import output_of
-from wconv.tensors.nodes import Cast
+from wconv.tensors.nodes import CastNode
 from wconv.wording import fitted, plural
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Entry:
     def uncast(self) -> LazyTensor:
         """The tensor before a last cast to the entry's dtype, so that the writer casts and counts."""
         tensor = self.tensor
-        if isinstance(tensor, Cast) and tensor.dtype is self.dtype:
+        if isinstance(tensor, CastNode) and tensor.dtype is self.dtype:
             return tensor.parent
         return tensor
 

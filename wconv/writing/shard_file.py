@@ -24,7 +24,7 @@ from wconv.stores.durable import Syncer
 from wconv.tensors.casts import Overflow
 from wconv.writing import crc32, journal
 from wconv.writing.buffers import Buffers, add_overflows, put
-from wconv.writing.chunks import Target, Unit, units
+from wconv.writing.chunks import OutputRange, WorkUnit, work_units
 from wconv.writing.page_cache import PageAdvice
 from wconv.writing.plan import Shard
 
@@ -80,7 +80,7 @@ class ShardFile:
         self._log = file_beside(directory, shard, LOG)
         self._syncer = syncer
         self._lock = threading.Lock()
-        self._units: Iterator[Unit] = units(shard)
+        self._units: Iterator[WorkUnit] = work_units(shard)
         self._under_way = 0
         self._left = True
         self._overflows: dict[str, Overflow] = {}
@@ -99,7 +99,7 @@ class ShardFile:
     def has_work(self) -> bool:
         return self._left
 
-    def next_unit(self) -> Unit | None:
+    def next_unit(self) -> WorkUnit | None:
         """The next unit of work; None when every one is taken."""
         with self._lock:
             if not self._left:
@@ -117,14 +117,14 @@ class ShardFile:
                 self._under_way += 1
             return unit
 
-    def run(self, unit: Unit, buffers: Buffers) -> dict[str, Overflow]:
+    def run(self, unit: WorkUnit, buffers: Buffers) -> dict[str, Overflow]:
         """Reads, casts and writes a unit that was taken; what its casts lost."""
         if unit.number in self._kept:
             buffers.check(unit, self.fd)
             return {}
         return buffers.run(unit, self.fd, self.pages)
 
-    def unit_done(self, unit: Unit, overflows: dict[str, Overflow], checksums: Sequence[int]) -> None:
+    def unit_done(self, unit: WorkUnit, overflows: dict[str, Overflow], checksums: Sequence[int]) -> None:
         """Says that a taken unit is written; the last one completes the file."""
         with self._lock:
             if unit.has_checksums:
@@ -141,7 +141,7 @@ class ShardFile:
             if not self._left and self._under_way == 0:
                 self._end()
 
-    def _note_checksum(self, target: Target, checksum: int) -> None:
+    def _note_checksum(self, target: OutputRange, checksum: int) -> None:
         if target.nbytes == self.shard.entries[target.entry].nbytes:
             self._checksums[target.entry] = checksum
         else:
