@@ -1,8 +1,8 @@
 """Lazy tensors: they know dtype and shape at once and read their elements when asked, a range at a time.
 
-Everything is built on one method, `fill(start, stop, out)`: elements `start` to `stop` of the flattened
-tensor, into a buffer of the caller's. Rows, whole arrays and index expressions are expressed by it, so a
-reader that moves 512 KiB at a time holds 512 KiB, whatever the tensor's size.
+Everything is built on one method, which reads a range of elements of the flattened tensor into a buffer of
+the caller's. Rows, whole arrays and index expressions are expressed by it, so a reader that moves 512 KiB at
+a time holds 512 KiB, whatever the tensor's size.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ Shape = tuple[int, ...]
 class LazyTensor(ABC):
     """A tensor that has not been read.
 
-    Subclasses provide `dtype`, `shape` and `fill`; the rest follows. Instances are immutable and can be
-    pickled, so that a plan can be sent to another process.
+    Subclasses provide `dtype`, `shape` and the one abstract method; the rest follows. Instances are
+    immutable and can be pickled, so that a plan can be sent to another process.
 
     One that is computed of others is a dataclass and names, in `PARENTS`, its fields that hold them: a
     lazy tensor, a tuple of some, or None. So a graph can be walked and rebuilt without knowing its nodes.

@@ -17,7 +17,7 @@ from wconv.tensors.multi import MultiNode, output_of
 from wconv.writing.plan import Entry, Shard
 
 CHUNK = 2 << 20
-"""Bytes of input or output in a unit, whichever is more, unless a tensor's grain is larger."""
+"""Bytes of input or output in a unit, whichever is more, unless a tensor is read in larger blocks."""
 
 MOST_JOINED = 4096
 """Tensors that are joined into one unit: their names take memory too."""
@@ -199,7 +199,7 @@ def _cut_together(shard: Shard, numbers: Sequence[int], offsets: Sequence[int]) 
 
 
 def _chunk(tensor: LazyTensor, target: DType) -> int:
-    """Elements in a unit of this tensor: a multiple of its grain."""
+    """Elements in a unit of this tensor: a multiple of what is cheapest read together."""
     elements = CHUNK // max(tensor.dtype.itemsize, target.itemsize)
     if isinstance(tensor, Stored):
         return elements
