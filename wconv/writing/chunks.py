@@ -13,7 +13,7 @@ from itertools import accumulate
 
 from wconv.tensors.dtypes import DType
 from wconv.tensors.lazy import LazyTensor, Stored
-from wconv.tensors.multi import MultiNode, output_of
+from wconv.tensors.multi import MultiNode, may_hold_outputs, output_of
 from wconv.writing.plan import Entry, Shard
 
 CHUNK = 2 << 20
@@ -156,6 +156,8 @@ def outputs_together(entries: Sequence[Entry]) -> dict[int, list[int]]:
     For the first entry of a node, all outputs of which are entries here, the numbers of those in the order
     of its outputs; nothing for the others. An output that is here twice, or without the rest, goes alone.
     """
+    if not may_hold_outputs(entry.tensor for entry in entries):
+        return {}
     found: dict[int, dict[int, int]] = {}
     for at, entry in enumerate(entries):
         output = output_of(entry.uncast)
