@@ -20,7 +20,7 @@ from wconv.tensors.casts import Overflow
 from wconv.tensors.dtypes import DTypeLike
 from wconv.tensors.lazy import Array, LazyTensor, from_array
 from wconv.writing import writer
-from wconv.writing.chunks import Buffers, read
+from wconv.writing.buffers import Buffers, read
 from wconv.writing.plan import Entry, make
 from wconv.writing.workspace import Workspace, check_space
 

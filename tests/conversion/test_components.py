@@ -19,8 +19,8 @@ import wconv
 from tests.making import bits, random
 from wconv.cli.program import main
 from wconv.errors import WconvError
-from wconv.writing import writer
-from wconv.writing.writer import Written
+from wconv.writing import shard_file, writer
+from wconv.writing.shard_file import Written
 
 STEM = "diffusion_pytorch_model"
 
@@ -229,13 +229,13 @@ def test_a_variant_is_picked_where_there_is_one(tmp_path: Path) -> None:
 def test_an_interrupted_pipeline_is_resumed_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, out = pipeline(tmp_path / "flux"), tmp_path / "out"
     whole = contents(wconv.convert(source, tmp_path / "whole", layout="mflux").output)
-    complete = writer._Output._complete
+    complete = shard_file.ShardFile._complete
 
     def stopped(output: Any) -> None:
         complete(output)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(writer._Output, "_complete", stopped)
+    monkeypatch.setattr(shard_file.ShardFile, "_complete", stopped)
     with pytest.raises(KeyboardInterrupt):
         wconv.convert(source, out, layout="mflux", jobs=1)
     monkeypatch.undo()
@@ -325,9 +325,9 @@ def test_a_finished_shard_is_found_under_its_own_name(tmp_path: Path) -> None:
     assert names == ["text_encoder/0.safetensors", "transformer/0.safetensors", "vae/0.safetensors"]
     (tmp_path / "p/output").mkdir(parents=True)
     written = writer.write_shard(prepared.plan.shards[0], tmp_path / "p")
-    assert writer.finished(tmp_path / "p", prepared.plan.shards[0]) == written
+    assert shard_file.finished(tmp_path / "p", prepared.plan.shards[0]) == written
     assert isinstance(written, Written)
-    assert writer.finished(tmp_path / "p", prepared.plan.shards[1]) is None
+    assert shard_file.finished(tmp_path / "p", prepared.plan.shards[1]) is None
 
 
 def test_a_pipeline_is_opened_by_its_components(tmp_path: Path) -> None:

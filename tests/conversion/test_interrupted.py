@@ -16,7 +16,7 @@ import pytest
 import wconv
 from tests.making import random, write_directory, write_file
 from wconv.errors import Interrupted, OutputError
-from wconv.writing import writer
+from wconv.writing import shard_file
 
 SLOW = """
 import os, sys, time
@@ -202,7 +202,7 @@ def test_a_library_call_tells_whether_something_is_kept(
     def stop(*words: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(writer._Output, "_complete", stop)
+    monkeypatch.setattr(shard_file.ShardFile, "_complete", stop)
     with pytest.raises(Interrupted):
         wconv.convert(source, out)
     monkeypatch.undo()
@@ -213,7 +213,7 @@ def test_a_library_call_tells_whether_something_is_kept(
 def test_a_source_that_vanishes_or_changes_unseen_is_told_in_one_line(
     moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    complete = writer._Output._complete
+    complete = shard_file.ShardFile._complete
     for change in ("gone", "same size and time"):
         folder = tmp_path / change / moment
         folder.mkdir(parents=True)
@@ -233,7 +233,9 @@ def test_a_source_that_vanishes_or_changes_unseen_is_told_in_one_line(
         if moment == "planned":
             happen()
         else:
-            monkeypatch.setattr(writer._Output, "_complete", lambda output: (complete(output), happen()))
+            monkeypatch.setattr(
+                shard_file.ShardFile, "_complete", lambda output: (complete(output), happen())
+            )
         with pytest.raises(wconv.FormatError, match=r"No such file|changed"):
             wconv.run(prepared)
         assert not (folder / "out.safetensors").exists()

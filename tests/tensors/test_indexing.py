@@ -81,7 +81,7 @@ class _Counted(Stored):
 
 def _of_memory(values: Any) -> LazyTensor:
     _Counted.values, _Counted.most = values, 0
-    return _Counted("", 0, dtypes.from_numpy(values.dtype), values.shape)
+    return _Counted("a file", 0, dtypes.from_numpy(values.dtype), values.shape)
 
 
 def test_a_column_of_a_large_tensor_is_read_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from wconv.tensors import dtypes, nodes, operations
 from wconv.tensors.casts import Overflow, holding
 from wconv.tensors.lazy import LazyTensor, from_array
 from wconv.writing import chunks
+from wconv.writing.buffers import Buffers, add_overflows
 from wconv.writing.plan import Entry, safetensors_shard
 
 Array = np.ndarray[Any, Any]
@@ -122,12 +123,12 @@ STEPS: tuple[Callable[[Random, Case], Case], ...] = (cast, cast, reshape, transp
 def reported(lazy: LazyTensor, target: str) -> tuple[bytes, Overflow]:
     """What the units of a file that holds the tensor give."""
     shard = safetensors_shard("x", [Entry("t", lazy, dtypes.by_name(target))], {})
-    buffers = chunks.Buffers()
+    buffers = Buffers()
     data, total = b"", {}
-    for unit in chunks.units(shard):
+    for unit in chunks.work_units(shard):
         (result,), lost = buffers.compute(unit)
         data += result.tobytes()
-        chunks.add_overflows(total, lost)
+        add_overflows(total, lost)
     return data, total.get("t", Overflow())
 
 
@@ -168,8 +169,8 @@ def test_small_tensors_that_are_written_together_are_told_apart() -> None:
     tensors = {"a": stacked(1.0, 2.0), "b": stacked(1e6, 1.0), "c": from_array(np.array([-1e7], np.float32))}
     entries = [Entry(name, tensor, dtypes.by_name("float16")) for name, tensor in tensors.items()]
     found: dict[str, Overflow] = {}
-    for unit in chunks.units(safetensors_shard("x", entries, {})):
-        chunks.add_overflows(found, chunks.Buffers().compute(unit)[1])
+    for unit in chunks.work_units(safetensors_shard("x", entries, {})):
+        add_overflows(found, Buffers().compute(unit)[1])
     assert found == {"b": Overflow(1, 1e6), "c": Overflow(1, 1e7)}
 
 

@@ -16,7 +16,7 @@ import pytest
 import wconv
 from tests.making import random, write_directory
 from wconv.errors import OutputError
-from wconv.writing import writer
+from wconv.writing import shard_file, writer
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_what_cannot_be_pickled_is_told_in_one_line(tmp_path: Path, monkeypatch:
 def test_a_worker_of_a_run_that_was_killed_keeps_the_next_one_out(model: Path, tmp_path: Path) -> None:
     plan = wconv.prepare(model).plan
     (tmp_path / "output").mkdir()
-    orphan = writer._Output(plan.shards[0], tmp_path, None)
+    orphan = shard_file.ShardFile(plan.shards[0], tmp_path, None)
     with pytest.raises(OutputError, match="worker of an earlier run"):
         writer.write(plan.shards, tmp_path, jobs=1)
     orphan.close()

@@ -23,7 +23,7 @@ from wconv.errors import OutputError, WconvError
 from wconv.formats.torch import write as torch_write
 from wconv.formats.zip import write as zip_write
 from wconv.tensors.lazy import from_array
-from wconv.writing import crc32, writer
+from wconv.writing import crc32, shard_file
 
 FIXTURE = Path(__file__).parent.parents[1] / "fixtures" / "qwen2_5_vl"
 ARRAYS: dict[str, Any] = {
@@ -137,7 +137,7 @@ def test_processes_write_the_same_files(tmp_path: Path) -> None:
 
 def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = wconv.convert(FIXTURE, tmp_path / "whole", format="pt", max_shard_size="100KB").output
-    ends = writer._Output._complete
+    ends = shard_file.ShardFile._complete
     finished: list[str] = []
 
     def failing(output: Any) -> None:
@@ -146,7 +146,7 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         finished.append(output.shard.filename)
         ends(output)
 
-    monkeypatch.setattr(writer._Output, "_complete", failing)
+    monkeypatch.setattr(shard_file.ShardFile, "_complete", failing)
     with pytest.raises(OutputError, match="stop"):
         wconv.convert(FIXTURE, tmp_path / "out", format="pt", max_shard_size="100KB", jobs=1)
     monkeypatch.undo()

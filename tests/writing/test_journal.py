@@ -27,7 +27,8 @@ from wconv.stores import durable, files
 from wconv.tensors import dtypes
 from wconv.tensors.casts import Overflow
 from wconv.tensors.lazy import from_array
-from wconv.writing import chunks, journal, workspace, writer
+from wconv.writing import buffers, journal, shard_file, workspace, writer
+from wconv.writing.buffers import Buffers
 from wconv.writing.plan import Entry, make
 
 F32 = dtypes.by_name("float32")
@@ -63,12 +64,12 @@ def test_a_log_does_not_grow_with_tiny_tensors(tmp_path: Path) -> None:
 
     (tmp_path / "output").mkdir()
     shard = torch_shard("x.pt", entries, {})
-    output = writer._Output(shard, tmp_path, None)
-    buffers = chunks.Buffers()
+    output = shard_file.ShardFile(shard, tmp_path, None)
+    memory = Buffers()
     for _ in range(39_999):
-        unit = output.take()
+        unit = output.next_unit()
         assert unit is not None
-        output.give(unit, output.run(unit, buffers), buffers.checksums)
+        output.unit_done(unit, output.run(unit, memory), memory.checksums)
     output.close()
     assert (tmp_path / "x.pt.log").stat().st_size < 200
     writer.write([shard], tmp_path, jobs=1)
@@ -128,7 +129,7 @@ def test_another_version_or_other_rules_do_not_continue_a_run(
     def stop(*words: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(writer._Output, "_complete", stop)
+    monkeypatch.setattr(shard_file.ShardFile, "_complete", stop)
     with pytest.raises(KeyboardInterrupt):
         wconv.convert(model, out)
     monkeypatch.undo()
@@ -256,7 +257,7 @@ def test_large_buffers_are_read_and_written_in_pieces(
         return write(fd, data, offset)
 
     monkeypatch.setattr(files, "CALL", 1000)
-    monkeypatch.setattr(chunks, "CALL", 1000)
+    monkeypatch.setattr(buffers, "CALL", 1000)
     source = write_file(tmp_path / "x.safetensors", {"a": np.arange(9000)})
     monkeypatch.setattr(os, "preadv", noted_read)
     monkeypatch.setattr(os, "pwrite", noted_write)

@@ -26,6 +26,7 @@ from wconv.tensors.graph import leaves, rebuilt
 from wconv.tensors.lazy import Array, LazyTensor, Shape, from_array
 from wconv.tensors.multi import MultiNode
 from wconv.writing import chunks, writer
+from wconv.writing.buffers import Buffers, read
 from wconv.writing.file_formats import torch_shard
 from wconv.writing.plan import Entry, Shard, make, safetensors_shard
 
@@ -246,7 +247,7 @@ def test_casts_count_for_the_tensor_that_they_are_of(tmp_path: Path) -> None:
 def test_arrays_are_read_in_one_pass_too() -> None:
     source = counted((30, 8))
     entries = [*outputs(source, "w"), Entry("n", from_array(values((3,))), F32)]
-    found = list(chunks.read(entries[::-1], chunks.Buffers()))
+    found = list(read(entries[::-1], Buffers()))
     assert all(lost == NONE for _, _, lost in found)
     check(
         {entry.name: array for entry, array, _ in found},
@@ -290,7 +291,7 @@ def test_tasks_of_an_executor_write_in_one_pass(source: dict[str, Array], tmp_pa
     shards = plan_of(tmp_path)
     assert len(shards) == 4
     (again,) = pickle.loads(pickle.dumps(shards[:1]))
-    assert [len(unit.targets) for unit in chunks.units(again)] == [3] * (len(again.entries) // 3)
+    assert [len(unit.targets) for unit in chunks.work_units(again)] == [3] * (len(again.entries) // 3)
     path = partial(tmp_path / "p")
     with ProcessPoolExecutor(2) as pool:
         writer.write(shards, path, executor=pool)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def test_units_join_small_neighbours_and_cut_large_tensors(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chunks, "CHUNK", 256 << 10)
-    work = [unit.targets[0] for unit in chunks.units(planned(model, F16).shards[0])]
+    work = [unit.targets[0] for unit in chunks.work_units(planned(model, F16).shards[0])]
     assert max(len(target.spans) for target in work) > 10
     assert sum(1 for target in work if any(name.endswith("big") for name, _ in target.spans)) >= 2
     assert sum(target.count for target in work) == sum(
@@ -78,7 +79,7 @@ def test_units_join_small_neighbours_and_cut_large_tensors(
 
 
 def test_joined_units_read_adjacent_bytes_once(model: Path) -> None:
-    work = list(chunks.units(planned(model, F16).shards[0]))
+    work = list(chunks.work_units(planned(model, F16).shards[0]))
     assert max(len(unit.targets[0].spans) / len(unit.work) for unit in work) > 10
 
 
@@ -142,7 +143,7 @@ def test_a_full_disk_is_named(model: Path, tmp_path: Path, monkeypatch: pytest.M
     def full(fd: int, data: object, offset: int) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(chunks.os, "pwrite", full)
+    monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(OutputError, match="No space left on device"):
         writer.write(planned(model, F16).shards, out_of(tmp_path))
 

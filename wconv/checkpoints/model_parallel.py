@@ -63,8 +63,9 @@ class Replicated(Derived):
         for other in self.others:
             other.fill(start, stop, again)
             if again.tobytes() != out.tobytes():
+                path, _ = other.origin
                 raise FormatError(
-                    f"{other.origin[0]}: {self.name:.80} differs from that of the first piece, though every"
+                    f"{path}: {self.name:.80} differs from that of the first piece, though every"
                     " piece holds it whole: the files are of different checkpoints"
                 )
 

@@ -18,7 +18,7 @@ from wconv.conversion.report import Report, overflow_line
 from wconv.errors import FormatError, Interrupted, OutputError
 from wconv.stores import durable
 from wconv.tensors.dtypes import DTypeLike
-from wconv.writing import file_formats, sidecars, writer
+from wconv.writing import file_formats, shard_file, sidecars, writer
 from wconv.writing.plan import within
 from wconv.writing.targets import Names
 from wconv.writing.workspace import Workspace, check_space
@@ -142,7 +142,7 @@ def run(
     names = _names(conversion)
     with Workspace(target, digest, overwrite=overwrite, resume=resume, names=names) as workspace:
         try:
-            ready = {shard.filename: writer.finished(workspace.path, shard) for shard in plan.shards}
+            ready = {shard.filename: shard_file.finished(workspace.path, shard) for shard in plan.shards}
             left = writer.missing(workspace.path, plan.shards)
             check_space(workspace.path, left + (beside.nbytes if beside else 0) + SLACK)
             written = writer.write(

@@ -17,13 +17,13 @@ from wconv.errors import LayoutError
 from wconv.layouts.reverse_rules import same
 from wconv.layouts.rules import Rule
 from wconv.lora.deltas import Scaled, single
-from wconv.lora.pieces import ABSENT, Piece, arranged
+from wconv.lora.pieces import ABSENT, ModuleRows, arranged
 from wconv.lora.read import Adapter
 from wconv.tensors.lazy import LazyTensor
-from wconv.tensors.nodes import Zeros
+from wconv.tensors.nodes import ZerosNode
 from wconv.tensors.operations import concat
 
-Pieces = tuple[Piece, ...]
+Pieces = tuple[ModuleRows, ...]
 Columns = tuple[int, int]
 
 
@@ -99,7 +99,7 @@ def _blocks(up: LazyTensor, parts: Sequence[Pieces]) -> list[Columns]:
     return blocks
 
 
-def _used(up: LazyTensor, piece: Piece) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+def _used(up: LazyTensor, piece: ModuleRows) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
     """Which columns of some rows hold anything but zeros."""
     found = np.zeros(up.shape[1], np.bool_)
     step = max((1 << 20) // up.shape[1], 1)
@@ -177,17 +177,19 @@ def _product(
     for piece in found:
         one = adapters[piece.base] if piece.base != ABSENT else None
         if one is None or one.up is None:
-            rows.append(Zeros((piece.rows, width), dtype))
+            rows.append(ZerosNode((piece.rows, width), dtype))
             continue
         part = _rows(one.up, piece)
         part = part if one.scale == scale else Scaled(part, one.scale / scale)
         before, after = at[id(one)], width - at[id(one)] - part.shape[1]
-        sides = [Zeros((piece.rows, length), part.dtype) if length else None for length in (before, after)]
+        sides = [
+            ZerosNode((piece.rows, length), part.dtype) if length else None for length in (before, after)
+        ]
         rows.append(_joined([side for side in (sides[0], part, sides[1]) if side is not None], module, 1))
     return _joined(rows, module, 0), downs[0] if shared else _joined(downs, module, 0), scale
 
 
-def _rows(tensor: LazyTensor, piece: Piece) -> LazyTensor:
+def _rows(tensor: LazyTensor, piece: ModuleRows) -> LazyTensor:
     return tensor.slice(0, piece.row, piece.row + piece.rows)
 
 

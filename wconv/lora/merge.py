@@ -14,7 +14,7 @@ from wconv.layouts.reverse_rules import same
 from wconv.layouts.rules import Rule
 from wconv.lora.deltas import Merged, Product, Scaled, Term
 from wconv.lora.generations import Generations
-from wconv.lora.pieces import Marked, Piece, pieces
+from wconv.lora.pieces import Marked, ModuleRows, pieces
 from wconv.lora.read import Adapter, Lora
 from wconv.quantized.names import recognise
 from wconv.tensors.dtypes import DType
@@ -34,7 +34,9 @@ class Change:
 class View:
     """The names of a model's tensors as one program spells them, and the rows that each stands for."""
 
-    def __init__(self, tensors: Mapping[str, LazyTensor], pieces: Mapping[str, tuple[Piece, ...]]) -> None:
+    def __init__(
+        self, tensors: Mapping[str, LazyTensor], pieces: Mapping[str, tuple[ModuleRows, ...]]
+    ) -> None:
         self.tensors = tensors
         self.pieces = pieces
         self._flat: dict[str, list[str]] = {}
@@ -182,7 +184,7 @@ def _views(tensors: Mapping[str, LazyTensor]) -> Callable[[], Iterator[View]]:
     made: list[View] = []
 
     def build() -> Iterator[View]:
-        whole = {name: (Piece(name, 0, one.shape[0]),) for name, one in tensors.items() if one.shape}
+        whole = {name: (ModuleRows(name, 0, one.shape[0]),) for name, one in tensors.items() if one.shape}
         yield View(tensors, whole)
         marked = {name: Marked(one, name) for name, one in tensors.items()}
         for rules in FAMILIES:

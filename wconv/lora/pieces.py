@@ -13,14 +13,14 @@ from wconv.layouts.reverse_rules import JoinRule
 from wconv.layouts.rules import Rule, State, TracedTensor
 from wconv.tensors import dtypes
 from wconv.tensors.lazy import Array, LazyTensor
-from wconv.tensors.nodes import Concat, Derived, Slice, Zeros
+from wconv.tensors.nodes import ConcatNode, Derived, SliceNode, ZerosNode
 
 ABSENT = ""
 """Stands for a module that is not there."""
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class ModuleRows:
     """Rows of a module or tensor, under whatever name it is known."""
 
     base: str
@@ -38,32 +38,32 @@ class Marked(Derived):
         self.parent.fill(start, stop, out)
 
 
-def pieces(tensor: LazyTensor) -> tuple[Piece, ...] | None:
+def pieces(tensor: LazyTensor) -> tuple[ModuleRows, ...] | None:
     """The rows of marked tensors that one made of them by splitting and joining consists of."""
     if isinstance(tensor, Marked):
-        return (Piece(tensor.name, 0, tensor.shape[0]),)
-    if isinstance(tensor, Slice) and tensor.axis == 0 and tensor.step == 1:
+        return (ModuleRows(tensor.name, 0, tensor.shape[0]),)
+    if isinstance(tensor, SliceNode) and tensor.axis == 0 and tensor.step == 1:
         if isinstance(tensor.parent, Marked):
-            return (Piece(tensor.parent.name, tensor.start, tensor.shape[0]),)
-    elif isinstance(tensor, Concat) and tensor.axis == 0:
+            return (ModuleRows(tensor.parent.name, tensor.start, tensor.shape[0]),)
+    elif isinstance(tensor, ConcatNode) and tensor.axis == 0:
         found = [pieces(part) for part in tensor.parts]
         return _run_together([piece for one in found for piece in one or ()]) if None not in found else None
     return None
 
 
-def _run_together(found: Sequence[Piece]) -> tuple[Piece, ...]:
+def _run_together(found: Sequence[ModuleRows]) -> tuple[ModuleRows, ...]:
     """Neighbours that follow each other in the same tensor become one piece."""
-    joined: list[Piece] = []
+    joined: list[ModuleRows] = []
     for piece in found:
         last = joined[-1] if joined else None
         if last is not None and last.base == piece.base and last.row + last.rows == piece.row:
-            joined[-1] = Piece(last.base, last.row, last.rows + piece.rows)
+            joined[-1] = ModuleRows(last.base, last.row, last.rows + piece.rows)
         else:
             joined.append(piece)
     return tuple(joined)
 
 
-def arranged(rules: Sequence[Rule], rows: Mapping[str, int]) -> dict[str, tuple[Piece, ...]]:
+def arranged(rules: Sequence[Rule], rows: Mapping[str, int]) -> dict[str, tuple[ModuleRows, ...]]:
     """What each module that `rules` make of some others consists of.
 
     Args:
@@ -81,7 +81,7 @@ def arranged(rules: Sequence[Rule], rows: Mapping[str, int]) -> dict[str, tuple[
         if isinstance(rule, JoinRule):
             _add_absent(rule, state)
         state = run_rules((rule,), state, Context(), {})
-    made: dict[str, tuple[Piece, ...]] = {}
+    made: dict[str, tuple[ModuleRows, ...]] = {}
     for name, entry in state.items():
         found = pieces(entry.tensor)
         if found is None or not name.endswith(".weight"):
@@ -91,7 +91,7 @@ def arranged(rules: Sequence[Rule], rows: Mapping[str, int]) -> dict[str, tuple[
 
 
 def _zeros(rows: int) -> LazyTensor:
-    return Zeros((rows, 1), dtypes.by_name("float32"))
+    return ZerosNode((rows, 1), dtypes.by_name("float32"))
 
 
 def _add_absent(rule: JoinRule, state: State) -> None:

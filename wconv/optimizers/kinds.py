@@ -19,7 +19,7 @@ from wconv.optimizers.torch_state import Group, TorchState
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class OptimizerKind:
     """A family of optimizers.
 
     Attributes:
@@ -45,7 +45,7 @@ COMMON = frozenset(
 """Options of all kinds, and those that change how a step is computed but not what comes of it."""
 
 KINDS = (
-    Kind(
+    OptimizerKind(
         "Adam",
         frozenset(("betas", "eps", "amsgrad")),
         frozenset(("decoupled_weight_decay", *COMMON)),
@@ -53,7 +53,7 @@ KINDS = (
         True,
         ("amsgrad", "maximize"),
     ),
-    Kind(
+    OptimizerKind(
         "SGD",
         frozenset(("momentum", "dampening", "nesterov")),
         COMMON,
@@ -80,7 +80,7 @@ LARGEST = 1e30
 """No option of an optimizer is negative or beyond this; `not a number` is neither."""
 
 
-def kind_of(state: TorchState) -> Kind:
+def kind_of(state: TorchState) -> OptimizerKind:
     """The family of the optimizer that saved a state.
 
     Raises:
@@ -104,7 +104,7 @@ def kind_of(state: TorchState) -> Kind:
     )
 
 
-def constructor(kind: Kind, group: Group) -> tuple[str, dict[str, Any]]:
+def constructor(kind: OptimizerKind, group: Group) -> tuple[str, dict[str, Any]]:
     """MLX's class and the arguments that make it take the next step as torch's would."""
     options = group.options
     arguments: dict[str, Any] = {"learning_rate": float(options["lr"])}
@@ -122,7 +122,7 @@ def constructor(kind: Kind, group: Group) -> tuple[str, dict[str, Any]]:
     return ("AdamW" if decoupled else "Adam"), arguments
 
 
-def remarks(kind: Kind, group: Group) -> list[str]:
+def remarks(kind: OptimizerKind, group: Group) -> list[str]:
     """What keeps MLX's optimizer from taking the same step, with the remedy; what the state does not say."""
     options = group.options
     told = []

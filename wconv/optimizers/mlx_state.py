@@ -19,12 +19,12 @@ from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.errors import FormatError, LayoutError
 from wconv.layouts.apply import Applied
 from wconv.optimizers import torch_state
-from wconv.optimizers.kinds import COMPARED, Kind, constructor, kind_of, remarks
+from wconv.optimizers.kinds import COMPARED, OptimizerKind, constructor, kind_of, remarks
 from wconv.optimizers.matching import match
 from wconv.optimizers.torch_state import Group, TorchState
 from wconv.tensors.graph import rebuilt
 from wconv.tensors.lazy import LazyTensor, from_array
-from wconv.tensors.nodes import Add, Sum
+from wconv.tensors.nodes import AddNumberNode, AddTensorsNode
 
 FILENAME = "optimizer.safetensors"
 
@@ -33,7 +33,7 @@ OWN_KEYS = ("step", "learning_rate")
 
 
 @dataclass(frozen=True, slots=True)
-class Laid:
+class MlxOptimizerState:
     """The state of an optimizer, ready to be written.
 
     Attributes:
@@ -55,7 +55,7 @@ def lay_out(
     opened: Checkpoint,
     picked: dict[str, LazyTensor],
     laid_out: Callable[[Mapping[str, LazyTensor]], Applied],
-) -> Laid:
+) -> MlxOptimizerState:
     """The state of a checkpoint's optimizer under the names, and in the layout, of its weights.
 
     Only steps and options are read, a number each.
@@ -99,7 +99,7 @@ def lay_out(
     described = [constructor(kind, group) for group in groups]
     metadata = {"format": "mlx", "optimizer": json.dumps([{"class": c, **a} for c, a in described])}
     notes = tuple(_notes(kind, state, groups, names, picked))
-    return Laid(tensors, sources, metadata, notes, state.files)
+    return MlxOptimizerState(tensors, sources, metadata, notes, state.files)
 
 
 def _merged(groups: Sequence[Group]) -> list[Group]:
@@ -112,7 +112,7 @@ def _merged(groups: Sequence[Group]) -> list[Group]:
     return list(merged.values())
 
 
-def _step(kind: Kind, state: TorchState, group: Group) -> int:
+def _step(kind: OptimizerKind, state: TorchState, group: Group) -> int:
     if not kind.counts:
         return 0
     steps = {state.steps[identity]: identity for identity in group.ids if identity in state.steps}
@@ -160,18 +160,18 @@ def _unshifted(tensor: LazyTensor, name: str, made_of: tuple[str, ...]) -> LazyT
     """
 
     def change(node: LazyTensor) -> LazyTensor | None:
-        if isinstance(node, Sum):
+        if isinstance(node, AddTensorsNode):
             raise LayoutError(
                 f"{name} is the sum of {' and '.join(made_of)}, each with an optimizer state of its own,"
                 " which MLX cannot hold: leave --optimizer out"
             )
-        return node.parent if isinstance(node, Add) else None
+        return node.parent if isinstance(node, AddNumberNode) else None
 
     return rebuilt(tensor, change)
 
 
 def _notes(
-    kind: Kind,
+    kind: OptimizerKind,
     state: TorchState,
     groups: Sequence[Group],
     names: Mapping[Any, str],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from wconv.tensors.lazy import LazyTensor
+from wconv.tensors.base import LazyTensor
 
 
 def leaves(*tensors: LazyTensor) -> Iterator[LazyTensor]:

@@ -7,17 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from wconv.tensors.lazy import Array, LazyTensor, Packed, Stored
+from wconv.tensors.base import Array, LazyTensor
 
 PIECE = 8 << 20
 """Bytes of the tensor that are read at a time where what is picked does not lie together."""
 
 
 def read(tensor: LazyTensor, index: Any) -> Array:
-    """The elements that `index` picks, as numpy would give them.
+    """`tensor[2]`, `tensor[:, 4:8]`, `tensor[..., ::-2]`: reads what numpy would pick, and little else.
+
+    Suits `jax.make_array_from_callback`, whose callback is handed a tuple of slices.
 
     Raises:
-        IndexError: the tensor has no such axis or position, or `index` holds something else.
+        IndexError: the tensor has no such axis or position, or `index` holds a mask or a list.
     """
     entries = list(index) if isinstance(index, tuple) else [index]
     for entry in entries:
@@ -77,7 +79,7 @@ def _range(entry: Any, length: int, axis: int) -> tuple[int, int, int, Any]:
 
 def _in_pieces(picked: LazyTensor, tensor: LazyTensor) -> Array:
     """`picked` as an array; where it is gathered from all over a file, a part of the file at a time."""
-    if not isinstance(tensor, Stored | Packed) or not picked.size or tensor.nbytes <= PIECE:
+    if tensor.parents or not tensor.origin[0] or not picked.size or tensor.nbytes <= PIECE:
         return picked.numpy()
     count = max(picked.size * PIECE // tensor.nbytes // picked.grain, 1) * picked.grain
     made = np.empty(picked.size, picked.dtype.numpy)

@@ -17,10 +17,18 @@ from wconv.tensors import casts, dtypes
 from wconv.tensors.casts import NONE, Overflow
 from wconv.tensors.dtypes import DType
 from wconv.tensors.lazy import Array, InMemory, LazyTensor, Packed, Shape, Stored
-from wconv.tensors.nodes import Add, Cast, Derived, Reshape, Sum, View, Zeros
+from wconv.tensors.nodes import (
+    AddNumberNode,
+    AddTensorsNode,
+    CastNode,
+    Derived,
+    ReshapeNode,
+    ViewNode,
+    ZerosNode,
+)
 
 
-def exactly(tensor: LazyTensor, start: int, stop: int) -> Overflow:
+def count_lost(tensor: LazyTensor, start: int, stop: int) -> Overflow:
     """What the casts within `tensor` lost of its flattened elements `start` to `stop`.
 
     Reads them again. Elements that occur twice count twice; of complex ones each component counts.
@@ -136,7 +144,7 @@ def _magnitudes(tensor: LazyTensor) -> LazyTensor | None:
 
 
 def _of_cast(tensor: LazyTensor) -> LazyTensor | None:
-    assert isinstance(tensor, Cast)
+    assert isinstance(tensor, CastNode)
     return _Lost(tensor.parent, tensor.target, _magnitudes(tensor.parent))
 
 
@@ -147,7 +155,7 @@ def _of_moved(tensor: LazyTensor) -> LazyTensor | None:
     nothing = _like(tensor.dtype)
     return tensor.with_parents(
         *(
-            Zeros(parent.shape, nothing) if one is None else one
+            ZerosNode(parent.shape, nothing) if one is None else one
             for parent, one in zip(tensor.parents, found, strict=True)
         )
     )
@@ -163,12 +171,12 @@ def _of_add(tensor: LazyTensor) -> LazyTensor | None:
 
 
 def _of_view(tensor: LazyTensor) -> LazyTensor | None:
-    assert isinstance(tensor, View)
+    assert isinstance(tensor, ViewNode)
     found = _magnitudes(tensor.parent)
     if found is None:
         return None
     same = tensor.target.itemsize == tensor.parent.dtype.itemsize and found.dtype is _like(tensor.target)
-    return Reshape(found, tensor.new_shape) if same else _Computed(tensor)
+    return ReshapeNode(found, tensor.new_shape) if same else _Computed(tensor)
 
 
 def _of_stored(tensor: LazyTensor) -> LazyTensor | None:
@@ -179,11 +187,11 @@ _BY_TYPE: dict[type[LazyTensor], Callable[..., LazyTensor | None]] = {
     Stored: _of_stored,
     Packed: _of_stored,
     InMemory: _of_stored,
-    Zeros: _of_stored,
-    Cast: _of_cast,
-    Add: _of_add,
-    Sum: _of_sum,
-    View: _of_view,
+    ZerosNode: _of_stored,
+    CastNode: _of_cast,
+    AddNumberNode: _of_add,
+    AddTensorsNode: _of_sum,
+    ViewNode: _of_view,
 }
 """Nodes whose losses are known by element, beside those that move elements; of all others `_Computed` makes
 the best."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from wconv.tensors.base import Array, LazyTensor, Shape, parents_of, replaced_parents
 from wconv.tensors.dtypes import DType
-from wconv.tensors.lazy import Array, LazyTensor, Shape, parents_of, replaced_parents
-from wconv.tensors.nodes import Reshape, by_blocks
+from wconv.tensors.nodes import CastNode, ReshapeNode, by_blocks
 
 
 class MultiNode(ABC):
@@ -127,6 +127,11 @@ class Output(LazyTensor):
 
 def output_of(tensor: LazyTensor) -> Output | None:
     """The output that a tensor is, be it in another shape; None where it is not one."""
-    while isinstance(tensor, Reshape):
+    while isinstance(tensor, ReshapeNode):
         tensor = tensor.parent
     return tensor if isinstance(tensor, Output) else None
+
+
+def may_hold_outputs(tensors: Iterable[LazyTensor]) -> bool:
+    """Whether `output_of` can find one among them: told by types alone, of tens of thousands at once."""
+    return not {Output, CastNode, ReshapeNode}.isdisjoint(map(type, tensors))

@@ -12,8 +12,8 @@ import numpy as np
 
 from wconv.errors import ComputedOverflowError
 from wconv.tensors import casts
+from wconv.tensors.base import Array, LazyTensor, Shape
 from wconv.tensors.dtypes import DType
-from wconv.tensors.lazy import Array, LazyTensor, Shape
 
 WHOLE_LIMIT = 32 << 20
 """Bytes up to which a transpose reads its block whole; a larger one is read in several passes."""
@@ -48,7 +48,7 @@ class Derived(LazyTensor):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Zeros(LazyTensor):
+class ZerosNode(LazyTensor):
     """Nothing but zeros, which take no memory."""
 
     shape: Shape
@@ -59,7 +59,7 @@ class Zeros(LazyTensor):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Cast(Derived):
+class CastNode(Derived):
     """The parent's values in another dtype; what overflows is told by `casts.take_losses`."""
 
     target: DType
@@ -73,7 +73,7 @@ class Cast(Derived):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Add(Derived):
+class AddNumberNode(Derived):
     """The parent plus a number: computed in the parent's dtype, as MLX does with a Python scalar."""
 
     value: float
@@ -88,7 +88,7 @@ class Add(Derived):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Sum(Derived):
+class AddTensorsNode(Derived):
     """The parent plus another tensor of its dtype and shape, element by element."""
 
     PARENTS: ClassVar[tuple[str, ...]] = ("parent", "other")
@@ -112,7 +112,7 @@ class Sum(Derived):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Reshape(Derived):
+class ReshapeNode(Derived):
     """The parent's elements in another shape."""
 
     MOVES: ClassVar[bool] = True
@@ -128,7 +128,7 @@ class Reshape(Derived):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class View(Derived):
+class ViewNode(Derived):
     """The parent's bytes as another dtype."""
 
     target: DType
@@ -155,7 +155,7 @@ class View(Derived):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Transpose(Derived):
+class TransposeNode(Derived):
     """The parent with its axes in another order.
 
     Leading axes that stay in place make it a row of independent blocks; a block is read whole, or, above
@@ -219,20 +219,20 @@ class Transpose(Derived):
         target = out.reshape(end - begin, *self.shape[kept + 1 :])
         line = math.prod(inner[1:])
         step = max((1 << 20) // (line * self.dtype.itemsize), 1)
-        origin = block * math.prod(inner)
+        first = block * math.prod(inner)
         pick = [slice(None)] * len(inner)
         pick[order[0]] = slice(begin, end)
         place = [slice(None)] * len(inner)
         for at in range(0, inner[0], step):
             until = min(at + step, inner[0])
-            lines = self.parent.elements(origin + at * line, origin + until * line)
+            lines = self.parent.elements(first + at * line, first + until * line)
             place[order.index(0)] = slice(at, until)
             part = lines.reshape(until - at, *inner[1:])[tuple(pick)]
             target[tuple(place)] = part.transpose(order)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Slice(Derived):
+class SliceNode(Derived):
     """Every `step`-th element of a range of one axis."""
 
     MOVES: ClassVar[bool] = True
@@ -288,7 +288,7 @@ class Slice(Derived):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Concat(LazyTensor):
+class ConcatNode(LazyTensor):
     """Tensors one after another along an axis; `ends`: where each one's run ends in a run of the output."""
 
     PARENTS: ClassVar[tuple[str, ...]] = ("parts",)

@@ -5,19 +5,30 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 from wconv.tensors import dtypes
+from wconv.tensors.base import LazyTensor
 from wconv.tensors.dtypes import DTypeLike
 from wconv.tensors.indexing import checked_axis
-from wconv.tensors.lazy import LazyTensor, Stored
-from wconv.tensors.nodes import Add, Cast, Concat, Reshape, Slice, Sum, Transpose, View
+from wconv.tensors.nodes import (
+    AddNumberNode,
+    AddTensorsNode,
+    CastNode,
+    ConcatNode,
+    ReshapeNode,
+    SliceNode,
+    TransposeNode,
+    ViewNode,
+)
 
 
 def cast(tensor: LazyTensor, dtype: DTypeLike) -> LazyTensor:
-    """`tensor` in another dtype; itself when it has that dtype already."""
+    """The same values in another dtype of any library, rounded to nearest even as torch does.
+
+    The tensor itself when it has that dtype already. Numpy's name for it is `astype`, torch's `to`.
+    """
     to = dtypes.of(dtype)
-    return tensor if to is tensor.dtype else Cast(tensor, to)
+    return tensor if to is tensor.dtype else CastNode(tensor, to)
 
 
 def reshape(tensor: LazyTensor, shape: Sequence[int]) -> LazyTensor:
@@ -34,9 +45,12 @@ def reshape(tensor: LazyTensor, shape: Sequence[int]) -> LazyTensor:
         raise ValueError(f"{tensor.shape} cannot be reshaped to {tuple(shape)}")
     if new == tensor.shape:
         return tensor
-    if isinstance(tensor, Stored):
-        return replace(tensor, shape=new)
-    return Reshape(tensor.parent if isinstance(tensor, Reshape) else tensor, new)
+    found = tensor.consecutive(0, new)
+    return (
+        found
+        if found is not None
+        else ReshapeNode(tensor.parent if isinstance(tensor, ReshapeNode) else tensor, new)
+    )
 
 
 def transpose(tensor: LazyTensor, axes: Sequence[int]) -> LazyTensor:
@@ -52,7 +66,7 @@ def transpose(tensor: LazyTensor, axes: Sequence[int]) -> LazyTensor:
     moved = [axis for axis in order if tensor.shape[axis] != 1]
     if moved == sorted(moved):
         return reshape(tensor, [tensor.shape[axis] for axis in order])
-    return Transpose(tensor, order)
+    return TransposeNode(tensor, order)
 
 
 def slice_axis(tensor: LazyTensor, axis: int, start: int, stop: int, step: int = 1) -> LazyTensor:
@@ -69,11 +83,11 @@ def slice_axis(tensor: LazyTensor, axis: int, start: int, stop: int, step: int =
     picked = len(range(start, stop, step))
     if picked == length:
         return tensor
-    shape = (*tensor.shape[:axis], picked, *tensor.shape[axis + 1 :])
-    if isinstance(tensor, Stored) and step == 1 and math.prod(tensor.shape[:axis]) == 1:
-        skipped = start * math.prod(tensor.shape[axis + 1 :]) * tensor.dtype.itemsize
-        return replace(tensor, offset=tensor.offset + skipped, shape=shape)
-    return Slice(tensor, axis, start, stop, step)
+    found = None
+    if step == 1 and math.prod(tensor.shape[:axis]) == 1:
+        shape = (*tensor.shape[:axis], picked, *tensor.shape[axis + 1 :])
+        found = tensor.consecutive(start * math.prod(tensor.shape[axis + 1 :]), shape)
+    return found if found is not None else SliceNode(tensor, axis, start, stop, step)
 
 
 def split(tensor: LazyTensor, sections: int | Sequence[int], axis: int = 0) -> tuple[LazyTensor, ...]:
@@ -114,7 +128,7 @@ def concat(tensors: Sequence[LazyTensor], axis: int = 0) -> LazyTensor:
         return first
     ends = tuple(itertools.accumulate(math.prod(tensor.shape[axis:]) for tensor in tensors))
     length = sum(tensor.shape[axis] for tensor in tensors)
-    return Concat(tuple(tensors), axis, (*first.shape[:axis], length, *first.shape[axis + 1 :]), ends)
+    return ConcatNode(tuple(tensors), axis, (*first.shape[:axis], length, *first.shape[axis + 1 :]), ends)
 
 
 def stack(tensors: Sequence[LazyTensor], axis: int = 0) -> LazyTensor:
@@ -127,7 +141,7 @@ def stack(tensors: Sequence[LazyTensor], axis: int = 0) -> LazyTensor:
 
 
 def view(tensor: LazyTensor, dtype: DTypeLike) -> LazyTensor:
-    """The same bytes read as another dtype; the last axis shrinks or grows.
+    """The same bytes read as another dtype; the last axis shrinks or grows, as with `torch.Tensor.view`.
 
     Raises:
         ValueError: the last axis is no whole number of the new elements.
@@ -144,14 +158,13 @@ def view(tensor: LazyTensor, dtype: DTypeLike) -> LazyTensor:
         raise ValueError(f"{tensor.dtype.name} {tensor.shape} cannot be viewed as {to.name}")
     else:
         shape = (*tensor.shape[:-1], tensor.shape[-1] * old // new)
-    if isinstance(tensor, Stored) and not tensor.swap:
-        return replace(tensor, dtype=to, shape=shape)
-    return View(tensor, to, shape)
+    found = tensor.reinterpreted(to, shape)
+    return found if found is not None else ViewNode(tensor, to, shape)
 
 
 def add(tensor: LazyTensor, value: float) -> LazyTensor:
     """Every element plus a number, rounded once to the tensor's own dtype."""
-    return Add(tensor, value)
+    return AddNumberNode(tensor, value)
 
 
 def add_tensors(tensor: LazyTensor, other: LazyTensor) -> LazyTensor:
@@ -164,4 +177,4 @@ def add_tensors(tensor: LazyTensor, other: LazyTensor) -> LazyTensor:
         raise ValueError(
             f"{tensor.dtype.name} {tensor.shape} and {other.dtype.name} {other.shape} cannot be added"
         )
-    return Sum(tensor, other)
+    return AddTensorsNode(tensor, other)

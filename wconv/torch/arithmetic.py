@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from wconv.tensors.lazy import Array
+from wconv.tensors.base import Array
 from wconv.torch import dtypes, elementwise
 from wconv.torch.convert import convert
 from wconv.torch.elementwise import BINARY, REAL, UNARY, Rule, apply

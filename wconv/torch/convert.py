@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 
 from wconv.tensors import casts
-from wconv.tensors.lazy import Array
+from wconv.tensors.base import Array
 from wconv.torch import dtypes
 from wconv.torch.dtypes import dtype
 from wconv.torch.strides import empty_as, memory_order

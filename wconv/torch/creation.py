@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from wconv.tensors.lazy import Array
+from wconv.tensors.base import Array
 from wconv.torch import dtypes
 from wconv.torch.casting import detach
 from wconv.torch.convert import convert
@@ -46,7 +46,7 @@ def _require_plain(where: Device, pin_memory: bool = False) -> None:
 
 
 def legacy(kind: type[Tensor], *data: Any) -> Tensor:
-    """What `torch.Tensor(...)` makes: values in the default dtype, or so many unset ones."""
+    """`Tensor([[1, 2]])`: values in the default dtype; `Tensor(2, 3)`: so many of them, unset."""
     to = dtypes.get_default_dtype()
     if len(data) == 1 and isinstance(data[0], (list, tuple, np.ndarray, Tensor)):
         given = data[0]
@@ -256,6 +256,7 @@ def eye(n: int, m: int | None = None, *, dtype: dtype | None = None, device: Dev
 
 
 METHODS = (new_zeros, new_ones, new_empty, new_full, new_tensor)
+OPERATORS: dict[str, Any] = {"__new__": staticmethod(legacy)}
 FUNCTIONS = (
     tensor,
     as_tensor,

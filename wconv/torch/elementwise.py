@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from wconv.tensors.lazy import Array
+from wconv.tensors.base import Array
 from wconv.torch import dtypes
 from wconv.torch.convert import convert
 from wconv.torch.dtypes import FLOAT8, dtype

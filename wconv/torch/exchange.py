@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from wconv.extras import require
-from wconv.tensors.lazy import Array
+from wconv.tensors.base import Array
 from wconv.torch import grad
 from wconv.torch.dtypes import float4_x2
 from wconv.torch.tensor import Tensor

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from wconv.tensors.lazy import Array
+from wconv.tensors.base import Array
 from wconv.torch import dtypes
 from wconv.torch.convert import convert
 from wconv.torch.shapes import unsqueeze

@@ -15,6 +15,7 @@ from wconv.torch import (
     joining,
     linear,
     ordering,
+    printing,
     promotion,
     reductions,
     shapes,
@@ -33,6 +34,7 @@ MODULES = (
     reductions,
     ordering,
     linear,
+    printing,
 )
 """Each lists its METHODS and FUNCTIONS; some METHOD_ALIASES, FUNCTION_ALIASES, OPERATORS or PROPERTIES."""
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from wconv.tensors.lazy import Array
+from wconv.tensors.base import Array
 from wconv.torch.reductions import Extreme, exact, ordered, require_real
 from wconv.torch.size import axis
 from wconv.torch.tensor import Tensor

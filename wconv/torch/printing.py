@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from wconv.torch import dtypes
-
-if TYPE_CHECKING:
-    from wconv.torch.tensor import Tensor
+from wconv.torch.tensor import Tensor
 
 UNSAID = (dtypes.int64, dtypes.bool_, dtypes.complex64)
 """Dtypes that torch leaves out, beside the default floating one."""
@@ -42,3 +41,7 @@ def show(tensor: Tensor) -> str:
     if tensor.requires_grad:
         extra.append("requires_grad=True")
     return prefix + ", ".join([body, *extra]) + ")"
+
+
+METHODS = FUNCTIONS = ()
+OPERATORS: dict[str, Callable[..., Any]] = {"__repr__": show}

@@ -6,15 +6,13 @@ outweighs a 0-d tensor, which outweighs a Python number: `half_tensor * 2.5` sta
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from wconv.torch import dtypes
 from wconv.torch.dtypes import FLOAT8, dtype
-
-if TYPE_CHECKING:
-    from wconv.torch.tensor import Tensor
+from wconv.torch.tensor import Tensor
 
 KINDS = ("bool", "int", "float", "complex")
 
@@ -61,8 +59,6 @@ def of_number(value: Any) -> dtype:
 
 def result_type(*operands: Tensor | complex) -> dtype:
     """The dtype of an operation on `operands`, tensors and Python numbers."""
-    from wconv.torch.tensor import Tensor
-
     groups: list[dtype | None] = [None, None, None]
     for operand in operands:
         if isinstance(operand, Tensor):

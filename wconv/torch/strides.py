@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from wconv.tensors.lazy import Array
+from wconv.tensors.base import Array
 
 
 def restride(array: Array, shape: Sequence[int], steps: Sequence[int]) -> Array:

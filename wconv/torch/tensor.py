@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wconv.tensors.lazy import Array
+from wconv.tensors.base import Array
 from wconv.torch import missing
 from wconv.torch.device import CPU, device, layout, strided
 from wconv.torch.dtypes import dtype, of_numpy, require_values
@@ -35,11 +35,9 @@ class Tensor:
     _storage: UntypedStorage | None
     _root: Tensor | None
 
-    def __new__(cls, *data: Any) -> Tensor:
-        """`Tensor([[1, 2]])`: float values; `Tensor(2, 3)`: so many of them, unset."""
-        from wconv.torch import creation
+    if TYPE_CHECKING:
 
-        return creation.legacy(cls, *data)
+        def __new__(cls, *data: Any) -> Tensor: ...
 
     @classmethod
     def _of(cls, array: Array, root: Tensor | None = None) -> Tensor:
@@ -274,11 +272,6 @@ class Tensor:
         return iter(self.unbind(0))
 
     __hash__ = object.__hash__
-
-    def __repr__(self) -> str:
-        from wconv.torch import printing
-
-        return printing.show(self)
 
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if not self._shape else object.__format__(self, spec)

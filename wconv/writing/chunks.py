@@ -7,39 +7,24 @@ each other in a source file become one read.
 
 from __future__ import annotations
 
-import bisect
-import errno
-import os
-import time
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
-import numpy as np
-from numpy.typing import NDArray
-
-from wconv.errors import ComputedOverflowError, OutputError
-from wconv.stores.files import CALL
-from wconv.tensors import casts
-from wconv.tensors.casts import NONE, Overflow
 from wconv.tensors.dtypes import DType
-from wconv.tensors.kernels import Scratch
-from wconv.tensors.lazy import Array, LazyTensor, Stored
-from wconv.tensors.losses import exactly
-from wconv.tensors.multi import MultiNode, output_of
-from wconv.writing.page_cache import Behind, Pages
+from wconv.tensors.lazy import LazyTensor, Stored
+from wconv.tensors.multi import MultiNode, may_hold_outputs, output_of
 from wconv.writing.plan import Entry, Shard
 
 CHUNK = 2 << 20
-"""Bytes of input or output in a unit, whichever is more, unless a tensor's grain is larger."""
+"""Bytes of input or output in a unit, whichever is more, unless a tensor is read in larger blocks."""
 
 MOST_JOINED = 4096
 """Tensors that are joined into one unit: their names take memory too."""
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class TensorRange:
     """Elements `start` to `stop` of a tensor; `name`: of its entry, unless it is the bytes of several."""
 
     tensor: LazyTensor
@@ -49,7 +34,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class OutputRange:
     """Consecutive bytes of the output file, all of one dtype.
 
     Attributes:
@@ -74,7 +59,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Steps:
+class StepRange:
     """Steps `first` to `last` of a node with several outputs.
 
     Attributes:
@@ -88,15 +73,15 @@ class Steps:
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
+class WorkUnit:
     """What is computed at once: one target's bytes out of pieces, or those of several by one node.
 
     Attributes:
         number: among the shard's units.
     """
 
-    targets: tuple[Target, ...]
-    work: tuple[Piece, ...] | Steps
+    targets: tuple[OutputRange, ...]
+    work: tuple[TensorRange, ...] | StepRange
     number: int = 0
 
     @property
@@ -110,18 +95,18 @@ class Unit:
         return self.targets[0].entry >= 0
 
 
-def units(shard: Shard) -> Iterator[Unit]:
+def work_units(shard: Shard) -> Iterator[WorkUnit]:
     """All work of a shard, in the order of first targets' bytes; it is the same in every run of a plan."""
     archive = shard.archive
-    passes = _passes(shard.entries)
+    passes = outputs_together(shard.entries)
     work = _joined(shard, passes) if archive is None else _apart(shard, archive.offsets, passes)
     for number, unit in enumerate(work):
         yield replace(unit, number=number)
 
 
-def _joined(shard: Shard, passes: dict[int, list[int]]) -> Iterator[Unit]:
+def _joined(shard: Shard, passes: dict[int, list[int]]) -> Iterator[WorkUnit]:
     """The work of a shard whose entries follow each other."""
-    offsets = _offsets(shard) if passes else ()
+    offsets = shard_offsets(shard) if passes else ()
     offset = len(shard.header)
     joined: _Joiner | None = None
     for at, entry in enumerate(shard.entries):
@@ -148,7 +133,7 @@ def _joined(shard: Shard, passes: dict[int, list[int]]) -> Iterator[Unit]:
         yield joined.unit()
 
 
-def _apart(shard: Shard, offsets: Sequence[int], passes: dict[int, list[int]]) -> Iterator[Unit]:
+def _apart(shard: Shard, offsets: Sequence[int], passes: dict[int, list[int]]) -> Iterator[WorkUnit]:
     """The work of a shard whose entries do not follow each other."""
     for at, (entry, offset) in enumerate(zip(shard.entries, offsets, strict=True)):
         tensor = entry.uncast
@@ -157,20 +142,22 @@ def _apart(shard: Shard, offsets: Sequence[int], passes: dict[int, list[int]]) -
             yield from _cut_together(shard, together, offsets)
             continue
         for unit in _cut(entry, tensor, offset, _chunk(tensor, entry.dtype)):
-            yield Unit((replace(unit.targets[0], entry=at),), unit.work)
+            yield WorkUnit((replace(unit.targets[0], entry=at),), unit.work)
 
 
-def _offsets(shard: Shard) -> Sequence[int]:
+def shard_offsets(shard: Shard) -> Sequence[int]:
     """Where each entry begins in a file of entries that follow each other."""
     return list(accumulate((entry.nbytes for entry in shard.entries), initial=len(shard.header)))
 
 
-def _passes(entries: Sequence[Entry]) -> dict[int, list[int]]:
+def outputs_together(entries: Sequence[Entry]) -> dict[int, list[int]]:
     """The entries that are computed together, by their numbers.
 
     For the first entry of a node, all outputs of which are entries here, the numbers of those in the order
     of its outputs; nothing for the others. An output that is here twice, or without the rest, goes alone.
     """
+    if not may_hold_outputs(entry.tensor for entry in entries):
+        return {}
     found: dict[int, dict[int, int]] = {}
     for at, entry in enumerate(entries):
         output = output_of(entry.uncast)
@@ -186,7 +173,7 @@ def _passes(entries: Sequence[Entry]) -> dict[int, list[int]]:
     return passes
 
 
-def _cut_together(shard: Shard, numbers: Sequence[int], offsets: Sequence[int]) -> Iterator[Unit]:
+def _cut_together(shard: Shard, numbers: Sequence[int], offsets: Sequence[int]) -> Iterator[WorkUnit]:
     """The work of entries that are all outputs of one node, in the order of those; none for no entries."""
     entries = [shard.entries[at] for at in numbers]
     first = output_of(entries[0].uncast) if entries else None
@@ -200,7 +187,7 @@ def _cut_together(shard: Shard, numbers: Sequence[int], offsets: Sequence[int]) 
     for start in range(0, node.steps, chunk):
         stop = min(start + chunk, node.steps)
         targets = tuple(
-            Target(
+            OutputRange(
                 offsets[numbers[index]] + start * sizes[index] * entries[index].dtype.itemsize,
                 (stop - start) * sizes[index],
                 node.results[index][0],
@@ -210,11 +197,11 @@ def _cut_together(shard: Shard, numbers: Sequence[int], offsets: Sequence[int]) 
             )
             for index in in_file
         )
-        yield Unit(targets, Steps(node, start, stop, order))
+        yield WorkUnit(targets, StepRange(node, start, stop, order))
 
 
 def _chunk(tensor: LazyTensor, target: DType) -> int:
-    """Elements in a unit of this tensor: a multiple of its grain."""
+    """Elements in a unit of this tensor: a multiple of what is cheapest read together."""
     elements = CHUNK // max(tensor.dtype.itemsize, target.itemsize)
     if isinstance(tensor, Stored):
         return elements
@@ -222,13 +209,13 @@ def _chunk(tensor: LazyTensor, target: DType) -> int:
     return max(elements // grain, 1) * grain
 
 
-def _cut(entry: Entry, tensor: LazyTensor, offset: int, chunk: int) -> Iterator[Unit]:
+def _cut(entry: Entry, tensor: LazyTensor, offset: int, chunk: int) -> Iterator[WorkUnit]:
     size, width = tensor.size, entry.dtype.itemsize
     for start in range(0, size, chunk):
         stop = min(start + chunk, size)
         spans = ((entry.name, stop - start),)
-        target = Target(offset + start * width, stop - start, tensor.dtype, entry.dtype, spans)
-        yield Unit((target,), (Piece(tensor, start, stop, entry.name),))
+        target = OutputRange(offset + start * width, stop - start, tensor.dtype, entry.dtype, spans)
+        yield WorkUnit((target,), (TensorRange(tensor, start, stop, entry.name),))
 
 
 class _Joiner:
@@ -240,7 +227,7 @@ class _Joiner:
         self.target = target
         self.limit = limit
         self.count = 0
-        self.pieces: list[Piece] = []
+        self.pieces: list[TensorRange] = []
         self.spans: list[tuple[str, int]] = []
         self._run: Stored | None = None
         self._run_size = 0
@@ -255,7 +242,7 @@ class _Joiner:
         self.count += size
         if not isinstance(tensor, Stored):
             self._end_run()
-            self.pieces.append(Piece(tensor, 0, size, name))
+            self.pieces.append(TensorRange(tensor, 0, size, name))
             return
         run = self._run
         if (
@@ -274,194 +261,10 @@ class _Joiner:
         """Makes one piece of the tensors whose bytes follow each other in a file."""
         if self._run is not None:
             both = replace(self._run, shape=(self._run_size,))
-            self.pieces.append(Piece(both, 0, self._run_size))
+            self.pieces.append(TensorRange(both, 0, self._run_size))
             self._run = None
 
-    def unit(self) -> Unit:
+    def unit(self) -> WorkUnit:
         self._end_run()
-        target = Target(self.offset, self.count, self.source, self.target, tuple(self.spans))
-        return Unit((target,), tuple(self.pieces))
-
-
-class Buffers:
-    """One thread's memory: inputs, outputs and the kernels' scratch, grown to the largest unit seen."""
-
-    def __init__(self) -> None:
-        self._sources: list[NDArray[np.uint8]] = []
-        self._targets: list[NDArray[np.uint8]] = []
-        self._scratch = Scratch()
-        self._behind = Behind()
-        self.checksums: list[int] = []
-        """CRC-32 of what the last unit wrote, by targets, where its file holds one."""
-
-    def run(self, unit: Unit, fd: int, pages: Pages) -> dict[str, Overflow]:
-        """Reads, casts and writes one unit; says which entries overflowed.
-
-        Args:
-            fd: of the output.
-            pages: of the same file.
-
-        Raises:
-            FormatError: a source ends early.
-            OutputError: what is computed of finite values is not finite.
-            OSError: the output cannot be written.
-        """
-        results, overflows = self.compute(unit)
-        self.checksums.clear()
-        for target, result in zip(unit.targets, results, strict=True):
-            self._write(target, fd, pages, result)
-        return overflows
-
-    def compute(
-        self, unit: Unit, outs: Sequence[Array] | None = None
-    ) -> tuple[list[Array], dict[str, Overflow]]:
-        """Reads and casts one unit, into `outs` where they are given; says which entries overflowed.
-
-        The arrays, one for each target, are buffers that the next unit is computed in. Raises as `run` does.
-        """
-        given = outs if outs is not None else [None] * len(unit.targets)
-        values = [
-            out
-            if out is not None and target.source is target.dtype
-            else _buffer(self._sources, at, target.count, target.source)
-            for at, (target, out) in enumerate(zip(unit.targets, given, strict=True))
-        ]
-        lost = _compute(unit, values)
-        results: list[Array] = []
-        for at, (target, source, out) in enumerate(zip(unit.targets, values, given, strict=True)):
-            if target.source is target.dtype:
-                results.append(source)
-                continue
-            result = out if out is not None else _buffer(self._targets, at, target.count, target.dtype)
-            overflow = casts.cast(source, result, self._scratch)
-            if overflow.count:
-                add_overflows(lost, self._attribute(target, source, result, overflow))
-            results.append(result)
-        return results, lost
-
-    def check(self, unit: Unit, fd: int) -> None:
-        """Reads what an earlier run wrote of a unit, for its checksums; raises OSError."""
-        self.checksums.clear()
-        for target in unit.targets:
-            data = _buffer(self._targets, 0, target.count, target.dtype).view(np.uint8).data
-            done = 0
-            while done < len(data):
-                count = os.preadv(fd, [data[done:]], target.offset + done)
-                if count == 0:
-                    raise OSError(errno.EIO, os.strerror(errno.EIO))
-                done += count
-            self.checksums.append(zlib.crc32(data))
-
-    def _write(self, target: Target, fd: int, pages: Pages, values: Array) -> None:
-        raw = values.view(np.uint8).data
-        if target.entry >= 0:
-            self.checksums.append(zlib.crc32(raw))
-        began = time.perf_counter()
-        put(fd, raw, target.offset)
-        self._behind.wrote(pages, target.offset, len(raw), time.perf_counter() - began)
-
-    def _attribute(
-        self, target: Target, values: Array, result: Array, overflow: Overflow
-    ) -> dict[str, Overflow]:
-        """Which entries of a joined unit overflowed: each is cast once more by itself."""
-        if len(target.spans) == 1:
-            return {target.spans[0][0]: overflow}
-        found: dict[str, Overflow] = {}
-        at = 0
-        for name, length in target.spans:
-            part = slice(at, at + length)
-            lost = casts.cast(values[part], result[part], self._scratch)
-            if lost.count:
-                found[name] = lost
-            at += length
-        return found
-
-
-def read(entries: Sequence[Entry], buffers: Buffers) -> Iterator[tuple[Entry, Array, Overflow]]:
-    """Each entry, as an array of its dtype and shape as a file would hold it, and what it lost.
-
-    Those that are outputs of one node are computed in one pass; else one after another.
-
-    Raises:
-        FormatError: a source ends early.
-        OutputError: what is computed of finite values is not finite.
-    """
-    passes = _passes(entries)
-    for at in range(len(entries)):
-        numbers = passes.get(at, [at])
-        if numbers:
-            yield from _read([entries[number] for number in numbers], buffers)
-
-
-def _read(entries: Sequence[Entry], buffers: Buffers) -> Iterator[tuple[Entry, Array, Overflow]]:
-    shard = Shard("", b"", tuple(entries), sum(entry.nbytes for entry in entries))
-    arrays = [np.empty(entry.tensor.size, entry.dtype.numpy) for entry in entries]
-    offsets = _offsets(shard)
-    lost: dict[str, Overflow] = {}
-    for unit in units(shard):
-        outs = []
-        for target in unit.targets:
-            at = bisect.bisect_right(offsets, target.offset, hi=len(entries)) - 1
-            start = (target.offset - offsets[at]) // target.dtype.itemsize
-            outs.append(arrays[at][start : start + target.count])
-        add_overflows(lost, buffers.compute(unit, outs)[1])
-    for entry, array in zip(entries, arrays, strict=True):
-        yield entry, array.reshape(entry.shape), lost.get(entry.name, NONE)
-
-
-def _compute(unit: Unit, values: Sequence[Array]) -> dict[str, Overflow]:
-    """Reads a unit's elements; says what casts within its tensors lost."""
-    if isinstance(unit.work, Steps):
-        return _take_steps(unit.work, unit.targets, values)
-    lost: dict[str, Overflow] = {}
-    casts.take_losses()
-    at = 0
-    for piece in unit.work:
-        length = piece.stop - piece.start
-        try:
-            piece.tensor.fill(piece.start, piece.stop, values[0][at : at + length])
-        except ComputedOverflowError as error:
-            raise OutputError(f"{piece.name}: {error}") from None
-        at += length
-        if casts.take_losses().count and piece.name:
-            found = exactly(piece.tensor, piece.start, piece.stop)
-            if found.count:
-                lost[piece.name] = lost.get(piece.name, NONE).plus(found)
-    return lost
-
-
-def _take_steps(steps: Steps, targets: Sequence[Target], values: Sequence[Array]) -> dict[str, Overflow]:
-    """Computes several outputs at once; what casts before lost is told of the first."""
-    casts.take_losses()
-    name = targets[steps.order[0]].spans[0][0]
-    try:
-        steps.node.read_into(steps.first, steps.last, [values[at] for at in steps.order])
-    except ComputedOverflowError as error:
-        raise OutputError(f"{name}: {error}") from None
-    lost = casts.take_losses()
-    return {name: lost} if lost.count else {}
-
-
-def put(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
-    """Writes all of `data` (of bytes) at `offset`, which one call may do in part; raises OSError."""
-    left = memoryview(data)
-    while left:
-        count = os.pwrite(fd, left[:CALL], offset)
-        left = left[count:]
-        offset += count
-
-
-def _buffer(buffers: list[NDArray[np.uint8]], at: int, count: int, dtype: DType) -> Array:
-    """`count` elements of the buffer of that number, which is made anew where it is too small."""
-    nbytes = count * dtype.itemsize
-    while len(buffers) <= at:
-        buffers.append(np.empty(0, np.uint8))
-    if buffers[at].size < nbytes:
-        buffers[at] = np.empty(nbytes, np.uint8)
-    return buffers[at][:nbytes].view(dtype.numpy)
-
-
-def add_overflows(total: dict[str, Overflow], found: dict[str, Overflow]) -> None:
-    """Adds what one unit lost to what a shard lost so far."""
-    for name, lost in found.items():
-        total[name] = total.get(name, NONE).plus(lost)
+        target = OutputRange(self.offset, self.count, self.source, self.target, tuple(self.spans))
+        return WorkUnit((target,), tuple(self.pieces))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wconv.tensors.casts import Overflow
-from wconv.writing.chunks import add_overflows
+from wconv.writing.buffers import add_overflows
 
 STEP = 16 << 20
 """Bytes of a shard between two lines of its log: what is written again at most, beside units under way."""

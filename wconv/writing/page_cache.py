@@ -14,26 +14,26 @@ import os
 import time
 from collections import deque
 
-DEAR = 0.4e-9
+SLOW_WRITE = 0.4e-9
 """Seconds a byte: a write that takes longer (2.5 GB/s a thread) does more than copy memory."""
 
-FINE = 2e-9
+WORTH_IT = 2e-9
 """Seconds a byte that writing behind may take even where plain writes began faster: those get dearer."""
 
-HOPELESS = 6e-9
+TOO_SLOW = 6e-9
 """Seconds a byte at which it is given up after two windows: the disk is slow."""
 
 WINDOW = 16 << 20
 """Bytes over which costs are measured."""
 
-LAGS = 16, 48
+DROP_AFTER = 16, 48
 """After how many more writes the pages of one are taken back: most are on the disk then, the rest later."""
 
-TRIAL = 8
+TRIAL_WINDOWS = 8
 """Windows over which writing behind is judged; in the first trial no page has come back yet."""
 
 
-class Pages:
+class PageAdvice:
     """A second descriptor of a file, to advise on its pages; closes with the last reference."""
 
     __slots__ = ("fd",)
@@ -56,7 +56,7 @@ class Pages:
             os.posix_fadvise(self.fd, offset, count, os.POSIX_FADV_DONTNEED)
 
 
-class Behind:
+class WriteBehind:
     """One thread's decision whether to write behind.
 
     Attributes:
@@ -67,14 +67,14 @@ class Behind:
         self.active = False
         self._plain = 0.0
         self._costs: list[float] = []
-        self._limit = HOPELESS
+        self._limit = TOO_SLOW
         self._rest = 0
         self._patience = 1
         self._spent = 0.0
         self._bytes = 0
-        self._waiting: deque[tuple[Pages, int, int]] = deque()
+        self._waiting: deque[tuple[PageAdvice, int, int]] = deque()
 
-    def wrote(self, pages: Pages, offset: int, count: int, seconds: float) -> None:
+    def wrote(self, pages: PageAdvice, offset: int, count: int, seconds: float) -> None:
         """Says that `count` bytes at `offset` took `seconds` to write; advises on them, or does not."""
         if pages.fd < 0:
             return
@@ -91,18 +91,18 @@ class Behind:
     def _decide(self, cost: float) -> None:
         if not self.active:
             self._rest -= 1
-            if self._rest < 0 and cost > DEAR:
-                self.active, self._limit, self._plain = True, HOPELESS, cost
+            if self._rest < 0 and cost > SLOW_WRITE:
+                self.active, self._limit, self._plain = True, TOO_SLOW, cost
             return
         self._costs.append(cost)
         # the median: one slow moment says nothing
         usual = sorted(self._costs)[(len(self._costs) - 1) // 2]
-        if usual > HOPELESS and len(self._costs) > 1:
+        if usual > TOO_SLOW and len(self._costs) > 1:
             self._give_up(32)
-        elif len(self._costs) == TRIAL:
+        elif len(self._costs) == TRIAL_WINDOWS:
             if usual > self._limit:
                 self._give_up(2)
-            self._limit = max(self._plain, FINE)
+            self._limit = max(self._plain, WORTH_IT)
             self._costs.clear()
 
     def _give_up(self, factor: int) -> None:
@@ -112,12 +112,12 @@ class Behind:
         self._waiting.clear()
         self._costs.clear()
 
-    def _advise(self, pages: Pages, offset: int, count: int) -> None:
+    def _advise(self, pages: PageAdvice, offset: int, count: int) -> None:
         pages.drop(offset, count)
         self._waiting.append((pages, offset, count))
-        for lag in LAGS:
+        for lag in DROP_AFTER:
             if len(self._waiting) > lag:
                 older, at, length = self._waiting[-1 - lag]
                 older.drop(at, length)
-        if len(self._waiting) > max(LAGS):
+        if len(self._waiting) > max(DROP_AFTER):
             self._waiting.popleft()

@@ -13,8 +13,8 @@ from wconv.errors import WconvError
 from wconv.formats import safetensors
 from wconv.tensors.dtypes import DType
 from wconv.tensors.lazy import LazyTensor, Shape
-from wconv.tensors.multi import output_of
-from wconv.tensors.nodes import Cast
+from wconv.tensors.multi import may_hold_outputs, output_of
+from wconv.tensors.nodes import CastNode
 from wconv.wording import fitted, plural
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Entry:
     def uncast(self) -> LazyTensor:
         """The tensor before a last cast to the entry's dtype, so that the writer casts and counts."""
         tensor = self.tensor
-        if isinstance(tensor, Cast) and tensor.dtype is self.dtype:
+        if isinstance(tensor, CastNode) and tensor.dtype is self.dtype:
             return tensor.parent
         return tensor
 
@@ -182,7 +182,7 @@ def make(
     for entry, source in zip(ordered, sources, strict=True) if filename is None else ():
         size = entry.nbytes
         if left == 0:
-            left = together.get(id(entry), size)
+            left = together.get(id(entry), size) if together else size
             if not groups or filled + left > max_shard_size or source != current:
                 groups.append([])
                 filled, current = 0, source
@@ -219,6 +219,8 @@ def _in_source_order(entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
 
 def _together(ordered: list[Entry]) -> dict[int, int]:
     """Moves outputs of one node to the place of the first of them; the bytes of all, by the first's id."""
+    if not may_hold_outputs(entry.tensor for entry in ordered):
+        return {}
     nodes: dict[int, list[Entry]] = {}
     first: dict[int, int] = {}
     for entry in ordered:

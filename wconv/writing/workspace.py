@@ -19,8 +19,8 @@ from typing import Any
 from wconv.errors import OutputError
 from wconv.stores import replacing
 from wconv.wording import gigabytes
+from wconv.writing.shard_file import OUTPUT
 from wconv.writing.targets import SPARED, Names, check_target, is_single, place
-from wconv.writing.writer import OUTPUT
 
 JOURNAL = "wconv.json"
 

@@ -70,9 +70,8 @@ class Scaled(LazyTensor):
             np.copyto(out, weight.astype(out.dtype) * scale, casting="same_kind")
             odd = casts.count_not_finite(out)
             if odd and odd > casts.count_not_finite(weight):
-                raise ComputedOverflowError(
-                    f"its scales in {self.scale.origin[0]} make it infinite in {RESULT}"
-                )
+                path, _ = self.scale.origin
+                raise ComputedOverflowError(f"its scales in {path} make it infinite in {RESULT}")
 
 
 def dequantized(weight: LazyTensor, scale: LazyTensor) -> LazyTensor:

@@ -1,0 +1,211 @@
+"""What a thread does with a unit of work: reads or computes, casts and writes it, in buffers of its own."""
+
+from __future__ import annotations
+
+import bisect
+import errno
+import os
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wconv.errors import ComputedOverflowError, OutputError
+from wconv.stores.files import CALL
+from wconv.tensors import casts
+from wconv.tensors.base import Array
+from wconv.tensors.casts import NONE, Overflow
+from wconv.tensors.dtypes import DType
+from wconv.tensors.kernels import Scratch
+from wconv.tensors.losses import count_lost
+from wconv.writing.chunks import OutputRange, StepRange, WorkUnit, outputs_together, shard_offsets, work_units
+from wconv.writing.page_cache import PageAdvice, WriteBehind
+from wconv.writing.plan import Entry, Shard
+
+
+class Buffers:
+    """One thread's memory: inputs, outputs and the kernels' scratch, grown to the largest unit seen."""
+
+    def __init__(self) -> None:
+        self._sources: list[NDArray[np.uint8]] = []
+        self._targets: list[NDArray[np.uint8]] = []
+        self._scratch = Scratch()
+        self._write_behind = WriteBehind()
+        self.checksums: list[int] = []
+        """CRC-32 of what the last unit wrote, by targets, where its file holds one."""
+
+    def run(self, unit: WorkUnit, fd: int, pages: PageAdvice) -> dict[str, Overflow]:
+        """Reads, casts and writes one unit; says which entries overflowed.
+
+        Args:
+            fd: of the output.
+            pages: of the same file.
+
+        Raises:
+            FormatError: a source ends early.
+            OutputError: what is computed of finite values is not finite.
+            OSError: the output cannot be written.
+        """
+        results, overflows = self.compute(unit)
+        self.checksums.clear()
+        for target, result in zip(unit.targets, results, strict=True):
+            self._write(target, fd, pages, result)
+        return overflows
+
+    def compute(
+        self, unit: WorkUnit, outs: Sequence[Array] | None = None
+    ) -> tuple[list[Array], dict[str, Overflow]]:
+        """Reads and casts one unit, into `outs` where they are given; says which entries overflowed.
+
+        The arrays, one for each target, are buffers that the next unit is computed in. Raises as `run` does.
+        """
+        given = outs if outs is not None else [None] * len(unit.targets)
+        values = [
+            out
+            if out is not None and target.source is target.dtype
+            else _buffer(self._sources, at, target.count, target.source)
+            for at, (target, out) in enumerate(zip(unit.targets, given, strict=True))
+        ]
+        lost = _compute(unit, values)
+        results: list[Array] = []
+        for at, (target, source, out) in enumerate(zip(unit.targets, values, given, strict=True)):
+            if target.source is target.dtype:
+                results.append(source)
+                continue
+            result = out if out is not None else _buffer(self._targets, at, target.count, target.dtype)
+            overflow = casts.cast(source, result, self._scratch)
+            if overflow.count:
+                add_overflows(lost, self._attribute(target, source, result, overflow))
+            results.append(result)
+        return results, lost
+
+    def check(self, unit: WorkUnit, fd: int) -> None:
+        """Reads what an earlier run wrote of a unit, for its checksums; raises OSError."""
+        self.checksums.clear()
+        for target in unit.targets:
+            data = _buffer(self._targets, 0, target.count, target.dtype).view(np.uint8).data
+            done = 0
+            while done < len(data):
+                count = os.preadv(fd, [data[done:]], target.offset + done)
+                if count == 0:
+                    raise OSError(errno.EIO, os.strerror(errno.EIO))
+                done += count
+            self.checksums.append(zlib.crc32(data))
+
+    def _write(self, target: OutputRange, fd: int, pages: PageAdvice, values: Array) -> None:
+        raw = values.view(np.uint8).data
+        if target.entry >= 0:
+            self.checksums.append(zlib.crc32(raw))
+        began = time.perf_counter()
+        put(fd, raw, target.offset)
+        self._write_behind.wrote(pages, target.offset, len(raw), time.perf_counter() - began)
+
+    def _attribute(
+        self, target: OutputRange, values: Array, result: Array, overflow: Overflow
+    ) -> dict[str, Overflow]:
+        """Which entries of a joined unit overflowed: each is cast once more by itself."""
+        if len(target.spans) == 1:
+            return {target.spans[0][0]: overflow}
+        found: dict[str, Overflow] = {}
+        at = 0
+        for name, length in target.spans:
+            part = slice(at, at + length)
+            lost = casts.cast(values[part], result[part], self._scratch)
+            if lost.count:
+                found[name] = lost
+            at += length
+        return found
+
+
+def read(entries: Sequence[Entry], buffers: Buffers) -> Iterator[tuple[Entry, Array, Overflow]]:
+    """Each entry, as an array of its dtype and shape as a file would hold it, and what it lost.
+
+    Those that are outputs of one node are computed in one pass; else one after another.
+
+    Raises:
+        FormatError: a source ends early.
+        OutputError: what is computed of finite values is not finite.
+    """
+    passes = outputs_together(entries)
+    for at in range(len(entries)):
+        numbers = passes.get(at, [at])
+        if numbers:
+            yield from _read([entries[number] for number in numbers], buffers)
+
+
+def _read(entries: Sequence[Entry], buffers: Buffers) -> Iterator[tuple[Entry, Array, Overflow]]:
+    shard = Shard("", b"", tuple(entries), sum(entry.nbytes for entry in entries))
+    arrays = [np.empty(entry.tensor.size, entry.dtype.numpy) for entry in entries]
+    offsets = shard_offsets(shard)
+    lost: dict[str, Overflow] = {}
+    for unit in work_units(shard):
+        outs = []
+        for target in unit.targets:
+            at = bisect.bisect_right(offsets, target.offset, hi=len(entries)) - 1
+            start = (target.offset - offsets[at]) // target.dtype.itemsize
+            outs.append(arrays[at][start : start + target.count])
+        add_overflows(lost, buffers.compute(unit, outs)[1])
+    for entry, array in zip(entries, arrays, strict=True):
+        yield entry, array.reshape(entry.shape), lost.get(entry.name, NONE)
+
+
+def _compute(unit: WorkUnit, values: Sequence[Array]) -> dict[str, Overflow]:
+    """Reads a unit's elements; says what casts within its tensors lost."""
+    if isinstance(unit.work, StepRange):
+        return _compute_steps(unit.work, unit.targets, values)
+    lost: dict[str, Overflow] = {}
+    casts.take_losses()
+    at = 0
+    for piece in unit.work:
+        length = piece.stop - piece.start
+        try:
+            piece.tensor.fill(piece.start, piece.stop, values[0][at : at + length])
+        except ComputedOverflowError as error:
+            raise OutputError(f"{piece.name}: {error}") from None
+        at += length
+        if casts.take_losses().count and piece.name:
+            found = count_lost(piece.tensor, piece.start, piece.stop)
+            if found.count:
+                lost[piece.name] = lost.get(piece.name, NONE).plus(found)
+    return lost
+
+
+def _compute_steps(
+    steps: StepRange, targets: Sequence[OutputRange], values: Sequence[Array]
+) -> dict[str, Overflow]:
+    """Computes several outputs at once; what casts before lost is told of the first."""
+    casts.take_losses()
+    name = targets[steps.order[0]].spans[0][0]
+    try:
+        steps.node.read_into(steps.first, steps.last, [values[at] for at in steps.order])
+    except ComputedOverflowError as error:
+        raise OutputError(f"{name}: {error}") from None
+    lost = casts.take_losses()
+    return {name: lost} if lost.count else {}
+
+
+def put(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
+    """Writes all of `data` (of bytes) at `offset`, which one call may do in part; raises OSError."""
+    left = memoryview(data)
+    while left:
+        count = os.pwrite(fd, left[:CALL], offset)
+        left = left[count:]
+        offset += count
+
+
+def _buffer(buffers: list[NDArray[np.uint8]], at: int, count: int, dtype: DType) -> Array:
+    """`count` elements of the buffer of that number, which is made anew where it is too small."""
+    nbytes = count * dtype.itemsize
+    while len(buffers) <= at:
+        buffers.append(np.empty(0, np.uint8))
+    if buffers[at].size < nbytes:
+        buffers[at] = np.empty(nbytes, np.uint8)
+    return buffers[at][:nbytes].view(dtype.numpy)
+
+
+def add_overflows(total: dict[str, Overflow], found: dict[str, Overflow]) -> None:
+    """Adds what one unit lost to what a shard lost so far."""
+    for name, lost in found.items():
+        total[name] = total.get(name, NONE).plus(lost)
