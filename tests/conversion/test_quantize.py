@@ -129,7 +129,7 @@ def test_what_needs_dense_weights_asks_for_them(tmp_path: Path) -> None:
     assert "add -d" in refused.stderr
     assert run(tmp_path / "q", "-o", tmp_path / "h", "--layout", "hf", "-d").exit_code == 0
     plain = run(tmp_path / "m", "-o", tmp_path / "x", "-d")
-    assert "is not quantized for MLX: leave -d out" in plain.stderr
+    assert "holds no weights in few bits: leave -d" in plain.stderr
 
 
 def test_rules_for_single_layers(tmp_path: Path) -> None:
