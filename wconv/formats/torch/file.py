@@ -10,11 +10,11 @@ from typing import Any
 from wconv.errors import FormatError, UnsafeError
 from wconv.formats import prefixes
 from wconv.formats.contents import Contents
-from wconv.formats.numpy import arrays as npy
 from wconv.formats.sources import Source
-from wconv.formats.torch import archive, dense, legacy, sparse, state_dict, tar, ties, wrappers
+from wconv.formats.torch import archive, legacy, state_dict, tar, ties, wrappers
 from wconv.formats.torch import modules as pickled_modules
 from wconv.formats.torch import script as torchscript
+from wconv.formats.torch.materialise import MATERIALISERS, materialise
 from wconv.formats.torch.objects import (
     LEAVES,
     NotNumbersError,
@@ -27,8 +27,6 @@ from wconv.formats.torch.pickle.machine import Machine
 from wconv.formats.torch.pickle.names import NAMES
 from wconv.formats.zip.directory import ZipDirectory
 from wconv.tensors.lazy import LazyTensor
-
-__all__ = ["Tree", "contents", "dense", "load", "npy", "read", "sparse"]
 
 INFLATION = 8
 """How many times the file's size its tensors may have without being asked for by `expand=True`; …"""
@@ -72,11 +70,11 @@ def read(source: Source) -> Tree:
     if start[:4] == b"PK\x03\x04":
         return read_zip(ZipDirectory(source))
     if legacy.recognise(source):
-        root, end = legacy.load(source)
+        root, end = legacy.load(source, load)
         return Tree("PyTorch legacy stream", root, source.size, end)
     if tar.recognise(start):
-        return Tree("PyTorch tar", tar.load(source), source.size)
-    machine = Machine(source, NAMES)
+        return Tree("PyTorch tar", tar.load(source, load), source.size)
+    machine = Machine(source, NAMES, read_nested=load)
     root = machine.run()
     return Tree("pickle", root, machine.program, machine.end)
 
@@ -90,8 +88,8 @@ def read_zip(directory: ZipDirectory) -> Tree:
         )
     program = directory.entries[folder + "data.pkl"].size
     if folder + "constants.pkl" in directory.entries:
-        return Tree("TorchScript archive", torchscript.load(directory, folder), program)
-    return Tree("PyTorch zip", archive.load(directory, folder), program)
+        return Tree("TorchScript archive", torchscript.load(directory, folder, load), program)
+    return Tree("PyTorch zip", archive.load(directory, folder, load), program)
 
 
 _nesting = contextvars.ContextVar("_nesting", default=0)
@@ -193,7 +191,7 @@ def _lazy(
     for name, leaf in leaves.items():
         kind = type(leaf)
         try:
-            tensors[name] = dense.lazy(leaf) if kind is TorchTensor else leaf.lazy()
+            tensors[name] = MATERIALISERS.get(kind, materialise)(leaf)
         except UnavailableError as error:
             left[name] = str(error)
             if isinstance(error, NotNumbersError):
