@@ -47,7 +47,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "writing",
     },
     "examine": {"checkpoints", "consumers", "layouts", "formats", "quantized", "tensors", "conversion"},
+    "opening": {"checkpoints", "consumers"},
     "api": {
+        "opening",
         "conversion",
         "writing",
         "lora",
@@ -70,7 +72,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "writing",
         "conversion",
     },
-    "cli": {"api", "conversion", "examine", "consumers", "layouts", "checkpoints", "tensors"},
+    "cli": {"api", "opening", "conversion", "examine", "consumers", "layouts", "checkpoints", "tensors"},
 }
 """Room → what it may import beside its own files; a dotted name is that module alone."""
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 
 from wconv.errors import FormatError
-from wconv.formats.contents import Contents
+from wconv.formats.contents import Contents, Tree
 from wconv.formats.numpy import arrays
 from wconv.formats.sources import Source
-from wconv.formats.torch import file as torch_file
+from wconv.formats.torch.archive import ReadNested
+from wconv.formats.torch.file import check_inflation
 from wconv.formats.torch.objects import LostTensor, NotNumbersError, NumpyArray, UnavailableError
 from wconv.formats.torch.pickle.machine import Machine
 from wconv.formats.torch.pickle.names import NAMES
@@ -24,27 +25,22 @@ _HEADER = re.compile(
 )
 
 
-def open_npy(source: Source, key: str | None = None, expand: bool = False) -> Contents:
-    """One array, named "tensor"; of an array of objects the tensors within.
+def open_npy(source: Source, read_nested: ReadNested) -> Contents | Tree:
+    """One array, named "tensor"; a tree where it is of objects.
 
     Raises:
         FormatError: it is damaged or not of numbers.
     """
     try:
-        array = read_npy(source)
+        array = read_npy(source, read_nested)
     except UnavailableError as error:
         raise FormatError(f"{source.where} holds no tensors: {error}") from None
     if isinstance(array.data, list):
-        return torch_file.contents(torch_file.Tree("NumPy array", array, source.size), source, key, expand)
+        return Tree("NumPy array", array, source.size)
     return Contents("NumPy array", {"tensor": arrays.lazy(array)})
 
 
-def is_npz(directory: ZipDirectory) -> bool:
-    """Whether an archive's members are all arrays."""
-    return bool(directory.entries) and all(name.endswith(".npy") for name in directory.entries)
-
-
-def open_npz(directory: ZipDirectory, expand: bool) -> Contents | torch_file.Tree:
+def open_npz(directory: ZipDirectory, expand: bool, read_nested: ReadNested) -> Contents | Tree:
     """The arrays of an archive under their names; a tree where some are of objects.
 
     Raises:
@@ -59,7 +55,7 @@ def open_npz(directory: ZipDirectory, expand: bool) -> Contents | torch_file.Tre
         name = member.removesuffix(".npy")
         part = directory.part(member)
         try:
-            array = held[name] = read_npy(part)
+            array = held[name] = read_npy(part, read_nested)
         except UnavailableError as error:
             skipped[name] = str(error)
             held[name] = _without_values(error)
@@ -67,7 +63,7 @@ def open_npz(directory: ZipDirectory, expand: bool) -> Contents | torch_file.Tre
             continue
         program += part.size if isinstance(array.data, list) else 0
     if program:
-        return torch_file.Tree("NumPy archive", held, program)
+        return Tree("NumPy archive", held, program)
     if len(not_numbers) == len(held):
         raise FormatError(f"{directory.source.where} is an .npz archive without arrays of numbers")
     tensors: dict[str, LazyTensor] = {
@@ -76,7 +72,7 @@ def open_npz(directory: ZipDirectory, expand: bool) -> Contents | torch_file.Tre
         if name not in skipped and isinstance(array, NumpyArray)
     }
     if not expand:
-        torch_file.check_inflation(tensors, directory.source)
+        check_inflation(tensors, directory.source)
     return Contents("NumPy archive", tensors, skipped=skipped, not_numbers=frozenset(not_numbers))
 
 
@@ -85,7 +81,7 @@ def _without_values(error: UnavailableError) -> NumpyArray | LostTensor:
     return NumpyArray() if isinstance(error, NotNumbersError) else LostTensor(str(error))
 
 
-def read_npy(source: Source) -> NumpyArray:
+def read_npy(source: Source, read_nested: ReadNested) -> NumpyArray:
     """The array of one `.npy` file.
 
     Raises:
@@ -112,7 +108,7 @@ def read_npy(source: Source) -> NumpyArray:
     array.shape = tuple(int(text) for text in lengths if text.strip())
     start_of_data = 8 + width + size
     if array.dtype in ("O", "|O"):
-        return _objects(source, start_of_data)
+        return _objects(source, start_of_data, read_nested)
     if arrays.element_type(array.dtype) is None:
         raise arrays.unavailable(array.dtype)
     array.data = source.part(start_of_data, source.size - start_of_data)
@@ -120,9 +116,9 @@ def read_npy(source: Source) -> NumpyArray:
     return array
 
 
-def _objects(source: Source, at: int) -> NumpyArray:
+def _objects(source: Source, at: int, read_nested: ReadNested) -> NumpyArray:
     """An array of objects, which numpy pickles behind the header."""
-    found = Machine(source, NAMES, at=at, read_nested=torch_file.load).run()
+    found = Machine(source, NAMES, at=at, read_nested=read_nested).run()
     if not isinstance(found, NumpyArray):
         raise FormatError(f"{source.where} is a damaged .npy file: its objects are in no array")
     return found

@@ -109,22 +109,6 @@ def run(directory: ZipDirectory, name: str, folder: str, swap: bool, read_nested
     return machine.run()
 
 
-def root_folder(directory: ZipDirectory, name: str = "data.pkl") -> str | None:
-    """What the members' names start with ("archive/"), told by the member that has to be there."""
-    ending = "/" + name
-    if name in directory.entries:
-        return ""
-    found = [entry for entry in directory.entries if entry.endswith(ending)]
-    least = min((entry.count("/") for entry in found), default=0)
-    outer = [entry for entry in found if entry.count("/") == least]
-    if len(outer) > 1:
-        raise FormatError(
-            f"{directory.source.where} holds several checkpoints, at {outer[0]!r:.80} and {outer[1]!r:.80}:"
-            " unpack it and convert one"
-        )
-    return outer[0].removesuffix(name) if outer else None
-
-
 def swapped(directory: ZipDirectory, folder: str) -> bool:
     """Whether the archive's bytes are in the other order than this machine's.
 
