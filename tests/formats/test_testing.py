@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import doctest
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from wconv import testing
 from wconv.errors import FormatError
 from wconv.formats import safetensors
 from wconv.tensors.lazy import LazyTensor
-from wconv.testing import readers
+from wconv.testing import readers, tables
 
 FILES = good.files()
 FUZZ = 50
@@ -91,3 +93,10 @@ def test_a_bad_reader_is_noticed(reader: readers.Reader, sentence: str, tmp_path
     testing.check_reader(plain, path, arrays, fuzz=20)
     with pytest.raises(AssertionError, match=sentence):
         testing.check_reader(reader, path, arrays, fuzz=20)
+
+
+@pytest.mark.parametrize("module", [readers, tables], ids=lambda module: module.__name__)
+def test_the_examples_run(module: ModuleType) -> None:
+    result = doctest.testmod(module)
+    assert result.attempted
+    assert not result.failed
