@@ -63,11 +63,13 @@ class ZipStorages:
             self.parts[whole, offset, numel] = found
         return found
 
-    def storage(self, machine: MachineState, kind: Any, key: Any, location: Any, numel: Any) -> Storage:
+    def storage(
+        self, machine: MachineState, storage_class: Any, key: Any, location: Any, numel: Any
+    ) -> Storage:
         """The storage that a persistent id names, checked against the archive."""
         if type(key) is not str or type(location) is not str or type(numel) is not int:
             raise machine.damaged(f"storage {shown(key, 40)} is not described")
-        name, dtype = storage_dtype(machine, kind)
+        name, dtype = storage_dtype(machine, storage_class)
         found = self.storages.get(key)
         if found is not None and found.numel == numel and found.name == name:
             return found

@@ -54,12 +54,14 @@ class LegacyStorages:
         root = self.storage(machine, *pid[1:5])
         return root if len(pid) == 5 or pid[5] is None else self._view(machine, root, pid[5])
 
-    def storage(self, machine: MachineState, kind: Any, key: Any, location: Any, numel: Any) -> Storage:
+    def storage(
+        self, machine: MachineState, storage_class: Any, key: Any, location: Any, numel: Any
+    ) -> Storage:
         """The storage that a persistent id names; its bytes are found later."""
         key = str(key) if type(key) is int else key
         if type(key) is not str or type(location) is not str or not is_count(numel):
             raise machine.damaged(f"storage {shown(key, 40)} is not described")
-        name, dtype = storage_dtype(machine, kind)
+        name, dtype = storage_dtype(machine, storage_class)
         root = self.storages.get(key)
         if root is None:
             machine.charge(300)

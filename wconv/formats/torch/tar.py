@@ -133,8 +133,8 @@ def _storages(source: Source) -> dict[str, Storage]:
     stream = _Stream(source)
     storages: dict[str, Storage] = {}
     for _ in range(stream.count()):
-        key, location, kind = stream.triple()
-        name, dtype = storage_dtype(stream.machine, kind)
+        key, location, storage_class = stream.triple()
+        name, dtype = storage_dtype(stream.machine, storage_class)
         (numel,) = stream.numbers("<q")
         if numel < 0 or stream.at + numel * dtype.itemsize > source.size:
             raise FormatError(f"{source.where} is truncated: it ends within a storage; download it again")

@@ -78,12 +78,12 @@ def is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value < LARGEST
 
 
-def storage_dtype(machine: MachineState, kind: Any) -> tuple[str, DType]:
+def storage_dtype(machine: MachineState, storage_class: Any) -> tuple[str, DType]:
     """The name and element type of a storage class from a persistent id."""
-    dtype = STORAGES.get(kind.name) if type(kind) is Global else None
+    dtype = STORAGES.get(storage_class.name) if type(storage_class) is Global else None
     if dtype is None:
-        raise machine.damaged(f"{shown(kind, 100)} is no storage class")
-    return kind.name, dtype
+        raise machine.damaged(f"{shown(storage_class, 100)} is no storage class")
+    return storage_class.name, dtype
 
 
 def checked_part(machine: MachineState, whole: Storage, part: Any) -> tuple[int, int]:
@@ -213,14 +213,14 @@ PLAIN_TENSORS = frozenset(
 def from_type(machine: MachineState, args: Sequence[Any]) -> Any:
     """`_rebuild_from_type_v2(function, type, args, state)` and its older form without `_v2`."""
     check_count(machine, args, 4, 4, "_rebuild_from_type_v2")
-    function, kind, given, state = args
-    made = machine.construct(function, given)
-    if type(made) is Record and distributed.is_one(kind):
+    function, tensor_class, arguments, state = args
+    made = machine.construct(function, arguments)
+    if type(made) is Record and distributed.is_dtensor(tensor_class):
         return distributed.whole(made, state)
     if type(made) is TorchTensor:
-        if type(kind) is Global and kind.path not in PLAIN_TENSORS:
-            made.subclass = kind
-        made.parameter = made.parameter or (type(kind) is Global and kind.name == "Parameter")
+        if type(tensor_class) is Global and tensor_class.path not in PLAIN_TENSORS:
+            made.subclass = tensor_class
+        made.parameter = made.parameter or (type(tensor_class) is Global and tensor_class.name == "Parameter")
         made.state = state
     elif type(made) is Record:
         made.state = state
@@ -350,7 +350,7 @@ def load_from_bytes(machine: MachineState, args: Sequence[Any]) -> Any:
     return machine.read_nested(source)
 
 
-def first(machine: MachineState, args: Sequence[Any]) -> Any:
+def first_argument(machine: MachineState, args: Sequence[Any]) -> Any:
     """`restore_type_tag(value, type)`, `build_intlist(values)`: the value."""
     check_count(machine, args, 1, 2, "torch.jit._pickle")
     return args[0]

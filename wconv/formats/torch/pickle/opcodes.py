@@ -98,21 +98,21 @@ def _obj(machine: MachineState, at: int) -> int:
 
 
 def _newobj(machine: MachineState, at: int) -> int:
-    args, kind = machine.stack.pop(), machine.stack.pop()
-    machine.stack.append(machine.construct(kind, args))
+    args, cls = machine.stack.pop(), machine.stack.pop()
+    machine.stack.append(machine.construct(cls, args))
     return at
 
 
 def _newobj_ex(machine: MachineState, at: int) -> int:
-    named, args, kind = machine.stack.pop(), machine.stack.pop(), machine.stack.pop()
-    if type(kind) is Constructor and not named:
-        machine.stack.append(machine.construct(kind, args))
+    named, args, cls = machine.stack.pop(), machine.stack.pop(), machine.stack.pop()
+    if type(cls) is Constructor and not named:
+        machine.stack.append(machine.construct(cls, args))
     else:
         if machine.wary:
-            given = named.values() if isinstance(named, dict) else ()
-            machine.check_call(kind, (*args, *given) if type(args) is tuple else (*given,))
+            arguments = named.values() if isinstance(named, dict) else ()
+            machine.check_call(cls, (*args, *arguments) if type(args) is tuple else (*arguments,))
         machine.charge(400)
-        machine.stack.append(Record(kind, (args, named)))
+        machine.stack.append(Record(cls, (args, named)))
     return at
 
 

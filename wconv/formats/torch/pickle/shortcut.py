@@ -22,7 +22,9 @@ from wconv.tensors.lazy import Shape, is_shape
 class Storages(Protocol):
     """What answers a container's persistent ids."""
 
-    def storage(self, machine: MachineState, kind: Any, key: Any, location: Any, numel: Any) -> Storage: ...
+    def storage(
+        self, machine: MachineState, storage_class: Any, key: Any, location: Any, numel: Any
+    ) -> Storage: ...
 
 
 _GET = rb"(h.|j.{4})"

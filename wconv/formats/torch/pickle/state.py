@@ -266,16 +266,16 @@ class MachineState:
 
     def check_call(self, function: Any, args: Any) -> None:
         """Refuses a call that has to do with a forbidden name. Raises `UnsafeError`."""
-        given = list(args[:KEY_NODES]) if type(args) in (tuple, list) else []
+        arguments = list(args[:KEY_NODES]) if type(args) in (tuple, list) else []
         if type(function) is Record and type(function.args) is tuple:
             # what was bound to a function is called with it
-            given.extend(function.args[:KEY_NODES])
+            arguments.extend(function.args[:KEY_NODES])
         elif type(function) is Global and function.path in BINDING:
-            given = []
-        for one in (function, *given):
-            if type(one) is Global and is_forbidden(one.module, one.name):
+            arguments = []
+        for value in (function, *arguments):
+            if type(value) is Global and is_forbidden(value.module, value.name):
                 raise UnsafeError(
-                    f"{self.source.where} asks for {printable(one.module)}.{printable(one.name)},"
+                    f"{self.source.where} asks for {printable(value.module)}.{printable(value.name)},"
                     " which no weights need: refused"
                 )
 
