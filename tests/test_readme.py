@@ -15,7 +15,7 @@ import wconv
 from tests.making import random, write_directory
 from wconv.cli.pages import topics
 from wconv.cli.program import main
-from wconv.consumers import registry
+from wconv.consumers import layout_choice
 
 README = Path(__file__).parent.parent / "README.md"
 PAGES = Path(wconv.__file__).parent / "docs"
@@ -26,7 +26,7 @@ TABLE = re.compile(r"(<!-- supported: .*? -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 def supported() -> str:
     """The table of the models that have rules."""
     rows: dict[tuple[str, str], list[str]] = {}
-    for consumer, model_type, verbs in registry.describe():
+    for consumer, model_type, verbs in layout_choice.describe():
         rows.setdefault((consumer, verbs), []).append(f"`{model_type}`")
     lines = ["| consumer | model_type | what the rules do |", "|---|---|---|"]
     lines += [f"| {consumer} | {', '.join(types)} | {verbs} |" for (consumer, verbs), types in rows.items()]

@@ -10,7 +10,7 @@ import pytest
 
 import wconv
 from tests.making import random, write_directory, write_file
-from wconv.consumers import registry
+from wconv.consumers import layout_choice, registry
 from wconv.formats.modules import Module
 from wconv.lora import read
 from wconv.stores import files
@@ -36,7 +36,7 @@ def objects(folder: Path) -> dict[str, Any]:
         "Shard": prepared.plan.shards[0],
         "Entry": Entry(LONG, lazy, lazy.dtype),
         "Report": wconv.run(prepared),
-        "Layout": registry.find("qwen2_5_vl"),
+        "Layout": layout_choice.layout_of_model_type("qwen2_5_vl"),
         "Module": Module(LONG),
         "Lora": read.read(str(write_file(deep / "adapter.safetensors", adapter))),
         "in memory": lazy,
@@ -51,7 +51,7 @@ def test_every_public_object_fits_a_line(tmp_path: Path) -> None:
         shown = repr(value)
         assert shown.isprintable(), what
         assert 0 < len(shown) <= WIDTH == 120, what
-    for layout in [one for name in registry.CONSUMERS for one in registry.tables(name)]:
+    for layout in [one for name in registry.automatic_names() for one in registry.tables(name)]:
         assert len(repr(layout)) <= WIDTH
 
 
@@ -66,7 +66,7 @@ def test_a_repr_tells_what_it_is(tmp_path: Path) -> None:
     assert repr(dtypes.by_name("bfloat16")) == "<DType bfloat16>"
     assert repr(wconv.open(source)["a"]) == "Stored(bfloat16, (4, 4))"
     assert repr(wconv.open(source)).endswith("m.safetensors: safetensors, 1 tensor>")
-    assert repr(registry.find("qwen2_5_vl")).startswith("<Layout of mlx-vlm")
+    assert repr(layout_choice.layout_of_model_type("qwen2_5_vl")).startswith("<Layout of mlx-vlm")
 
 
 @pytest.mark.parametrize("text", ["", "short", "x" * 120, "y" * 121, "a\nb\x1b[2J" * 300])

@@ -13,7 +13,7 @@ import pytest
 import wconv
 import wconv.torch as torch
 from tests.making import random
-from wconv.consumers import made_configs
+from wconv.consumers.mlx_lm import params_json
 from wconv.errors import FormatError, LayoutError
 from wconv.tensors.lazy import from_array
 
@@ -139,7 +139,7 @@ def test_a_tensor_in_some_pieces_is_refused_and_in_one_kept(tmp_path: Path) -> N
 def test_params_that_do_not_tell_the_model_are_refused(changes: dict[str, Any], message: str) -> None:
     tensors = {name: from_array(array) for name, array in whole().items()}
     with pytest.raises(LayoutError, match=message):
-        made_configs.llama({**PARAMS, **changes}, tensors)
+        params_json.llama({**PARAMS, **changes}, tensors)
 
 
 @pytest.mark.parametrize("name", ["tok_embeddings.weight", "layers.0.attention.wo.weight", "output.weight"])
@@ -154,7 +154,7 @@ def test_fused_experts_without_axes_are_refused() -> None:
     tensors["layers.0.block_sparse_moe.w1"] = from_array(np.zeros((), np.float32))
     params = {**PARAMS, "moe": {"num_experts": 2, "num_experts_per_tok": 1}}
     with pytest.raises(LayoutError, match=r"block_sparse_moe\.w1 has the shape"):
-        made_configs.mixtral(params, tensors)
+        params_json.mixtral(params, tensors)
 
 
 def test_without_params_the_heads_are_not_guessed(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_without_params_the_heads_are_not_guessed(tmp_path: Path) -> None:
 def test_mistrals_rotary_base_depends_on_its_window() -> None:
     tensors = {name: from_array(array) for name, array in whole().items()}
     mistral = {**PARAMS, "hidden_dim": 12, "head_dim": 4}
-    assert made_configs.llama(mistral, tensors)["rope_theta"] == 1e6
-    assert made_configs.llama({**mistral, "sliding_window": 4096}, tensors)["rope_theta"] == 1e4
-    assert made_configs.llama(PARAMS, tensors)["rope_theta"] == 1e4
-    assert made_configs.llama({**mistral, "rope_theta": 5e5}, tensors)["rope_theta"] == 5e5
+    assert params_json.llama(mistral, tensors)["rope_theta"] == 1e6
+    assert params_json.llama({**mistral, "sliding_window": 4096}, tensors)["rope_theta"] == 1e4
+    assert params_json.llama(PARAMS, tensors)["rope_theta"] == 1e4
+    assert params_json.llama({**mistral, "rope_theta": 5e5}, tensors)["rope_theta"] == 5e5

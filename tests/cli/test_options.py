@@ -18,8 +18,6 @@ from tests.making import random, write_directory
 from wconv.cli import progress
 from wconv.cli.program import main
 from wconv.consumers import registry
-from wconv.consumers.adapters.namings import NAMINGS
-from wconv.consumers.names import OF_ADAPTERS
 from wconv.errors import WconvError
 from wconv.extras import require
 
@@ -103,8 +101,9 @@ def test_help_fits_80_columns_in_groups_and_names_every_layout() -> None:
     ).stdout
     assert max(map(len, text.splitlines())) <= 80
     shown = " ".join(text.split())
-    assert set(NAMINGS) <= {*registry.NAMES, *OF_ADAPTERS}
-    for name in (*registry.NAMES, *OF_ADAPTERS):
+    names = {*registry.layout_names(), *registry.adapter_layout_names()}
+    assert set(registry.adapter_namings()) <= names
+    for name in names:
         assert name in shown
     headings = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
     assert headings[:3] == ["The result:", "What is converted:", "How it is read:"]

@@ -11,8 +11,7 @@ import pytest
 
 import wconv
 from tests.making import random, write_directory, write_file
-from wconv.consumers import casts
-from wconv.consumers.known_model_types import KNOWN
+from wconv.consumers import registry
 from wconv.conversion.report import Report
 from wconv.layouts import patterns
 
@@ -119,13 +118,14 @@ def test_a_merged_adapter_is_rounded_to_the_dtype_that_is_kept(tmp_path: Path) -
 
 
 def test_the_tables_are_well_formed() -> None:
-    for table in (casts.KEPT, casts.COMPUTED):
-        assert table.keys() == KNOWN.keys()
-        for consumer, by_type in table.items():
-            assert by_type.keys() <= KNOWN[consumer]
-            for one in (text for texts in by_type.values() for text in texts):
-                assert str(patterns.compile_pattern(one)) == one
-    assert all(name == name.lower() for names in KNOWN.values() for name in names)
+    rules = [one.cast_rules() for one in registry.CONSUMERS if one.cast_rules is not None]
+    assert len(rules) == 2
+    for one in rules:
+        assert all(name == name.lower() for name in one.model_types)
+        for by_type in (one.kept, one.computed):
+            assert by_type.keys() <= one.model_types
+            for text in (text for texts in by_type.values() for text in texts):
+                assert str(patterns.compile_pattern(text)) == text
 
 
 def test_the_plan_says_it_for_programs_too(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from wconv.consumers.config_fields import normalise
+from wconv.consumers.mlx.config_fields import normalise
 
 ROPE = {"rope_type": "default", "rope_theta": 5000.0, "partial_rotary_factor": 0.5}
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import wconv
-from wconv.consumers import lay_out, registry
+from wconv.consumers import lay_out, layout_choice, registry
+from wconv.consumers.layout_choice import choose_layout
 from wconv.consumers.taken import check_scheme
 from wconv.errors import LayoutError
 from wconv.layouts.apply import Applied, Layout, apply
@@ -99,7 +100,7 @@ def patch(shape: tuple[int, ...]) -> Any:
 
 
 def test_every_tensor_of_qwen2_5_vl_7b_is_accounted_for(model: dict[str, LazyTensor]) -> None:
-    applied = apply(registry.choose("auto", QWEN, model), model, QWEN)
+    applied = apply(choose_layout("auto", QWEN, model), model, QWEN)
     assert len(model) == len(applied.tensors) == 729
     assert sorted(source for one in applied.sources.values() for source in one) == sorted(model)
     assert applied.sources["language_model.lm_head.weight"] == ("lm_head.weight",)
@@ -116,7 +117,7 @@ def test_the_newer_spelling_of_its_names_gives_the_same(model: dict[str, LazyTen
 
     newer = {respelled(name): tensor for name, tensor in model.items()}
     assert "model.language_model.layers.0.mlp.up_proj.weight" in newer
-    layout = registry.choose("auto", QWEN, model)
+    layout = choose_layout("auto", QWEN, model)
     ours, theirs = apply(layout, newer, QWEN), apply(layout, model, QWEN)
     assert list(ours.tensors) == list(theirs.tensors)
     name = "vision_tower.patch_embed.proj.weight"
@@ -124,7 +125,7 @@ def test_the_newer_spelling_of_its_names_gives_the_same(model: dict[str, LazyTen
 
 
 def test_what_is_laid_out_already_stays_as_it_is(model: dict[str, LazyTensor]) -> None:
-    layout = registry.choose("auto", QWEN, model)
+    layout = choose_layout("auto", QWEN, model)
     once = apply(layout, model, QWEN)
     twice = apply(layout, once.tensors, QWEN)
     assert twice.tensors == once.tensors
@@ -133,7 +134,7 @@ def test_what_is_laid_out_already_stays_as_it_is(model: dict[str, LazyTensor]) -
 
 
 def test_a_checkpoint_converted_in_part_is_refused(model: dict[str, LazyTensor]) -> None:
-    layout = registry.choose("auto", QWEN, model)
+    layout = choose_layout("auto", QWEN, model)
     model["vision_tower.merger.ln_q.weight"] = model.pop("visual.merger.ln_q.weight")
     with pytest.raises(LayoutError, match=r"converted in part: vision_tower\.merger\.ln_q\.weight"):
         apply(layout, model, QWEN)
@@ -142,7 +143,7 @@ def test_a_checkpoint_converted_in_part_is_refused(model: dict[str, LazyTensor])
 def test_a_transposed_convolution_among_source_names_is_converted_in_part(
     model: dict[str, LazyTensor],
 ) -> None:
-    layout = registry.choose("auto", QWEN, model)
+    layout = choose_layout("auto", QWEN, model)
     name = "visual.patch_embed.proj.weight"
     model[name] = model[name].transpose((0, 2, 3, 4, 1))
     rest = dict(model)
@@ -151,7 +152,7 @@ def test_a_transposed_convolution_among_source_names_is_converted_in_part(
 
 
 def test_an_unknown_tensor_is_named_with_the_nearest_known_one(model: dict[str, LazyTensor]) -> None:
-    layout = registry.choose("auto", QWEN, model)
+    layout = choose_layout("auto", QWEN, model)
     model["model.layers.7.self_atn.q_proj.weight"] = model["lm_head.weight"]
     with pytest.raises(LayoutError) as caught:
         apply(layout, model, QWEN)
@@ -164,7 +165,7 @@ def test_an_unknown_tensor_is_named_with_the_nearest_known_one(model: dict[str, 
 def test_tied_heads_and_recomputed_buffers_are_dropped_with_the_reason() -> None:
     config = {"model_type": "qwen2", "tie_word_embeddings": True}
     names = ["model.embed_tokens.weight", "lm_head.weight", "model.layers.0.self_attn.rotary_emb.inv_freq"]
-    applied = apply(registry.choose("mlx-lm", config, names), empty(names), config)
+    applied = apply(choose_layout("mlx-lm", config, names), empty(names), config)
     assert list(applied.tensors) == names[:1]
     assert applied.dropped == {
         "lm_head.weight": "tied to the embedding",
@@ -174,7 +175,7 @@ def test_tied_heads_and_recomputed_buffers_are_dropped_with_the_reason() -> None
 
 def test_a_model_without_a_table_keeps_its_names_and_the_dtypes_that_consumers_keep() -> None:
     names = ["whatever.weight", "mlp.gate.e_score_correction_bias", "mixer.A_log", "mixer.dt_bias"]
-    assert registry.choose("auto", {"model_type": "unheard_of"}, names) is None
+    assert choose_layout("auto", {"model_type": "unheard_of"}, names) is None
     applied = apply(None, empty(names))
     assert list(applied.tensors) == names
     assert applied.keep_dtype == set(names[1:])
@@ -182,17 +183,19 @@ def test_a_model_without_a_table_keeps_its_names_and_the_dtypes_that_consumers_k
 
 def test_an_unknown_layout_is_refused_and_the_known_ones_are_named() -> None:
     with pytest.raises(LayoutError, match="'mlx' is not a layout: one of auto, mlx-vlm, mlx-lm"):
-        registry.choose("mlx", None, [])
+        choose_layout("mlx", None, [])
 
 
 def test_every_table_is_chosen_by_its_model_types_and_described() -> None:
-    described = {(consumer, model_type) for consumer, model_type, does in registry.describe() if does}
-    tables = [(consumer, table) for consumer in registry.CONSUMERS for table in registry.tables(consumer)]
+    described = {(consumer, model_type) for consumer, model_type, does in layout_choice.describe() if does}
+    tables = [
+        (consumer, table) for consumer in registry.automatic_names() for table in registry.tables(consumer)
+    ]
     assert len(tables) > 50
     for consumer, table in tables:
         assert consumer == table.consumers[0]
         for model_type in table.model_types:
-            assert registry.choose(consumer, {"model_type": model_type}, []) is table
+            assert choose_layout(consumer, {"model_type": model_type}, []) is table
             assert (consumer, model_type) in described
 
 
@@ -319,7 +322,7 @@ def test_a_transpose_refuses_another_number_of_axes() -> None:
 def test_the_fixture_becomes_final_names_and_the_same_values() -> None:
     checkpoint = wconv.open(FIXTURE)
     config = json.loads((FIXTURE / "config.json").read_text())
-    applied = apply(registry.choose("auto", config, checkpoint), checkpoint, config)
+    applied = apply(choose_layout("auto", config, checkpoint), checkpoint, config)
     assert len(applied.tensors) == len(checkpoint)
     for name, (source,) in applied.sources.items():
         ours, theirs = applied.tensors[name].numpy(), checkpoint[source].numpy()

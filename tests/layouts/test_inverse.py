@@ -18,19 +18,19 @@ from safetensors import safe_open
 import wconv
 from tests.making import bits, random, write_directory, write_file
 from wconv import testing
-from wconv.consumers import registry
+from wconv.consumers import layout_choice, registry
 from wconv.errors import LayoutError
 from wconv.layouts.apply import Applied, Layout, apply
 from wconv.layouts.conditions import Context, setting
 from wconv.layouts.file.primitives import VERBS
-from wconv.layouts.inverse import OPPOSITES, restore
+from wconv.layouts.inverse import INVERSES, restore
 from wconv.layouts.patterns import compile_pattern, sample
 from wconv.layouts.reverse_rules import join, same, unstack
 from wconv.layouts.rules import (
     ROLES,
-    Drop,
+    DropRule,
     Rule,
-    Transpose,
+    TransposeRule,
     copy_if_missing,
     drop,
     keep_dtype,
@@ -57,7 +57,7 @@ def there_and_back(
 
 
 def table(model_type: str) -> Layout:
-    return registry.find(model_type)
+    return layout_choice.layout_of_model_type(model_type)
 
 
 def test_the_fixture_comes_back_bit_for_bit(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_two_tensors_are_the_same_only_in_every_bit() -> None:
 
 
 def test_every_primitive_has_an_opposite() -> None:
-    assert set(VERBS) == set(OPPOSITES)
+    assert set(VERBS) == set(INVERSES)
 
 
 PIECES: tuple[tuple[tuple[Rule, ...], dict[str, tuple[int, ...]]], ...] = (
@@ -313,19 +313,19 @@ def final_shape(table: Layout, name: str) -> tuple[int, ...]:
         if re.search(part, name):
             return shape
     for rule in table.rules:
-        if isinstance(rule, Transpose) and rule.pattern.match(name):
+        if isinstance(rule, TransposeRule) and rule.pattern.match(name):
             return tuple(TORCH_SHAPE[axis] for axis in ROLES[rule.role])
     return (2, 12)
 
 
 @pytest.mark.parametrize(
     "table",
-    [table for consumer in registry.CONSUMERS for table in registry.tables(consumer)],
+    [table for consumer in registry.automatic_names() for table in registry.tables(consumer)],
     ids=lambda table: f"{table.consumers[0]}-{table.model_types[0]}",
 )
 def test_every_name_of_every_table_goes_back_and_comes_again(table: Layout) -> None:
     context = Context(CONFIG, OPTIONS)
-    drops = [rule for rule in table.rules if isinstance(rule, Drop) and rule.active(context)]
+    drops = [rule for rule in table.rules if isinstance(rule, DropRule) and rule.active(context)]
     names = dict.fromkeys(name for pattern in table.names for name in sample(pattern))
     final = {
         name: from_array(random(final_shape(table, name), np.float32, seed=at))

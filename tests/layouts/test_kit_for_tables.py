@@ -7,7 +7,7 @@ import pytest
 
 from tests.making import random
 from wconv import testing
-from wconv.consumers import registry
+from wconv.consumers import layout_choice
 from wconv.layouts.apply import Layout
 from wconv.layouts.rules import Rule, drop, rename, reshape, split, transpose
 
@@ -58,6 +58,6 @@ def test_a_table_of_a_consumer(model_type: str) -> None:
         "model.layers.0.self_attn.q_proj.weight": random((4, 4)),
         "visual.patch_embed.proj.weight": random((4, 3, 2, 4, 4)),
     }
-    table = registry.find(model_type)
+    table = layout_choice.layout_of_model_type(model_type)
     testing.check_fixed_point(table, arrays, {"tie_word_embeddings": True})
     testing.check_way_back(table, arrays, {"tie_word_embeddings": True})

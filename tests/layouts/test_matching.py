@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from wconv.consumers.registry import CONSUMERS, tables
+from wconv.consumers.registry import automatic_names, tables
 from wconv.errors import LayoutError
 from wconv.layouts import matching
 from wconv.layouts.apply import matches
@@ -54,8 +54,8 @@ def test_the_number_of_a_stack_is_found_in_long_names_too() -> None:
 
 
 def patterns_of_tables() -> set[str]:
-    layouts = [layout for consumer in CONSUMERS for layout in tables(consumer)]
-    rules = [rule for layout in layouts for rule in (*layout.spellings, *layout.rules)]
+    layouts = [layout for consumer in automatic_names() for layout in tables(consumer)]
+    rules = [rule for layout in layouts for rule in (*layout.alias_rules, *layout.rules)]
     return {text for layout in layouts for text in layout.names} | {rule.source for rule in rules}
 
 

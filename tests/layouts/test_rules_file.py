@@ -12,7 +12,7 @@ from click.testing import CliRunner
 import wconv
 from tests.making import bits, random, write_directory, write_file
 from wconv.cli.program import main
-from wconv.consumers import pipelines, registry
+from wconv.consumers import layout_choice, pipelines, registry
 from wconv.errors import LayoutError
 from wconv.layouts.apply import Layout
 from wconv.layouts.conditions import Option, Setting, When, setting
@@ -30,18 +30,20 @@ EVERYTHING = Layout(
             "q.#", ("k.#", "v.#"), "qkv.#", 0, sizes=(setting("a"), setting("b", 3), setting("c")), when=None
         ),
         unstack("all.w", "each.{e}.w", count=setting("num_experts|n")),
-        rename("a.**", "b.**", but=("a.x", "a.y.**"), when=When(Option("include_fov"), True, negated=True)),
+        rename(
+            "a.**", "b.**", except_for=("a.x", "a.y.**"), when=When(Option("include_fov"), True, negated=True)
+        ),
         drop("c.#.*", 'a "reason"\\', beyond=setting("layers", 4), when=When(Setting("x.y", "none"), "z")),
         transpose("d", "swap_last", only=(-2, setting("hidden_size"))),
         split("e", ("f", "g"), -1, interleaved=True, when=When(Setting("flag"), False)),
     ),
-    spellings=(rename("model.**", "**"),),
+    alias_rules=(rename("model.**", "**"),),
     recognised_by=("a.b", "c"),
     command="run {model} --tab '\t'",
 )
 
 
-@pytest.mark.parametrize("consumer", registry.CONSUMERS)
+@pytest.mark.parametrize("consumer", registry.automatic_names())
 def test_every_table_prints_and_reads_back_equal(consumer: str) -> None:
     places = [table for _, table in pipelines.places(consumer)]
     for table in [*registry.tables(consumer), *places]:
@@ -51,7 +53,10 @@ def test_every_table_prints_and_reads_back_equal(consumer: str) -> None:
 def test_every_key_of_every_primitive_prints_and_reads_back() -> None:
     assert rules_file.parse(rules_file.write(EVERYTHING)) == EVERYTHING
     used = {
-        type(rule) for name in registry.CONSUMERS for table in registry.tables(name) for rule in table.rules
+        type(rule)
+        for name in registry.automatic_names()
+        for table in registry.tables(name)
+        for rule in table.rules
     }
     assert used | {type(rule) for rule in EVERYTHING.rules} == set(VERBS)
 
@@ -224,27 +229,27 @@ def test_the_command_takes_a_file_and_prints_one(model: Path, tmp_path: Path) ->
     assert done.exit_code == 0
     assert "vision.conv.weight" in wconv.open(tmp_path / "m-MLX")
     printed = run(main, ["rules", "qwen2_5_vl"])
-    assert rules_file.parse(printed.output) == registry.find("qwen2_5_vl")
+    assert rules_file.parse(printed.output) == layout_choice.layout_of_model_type("qwen2_5_vl")
     bad = run(main, [str(model), "--rules", str(tmp_path / "none.toml")])
     assert bad.exit_code == 1
 
 
 def test_the_command_lists_every_model_with_rules() -> None:
     listed = CliRunner().invoke(main, ["rules"]).output.splitlines()
-    assert [tuple(re.split(r" {2,}", line, maxsplit=2)) for line in listed] == list(registry.describe())
+    assert [tuple(re.split(r" {2,}", line, maxsplit=2)) for line in listed] == list(layout_choice.describe())
 
 
 def test_a_model_without_rules_is_named_with_the_nearest() -> None:
     with pytest.raises(LayoutError, match="'qwen2_5_v': nearest qwen2_5_vl"):
-        registry.find("qwen2_5_v")
+        layout_choice.layout_of_model_type("qwen2_5_v")
     with pytest.raises(LayoutError, match="for mflux"):
-        registry.find("llama", "mflux")
+        layout_choice.layout_of_model_type("llama", "mflux")
 
 
 def test_the_copied_table_converts_as_the_table_does(tmp_path: Path) -> None:
     source = Path(__file__).parent.parents[1] / "fixtures" / "qwen2_5_vl"
     path = tmp_path / "copy.toml"
-    path.write_text(rules_file.write(registry.find("qwen2_5_vl")))
+    path.write_text(rules_file.write(layout_choice.layout_of_model_type("qwen2_5_vl")))
     ours: Any = wconv.load(wconv.convert(source, tmp_path / "a", rules=path).output)
     theirs = wconv.load(wconv.convert(source, tmp_path / "b").output)
     assert {name: bits(one) for name, one in ours.items()} == {

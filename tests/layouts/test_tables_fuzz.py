@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from wconv.consumers.registry import CONSUMERS, tables
+from wconv.consumers.registry import automatic_names, tables
 from wconv.errors import WconvError
 from wconv.layouts.apply import Layout, apply
 from wconv.layouts.conditions import Setting, When
@@ -43,7 +43,7 @@ SECONDS = 0.5
 
 
 def rules_of(layout: Layout) -> tuple[Rule, ...]:
-    return (*layout.spellings, *layout.rules)
+    return (*layout.alias_rules, *layout.rules)
 
 
 def fields_of(layout: Layout) -> Iterator[str]:
@@ -81,7 +81,7 @@ def config(layout: Layout, random_: random.Random) -> dict[str, Any]:
     return made
 
 
-@pytest.mark.parametrize("consumer", CONSUMERS)
+@pytest.mark.parametrize("consumer", automatic_names())
 def test_every_table_lays_out_or_refuses(consumer: str) -> None:
     random_ = random.Random(consumer)
     done = refused = 0

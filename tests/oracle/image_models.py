@@ -173,6 +173,13 @@ def _is_there(name: str) -> bool:
     return True
 
 
+TIED = {
+    "encoder.embed_tokens.weight": ("shared.weight",),
+    "lm_head.weight": ("model.language_model.embed_tokens.weight", "model.embed_tokens.weight"),
+}
+"""Names under which published models hold a matrix once more."""
+
+
 def write(image: Image, path: Path, dtype: Any) -> Path:
     """The model's repository: components, configs, a tokenizer and a scheduler."""
     random = np.random.default_rng(0)
@@ -186,7 +193,8 @@ def write(image: Image, path: Path, dtype: Any) -> Path:
         for name, shape in more.items():
             state = states[where]
             kind = np.int64 if name.endswith(("position_ids", "num_batches_tracked")) else dtype
-            state[name] = random.standard_normal(shape, np.float32).astype(kind)
+            tied = next((state[one] for one in TIED.get(name, ()) if one in state), None)
+            state[name] = random.standard_normal(shape, np.float32).astype(kind) if tied is None else tied
     for where, state in states.items():
         if where.endswith(".safetensors"):
             path.mkdir(parents=True, exist_ok=True)

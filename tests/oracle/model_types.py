@@ -1,6 +1,7 @@
 """Which model types the installed consumers have, and which fields of a config they read: data for wconv.
 
-`python -m tests.oracle.model_types` writes `wconv/consumers/model_types.json` anew.
+`python -m tests.oracle.model_types` writes `model_types.json` in the consumers' folders and
+`mlx/config_readers.json` anew.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-PATH = Path(__file__).parents[2] / "wconv" / "consumers" / "model_types.json"
+CONSUMERS = Path(__file__).parents[2] / "wconv" / "consumers"
 
 FIELDS = (
     "rope_theta",
@@ -116,8 +117,8 @@ def reads() -> dict[str, dict[str, list[str]]]:
     }
 
 
-def gathered() -> dict[str, Any]:
-    """What the file says of the consumers that are installed."""
+def gathered() -> dict[Path, Any]:
+    """What each file says of the consumers that are installed."""
     from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
     language = mlx_lm()[0]
@@ -131,18 +132,16 @@ def gathered() -> dict[str, Any]:
         "mlx-vlm": sorted(map(str.lower, vision)),
         "transformers": sorted(MODEL_MAPPING_NAMES),
     }
-    return {
-        "consumers": {
-            consumer: {"version": importlib.metadata.version(consumer), "model_types": known}
-            for consumer, known in types.items()
-        },
-        "reads": reads(),
+    files: dict[Path, Any] = {
+        CONSUMERS / consumer.replace("-", "_") / "model_types.json": {
+            "version": importlib.metadata.version(consumer),
+            "model_types": known,
+        }
+        for consumer, known in types.items()
     }
-
-
-def text() -> str:
-    return json.dumps(gathered(), indent=1) + "\n"
+    return {**files, CONSUMERS / "mlx" / "config_readers.json": reads()}
 
 
 if __name__ == "__main__":
-    PATH.write_text(text())
+    for path, content in gathered().items():
+        path.write_text(json.dumps(content, indent=1) + "\n")

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from tests.oracles import oracle
-from wconv.consumers.casts import KEPT
-from wconv.consumers.known_model_types import KNOWN
+from wconv.consumers.mlx_lm.casts import CASTS as MLX_LM
+from wconv.consumers.mlx_vlm.casts import CASTS as MLX_VLM
 from wconv.layouts.apply import fitting
 
 pytestmark = pytest.mark.oracle
 
+KEPT = {"mlx-lm": MLX_LM.kept, "mlx-vlm": MLX_VLM.kept}
+KNOWN = {"mlx-lm": MLX_LM.model_types, "mlx-vlm": MLX_VLM.model_types}
 PACKAGES = {"mlx-lm": "mlx_lm", "mlx-vlm": "mlx_vlm"}
 NOT_HERE = {"mlx-lm": ("olmo",), "mlx-vlm": ()}
 """Modules that need a package that is not installed."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.oracles import oracle
-from wconv.consumers import registry
+from wconv.consumers.layout_choice import choose_layout
 from wconv.layouts.apply import Applied, apply
 from wconv.tensors.lazy import from_array
 
@@ -91,7 +91,7 @@ def theirs(state: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def laid_out(state: dict[str, Any], **options: bool) -> Applied:
     tensors = {name: from_array(array) for name, array in state.items()}
-    return apply(registry.choose("auto", None, tensors), tensors, None, options)
+    return apply(choose_layout("auto", None, tensors), tensors, None, options)
 
 
 def test_it_is_bit_equal_to_mfluxs_own_loader(state: dict[str, Any], theirs: dict[str, Any]) -> None:

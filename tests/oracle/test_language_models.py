@@ -21,7 +21,7 @@ from tests.oracle.consumers import (
     text_logits,
 )
 from tests.oracle.tiny import Tiny, as_published, save
-from wconv.consumers import registry
+from wconv.consumers import layout_choice
 
 pytestmark = pytest.mark.oracle
 
@@ -49,7 +49,7 @@ def test_mlx_lm_loads_what_its_own_conversion_gives(tiny: Tiny, tmp_path: Path) 
     [
         tiny
         for tiny in (*language.PLAIN, *language_moe.MODELS)
-        if "mlx-vlm" in registry.find(tiny.model_type).consumers
+        if "mlx-vlm" in layout_choice.layout_of_model_type(tiny.model_type).consumers
     ],
     ids=str,
 )

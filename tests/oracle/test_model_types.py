@@ -12,4 +12,5 @@ pytestmark = pytest.mark.oracle
 def test_the_model_types_are_those_of_the_installed_consumers() -> None:
     from tests.oracle import model_types
 
-    assert json.loads(model_types.PATH.read_text()) == model_types.gathered()
+    for path, content in model_types.gathered().items():
+        assert json.loads(path.read_text()) == content, path

@@ -13,7 +13,7 @@ import pytest
 import wconv
 from tests.oracle.layers import CASES, Case
 from tests.oracles import oracle
-from wconv.layouts.layer_types import LAYERS
+from wconv.consumers.mlx_nn.layer_types import LAYERS
 
 pytestmark = pytest.mark.oracle
 

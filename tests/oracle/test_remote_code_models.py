@@ -22,7 +22,7 @@ from tests.oracle.consumers import (
 )
 from tests.oracle.tiny import FIXTURE
 from tests.oracles import oracle
-from wconv.consumers import registry
+from wconv.consumers.layout_choice import choose_layout
 from wconv.layouts.apply import apply
 from wconv.tensors.lazy import from_array
 
@@ -116,7 +116,7 @@ def test_names_shapes_and_patches_are_those_of_mlx_vlms_module(make: Any) -> Non
     source[patches] = from_array(values.transpose(0, 3, 1, 2))
     source["vision_model.embeddings.position_ids"] = from_array(np.arange(4))
     config = {"model_type": make.__name__, "tie_word_embeddings": False}
-    applied = apply(registry.choose("auto", config, source), source, config)
+    applied = apply(choose_layout("auto", config, source), source, config)
     assert {name: tensor.shape for name, tensor in applied.tensors.items()} == shapes
     assert applied.tensors[patches].numpy().tobytes() == values.tobytes()
     assert list(applied.dropped) == ["vision_model.embeddings.position_ids"]

@@ -28,14 +28,16 @@ from tests.oracle.tiny import FIXTURE, Tiny, as_published, save
 from tests.oracle.vision import FIXTURE as FIXTURE_MODEL
 from tests.oracle.vision import MODELS
 from tests.oracles import oracle
-from wconv.consumers import registry
+from wconv.consumers import layout_choice
 
 pytestmark = pytest.mark.oracle
 
 OLD = "WCONV_OLD_MLX_VLM"
 """Environment variable: where `pip install --target` put mlx-vlm 0.6.0."""
 
-IN_MLX_LM = [one for one in MODELS if "mlx-lm" in registry.find(one.model_type).consumers]
+IN_MLX_LM = [
+    one for one in MODELS if "mlx-lm" in layout_choice.layout_of_model_type(one.model_type).consumers
+]
 """Models whose language part mlx-lm runs from the same directory, as their tables say."""
 
 WITH_A_HEAD = ("gemma3",)

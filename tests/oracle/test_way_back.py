@@ -16,7 +16,7 @@ from tests.oracle import language, language_moe, vision
 from tests.oracle.consumers import IDS, silence
 from tests.oracle.tiny import Tiny, as_published, save
 from tests.oracles import oracle
-from wconv.consumers import registry
+from wconv.consumers.layout_choice import choose_layout
 from wconv.layouts.apply import apply
 
 pytestmark = pytest.mark.oracle
@@ -44,7 +44,7 @@ def test_transformers_loads_the_round_trip(tiny: Tiny, tmp_path: Path) -> None:
 def hub_tensors(path: Path) -> dict[str, Any]:
     """A model's tensors by the hub's names, where it is saved under newer ones."""
     opened = wconv.open(path)
-    table = registry.choose("auto", opened.config, opened)
+    table = choose_layout("auto", opened.config, opened)
     assert table is not None
     return {
         name: tensor.numpy()

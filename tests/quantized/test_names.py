@@ -13,7 +13,7 @@ import pytest
 
 import wconv
 from tests.making import bits, write_directory
-from wconv.consumers.taken import LANGUAGE
+from wconv.consumers.mlx.schemes import LANGUAGE
 from wconv.errors import WconvError
 from wconv.quantized.names import recognise
 from wconv.quantized.schemes import ENDINGS, PARTS, SCHEMES, STATE

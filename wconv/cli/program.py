@@ -16,8 +16,9 @@ import click
 from wconv import __version__, machine
 from wconv.cli import signals
 from wconv.cli.options import DefaultsToConvert, GroupedCommand, GroupedOption
-from wconv.consumers.names import BACK, NAMES, OF_ADAPTERS
-from wconv.conversion.output_dtypes import SUBSTITUTES, TARGETS
+from wconv.consumers import registry
+from wconv.consumers.mlx.dtypes import SUBSTITUTES
+from wconv.conversion.output_dtypes import TARGETS
 from wconv.errors import Interrupted, WconvError, message, one_line
 from wconv.tensors import dtypes
 
@@ -100,7 +101,11 @@ def _dtype_table() -> str:
 
 
 def _complete_layout(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    return [name for name in (*NAMES, *OF_ADAPTERS) if name.startswith(incomplete)]
+    return [
+        name
+        for name in (*registry.layout_names(), *registry.adapter_layout_names())
+        if name.startswith(incomplete)
+    ]
 
 
 def _dtype_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -142,8 +147,9 @@ def _option(group: str, *words: str, **settings: Any) -> Callable[[Callable[...,
 
 
 LAYOUTS = (
-    f"{', '.join(name for name in NAMES if name not in BACK)}; back: {' or '.join(BACK)}."
-    f" Adapters also: {', '.join(OF_ADAPTERS)}.  [default: auto]"
+    f"{', '.join(name for name in registry.layout_names() if name not in registry.way_back_names())};"
+    f" back: {' or '.join(registry.way_back_names())}."
+    f" Adapters also: {', '.join(registry.adapter_layout_names())}.  [default: auto]"
 )
 RESULT, WHAT, HOW, RUN, SUMMARY = "The result", "What is converted", "How it is read", "The run", "Messages"
 
@@ -333,15 +339,15 @@ def inspect(source: Path, key: str | None, expand: bool, as_json: bool) -> None:
 )
 def rules(model_type: str | None, layout: str) -> None:
     """List the models that have rules; print those of MODEL_TYPE as a file that --rules takes."""
-    from wconv.consumers import registry
+    from wconv.consumers import layout_choice
     from wconv.layouts.file.rules_file import write
 
     if model_type is None:
-        rows = list(registry.describe())
+        rows = list(layout_choice.describe())
         widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
         _print(f"{row[0]:{widths[0]}}  {row[1]:{widths[1]}}  {row[2]}" for row in rows)
         return
-    click.echo(write(registry.find(model_type, layout)), nl=False)
+    click.echo(write(layout_choice.layout_of_model_type(model_type, layout)), nl=False)
 
 
 def _complete_topic(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:

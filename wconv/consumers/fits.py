@@ -29,7 +29,7 @@ from wconv.consumers.fields import (
 )
 from wconv.errors import LayoutError
 from wconv.layouts.apply import Layout
-from wconv.layouts.rules import Drop
+from wconv.layouts.rules import DropRule
 from wconv.tensors.lazy import LazyTensor
 
 KEPT = "; --layout hf keeps it as it is"
@@ -109,10 +109,10 @@ def _check_count(
     *,
     complete: bool,
 ) -> None:
-    told = _field(config, LAYERS)
-    if told is None or any(part.get(name) for part in (config, *_parts(config)) for name in SKIPPED):
+    stated = _field(config, LAYERS)
+    if stated is None or any(part.get(name) for part in (config, *_parts(config)) for name in SKIPPED):
         return
-    field, count = told
+    field, count = stated
     missing = next(number for number in itertools.count() if number not in layers)
     if missing < count:
         sample = next(iter(next(iter(layers.values())).values()))
@@ -185,10 +185,12 @@ def _check_head(tensors: Mapping[str, LazyTensor], config: Mapping[str, Any], ta
     """A model that is said not to be tied needs an output layer."""
     if not any(HEAD.fullmatch(name) for name in _plain_names(table)):
         return
-    if any(isinstance(rule, Drop) and rule.when is None and HEAD.search(rule.source) for rule in table.rules):
+    if any(
+        isinstance(rule, DropRule) and rule.when is None and HEAD.search(rule.source) for rule in table.rules
+    ):
         return
-    told = [part[TIED] for part in (config, *_parts(config)) if isinstance(part.get(TIED), bool)]
-    if not told or any(told) or any(_of_head(name) for name in tensors):
+    stated = [part[TIED] for part in (config, *_parts(config)) if isinstance(part.get(TIED), bool)]
+    if not stated or any(stated) or any(_of_head(name) for name in tensors):
         return
     raise LayoutError(
         f"the output layer is missing (lm_head.weight or the like): config.json says {TIED}: false{KEPT}"

@@ -8,24 +8,28 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from wconv.consumers import casts as consumer_casts
-from wconv.consumers import known, pipelines, registry
-from wconv.consumers.names import CONSUMERS
+from wconv.consumers import pipelines, registry
+from wconv.consumers.black_forest_labs.consumer import BLACK_FOREST_LABS
+from wconv.consumers.consumer import ConfigMaker
+from wconv.consumers.diffusers.consumer import DIFFUSERS
+from wconv.consumers.layout_choice import choose_layout
+from wconv.consumers.load_commands import load_command
 from wconv.consumers.taken import ANY, check_scheme, check_taken
+from wconv.consumers.transformers.consumer import TRANSFORMERS
 from wconv.errors import LayoutError
 from wconv.formats.modules import Module
 from wconv.layouts.apply import Applied, ConvertedInPartError, Layout, UnknownNamesError, apply
 from wconv.layouts.file_form import Form
 from wconv.tensors.lazy import LazyTensor
 
-HUB = "hf"
+HUB = TRANSFORMERS.layout_name
+"""`--layout hf`: the hub's names and layouts."""
+
 AS_STORED = "as stored"
 """Names and layouts as they are, whosever they are: for arrays."""
 
-SINGLE_FILE = "bfl"
-"""The names of Black Forest Labs' single files, to which diffusers' are laid back."""
-
-LANGUAGE = ("mlx-lm", "mlx-vlm")
-"""Programs whose model types are known."""
+SINGLE_FILE = BLACK_FOREST_LABS.layout_name
+"""`--layout bfl`: the names of Black Forest Labs' single files, to which diffusers' are laid back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +94,10 @@ def lay_out(
     if layout == SINGLE_FILE and own is None:
         return _single_file(tensors, config)
     if layout == HUB:
-        return _back(own or registry.choose("auto", config, tensors), tensors, config, options)
-    chosen = own or registry.choose(layout, config, tensors)
+        return _back(own or choose_layout("auto", config, tensors), tensors, config, options)
+    chosen = own or choose_layout(layout, config, tensors)
     if chosen is None and layout == "auto" and types:
-        from wconv.layouts import by_layer
+        from wconv.consumers.mlx_nn import by_layer
 
         if by_layer.fits(types):
             return LaidOut(by_layer.apply(tensors, types), by_layer.CONSUMER, "mlx", rules="by layer type")
@@ -101,7 +105,7 @@ def lay_out(
         raise NoLayoutError(_lacking(layout, config))
     if chosen is None:
         check_taken(ANY, tensors, config)
-        command, sentence = known.loading(None, config)
+        command, sentence = load_command(None, config)
         kept = consumer_casts.of_consumer(apply(None, tensors, config, options), layout, config)
         return LaidOut(kept, command=command, known=sentence)
     applied = _applied(chosen, tensors, config, options)
@@ -110,14 +114,12 @@ def lay_out(
         applied = replace(applied, notes=(*applied.notes, *unmatched))
     stale = ("quantization_config",) if _holds_8_bits(tensors) and not _holds_8_bits(applied.tensors) else ()
     consumer = layout if isinstance(layout, str) and layout in chosen.consumers else chosen.consumers[0]
-    promise = "mlx" if consumer in CONSUMERS or own is not None else "pt"
-    done = LaidOut(applied, consumer, promise, rules=str(chosen), stale=stale, table=chosen)
+    known = registry.find_consumer(consumer)
+    format = "mlx" if own is not None else known.format if known is not None else TRANSFORMERS.format
+    done = LaidOut(applied, consumer, format, rules=str(chosen), stale=stale, table=chosen)
     done = replace(done, form=chosen.form, casts=chosen.casts)
     if chosen.config:
-        from wconv.consumers import made_configs
-
-        made = made_configs.maker(chosen.config)
-        done = replace(done, config=made(config or {}, tensors))
+        done = replace(done, config=config_maker(chosen.config)(config or {}, tensors))
     command, sentence = _loading(done, chosen, config)
     return replace(done, command=command, known=sentence)
 
@@ -132,14 +134,27 @@ def _lacking(layout: str, config: Mapping[str, Any] | None) -> str:
     return f"--layout {layout} has no rules for {what}: --layout auto or hf keeps its names and layouts"
 
 
+def config_maker(name: str) -> ConfigMaker:
+    """What makes the config.json that a layout calls so.
+
+    Raises:
+        LayoutError: no consumer has such a maker.
+    """
+    makers = {key: maker for one in registry.CONSUMERS for key, maker in one.config_makers().items()}
+    if name not in makers:
+        raise LayoutError(f"config must be one of {', '.join(sorted(makers))}, not {name!r:.60}")
+    return makers[name]
+
+
 def _loading(done: LaidOut, chosen: Layout, config: Mapping[str, Any] | None) -> tuple[str, str]:
     """What loads a result of a table or of rules of one's own."""
-    if done.consumer not in LANGUAGE:
-        sentence = f"how {done.consumer} loads it is not known here"
-        return chosen.command, "" if chosen.command else sentence
-    told = {name: value for name, value in (done.config or config or {}).items() if name not in done.stale}
-    command = chosen.command if done.consumer == chosen.consumers[0] else known.COMMANDS[done.consumer]
-    return known.loading(done.consumer, told, command)
+    consumer = registry.find_consumer(done.consumer or "")
+    if consumer is None or consumer.role != "automatic" or consumer.known_models is None:
+        command = chosen.command or (consumer.command if consumer is not None else "")
+        return command, "" if command else f"how {done.consumer} loads it is not known here"
+    stated = {name: value for name, value in (done.config or config or {}).items() if name not in done.stale}
+    command = chosen.command if done.consumer == chosen.consumers[0] else consumer.command
+    return load_command(consumer.name, stated, command)
 
 
 def _applied(
@@ -153,7 +168,7 @@ def _applied(
         return apply(chosen, tensors, config, options, check_scheme)
     except UnknownNamesError as error:
         for consumer in chosen.consumers[1:]:
-            other = registry.choose(consumer, config, tensors)
+            other = choose_layout(consumer, config, tensors)
             if other is not chosen and _takes(other, tensors, config, options):
                 raise LayoutError(f"{error}; --layout {consumer} takes the part that it loads") from None
         raise
@@ -190,14 +205,14 @@ def _own(layout: str | Layout, rules: str | os.PathLike[str] | Layout | None) ->
 def _single_file(tensors: Mapping[str, LazyTensor], config: Mapping[str, Any] | None) -> LaidOut:
     from wconv.layouts.inverse import restore
 
-    table = pipelines.of_component("diffusers", config, tensors)
+    table = pipelines.of_component(DIFFUSERS.name, config, tensors)
     restored = restore(table, tensors, config)
     if restored is None:
         raise LayoutError(
             "--layout bfl is for a component in diffusers' form whose config.json says its class, of:"
-            f" {', '.join(layout.model_types[0] for _, layout in pipelines.places('diffusers'))}"
+            f" {', '.join(layout.model_types[0] for _, layout in pipelines.places(DIFFUSERS.name))}"
         )
-    return LaidOut(restored, "Black Forest Labs' own programs", "pt", rules=f"undone: {table}")
+    return LaidOut(restored, BLACK_FOREST_LABS.name, BLACK_FOREST_LABS.format, rules=f"undone: {table}")
 
 
 def _back(
@@ -208,7 +223,7 @@ def _back(
 ) -> LaidOut:
     from wconv.layouts.inverse import restore
 
-    command, sentence = known.loading("transformers", config)
+    command, sentence = load_command(TRANSFORMERS.name, config)
     unchanged = LaidOut(apply(None, tensors, config, options), None, "pt", command, known=sentence)
     try:
         restored = restore(table, tensors, config, options)
@@ -219,4 +234,6 @@ def _back(
         return unchanged
     stated = ((config or {}).get("quantization_config") or {}).get("quant_method")
     stale = ("quantization_config",) if stated == "fp8" and not _holds_8_bits(restored.tensors) else ()
-    return LaidOut(restored, "transformers", "pt", command, f"undone: {table}", stale, known=sentence)
+    return LaidOut(
+        restored, TRANSFORMERS.name, TRANSFORMERS.format, command, f"undone: {table}", stale, known=sentence
+    )

@@ -6,58 +6,22 @@ type in `config.json`; a few models are a directory of well-known files.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
+from wconv.consumers import registry
+from wconv.consumers.component_family import ComponentFamily
 from wconv.errors import LayoutError
 from wconv.layouts.apply import Layout
-
-HOMES: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
-    "diffusers": (("diffusers.tables", ("FLUX", "FLUX2")),),
-    "mflux": (
-        ("mflux.flux", ("FLUX", "FLUX2")),
-        ("mflux.qwen", ("QWEN_IMAGE",)),
-        ("mflux.fibo", ("FIBO", "FIBO_VLM")),
-        ("mflux.others", ("Z_IMAGE", "SEEDVR2")),
-    ),
-    "mlx-examples": (
-        ("mlx_examples.text", ("T5", "CLIP")),
-        ("mlx_examples.diffusion", ("STABLE_DIFFUSION",)),
-    ),
-}
-"""Consumer → the modules and names of its families."""
-
 
 PREFIXES = ("", "model.diffusion_model.")
 """What may stand before the names of a single file."""
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
-    """A model of several components, as one consumer wants it.
-
-    Attributes:
-        name: what the consumer calls it.
-        classes: `_class_name` in model_index.json of the pipelines that are this model.
-        components: sub-directory → layout; "" is the model directory itself.
-        files: component → names, one of which holds its weights, where a directory holds files alone.
-        command: loads the whole; `{model}` stands for its path.
-    """
-
-    name: str
-    components: Mapping[str, Layout]
-    classes: tuple[str, ...] = ()
-    files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    command: str = ""
-
-
-def families(consumer: str) -> Iterator[Family]:
+def families(consumer: str) -> tuple[ComponentFamily, ...]:
     """All models of several components that a consumer knows."""
-    for module, names in HOMES.get(consumer, ()):
-        home = importlib.import_module(f"wconv.consumers.{module}")
-        yield from (getattr(home, name) for name in names)
+    found = registry.find_consumer(consumer)
+    return found.families() if found is not None else ()
 
 
 def places(consumer: str) -> Iterator[tuple[str, Layout]]:
@@ -67,7 +31,7 @@ def places(consumer: str) -> Iterator[tuple[str, Layout]]:
             yield f"{family.name}/{component}".rstrip("/"), layout
 
 
-def of_pipeline(consumer: str, pipeline: str) -> Family | None:
+def of_pipeline(consumer: str, pipeline: str) -> ComponentFamily | None:
     """The family of a pipeline class; None when the consumer does not care for pipelines as such.
 
     Raises:
@@ -84,7 +48,7 @@ def of_pipeline(consumer: str, pipeline: str) -> Family | None:
     )
 
 
-def of_files(consumer: str, names: Collection[str]) -> tuple[Family, dict[str, str]] | None:
+def of_files(consumer: str, names: Collection[str]) -> tuple[ComponentFamily, dict[str, str]] | None:
     """The family that is told by the files of a directory, and each component's file.
 
     Raises:

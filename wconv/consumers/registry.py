@@ -1,85 +1,146 @@
-"""The consumers and their tables: which layout a model has, and for whom."""
+"""The consumers: the one list of the programs that wconv writes for.
+
+A new one is a folder with a `consumer.py`, an import and a row here. Nothing heavy is imported.
+"""
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from wconv.consumers import pipelines
-from wconv.consumers.names import CONSUMERS, NAMES
-from wconv.errors import LayoutError
-from wconv.layouts.apply import Layout
+from wconv.consumers.adapters.naming import Naming
+from wconv.consumers.black_forest_labs.consumer import BLACK_FOREST_LABS
+from wconv.consumers.comfyui.consumer import COMFYUI
+from wconv.consumers.consumer import Consumer, Role
+from wconv.consumers.diffusers.consumer import DIFFUSERS
+from wconv.consumers.kohya.consumer import KOHYA
+from wconv.consumers.mflux.consumer import MFLUX
+from wconv.consumers.mlx_examples.consumer import MLX_EXAMPLES
+from wconv.consumers.mlx_lm.consumer import MLX_LM
+from wconv.consumers.mlx_vlm.consumer import MLX_VLM
+from wconv.consumers.mlx_whisper.consumer import MLX_WHISPER
+from wconv.consumers.peft.consumer import PEFT
+from wconv.consumers.transformers.consumer import TRANSFORMERS
+
+if TYPE_CHECKING:
+    from wconv.layouts.apply import Layout
+
+AUTO = "auto"
+"""`--layout auto`: the first consumer that has a table of the model."""
+
+DEFAULT_SUFFIX = "MLX"
+"""What the name of a result ends in where no consumer is named."""
+
+CONSUMERS: tuple[Consumer, ...] = (
+    MLX_VLM,
+    MLX_LM,
+    MFLUX,
+    MLX_EXAMPLES,
+    MLX_WHISPER,
+    DIFFUSERS,
+    PEFT,
+    KOHYA,
+    COMFYUI,
+    TRANSFORMERS,
+    BLACK_FOREST_LABS,
+)
+"""In the order in which "auto" asks them: mlx-vlm's layout of a model serves mlx-lm too."""
 
 
-def tables(consumer: str) -> tuple[Layout, ...]:
-    """All layouts of one consumer."""
-    module = importlib.import_module(f"wconv.consumers.{consumer.replace('-', '_')}.tables")
-    return tuple(module.LAYOUTS)
+def with_role(*roles: Role) -> tuple[Consumer, ...]:
+    """The consumers to which `--layout` comes in one of these ways, in order."""
+    return tuple(one for one in CONSUMERS if one.role in roles)
 
 
-def choose(name: str | Layout, config: Mapping[str, Any] | None, names: Collection[str]) -> Layout | None:
-    """The layout for a model, by its `model_type` or, without a config, by its tensors' names.
+def layout_names() -> tuple[str, ...]:
+    """What `--layout` may be for models: "auto", then the consumers, the way back last."""
+    named = (*with_role("automatic", "by name"), *reversed(with_role("way back")))
+    return (AUTO, *(one.layout_name for one in named))
 
-    None when there is no table: names stay as they are.
+
+def way_back_names() -> tuple[str, ...]:
+    """What `--layout` may be for the way back: the hub's names, or those of the makers' single files."""
+    return tuple(one.layout_name for one in with_role("way back"))
+
+
+def adapter_layout_names() -> tuple[str, ...]:
+    """What `--layout` may be for adapters alone."""
+    return tuple(one.layout_name for one in with_role("adapters"))
+
+
+def automatic_names() -> tuple[str, ...]:
+    """The names of the consumers that "auto" asks, in that order."""
+    return tuple(one.layout_name for one in with_role("automatic"))
+
+
+def find_consumer(name: str) -> Consumer | None:
+    """The consumer of a name, its own or that of `--layout`; None where there is none.
+
+    >>> find_consumer("hf")
+    <Consumer transformers>
+    """
+    return next((one for one in CONSUMERS if name in (one.name, one.layout_name)), None)
+
+
+def tables(name: str) -> tuple[Layout, ...]:
+    """All layouts of one consumer; none where there is no such consumer.
+
+    >>> len(tables("mflux"))
+    1
+    """
+    consumer = find_consumer(name)
+    return consumer.tables() if consumer is not None else ()
+
+
+def output_suffix(layout: object) -> str:
+    """What the name of a result ends in for a `--layout`; of a naming of adapters, without the family.
+
+    >>> output_suffix("auto"), output_suffix("hf"), output_suffix("kohya:flux")
+    ('MLX', 'HF', 'kohya')
+    """
+    consumer = find_consumer(layout.partition(":")[0]) if isinstance(layout, str) else None
+    return consumer.output_suffix if consumer is not None else DEFAULT_SUFFIX
+
+
+def adapter_namings() -> Mapping[str, Naming]:
+    """What adapters may be called, by the layout's name."""
+    return {one.layout_name: one.adapter_naming for one in CONSUMERS if one.adapter_naming is not None}
+
+
+def adapter_naming(name: str, family: str) -> Naming:
+    """The naming of a layout's name as it is for the models of a family.
+
+    Raises:
+        KeyError: no consumer of that name has adapters.
+    """
+    consumer = find_consumer(name)
+    naming = consumer.naming_of(family) if consumer is not None else None
+    if naming is None:
+        raise KeyError(name)
+    return naming
+
+
+def adapter_commands() -> frozenset[str]:
+    """What loads an adapter, be it a file or a directory."""
+    namings = (naming for one in CONSUMERS for naming in (one.adapter_naming, *one.adapter_namings.values()))
+    return frozenset(naming.command for naming in namings if naming is not None and naming.command)
+
+
+def pipeline_command() -> str:
+    """What loads any directory that has a model_index.json."""
+    return next((one.pipeline_command for one in CONSUMERS if one.pipeline_command), "")
+
+
+def file_stem(consumer: str | None, source: str) -> str:
+    """How the names of weights files begin that a consumer wants; "" for the hub's way.
 
     Args:
-        name: "auto", a consumer ("mlx-lm", "mlx-vlm", "mflux"), "hf" for the source's own names, or a
-            layout of one's own, which is the answer.
-        config: the model's config.json, if it has one.
-        names: the source's tensor names.
-
-    Raises:
-        LayoutError: `name` is no layout.
+        consumer: its name; None where names and layouts are unchanged, so that the files' are, too.
+        source: the name of the file that they come from.
     """
-    if isinstance(name, Layout):
-        return name
-    if name not in NAMES:
-        raise LayoutError(f"{name!r} is not a layout: one of {', '.join(NAMES)}")
-    model_type = str((config or {}).get("model_type", "")).lower()
-    # a consumer's own table comes before another's that serves it too
-    for consumer in sorted(CONSUMERS, key=lambda one: one != name) if name != "hf" else ():
-        for layout in tables(consumer):
-            if name in ("auto", *layout.consumers) and _fits(layout, model_type, names):
-                return layout
-    return pipelines.of_component(name, config, names)
-
-
-def find(model_type: str, name: str = "auto") -> Layout:
-    """The table of a model type, of the first consumer that has one or of that called `name`.
-
-    Raises:
-        LayoutError: there is none; the nearest model types are named.
-    """
-    layout = choose(name, {"model_type": model_type}, ())
-    for consumer in CONSUMERS if name == "auto" else (name,):
-        layout = layout or dict(pipelines.places(consumer)).get(model_type)
-    if layout is not None:
-        return layout
-    known = {one for consumer, one, _ in describe() if name in ("auto", consumer)}
-    import difflib
-
-    close = difflib.get_close_matches(model_type.lower(), known, 3)
-    whom = f" for {name}" if name != "auto" else ""
-    raise LayoutError(
-        f"there are no rules for {model_type!r}{whom}"
-        + (f": nearest {', '.join(close)}" if close else "; wconv rules lists the models that have some")
-    )
-
-
-def _fits(layout: Layout, model_type: str, names: Collection[str]) -> bool:
-    if model_type:
-        return model_type in layout.model_types
-    return bool(layout.recognised_by) and all(name in names for name in layout.recognised_by)
-
-
-def describe() -> Iterator[tuple[str, str, str]]:
-    """Consumer, model type and what its rules do, for every model that has a table."""
-    for consumer in CONSUMERS:
-        for layout in tables(consumer):
-            verbs = dict.fromkeys(rule.verb for rule in layout.rules)
-            for model_type in layout.model_types:
-                yield consumer, model_type, ", ".join(verbs) or "names kept"
-        for place, layout in pipelines.places(consumer):
-            verbs = dict.fromkeys(rule.verb for rule in layout.rules)
-            yield consumer, place, ", ".join(verbs) or "names kept"
+    for one in CONSUMERS:
+        if one.file_stem and (
+            one.name == consumer or (consumer is None and source.startswith(one.file_stem))
+        ):
+            return one.file_stem
+    return ""

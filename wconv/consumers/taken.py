@@ -1,31 +1,18 @@
-"""Which consumers load weights in a quantization scheme as they are, and what is said of the others.
-
-Facts: mlx-lm 0.32.2 `utils.py: load_model`, mlx-vlm 0.7.10 likewise. DeepSeek's 8-bit blocks are decoded by
-the models that are published in them.
-"""
+"""Which consumers load weights in a quantization scheme as they are, and what is said of the others."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from wconv.consumers import registry
 from wconv.errors import LayoutError
 from wconv.layouts.apply import Layout, is_known, is_quantized, matches
 from wconv.layouts.conditions import Context
-from wconv.layouts.rules import Entry, Rule, State
+from wconv.layouts.rules import Rule, State, TracedTensor
 from wconv.quantized.names import UNCHANGED, Described, Recognised, is_narrow, recognise
-from wconv.quantized.schemes import AWQ, FP8_BLOCKS, MLX, MXFP4, MXFP8, NVFP4
+from wconv.quantized.schemes import MLX
 from wconv.tensors.lazy import LazyTensor
-
-LANGUAGE = frozenset(one.name for one in (MLX, AWQ, NVFP4, MXFP4, MXFP8, FP8_BLOCKS)) | {"bitnet"}
-
-TAKEN: Mapping[str, frozenset[str]] = {
-    "mlx-lm": LANGUAGE,
-    "mlx-vlm": LANGUAGE,
-    "mflux": frozenset({MLX.name}),
-    "mlx-examples": frozenset({MLX.name}),
-}
-"""Consumer → the schemes that it takes."""
 
 ANY = "no MLX program"
 """Stands for whoever may load a model without a table."""
@@ -42,8 +29,12 @@ def check_taken(
     found = recognise(tensors, config)
     if found is None:
         return None
-    takers = TAKEN.values() if consumer == ANY else [TAKEN.get(consumer, frozenset())]
-    if not any(found.scheme.name in taken for taken in takers):
+    if consumer == ANY:
+        taken = any(found.scheme.name in one.schemes for one in registry.CONSUMERS)
+    else:
+        known = registry.find_consumer(consumer)
+        taken = known is not None and found.scheme.name in known.schemes
+    if not taken:
         raise refusal(found, consumer)
     return found
 
@@ -69,7 +60,7 @@ def check_together(
     Raises:
         LayoutError: naming both.
     """
-    made: dict[str, list[Entry]] = {}
+    made: dict[str, list[TracedTensor]] = {}
     for entry in state.values():
         for source in entry.sources:
             made.setdefault(source, []).append(entry)

@@ -15,7 +15,7 @@ from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.checkpoints.index import is_plain
 from wconv.checkpoints.variants import of_variant
 from wconv.checkpoints.weights_files import is_weights, listdir
-from wconv.consumers import pipelines
+from wconv.consumers import pipelines, registry
 from wconv.conversion.report import Report, command_for
 from wconv.errors import FormatError, WconvError
 from wconv.formats.side_files import PIPELINE_INDEX as INDEX
@@ -28,7 +28,6 @@ from wconv.writing.plan import Plan, within
 if TYPE_CHECKING:
     from wconv.conversion.planned import Conversion
 
-DIFFUSERS = "diffusers.DiffusionPipeline.from_pretrained('{model}')"
 WEIGHTLESS = re.compile(r"Tokenizer(Fast)?|Scheduler|Processor(Fast)?|FeatureExtractor")
 """How the names of classes end that have a config but no weights."""
 
@@ -134,7 +133,7 @@ def _of_index(source: Path, layout: str | Layout, picked: Sequence[str]) -> Pipe
         components.append(Component(name, source / name, fitting))
     if not components:
         raise FormatError(f"{source} has no weights among {', '.join(picked or classes) or 'its components'}")
-    command = family.command if family else DIFFUSERS
+    command = family.command if family else registry.pipeline_command()
     return Pipeline(source, kind, tuple(components), command, tuple(picked) or None, tuple(notes))
 
 
@@ -223,7 +222,9 @@ def _joined_report(
         dtypes.update(report.dtypes)
     consumers = {report.layout for report in reports.values()}
     # a family's own layouts make one model; those that the components have alone do not
-    foreign = found.command == DIFFUSERS and bool(consumers & {"mlx-lm", "mlx-vlm", "mlx-examples"})
+    known = (registry.find_consumer(name) for name in consumers if name)
+    has_own = any(one is not None and one.role == "automatic" for one in known)
+    foreign = found.command == registry.pipeline_command() and has_own
     notes = [f"{name}: {note}" for name, report in reports.items() for note in report.notes]
     return Report(
         source=found.path,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from wconv.consumers.mlx.dtypes import SUBSTITUTES
 from wconv.errors import LayoutError
 from wconv.quantized import names as quantized_names
 from wconv.quantized.schemes import FP8_BLOCKS
@@ -19,38 +19,6 @@ if TYPE_CHECKING:
 TARGETS = ("float16", "bfloat16", "float32")
 """What `--dtype` accepts: the floating types that MLX computes in."""
 
-
-@dataclass(frozen=True, slots=True)
-class Substitute:
-    """What becomes of a dtype that `mx.load` refuses, or reads as plain bytes."""
-
-    source: str
-    written: str
-    why: str
-
-    @property
-    def summary(self) -> str:
-        """The reason without its exceptions."""
-        return self.why.partition(";")[0]
-
-
-SUBSTITUTES = (
-    Substitute("float64", "float32", "MLX has no float64"),
-    Substitute("complex128", "complex64", "MLX has no complex128"),
-    Substitute(
-        "float8_e4m3fn", "bfloat16", "mx.load reads it as uint8; kept where a tensor of scales belongs to it"
-    ),
-    Substitute(
-        "float8_e8m0fnu", "bfloat16", "mx.load reads it as uint8; kept where it is a tensor of scales"
-    ),
-    Substitute("float8_e5m2", "bfloat16", "mx.load refuses it"),
-    Substitute("float8_e4m3fnuz", "bfloat16", "mx.load refuses it"),
-    Substitute("float8_e5m2fnuz", "bfloat16", "mx.load refuses it"),
-    Substitute("float6_e2m3fn", "bfloat16", "mx.load refuses it"),
-    Substitute("float6_e3m2fn", "bfloat16", "mx.load refuses it"),
-    Substitute("float4_e2m1fn_x2", "bfloat16", "mx.load refuses it"),
-)
-"""The one table of what MLX cannot hold; every substitute holds each value of its source but float64's."""
 
 _BY_SOURCE = {row.source: row for row in SUBSTITUTES}
 _BYTES_FOR_CONSUMERS = ("float8_e4m3fn", "float8_e8m0fnu")

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from wconv.consumers.adapters.namings import COMMANDS
+from wconv.consumers import registry
+from wconv.consumers.mlx.files import LOAD_FILE
 from wconv.conversion.report import command_for
 from wconv.errors import OutputError, WconvError
 from wconv.writing import file_formats
 
 
 def default_output(
-    source: Path, mark: str = "MLX", suffix: str = ".safetensors", *, directory: bool = False
+    source: Path,
+    mark: str = registry.DEFAULT_SUFFIX,
+    suffix: str = ".safetensors",
+    *,
+    directory: bool = False,
 ) -> Path:
     """`X-MLX` beside a directory `X` (for a hub cache: in the working directory, by the model's name);
     `x.safetensors` beside a file, `x-MLX.safetensors` when it is safetensors itself. A mark "HF" takes the
@@ -34,7 +39,8 @@ def default_output(
 
 
 def _marked(name: str, mark: str) -> str:
-    return (name.removesuffix("-MLX") if mark != "MLX" else name) + "-" + mark
+    default = registry.DEFAULT_SUFFIX
+    return (name.removesuffix(f"-{default}") if mark != default else name) + "-" + mark
 
 
 def check_apart(sources: Iterable[Path], target: Path) -> None:
@@ -52,6 +58,6 @@ def command(template: str, target: Path) -> str:
     """What loads the result; `template` is the consumer's own command; "" where none is known."""
     if target.name.endswith(file_formats.PT.suffixes):
         return f"torch.load({str(target)!r}, weights_only=True, mmap=True)"
-    if target.suffix == ".safetensors" and template not in COMMANDS:
-        return f"mlx.core.load({str(target)!r})"
+    if target.suffix == ".safetensors" and template not in registry.adapter_commands():
+        return command_for(LOAD_FILE, target)
     return command_for(template, target)

@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from wconv.checkpoints import open as opening
 from wconv.checkpoints.checkpoint import Checkpoint, check_lost
-from wconv.consumers import casts, config_dtypes, config_fields, fits, made_tensors
+from wconv.consumers import casts, config_dtypes, fits, registry
 from wconv.consumers.adapters.namings import FILES, MARKS
 from wconv.consumers.lay_out import AS_STORED, HUB, LaidOut, NoLayoutError, lay_out
-from wconv.consumers.names import CONSUMERS
+from wconv.consumers.made_tensors import SETTINGS, tensor_maker
+from wconv.consumers.mlx import config_fields
 from wconv.consumers.pieces import PIECES
 from wconv.conversion import components, outputs
 from wconv.conversion.components import Component, Pipeline
 from wconv.conversion.output_dtypes import written_dtypes
 from wconv.conversion.planned import Conversion, states
 from wconv.conversion.report import Report, changes
-from wconv.conversion.request import Request, ask, mark_of
+from wconv.conversion.request import Request, ask
 from wconv.errors import FormatError, LayoutError, OutputError, WconvError, told
 from wconv.formats.side_files import read_json
 from wconv.layouts.apply import Applied, Layout
@@ -274,7 +275,7 @@ def _laid_out(request: Request, opened: Checkpoint, tensors: Mapping[str, LazyTe
         from wconv.lora import steps
 
         if steps.is_adapter(opened, tensors):
-            adapter = steps.lay_out_adapter(opened, tensors, request.layout)
+            adapter = steps.convert_adapter(opened, tensors, request.layout)
             if adapter is not None:
                 return adapter
     return plainly(tensors)
@@ -290,18 +291,17 @@ def _may_be_adapter(opened: Checkpoint, names: Iterable[str]) -> bool:
 
 def _with_made_tensors(laid: LaidOut, opened: Checkpoint) -> LaidOut:
     """With what the consumer keeps among the weights and the source in a file beside them."""
-    if laid.table is None or laid.table.config not in made_tensors.MAKERS or not opened.path.is_dir():
+    settings = opened.path / SETTINGS
+    maker = tensor_maker(laid.table)
+    if maker is None or not opened.path.is_dir() or not settings.is_file():
         return laid
-    settings = opened.path / made_tensors.SETTINGS
-    if not settings.is_file():
-        return laid
-    made = made_tensors.MAKERS[laid.table.config](read_json(settings), laid.config or {})
+    made = maker(read_json(settings), laid.config or {})
     new = {name: tensor for name, tensor in made.items() if name not in laid.applied.tensors}
     applied = dataclasses.replace(
         laid.applied,
         tensors={**laid.applied.tensors, **new},
         sources={**laid.applied.sources, **dict.fromkeys(new, ())},
-        notes=(*laid.applied.notes, *(f"{name}: made of {made_tensors.SETTINGS}" for name in new)),
+        notes=(*laid.applied.notes, *(f"{name}: made of {SETTINGS}" for name in new)),
     )
     return dataclasses.replace(laid, applied=applied)
 
@@ -316,7 +316,7 @@ def _check_fits(request: Request, opened: Checkpoint, laid: LaidOut, *, whole: b
         return tuple(f"{name:.200} is empty: it has no elements" for name in fits.empty(applied.tensors)[:3])
     fits.check_filled(applied.tensors, applied.sources)
     whole = whole and request.rules is None and not _may_be_adapter(opened, applied.tensors)
-    if whole and request.layout in ("auto", *CONSUMERS):
+    if whole and request.layout in (registry.AUTO, *registry.automatic_names()):
         fits.check(applied.tensors, applied.sources, laid.config or opened.config, laid.table)
     return ()
 
@@ -347,8 +347,9 @@ def _with_room_for_config(request: Request, laid: LaidOut) -> Request:
     if laid.config is None:
         return request
     # where the layout was left to us, what came of it gives the name
-    mark = mark_of(laid.consumer if laid.consumer and request.layout == "auto" else request.layout)
-    if not request.given and (request.single or mark != mark_of(request.layout)):
+    chosen = laid.consumer if laid.consumer and request.layout == registry.AUTO else request.layout
+    mark = registry.output_suffix(chosen)
+    if not request.given and (request.single or mark != registry.output_suffix(request.layout)):
         return dataclasses.replace(
             request, target=outputs.default_output(request.source, mark, directory=True)
         )
@@ -381,9 +382,9 @@ def _plan(
 ) -> Plan:
     """The model's files: in the consumer's own form, else named as the hub names them."""
     kind = request.kind
-    kept = laid.consumer is None and opened.files[0].name.startswith(file_formats.DIFFUSERS)
-    if kept or laid.consumer == "diffusers":
-        kind = file_formats.of_diffusers(kind)
+    stem = registry.file_stem(laid.consumer, opened.files[0].name)
+    if stem:
+        kind = file_formats.with_stem(kind, stem)
     form = laid.form if not kind.for_torch else None
     filename = request.target.name if request.single else None
     if form is not None and form.single and request.limit is None:

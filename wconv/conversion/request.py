@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wconv.checkpoints.checkpoint import Checkpoint
-from wconv.consumers.adapters import namings
+from wconv.consumers import registry
 from wconv.consumers.lay_out import HUB
-from wconv.consumers.names import CONSUMERS
 from wconv.conversion import outputs
 from wconv.conversion.output_dtypes import TARGETS
 from wconv.errors import OutputError, WconvError, require_name
@@ -126,7 +125,9 @@ def ask(
     if dst is not None:
         target = Path(dst)
     else:
-        target = outputs.default_output(source, mark_of(layout), kind.suffixes[0], directory=optimizer)
+        target = outputs.default_output(
+            source, registry.output_suffix(layout), kind.suffixes[0], directory=optimizer
+        )
     return Request(
         source,
         target,
@@ -138,14 +139,6 @@ def ask(
         optimizer=optimizer,
         **more,
     )
-
-
-def mark_of(layout: str | Layout) -> str:
-    """What the name of the result ends in."""
-    naming = layout.partition(":")[0] if isinstance(layout, str) else ""
-    if naming in namings.NAMINGS and naming not in CONSUMERS:
-        return naming
-    return "HF" if layout == HUB else "MLX"
 
 
 def _requested(dtype: DTypeLike | None) -> DType | None:

@@ -195,7 +195,7 @@ def _write_sidecars(conversion: Conversion, directory: Path) -> None:
     rewritten = []
     for name, part in (conversion.parts or {"": conversion}).items():
         # torch's own programs want an index only where there are several files
-        if part.plan.index_name in file_formats.MLX_INDEXES or len(part.plan.shards) > 1:
+        if part.plan.index_name in file_formats.INDEXES_OF_SINGLE_FILES or len(part.plan.shards) > 1:
             sidecars.write_json(part.plan.index(), directory / name / part.plan.index_name, indent=None)
         if part.config is not None:
             rewritten.append(within(name, part.config_name))

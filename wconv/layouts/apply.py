@@ -14,7 +14,7 @@ from wconv.layouts import tied_heads
 from wconv.layouts.conditions import Context
 from wconv.layouts.file_form import Form
 from wconv.layouts.patterns import SHORT, Pattern, compile_pattern, is_wildcard, written_out
-from wconv.layouts.rules import Copy, Drop, Entry, KeepDtype, Rule, State, Transpose
+from wconv.layouts.rules import CopyRule, DropRule, KeepDtypeRule, Rule, State, TracedTensor, TransposeRule
 from wconv.quantized.names import is_part
 from wconv.tensors.lazy import LazyTensor
 from wconv.wording import fitted, plural
@@ -69,20 +69,20 @@ class Layout:
         model_types: config.json's `model_type` of the models it fits.
         rules: in order, from the hub's layout to the consumer's.
         names: patterns of all names that the result may have.
-        spellings: rules that come first and bring other ways of saving the same model to the hub's layout.
+        alias_rules: rules that come first and bring other ways of saving the same model to the hub's layout.
         recognised_by: names that tell the model where there is no config; all must be there.
         command: loads the result; `{model}` stands for its path.
         form: how the consumer names files and what they say, where it is not the hub's way.
         casts: dtype → dtype that the consumer's own conversion makes of it, unless the user says otherwise.
         config: how the consumer's config.json is made, where the source has none that it reads: a name in
-            `made_configs.MAKERS`.
+            `Consumer.config_makers`.
     """
 
     consumers: tuple[str, ...]
     model_types: tuple[str, ...]
     names: tuple[str, ...]
     rules: tuple[Rule, ...] = ()
-    spellings: tuple[Rule, ...] = ()
+    alias_rules: tuple[Rule, ...] = ()
     recognised_by: tuple[str, ...] = ()
     command: str = ""
     form: Form | None = None
@@ -99,7 +99,7 @@ class Layout:
         return fitted(f"<Layout of {whose}: {plural(len(self.rules), 'rule')}>")
 
     def __str__(self) -> str:
-        return "\n".join(str(rule) for rule in (*self.spellings, *self.rules))
+        return "\n".join(str(rule) for rule in (*self.alias_rules, *self.rules))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class Applied:
         sources: for each new name the source tensors it is made of.
         notes: what the user should be told, one sentence each.
         unchanged: source names that passed as they are because nothing is known of them, with the reason.
-        unmatched: rules, but for spellings, that no tensor matched when their turn came.
+        unmatched: rules, but for those of `alias_rules`, that no tensor matched when their turn came.
         keep_why: why `keep_dtype` is kept.
         computed: new names with which the consumer computes before it would cast them, and who that is.
         untied: output layers that stay because they differ from the embedding, whatever the config says.
@@ -158,16 +158,16 @@ def apply(
         kept = fitting(KEEP_DTYPE, tensors)
         return Applied(dict(tensors), {}, kept, {name: (name,) for name in tensors}, keep_why=KEPT_BY_SOME)
     context = Context(config or {}, options or {})
-    state = {name: Entry(tensor, (name,)) for name, tensor in tensors.items()}
+    state = {name: TracedTensor(tensor, (name,)) for name, tensor in tensors.items()}
     dropped: dict[str, str] = {}
     notes: list[str] = []
     unmatched: list[Rule] = []
     untied: list[str] = []
-    state = run_rules(layout.spellings, state, context, dropped, untied=untied)
-    done = already(layout, state, context)
+    state = run_rules(layout.alias_rules, state, context, dropped, untied=untied)
+    done = is_converted(layout, state, context)
     if done:
         notes.append(f"the tensors are in {layout.consumers[0]}'s layout already")
-    rules = [rule for rule in layout.rules if not done or isinstance(rule, Drop | Copy)]
+    rules = [rule for rule in layout.rules if not done or isinstance(rule, DropRule | CopyRule)]
     state = run_rules(rules, state, context, dropped, unmatched, untied)
     if check is not None:
         check(layout, state, tensors, context)
@@ -185,29 +185,29 @@ def apply(
 
 def kept_names(layout: Layout, names: Iterable[str]) -> frozenset[str]:
     """The names, of the consumer's, whose dtype the layout keeps."""
-    keep = (SCALES, *(rule.source for rule in layout.rules if isinstance(rule, KeepDtype)))
+    keep = (SCALES, *(rule.source for rule in layout.rules if isinstance(rule, KeepDtypeRule)))
     return fitting(keep, names)
 
 
-def already(layout: Layout, state: State, context: Context) -> bool:
+def is_converted(layout: Layout, state: State, context: Context) -> bool:
     """Whether the tensors are in the consumer's layout already.
 
     Raises:
         LayoutError: some are and some are not.
     """
     rules = [rule for rule in layout.rules if rule.active(context)]
-    drops = [rule.dropping(context) for rule in rules if isinstance(rule, Drop)]
-    sources = tuple(rule.source for rule in rules if rule.by_name)
-    targets = tuple(target for rule in rules if rule.by_name for target in rule.targets)
-    others = [rule for rule in rules if rule.judges and not rule.by_name]
+    drops = [rule.dropping(context) for rule in rules if isinstance(rule, DropRule)]
+    sources = tuple(rule.source for rule in rules if rule.is_recognisable_by_name)
+    targets = tuple(target for rule in rules if rule.is_recognisable_by_name for target in rule.targets)
+    others = [rule for rule in rules if rule.is_recognisable and not rule.is_recognisable_by_name]
     seen: dict[str, str] = {}
     for name, entry in state.items():
         if any(dropped(name) for dropped in drops):
             continue
-        verdicts = [rule.verdict(name, entry, context) for rule in others]
-        if "source" in verdicts or matches(sources, name):
+        sides = [rule.side_of(name, entry, context) for rule in others]
+        if "source" in sides or matches(sources, name):
             seen.setdefault("source", name)
-        elif "final" in verdicts or matches(targets, name):
+        elif "final" in sides or matches(targets, name):
             seen.setdefault("final", name)
     if len(seen) == 2:
         raise ConvertedInPartError(
@@ -233,13 +233,13 @@ def check_names(layout: Layout, state: State, *, quantized: bool = False) -> Non
         if listed and len("; ".join((*listed, text))) > ROOM:
             break
         listed.append(text)
-    told = "; ".join(listed)
+    shown = "; ".join(listed)
     more = f" and {len(unknown) - len(listed)} more" if len(unknown) > len(listed) else ""
     if len(unknown) * FEW > len(state) or any(map(is_part, unknown)):
         advice = "keep all names with --layout hf, or write rules of your own (see wconv rules)"
     else:
         advice = "leave them out with --exclude, or keep all names with --layout hf"
-    raise UnknownNamesError(f"{consumer} knows no such tensors in {model_type}: {told}{more}; {advice}")
+    raise UnknownNamesError(f"{consumer} knows no such tensors in {model_type}: {shown}{more}; {advice}")
 
 
 def nearest(names: Iterable[str], name: str) -> list[str]:
@@ -279,22 +279,22 @@ def run_rules(
             if unmatched is not None:
                 unmatched.append(rule)
             continue
-        if isinstance(rule, Drop):
+        if isinstance(rule, DropRule):
             if untied is not None and rule.same_as and (odd := tied_heads.kept(rule, state, context)):
                 untied.extend(odd)
                 continue
             drops = rule.dropping(context)
             gone = [name for name in state if drops(name)]
             dropped.update((source, rule.reason) for name in gone for source in state[name].sources)
-        if isinstance(rule, Transpose) and rule.last is not None:
+        if isinstance(rule, TransposeRule) and rule.last is not None:
             _check_not_done(rule, state, context)
         state = rule.apply(state, context)
     return state
 
 
-def _check_not_done(rule: Transpose, state: State, context: Context) -> None:
+def _check_not_done(rule: TransposeRule, state: State, context: Context) -> None:
     for name, entry in state.items():
-        if rule.verdict(name, entry, context) == "final":
+        if rule.side_of(name, entry, context) == "final":
             raise ConvertedInPartError(
                 f"the checkpoint is converted in part: {entry.sources[0]} is transposed already and others"
                 " are not; convert the original instead"
@@ -302,12 +302,14 @@ def _check_not_done(rule: Transpose, state: State, context: Context) -> None:
 
 
 def is_quantized(config: Mapping[str, Any]) -> bool:
+    """Whether config.json says that the weights are quantized, by MLX or by another program."""
     parts = [config, config.get("text_config")]
     keys = ("quantization", "quantization_config")
     return any(isinstance(part, Mapping) and any(part.get(key) for key in keys) for part in parts)
 
 
 def is_known(names: tuple[str, ...], name: str, quantized: bool) -> bool:
+    """Whether a name is one of `names`, or belongs to a `quantized` one (scales, zero points)."""
     if matches(names, name):
         return True
     base, found = QUANTIZED.subn(".weight", name)

@@ -70,6 +70,7 @@ class Option:
         return f"option {self.name}"
 
     def value(self, context: Context) -> Any:
+        """What the caller asked for, or the default."""
         return context.options.get(self.name, self.default)
 
 
@@ -85,6 +86,7 @@ class When:
         return f"{self.what} {'is not' if self.negated else 'is'} {self.equals!r}"
 
     def holds(self, context: Context) -> bool:
+        """Whether the condition is met. Raises LayoutError when a field without a default is absent."""
         return bool(self.what.value(context) == self.equals) is not self.negated
 
 
@@ -99,6 +101,11 @@ def look_up(config: Mapping[str, Any], path: str) -> Any:
 
 
 def setting(path: str, default: Any = None) -> Setting:
+    """A field of config.json, as rules name it.
+
+    >>> setting("num_experts", 8).number(Context({"text_config": {"num_experts": 4}}))
+    4
+    """
     return Setting(path, default)
 
 

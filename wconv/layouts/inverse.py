@@ -11,32 +11,32 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from wconv.errors import LayoutError
-from wconv.layouts.apply import Applied, Layout, already, kept_names, run_rules
-from wconv.layouts.computed.rotary import Rotary
+from wconv.layouts.apply import Applied, Layout, is_converted, kept_names, run_rules
+from wconv.layouts.computed.rotary import RotaryRule
 from wconv.layouts.conditions import Context
 from wconv.layouts.patterns import compile_pattern, sample
-from wconv.layouts.reverse_rules import Blocks, Join, Uncopy, Unstack
+from wconv.layouts.reverse_rules import BlocksRule, JoinRule, UncopyRule, UnstackRule
 from wconv.layouts.rules import (
-    Add,
-    Compute,
-    Copy,
-    Drop,
-    Entry,
-    KeepDtype,
-    Rename,
-    Reshape,
+    AddRule,
+    ComputeRule,
+    CopyRule,
+    DropRule,
+    KeepDtypeRule,
+    RenameRule,
+    ReshapeRule,
     Rule,
-    Split,
-    Stack,
+    SplitRule,
+    StackRule,
     State,
-    Transpose,
-    View,
+    TracedTensor,
+    TransposeRule,
+    ViewRule,
 )
 from wconv.tensors.lazy import LazyTensor, from_array
 
 
 @dataclass(frozen=True, slots=True)
-class Opposite:
+class Inverse:
     """What undoes one kind of rule.
 
     Attributes:
@@ -48,42 +48,42 @@ class Opposite:
     lost: Callable[[Any], str] = lambda rule: ""
 
 
-def _joined(rule: Split) -> tuple[Rule, ...]:
+def _joined(rule: SplitRule) -> tuple[Rule, ...]:
     first, *others = rule.into
-    return (Join(first, tuple(others), rule.source, rule.axis, rule.sizes, rule.interleaved),)
+    return (JoinRule(first, tuple(others), rule.source, rule.axis, rule.sizes, rule.interleaved),)
 
 
-def _cut(rule: Join) -> tuple[Rule, ...]:
-    return (Split(rule.target, (rule.source, *rule.others), rule.axis, rule.sizes, rule.interleaved),)
+def _cut(rule: JoinRule) -> tuple[Rule, ...]:
+    return (SplitRule(rule.target, (rule.source, *rule.others), rule.axis, rule.sizes, rule.interleaved),)
 
 
-OPPOSITES: Mapping[type[Rule], Opposite] = {
-    Rename: Opposite(lambda rule: (Rename(rule.target, rule.source),)),
-    Transpose: Opposite(lambda rule: (Transpose(rule.source, rule.role, undo=not rule.undo),)),
-    Split: Opposite(_joined),
-    Join: Opposite(_cut),
-    Stack: Opposite(lambda rule: (Unstack(rule.target, rule.source, rule.count),)),
-    Unstack: Opposite(lambda rule: (Stack(rule.target, rule.source, rule.count),)),
-    Copy: Opposite(lambda rule: (Uncopy(rule.source, rule.target),)),
-    Add: Opposite(
-        lambda rule: (Add(rule.source, -rule.value),),
+INVERSES: Mapping[type[Rule], Inverse] = {
+    RenameRule: Inverse(lambda rule: (RenameRule(rule.target, rule.source),)),
+    TransposeRule: Inverse(lambda rule: (TransposeRule(rule.source, rule.role, undo=not rule.undo),)),
+    SplitRule: Inverse(_joined),
+    JoinRule: Inverse(_cut),
+    StackRule: Inverse(lambda rule: (UnstackRule(rule.target, rule.source, rule.count),)),
+    UnstackRule: Inverse(lambda rule: (StackRule(rule.target, rule.source, rule.count),)),
+    CopyRule: Inverse(lambda rule: (UncopyRule(rule.source, rule.target),)),
+    AddRule: Inverse(
+        lambda rule: (AddRule(rule.source, -rule.value),),
         lambda rule: (
             f"{rule.source} had {rule.value:g} added, rounded: it is subtracted again, which gives the"
             " original's bits only where that addition was exact"
         ),
     ),
-    Reshape: Opposite(
-        lambda rule: (Reshape(rule.source, rule.back),) if rule.back else (),
+    ReshapeRule: Inverse(
+        lambda rule: (ReshapeRule(rule.source, rule.back),) if rule.back else (),
         lambda rule: "" if rule.back else f"{rule.source} keeps its shape: what it was before is not known",
     ),
-    View: Opposite(
-        lambda rule: (Blocks(rule.source, *rule.back),) if rule.back else (),
+    ViewRule: Inverse(
+        lambda rule: (BlocksRule(rule.source, *rule.back),) if rule.back else (),
         lambda rule: "" if rule.back else f"{rule.source} stays {rule.dtype}: what it was is not known",
     ),
-    Rotary: Opposite(lambda rule: (Rotary(rule.source, rule.heads, not rule.undo),)),
-    Compute: Opposite(lambda rule: ()),
-    Drop: Opposite(lambda rule: ()),
-    KeepDtype: Opposite(lambda rule: ()),
+    RotaryRule: Inverse(lambda rule: (RotaryRule(rule.source, rule.heads, not rule.undo),)),
+    ComputeRule: Inverse(lambda rule: ()),
+    DropRule: Inverse(lambda rule: ()),
+    KeepDtypeRule: Inverse(lambda rule: ()),
 }
 """Every kind of rule and what undoes it."""
 
@@ -112,15 +112,15 @@ def restore(
     if layout is None:
         return None
     context = Context(config or {}, options or {})
-    state = {name: Entry(tensor, (name,)) for name, tensor in tensors.items()}
-    if not already(layout, run_rules(layout.spellings, state, context, {}), context):
+    state = {name: TracedTensor(tensor, (name,)) for name, tensor in tensors.items()}
+    if not is_converted(layout, run_rules(layout.alias_rules, state, context, {}), context):
         return None
     notes: list[str] = []
-    for rule, opposites in undone(layout, context):
-        lost = OPPOSITES[type(rule)].lost(rule)
+    for rule, inverses in reversed_rules(layout, context):
+        lost = INVERSES[type(rule)].lost(rule)
         if lost and any(rule.pattern.match(name) for name in state):
             notes.append(lost)
-        state = run_rules(opposites, state, context, {})
+        state = run_rules(inverses, state, context, {})
     restored = {name: entry.tensor for name, entry in state.items()}
     _check(layout, restored, tensors, context)
     notes.extend(_not_restored(layout, restored, context))
@@ -134,20 +134,22 @@ def restore(
     )
 
 
-def undone(layout: Layout, context: Context) -> list[tuple[Rule, tuple[Rule, ...]]]:
+def reversed_rules(layout: Layout, context: Context) -> list[tuple[Rule, tuple[Rule, ...]]]:
     """Each active rule, last first, with the rules that undo it."""
     active = [rule for rule in layout.rules if rule.active(context)]
     pairs = []
     for at, rule in reversed(list(enumerate(active))):
-        opposites = OPPOSITES[type(rule)].rules(rule)
-        if isinstance(rule, Rename):
-            but = _made_before(active[:at], rule)
-            opposites = tuple(replace(one, but=but) for one in opposites if isinstance(one, Rename))
-        pairs.append((rule, opposites))
+        inverses = INVERSES[type(rule)].rules(rule)
+        if isinstance(rule, RenameRule):
+            except_for = _made_before(active[:at], rule)
+            inverses = tuple(
+                replace(one, except_for=except_for) for one in inverses if isinstance(one, RenameRule)
+            )
+        pairs.append((rule, inverses))
     return pairs
 
 
-def _made_before(earlier: Sequence[Rule], rule: Rename) -> tuple[str, ...]:
+def _made_before(earlier: Sequence[Rule], rule: RenameRule) -> tuple[str, ...]:
     """Names that an earlier rule made and that `rule`'s target only happens to match, as patterns."""
     whole = compile_pattern(rule.target)
     found = []
@@ -173,9 +175,9 @@ def _check(
         LayoutError: another name, dtype or shape comes of it.
     """
     dropped: dict[str, str] = {}
-    state = {name: Entry(tensor, (name,)) for name, tensor in restored.items()}
+    state = {name: TracedTensor(tensor, (name,)) for name, tensor in restored.items()}
     again = run_rules(layout.rules, state, context, dropped)
-    drops = [rule for rule in layout.rules if isinstance(rule, Drop) and rule.active(context)]
+    drops = [rule for rule in layout.rules if isinstance(rule, DropRule) and rule.active(context)]
     for name, tensor in final.items():
         if name not in again and any(rule.drops(name, context) for rule in drops):
             continue
@@ -192,9 +194,9 @@ def _not_restored(layout: Layout, restored: Mapping[str, LazyTensor], context: C
     missing: dict[str, list[str]] = {}
     perhaps: dict[str, list[str]] = {}
     for at, rule in enumerate(layout.rules):
-        if isinstance(rule, Compute) and rule.active(context):
+        if isinstance(rule, ComputeRule) and rule.active(context):
             perhaps.setdefault(f"{rule.name} with them", []).append(rule.companion)
-        if not isinstance(rule, Drop) or not rule.active(context):
+        if not isinstance(rule, DropRule) or not rule.active(context):
             continue
         if rule.pattern.wildcards:
             perhaps.setdefault(rule.reason, []).append(rule.source)
@@ -215,8 +217,8 @@ def _original(name: str, layout: Layout, context: Context) -> str:
     """The name before the renamings of a layout."""
     import numpy as np
 
-    renames = replace(layout, rules=tuple(rule for rule in layout.rules if isinstance(rule, Rename)))
-    state: State = {name: Entry(from_array(np.zeros(0)), (name,))}
-    for _, opposites in undone(renames, context):
-        state = run_rules(opposites, state, context, {})
+    renames = replace(layout, rules=tuple(rule for rule in layout.rules if isinstance(rule, RenameRule)))
+    state: State = {name: TracedTensor(from_array(np.zeros(0)), (name,))}
+    for _, inverses in reversed_rules(renames, context):
+        state = run_rules(inverses, state, context, {})
     return next(iter(state))

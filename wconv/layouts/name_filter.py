@@ -122,6 +122,7 @@ class NameFilter:
         return self._tree, self._flags
 
     def too_slow(self) -> WconvError:
+        """The error for an expression that may take more than linear time."""
         return WconvError(
             f"{self._option} {self.text!r:.60} repeats parts within each other, which takes too long:"
             " write it more simply"
@@ -150,6 +151,7 @@ class _Search:
         self._steps = 0
 
     def found(self) -> Iterator[str]:
+        """The names in which the expression is found, in order."""
         tree, flags = self._expression.parsed
         ends = self._sequence(tree, self._all, flags, back=False)
         marks = bin(ends)[:1:-1]

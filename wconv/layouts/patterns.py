@@ -187,8 +187,8 @@ def check_target(source: str, target: str) -> None:
     Raises:
         LayoutError: they do not.
     """
-    ours, theirs = compile_pattern(source).wildcards, compile_pattern(target).wildcards
-    if [_kind(one) for one in ours] != [_kind(one) for one in theirs]:
+    source_wildcards, target_wildcards = compile_pattern(source).wildcards, compile_pattern(target).wildcards
+    if [_kind(one) for one in source_wildcards] != [_kind(one) for one in target_wildcards]:
         raise LayoutError(f"{target!r} must have the same wildcards, in the same order, as {source!r}")
 
 

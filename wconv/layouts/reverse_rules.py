@@ -8,7 +8,7 @@ from typing import ClassVar
 from wconv.errors import LayoutError
 from wconv.layouts.conditions import Context, Setting, When
 from wconv.layouts.patterns import Match, check_target, compile_pattern
-from wconv.layouts.rules import Entry, Rule, State, Verdict, put
+from wconv.layouts.rules import Rule, Side, State, TracedTensor, add_new
 from wconv.tensors import dtypes, operations
 from wconv.tensors.lazy import LazyTensor
 
@@ -17,7 +17,7 @@ MOST_ROWS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class Join(Rule):
+class JoinRule(Rule):
     """Makes one tensor of several along an axis: one after another, or taking an element of each in turn.
 
     Attributes:
@@ -38,7 +38,7 @@ class Join(Rule):
     def targets(self) -> tuple[str, ...]:
         return (self.target,)
 
-    def verdict(self, name: str, entry: Entry, context: Context) -> Verdict | None:
+    def side_of(self, name: str, entry: TracedTensor, context: Context) -> Side | None:
         if any(compile_pattern(part).match(name) for part in (self.source, *self.others)):
             return "source"
         return "final" if compile_pattern(self.target).match(name) else None
@@ -58,7 +58,7 @@ class Join(Rule):
             if missing is not None:
                 raise LayoutError(f"{name} is to be joined with {missing}, which is not there ({self})")
             whole = compile_pattern(self.target).render(match, self.pattern)
-            put(after, {whole: self._joined(name, [entry, *(state[other] for other in others)])}, self)
+            add_new(after, {whole: self._joined(name, [entry, *(state[other] for other in others)])}, self)
             used.update(dict.fromkeys((name, *others), whole))
         orphan = next((name for name in state if name not in used and self._is_part(name)), None)
         if orphan is not None:
@@ -66,15 +66,15 @@ class Join(Rule):
         result: State = {}
         for name, entry in state.items():
             if name not in used:
-                put(result, {name: entry}, self)
+                add_new(result, {name: entry}, self)
             elif used[name] in after:
-                put(result, {used[name]: after.pop(used[name])}, self)
+                add_new(result, {used[name]: after.pop(used[name])}, self)
         return result
 
     def _is_part(self, name: str) -> bool:
         return any(compile_pattern(other).fits(name) for other in self.others)
 
-    def _joined(self, name: str, entries: list[Entry]) -> Entry:
+    def _joined(self, name: str, entries: list[TracedTensor]) -> TracedTensor:
         tensors = [entry.tensor for entry in entries]
         try:
             axis = range(tensors[0].ndim)[self.axis]
@@ -86,7 +86,9 @@ class Join(Rule):
                 tensor = operations.concat(tensors, axis)
         except (ValueError, IndexError) as error:
             raise LayoutError(f"{name} and its like cannot be joined: {error}") from None
-        return Entry(tensor, tuple(dict.fromkeys(source for entry in entries for source in entry.sources)))
+        return TracedTensor(
+            tensor, tuple(dict.fromkeys(source for entry in entries for source in entry.sources))
+        )
 
     def detail(self) -> str:
         how = " in turn" if self.interleaved else ""
@@ -94,7 +96,7 @@ class Join(Rule):
 
 
 @dataclass(frozen=True, slots=True)
-class Unstack(Rule):
+class UnstackRule(Rule):
     """Makes of each row of the first axis a tensor of its own, its number in place of `{e}`."""
 
     target: str
@@ -106,7 +108,7 @@ class Unstack(Rule):
     def targets(self) -> tuple[str, ...]:
         return (self.target,)
 
-    def outputs(self, name: str, entry: Entry, match: Match, context: Context) -> State:
+    def outputs(self, name: str, entry: TracedTensor, match: Match, context: Context) -> State:
         shape = entry.tensor.shape
         wanted = self.count.number(context) if self.count is not None else None
         if not shape or (wanted is not None and shape[0] != wanted):
@@ -118,13 +120,15 @@ class Unstack(Rule):
             )
         target = compile_pattern(self.target)
         return {
-            target.render(Match(match.slots, at), self.pattern): Entry(_row(entry.tensor, at), entry.sources)
+            target.render(Match(match.slots, at), self.pattern): TracedTensor(
+                _row(entry.tensor, at), entry.sources
+            )
             for at in range(shape[0])
         }
 
 
 @dataclass(frozen=True, slots=True)
-class Blocks(Rule):
+class BlocksRule(Rule):
     """Cuts the last axis into blocks and reads the same bytes as another dtype: a flat view undone.
 
     Attributes:
@@ -136,12 +140,12 @@ class Blocks(Rule):
 
     verb: ClassVar[str] = "view"
 
-    def outputs(self, name: str, entry: Entry, match: Match, context: Context) -> State:
+    def outputs(self, name: str, entry: TracedTensor, match: Match, context: Context) -> State:
         tensor, to = entry.tensor, dtypes.by_name(self.dtype)
         step = self.length * to.bits // tensor.dtype.bits
         try:
             blocks = tensor.reshape((*tensor.shape[:-1], tensor.shape[-1] // step, step))
-            return {name: Entry(blocks.view(to), entry.sources)}
+            return {name: TracedTensor(blocks.view(to), entry.sources)}
         except (ValueError, IndexError, ZeroDivisionError):
             raise LayoutError(
                 f"{name} ({tensor.dtype.name} {tensor.shape}) has no blocks of {self.length} {self.dtype}"
@@ -152,7 +156,7 @@ class Blocks(Rule):
 
 
 @dataclass(frozen=True, slots=True)
-class Uncopy(Rule):
+class UncopyRule(Rule):
     """Leaves out the tensor `target` where it holds what `source` holds: it was copied from there.
 
     The one rule that reads: both tensors as far as they are alike.
@@ -200,12 +204,30 @@ def join(
     sizes: tuple[Setting, ...] = (),
     interleaved: bool = False,
     when: When | None = None,
-) -> Join:
+) -> JoinRule:
+    """Puts tensors one after another along an axis: what undoes `split`, with the same arguments.
+
+    >>> import numpy as np
+    >>> from wconv.layouts.rules import apply_rules
+    >>> tensors = {"0.q": np.ones((2, 5)), "0.k": np.ones((3, 5))}
+    >>> apply_rules(tensors, join("#.q", ("#.k",), "#.qk", 0))["0.qk"].shape
+    (5, 5)
+    """
     for pattern in (*others, target):
         check_target(source, pattern)
-    return Join(source, others, target, axis, sizes, interleaved, when=when)
+    return JoinRule(source, others, target, axis, sizes, interleaved, when=when)
 
 
-def unstack(source: str, target: str, *, count: Setting | None = None, when: When | None = None) -> Unstack:
+def unstack(
+    source: str, target: str, *, count: Setting | None = None, when: When | None = None
+) -> UnstackRule:
+    """Takes the first axis apart into tensors whose names have its number for `{e}`: what undoes `stack`.
+
+    >>> import numpy as np
+    >>> from wconv.layouts.rules import apply_rules
+    >>> tensors = {"experts.w": np.ones((2, 4))}
+    >>> {name: one.shape for name, one in apply_rules(tensors, unstack("experts.w", "{e}.w")).items()}
+    {'0.w': (4,), '1.w': (4,)}
+    """
     check_target(source, target)
-    return Unstack(source, target, count, when=when)
+    return UnstackRule(source, target, count, when=when)

@@ -1,506 +1,93 @@
-"""The primitives that every layout is written in: small frozen records, each with one lazy effect.
+"""The vocabulary of layouts: functions that make rules, so that a table reads as a list of sentences.
 
-A rule sees a state, the ordered mapping of names to entries, and returns the next one. Nothing is read: the
-entries hold lazy tensors. Rules are made by the functions at the end of this file, so that a table reads as a
-list of sentences.
+The rules themselves are records in `naming_rules`, `shape_rules` and `value_rules`; what a pattern is
+(`#`, `**`, `(a|b)`, `{e}`) tells `wconv.layouts.patterns`. The examples show what `apply` makes of tensors:
+
+>>> import numpy as np
+>>> from wconv.layouts.rules import apply_rules, drop, rename
+>>> tensors = {"model.0.weight": np.zeros((2, 3)), "model.0.mask": np.zeros(1)}
+>>> {name: tensor.shape for name, tensor in apply_rules(tensors, rename("model.**", "**")).items()}
+{'0.weight': (2, 3), '0.mask': (1,)}
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from wconv.errors import LayoutError
 from wconv.layouts.conditions import Context, Option, Setting, When
-from wconv.layouts.patterns import Match, Pattern, check_target, compile_pattern
-from wconv.quantized.names import UNCHANGED
-from wconv.tensors import dtypes, operations
+from wconv.layouts.naming_rules import CopyRule, DropRule, KeepDtypeRule, RenameRule
+from wconv.layouts.patterns import check_target
+from wconv.layouts.rule import UNFIT, Rule, Side, State, TracedTensor, add_new, check_axis, unfit_error
+from wconv.layouts.shape_rules import ROLES, ReshapeRule, SplitRule, StackRule, TransposeRule, ViewRule
+from wconv.layouts.value_rules import AddRule, ComputeRule
+from wconv.tensors import dtypes
 from wconv.tensors.dtypes import DTypeLike
-from wconv.tensors.lazy import LazyTensor
+from wconv.tensors.lazy import LazyTensor, from_array
 
-Verdict = Literal["source", "final"]
-
-ROLES: Mapping[str, tuple[int, ...]] = {
-    "conv1d": (0, 2, 1),
-    "conv2d": (0, 2, 3, 1),
-    "conv3d": (0, 2, 3, 4, 1),
-    "conv_transpose1d": (1, 2, 0),
-    "conv_transpose2d": (1, 2, 3, 0),
-    "matrix": (1, 0),
-}
-"""The order of axes that MLX wants, in terms of torch's; `swap_last` exchanges the last two of any number."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A tensor on its way: what it is by now and which source tensors it comes from."""
-
-    tensor: LazyTensor
-    sources: tuple[str, ...]
-
-
-State = dict[str, Entry]
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """What all rules share: names they apply to, and under which condition."""
-
-    source: str
-    when: When | None = field(default=None, kw_only=True)
-
-    verb: ClassVar[str] = "?"
-
-    @property
-    def pattern(self) -> Pattern:
-        return compile_pattern(self.source)
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """The patterns of names that this rule gives; empty when it keeps names."""
-        return ()
-
-    def active(self, context: Context) -> bool:
-        return self.when is None or self.when.holds(context)
-
-    @property
-    def judges(self) -> bool:
-        """Whether a tensor can show that this rule is still to be applied, or that it has been."""
-        return bool(self.targets)
-
-    @property
-    def by_name(self) -> bool:
-        """Whether its name alone shows that, by `source` and `targets`."""
-        return self.judges
-
-    def verdict(self, name: str, entry: Entry, context: Context) -> Verdict | None:
-        """Whether this tensor shows that the rule is still to be applied, or that it has been."""
-        if self.targets and self.pattern.match(name):
-            return "source"
-        if any(compile_pattern(target).match(name) for target in self.targets):
-            return "final"
-        return None
-
-    def apply(self, state: State, context: Context) -> State:
-        """The state after this rule. Raises LayoutError where the tensors do not fit it."""
-        after: State = {}
-        pattern = self.pattern
-        for name, entry in state.items():
-            match = pattern.match(name)
-            if match is None:
-                put(after, {name: entry}, self)
-                continue
-            try:
-                new = self.outputs(name, entry, match, context)
-            except UNFIT:
-                raise unfit(self, name, entry) from None
-            put(after, new, self)
-        return after
-
-    def concerns(self, state: State) -> bool:
-        """Whether there is a tensor that the rule says something of."""
-        return self.pattern.fits_any(state)
-
-    def outputs(self, name: str, entry: Entry, match: Match, context: Context) -> State:
-        """What becomes of one tensor that the pattern matches."""
-        raise NotImplementedError
-
-    def __str__(self) -> str:
-        condition = f" when {self.when}" if self.when else ""
-        return f"{self.verb} {self.source}{self.detail()}{condition}"
-
-    def detail(self) -> str:
-        return f" → {', '.join(self.targets)}" if self.targets else ""
+__all__ = [
+    "ROLES",
+    "UNFIT",
+    "AddRule",
+    "ComputeRule",
+    "CopyRule",
+    "DropRule",
+    "KeepDtypeRule",
+    "RenameRule",
+    "ReshapeRule",
+    "Rule",
+    "Side",
+    "SplitRule",
+    "StackRule",
+    "State",
+    "TracedTensor",
+    "TransposeRule",
+    "ViewRule",
+    "add_new",
+    "add_one",
+    "apply_rules",
+    "check_axis",
+    "compute",
+    "copy_if_missing",
+    "drop",
+    "keep_dtype",
+    "rename",
+    "reshape",
+    "split",
+    "stack",
+    "transpose",
+    "unfit_error",
+    "unless",
+    "view_flat",
+]  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Drop(Rule):
-    """Leaves tensors out. With `beyond`, only those whose first `#` is at least that setting.
+def apply_rules(
+    tensors: Mapping[str, Any], *rules: Rule, config: Mapping[str, Any] | None = None
+) -> dict[str, LazyTensor]:
+    """What rules make of tensors, one rule after another, lazily: to try rules out.
 
-    Attributes:
-        same_as: names, the first that is there, of the tensor that the consumer uses in their place.
+    Args:
+        tensors: numpy arrays or lazy tensors by name.
+        config: the model's config.json, which some rules depend on.
+
+    Raises:
+        LayoutError: a tensor does not fit a rule.
+
+    >>> import numpy as np
+    >>> apply_rules({"a": np.ones(2, np.float32)}, add_one("a"))["a"].read()
+    array([2., 2.], dtype=float32)
     """
-
-    reason: str
-    beyond: Setting | None = None
-    same_as: tuple[str, ...] = field(default=(), kw_only=True)
-
-    verb: ClassVar[str] = "drop"
-
-    def dropping(self, context: Context) -> Callable[[str], bool]:
-        """Whether a name is one of those left out, for this config."""
-        pattern = self.pattern
-        if self.beyond is None:
-            return pattern.fits
-        limit = self.beyond.number(context)
-
-        def drops(name: str) -> bool:
-            match = pattern.match(name)
-            return match is not None and pattern.numbers(match)[0] >= limit
-
-        return drops
-
-    def drops(self, name: str, context: Context) -> bool:
-        return self.dropping(context)(name)
-
-    def apply(self, state: State, context: Context) -> State:
-        drops = self.dropping(context)
-        return {name: entry for name, entry in state.items() if not drops(name)}
-
-    def detail(self) -> str:
-        limit = f" from {self.beyond} on" if self.beyond else ""
-        return f"{limit}: {self.reason}"
-
-
-@dataclass(frozen=True, slots=True)
-class Rename(Rule):
-    """Gives tensors another name; names that a pattern of `but` matches stay."""
-
-    target: str
-    but: tuple[str, ...] = ()
-
-    verb: ClassVar[str] = "rename"
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        return (self.target,)
-
-    def outputs(self, name: str, entry: Entry, match: Match, context: Context) -> State:
-        if self.stays(name):
-            return {name: entry}
-        return {compile_pattern(self.target).render(match, self.pattern): entry}
-
-    @property
-    def by_name(self) -> bool:
-        return not self.but
-
-    def verdict(self, name: str, entry: Entry, context: Context) -> Verdict | None:
-        return None if self.stays(name) else Rule.verdict(self, name, entry, context)
-
-    def stays(self, name: str) -> bool:
-        """Whether a name is one of those that keep theirs."""
-        return any(compile_pattern(one).match(name) for one in self.but)
-
-    def detail(self) -> str:
-        return f" → {self.target}" + (f" (but not {', '.join(self.but)})" if self.but else "")
-
-
-@dataclass(frozen=True, slots=True)
-class Transpose(Rule):
-    """Puts axes in the order of `role`.
-
-    Attributes:
-        last: the length that the last axis has once this is done (and axis 1 before it), by which a converted
-            checkpoint is told from one that is still to be converted when names do not tell.
-        only: an axis and its length: tensors of another length there have the right order already.
-        undo: from the consumer's order back to torch's.
-    """
-
-    role: str
-    last: int | Setting | None = None
-    only: tuple[int, Setting] | None = None
-    undo: bool = False
-
-    verb: ClassVar[str] = "transpose"
-
-    @property
-    def judges(self) -> bool:
-        return self.last is not None
-
-    @property
-    def by_name(self) -> bool:
-        return False
-
-    def verdict(self, name: str, entry: Entry, context: Context) -> Verdict | None:
-        shape = entry.tensor.shape
-        if self.last is None or len(shape) != len(self.order(entry)) or not self.pattern.match(name):
-            return None
-        last = self.last if isinstance(self.last, int) else self.last.number(context)
-        if (shape[1] == last) == (shape[-1] == last):
-            return None
-        return "source" if shape[1] == last else "final"
-
-    def order(self, entry: Entry) -> tuple[int, ...]:
-        if self.role == "swap_last":
-            axes = tuple(range(max(entry.tensor.ndim, 2)))
-            return (*axes[:-2], axes[-1], axes[-2])
-        order = ROLES[self.role]
-        return tuple(order.index(axis) for axis in range(len(order))) if self.undo else order
-
-    def outputs(self, name: str, entry: Entry, match: Match, context: Context) -> State:
-        order = self.order(entry)
-        if entry.tensor.ndim != len(order):
-            raise LayoutError(
-                f"{name} has the shape {entry.tensor.shape}, expected {len(order)} axes ({self.role})"
-            )
-        if self.only is not None and not self._wanted(name, entry.tensor, self.only, context):
-            return {name: entry}
-        return {name: Entry(entry.tensor.transpose(order), entry.sources)}
-
-    def _wanted(self, name: str, tensor: LazyTensor, only: tuple[int, Setting], context: Context) -> bool:
-        axis, length = only
-        check_axis(name, tensor, axis)
-        if len(set(tensor.shape[-2:])) == 1:
-            raise LayoutError(f"{name} has the shape {tensor.shape}, which does not tell its axes apart")
-        return tensor.shape[axis] == length.number(context)
-
-    def detail(self) -> str:
-        where = f" where axis {self.only[0]} is {self.only[1]}" if self.only else ""
-        return f" {'back from' if self.undo else 'as'} {self.role}{where}"
-
-
-@dataclass(frozen=True, slots=True)
-class Split(Rule):
-    """Cuts a tensor along an axis into several: equal parts, parts of given sizes, or every n-th element."""
-
-    into: tuple[str, ...]
-    axis: int
-    sizes: tuple[Setting, ...] = ()
-    interleaved: bool = False
-
-    verb: ClassVar[str] = "split"
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        return self.into
-
-    def outputs(self, name: str, entry: Entry, match: Match, context: Context) -> State:
-        names = [compile_pattern(target).render(match, self.pattern) for target in self.into]
-        parts = self._parts(name, entry.tensor, context)
-        return {new: Entry(part, entry.sources) for new, part in zip(names, parts, strict=True)}
-
-    def _parts(self, name: str, tensor: LazyTensor, context: Context) -> Iterable[LazyTensor]:
-        count = len(self.into)
-        sizes = [size.number(context) for size in self.sizes]
-        check_axis(name, tensor, self.axis)
-        if not sizes and tensor.shape[self.axis] % count:
-            raise LayoutError(f"{name} has the shape {tensor.shape}, which has no {count} equal parts")
-        if self.interleaved:
-            length = tensor.shape[self.axis]
-            return [tensor.slice(self.axis, at, length, count) for at in range(count)]
-        if sizes and sum(sizes) != tensor.shape[self.axis]:
-            raise LayoutError(f"{name} has the shape {tensor.shape}, which has no parts of {sizes}")
-        return tensor.split(sizes or count, self.axis)
-
-    def detail(self) -> str:
-        how = "interleaved" if self.interleaved else ", ".join(map(str, self.sizes)) or "equal"
-        return f" on axis {self.axis} ({how}) → {', '.join(self.into)}"
-
-
-@dataclass(frozen=True, slots=True)
-class Stack(Rule):
-    """Puts the tensors that differ in `{e}` side by side on a new first axis, 0, 1, 2 … without a gap."""
-
-    target: str
-    count: Setting | None = None
-
-    verb: ClassVar[str] = "stack"
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        return (self.target,)
-
-    def apply(self, state: State, context: Context) -> State:
-        groups: dict[str, dict[int, tuple[str, Entry]]] = {}
-        after: State = {}
-        pattern, target = self.pattern, compile_pattern(self.target)
-        for name, entry in state.items():
-            match = pattern.match(name)
-            if match is None:
-                put(after, {name: entry}, self)
-                continue
-            new = target.render(match, pattern)
-            members = groups.setdefault(new, {})
-            if not members:
-                put(after, {new: entry}, self)  # holds the place in the order
-            if match.index in members:
-                raise LayoutError(
-                    f"{members[match.index][0]} and {name} are both number {match.index} of {new}"
-                )
-            members[match.index] = (name, entry)
-        for new, members in groups.items():
-            after[new] = self._stacked(members, context)
-        return after
-
-    def _stacked(self, members: Mapping[int, tuple[str, Entry]], context: Context) -> Entry:
-        wanted = len(members) if self.count is None else self.count.number(context)
-        first = next(iter(members.values()))[0]
-        # never a loop as long as `wanted`, which config.json says
-        gap = next(at for at in range(len(members) + 1) if at not in members)
-        wrong = gap if gap < wanted else min((at for at in members if at >= wanted), default=None)
-        if wrong is not None:
-            raise LayoutError(f"{first} is one of a stack of {wanted}: number {wrong} is missing or too many")
-        entries = [members[at][1] for at in range(wanted)]
-        try:
-            tensor = operations.stack([entry.tensor for entry in entries])
-        except ValueError as error:
-            raise LayoutError(f"{first} and its like cannot be stacked: {error}") from None
-        return Entry(tensor, tuple(source for entry in entries for source in entry.sources))
-
-
-@dataclass(frozen=True, slots=True)
-class Add(Rule):
-    """Adds a number to 1-D tensors, rounded in the source's dtype."""
-
-    value: float
-
-    verb: ClassVar[str] = "add"
-
-    def outputs(self, name: str, entry: Entry, match: Match, context: Context) -> State:
-        if entry.tensor.ndim != 1:
-            return {name: entry}
-        return {name: Entry(entry.tensor.add(self.value), entry.sources)}
-
-    def detail(self) -> str:
-        return f": {self.value:+}"
-
-
-@dataclass(frozen=True, slots=True)
-class Copy(Rule):
-    """Writes a tensor a second time under `target`, unless the checkpoint has that name."""
-
-    target: str
-
-    verb: ClassVar[str] = "copy"
-
-    def apply(self, state: State, context: Context) -> State:
-        after = dict(state)
-        for name, entry in state.items():
-            if match := self.pattern.match(name):
-                after.setdefault(compile_pattern(self.target).render(match, self.pattern), entry)
-        return after
-
-    def detail(self) -> str:
-        return f" → {self.target} if missing"
-
-
-@dataclass(frozen=True, slots=True)
-class Reshape(Rule):
-    """Gives tensors another shape; lengths are numbers, settings, `0` for an axis' own, `-1` for the rest.
-
-    Attributes:
-        back: the shape that they had, written alike, for the way back.
-    """
-
-    shape: tuple[int | Setting, ...]
-    back: tuple[int | Setting, ...] = ()
-
-    verb: ClassVar[str] = "reshape"
-
-    def outputs(self, name: str, entry: Entry, match: Match, context: Context) -> State:
-        shape = [length if isinstance(length, int) else length.number(context) for length in self.shape]
-        shape = [
-            length or old or 0
-            for length, old in itertools.zip_longest(shape, entry.tensor.shape[: len(shape)])
-        ]
-        try:
-            return {name: Entry(entry.tensor.reshape(shape), entry.sources)}
-        except ValueError as error:
-            raise LayoutError(f"{name}: {error}: {UNCHANGED}") from None
-
-    def detail(self) -> str:
-        return f" to ({', '.join(map(str, self.shape))})"
-
-
-@dataclass(frozen=True, slots=True)
-class View(Rule):
-    """Reads the same bytes as another dtype and joins the last two axes.
-
-    Attributes:
-        back: the dtype and the length of the last axis that they had, for the way back.
-    """
-
-    dtype: str
-    back: tuple[str, int] | None = None
-
-    verb: ClassVar[str] = "view"
-
-    def outputs(self, name: str, entry: Entry, match: Match, context: Context) -> State:
-        try:
-            seen = entry.tensor.view(self.dtype)
-        except ValueError as error:
-            raise LayoutError(f"{name}: {error}") from None
-        return {name: Entry(seen.reshape((*seen.shape[:-2], -1)), entry.sources)}
-
-    def detail(self) -> str:
-        return f" as {self.dtype}, last two axes joined"
-
-
-@dataclass(frozen=True, slots=True)
-class KeepDtype(Rule):
-    """Tensors that a cast of the model leaves alone, by their final names."""
-
-    verb: ClassVar[str] = "keep dtype of"
-
-    def apply(self, state: State, context: Context) -> State:
-        return state
-
-
-@dataclass(frozen=True, slots=True)
-class Compute(Rule):
-    """A step that is no primitive: `function` makes it out of one tensor and its companion.
-
-    Attributes:
-        companion: the name, in terms of `source`, of the tensor that is used up with it.
-    """
-
-    companion: str
-    name: str
-    function: Callable[[LazyTensor, LazyTensor], LazyTensor]
-
-    verb: ClassVar[str] = "compute"
-
-    def apply(self, state: State, context: Context) -> State:
-        after = dict(state)
-        for name, entry in state.items():
-            match = self.pattern.match(name)
-            other = match and compile_pattern(self.companion).render(match, self.pattern)
-            if not other or other not in state:
-                continue
-            scale = after.pop(other)
-            try:
-                tensor = self._computed(name, entry.tensor, scale.tensor)
-            except UNFIT:
-                raise unfit(self, name, entry) from None
-            after[name] = Entry(tensor, (*entry.sources, *scale.sources))
-        return after
-
-    def _computed(self, name: str, tensor: LazyTensor, companion: LazyTensor) -> LazyTensor:
-        try:
-            return self.function(tensor, companion)
-        except LayoutError as error:
-            raise LayoutError(f"{name}: {error}: {UNCHANGED}") from None
-
-    def detail(self) -> str:
-        return f" {self.name} with {self.companion}"
-
-
-UNFIT = (ValueError, IndexError, ArithmeticError, TypeError)
-"""What comes of a rule for tensors whose axes or lengths it can do nothing with."""
-
-
-def unfit(rule: Rule, name: str, entry: Entry) -> LayoutError:
-    """The error that names a tensor which a rule can do nothing with."""
-    return LayoutError(
-        f"{name} ({entry.tensor.dtype.name} {entry.tensor.shape}) does not fit the rule: {rule}"
-    )
-
-
-def check_axis(name: str, tensor: LazyTensor, axis: int) -> None:
-    """Raises LayoutError where a tensor has no such axis."""
-    if not -tensor.ndim <= axis < tensor.ndim:
-        raise LayoutError(f"{name} has the shape {tensor.shape}, which has no axis {axis}")
-
-
-def put(state: State, new: Mapping[str, Entry], rule: Rule) -> None:
-    """Adds entries whose names must not be taken. Raises LayoutError when one is."""
-    for name, entry in new.items():
-        if name in state:
-            ours, theirs = entry.sources[0], state[name].sources[0]
-            raise LayoutError(f"{theirs} and {ours} would both become {name} ({rule})")
-        state[name] = entry
+    context = Context(config or {}, {})
+    state = {
+        name: TracedTensor(tensor if isinstance(tensor, LazyTensor) else from_array(tensor), (name,))
+        for name, tensor in tensors.items()
+    }
+    for rule in rules:
+        if rule.active(context):
+            state = rule.apply(state, context)
+    return {name: entry.tensor for name, entry in state.items()}
 
 
 def drop(
@@ -510,13 +97,51 @@ def drop(
     beyond: Setting | None = None,
     same_as: tuple[str, ...] = (),
     when: When | None = None,
-) -> Drop:
-    return Drop(source, reason, beyond, same_as=same_as, when=when)
+) -> DropRule:
+    """Leaves tensors out that a pattern matches, each with the reason, which the report tells.
+
+    Args:
+        source: a pattern of names.
+        reason: one short clause: "recomputed by the consumer".
+        beyond: only those whose first number (`#`) is at least this setting of config.json.
+        same_as: names, of which the first that is there is what the consumer uses in its place: the dropped
+            tensor must be equal to it.
+        when: a condition on config.json or on the caller's options.
+
+    >>> import numpy as np
+    >>> tensors = {"layers.0.w": np.ones(2), "layers.1.w": np.ones(2), "mask": np.ones(1)}
+    >>> list(apply_rules(tensors, drop("mask", "not used")))
+    ['layers.0.w', 'layers.1.w']
+    >>> beyond = drop("layers.#.**", "one layer too many", beyond=Setting("num_hidden_layers"))
+    >>> list(apply_rules(tensors, beyond, config={"num_hidden_layers": 1}))
+    ['layers.0.w', 'mask']
+    """
+    return DropRule(source, reason, beyond, same_as=same_as, when=when)
 
 
-def rename(source: str, target: str, *, but: tuple[str, ...] = (), when: When | None = None) -> Rename:
+def rename(
+    source: str, target: str, *, except_for: tuple[str, ...] = (), when: When | None = None
+) -> RenameRule:
+    """Gives tensors another name, wildcard for wildcard.
+
+    Args:
+        source: a pattern of names.
+        target: a pattern with the same wildcards in the same order, and word lists of the same length.
+        except_for: patterns of names that keep theirs.
+        when: a condition on config.json or on the caller's options.
+
+    Raises:
+        LayoutError: the target has other wildcards than the source.
+
+    >>> import numpy as np
+    >>> tensors = {"h.3.ln_1.weight": np.ones(2), "h.3.ln_2.weight": np.ones(2)}
+    >>> list(apply_rules(tensors, rename("h.#.(ln_1|ln_2).weight", "layers.#.(norm1|norm2).weight")))
+    ['layers.3.norm1.weight', 'layers.3.norm2.weight']
+    >>> list(apply_rules(tensors, rename("h.**", "layers.**", except_for=("**.ln_2.weight",))))
+    ['layers.3.ln_1.weight', 'h.3.ln_2.weight']
+    """
     check_target(source, target)
-    return Rename(source, target, but, when=when)
+    return RenameRule(source, target, except_for, when=when)
 
 
 def transpose(
@@ -526,10 +151,30 @@ def transpose(
     last: int | Setting | None = None,
     only: tuple[int, Setting] | None = None,
     when: When | None = None,
-) -> Transpose:
+) -> TransposeRule:
+    """Puts axes in the order that MLX wants for a role: the keys of `ROLES`, or "swap_last".
+
+    Args:
+        source: a pattern of names; all must have as many axes as the role.
+        role: "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "matrix" or "swap_last".
+        last: the length of the last axis once this is done (and of axis 1 before), by which a converted
+            checkpoint is told from one that is not when names do not tell.
+        only: an axis and its length: tensors of another length there have the right order already.
+        when: a condition on config.json or on the caller's options.
+
+    Raises:
+        LayoutError: there is no such role.
+
+    >>> import numpy as np
+    >>> tensors = {"conv.weight": np.ones((8, 3, 5, 5)), "experts": np.ones((2, 4, 6))}
+    >>> apply_rules(tensors, transpose("conv.weight", "conv2d"))["conv.weight"].shape
+    (8, 5, 5, 3)
+    >>> apply_rules(tensors, transpose("experts", "swap_last"))["experts"].shape
+    (2, 6, 4)
+    """
     if role != "swap_last" and role not in ROLES:
         raise LayoutError(f"{role!r} is no order of axes: one of {', '.join(ROLES)}, swap_last")
-    return Transpose(source, role, last, only, when=when)
+    return TransposeRule(source, role, last, only, when=when)
 
 
 def split(
@@ -540,24 +185,80 @@ def split(
     sizes: tuple[Setting, ...] = (),
     interleaved: bool = False,
     when: When | None = None,
-) -> Split:
+) -> SplitRule:
+    """Cuts a tensor along an axis into several.
+
+    Args:
+        source: a pattern of names.
+        into: for each part a pattern with the source's wildcards.
+        axis: where to cut; negative ones count from the end.
+        sizes: the length of each part, fields of config.json; equal parts when empty.
+        interleaved: part i takes every n-th element, from i on, instead of one run.
+        when: a condition on config.json or on the caller's options.
+
+    Raises:
+        LayoutError: a target has other wildcards than the source.
+
+    >>> import numpy as np
+    >>> tensors = {"0.qkv": np.arange(6.0)}
+    >>> parts = apply_rules(tensors, split("#.qkv", ("#.q", "#.k", "#.v"), 0))
+    >>> {name: part.read().tolist() for name, part in parts.items()}
+    {'0.q': [0.0, 1.0], '0.k': [2.0, 3.0], '0.v': [4.0, 5.0]}
+    >>> both = apply_rules(tensors, split("#.qkv", ("#.even", "#.odd"), 0, interleaved=True))
+    >>> both["0.odd"].read().tolist()
+    [1.0, 3.0, 5.0]
+    """
     for target in into:
         check_target(source, target)
-    return Split(source, into, axis, sizes, interleaved, when=when)
+    return SplitRule(source, into, axis, sizes, interleaved, when=when)
 
 
-def stack(source: str, target: str, *, count: Setting | None = None, when: When | None = None) -> Stack:
+def stack(source: str, target: str, *, count: Setting | None = None, when: When | None = None) -> StackRule:
+    """Puts the tensors that differ in `{e}` side by side on a new first axis, 0, 1, 2 … without a gap.
+
+    Args:
+        source: a pattern of names with `{e}` in it.
+        target: a pattern with the source's wildcards, without `{e}`.
+        count: how many there must be, a field of config.json; as many as there are when absent.
+        when: a condition on config.json or on the caller's options.
+
+    Raises:
+        LayoutError: the target has other wildcards than the source.
+
+    >>> import numpy as np
+    >>> tensors = {f"0.experts.{number}.w": np.ones((4, 6)) for number in range(3)}
+    >>> stacked = apply_rules(tensors, stack("#.experts.{e}.w", "#.switch.w"))
+    >>> {name: tensor.shape for name, tensor in stacked.items()}
+    {'0.switch.w': (3, 4, 6)}
+    """
     check_target(source, target)
-    return Stack(source, target, count, when=when)
+    return StackRule(source, target, count, when=when)
 
 
-def add_one(source: str, *, when: When | None = None) -> Add:
-    return Add(source, 1.0, when=when)
+def add_one(source: str, *, when: When | None = None) -> AddRule:
+    """Adds 1 to tensors of one axis, rounded in their own dtype; others stay.
+
+    For norms that are published as the difference from 1.
+
+    >>> import numpy as np
+    >>> apply_rules({"norm.weight": np.array([0.5, -1.0])}, add_one("norm.weight"))["norm.weight"].read()
+    array([1.5, 0. ])
+    """
+    return AddRule(source, 1.0, when=when)
 
 
-def copy_if_missing(source: str, target: str, *, when: When | None = None) -> Copy:
+def copy_if_missing(source: str, target: str, *, when: When | None = None) -> CopyRule:
+    """Writes a tensor a second time under another name, unless the checkpoint has that name.
+
+    Raises:
+        LayoutError: the target has other wildcards than the source.
+
+    >>> import numpy as np
+    >>> list(apply_rules({"embed.weight": np.ones(2)}, copy_if_missing("embed.weight", "head.weight")))
+    ['embed.weight', 'head.weight']
+    """
     check_target(source, target)
-    return Copy(source, target, when=when)
+    return CopyRule(source, target, when=when)
 
 
 def reshape(
@@ -566,27 +267,81 @@ def reshape(
     *,
     back: tuple[int | Setting, ...] = (),
     when: When | None = None,
-) -> Reshape:
-    return Reshape(source, shape, back, when=when)
+) -> ReshapeRule:
+    """Gives tensors another shape of as many elements.
+
+    Args:
+        source: a pattern of names.
+        shape: for each axis its length: a number, a field of config.json, 0 for the axis' own, -1 for the
+            rest.
+        back: the shape that they had, written alike, for the way back; without it the shape stays there.
+        when: a condition on config.json or on the caller's options.
+
+    >>> import numpy as np
+    >>> rule = reshape("gamma", (Setting("heads"), -1), back=(-1,))
+    >>> apply_rules({"gamma": np.ones(6)}, rule, config={"heads": 2})["gamma"].shape
+    (2, 3)
+    """
+    return ReshapeRule(source, shape, back, when=when)
 
 
 def view_flat(
     source: str, dtype: DTypeLike, *, back: tuple[str, int] | None = None, when: When | None = None
-) -> View:
-    return View(source, dtypes.of(dtype).name, back, when=when)
+) -> ViewRule:
+    """Reads the same bytes as another dtype, and joins the last two axes.
+
+    Args:
+        source: a pattern of names.
+        dtype: by any of its names.
+        back: the dtype and the length of the last axis that they had, for the way back.
+        when: a condition on config.json or on the caller's options.
+
+    >>> import numpy as np
+    >>> tensors = {"blocks": np.zeros((4, 2, 16), np.uint8)}
+    >>> apply_rules(tensors, view_flat("blocks", "uint32", back=("uint8", 16)))["blocks"].shape
+    (4, 8)
+    """
+    return ViewRule(source, dtypes.of(dtype).name, back, when=when)
 
 
-def keep_dtype(source: str) -> KeepDtype:
-    return KeepDtype(source)
+def keep_dtype(source: str) -> KeepDtypeRule:
+    """Lets a cast of the model pass over tensors, by the names that the consumer has for them.
+
+    >>> print(keep_dtype("**.A_log"))
+    keep dtype of **.A_log
+    """
+    return KeepDtypeRule(source)
 
 
 def compute(
     source: str, companion: str, name: str, function: Callable[[LazyTensor, LazyTensor], LazyTensor]
-) -> Compute:
+) -> ComputeRule:
+    """Makes one tensor out of two, by a function; the second is used up.
+
+    Args:
+        source: a pattern of names.
+        companion: the name of the second in terms of the source; where it is missing nothing happens.
+        name: what the step is called in a rules file.
+        function: (tensor, companion) → tensor, lazily; it may raise LayoutError.
+
+    Raises:
+        LayoutError: the companion's name has other wildcards than the source.
+
+    >>> import numpy as np
+    >>> from wconv.layouts.computed.recurrent import summed
+    >>> tensors = {"0.bias_ih": np.ones(2), "0.bias_hh": np.ones(2)}
+    >>> rule = compute("#.bias_ih", "#.bias_hh", "summed", summed)
+    >>> {name: one.read().tolist() for name, one in apply_rules(tensors, rule).items()}
+    {'0.bias_ih': [2.0, 2.0]}
+    """
     check_target(source, companion)
-    return Compute(source, companion, name, function)
+    return ComputeRule(source, companion, name, function)
 
 
 def unless(option: str) -> When:
-    """The caller did not ask for `option`."""
+    """The condition that the caller did not ask for an option.
+
+    >>> print(drop("fov.**", "not used", when=unless("include_fov")))
+    drop fov.**: not used when option include_fov is not True
+    """
     return When(Option(option), True, negated=True)

@@ -6,14 +6,14 @@ import numpy as np
 
 from wconv.errors import LayoutError
 from wconv.layouts.conditions import Context
-from wconv.layouts.rules import Drop, Entry, State
+from wconv.layouts.rules import DropRule, State, TracedTensor
 from wconv.tensors.lazy import LazyTensor, Stored
 
 CHUNK = 4 << 20
 """Elements that are compared at a time."""
 
 
-def kept(rule: Drop, state: State, context: Context) -> frozenset[str]:
+def kept(rule: DropRule, state: State, context: Context) -> frozenset[str]:
     """Which of the tensors that `rule` would leave out differ from the one that takes their place.
 
     Raises:
@@ -25,11 +25,11 @@ def kept(rule: Drop, state: State, context: Context) -> frozenset[str]:
     drops = rule.dropping(context)
     odd = [name for name in state if drops(name) and not same(state[name].tensor, state[other].tensor)]
     if odd and rule.when is None:
-        ours, theirs = _source(state[odd[0]]), _source(state[other])
+        head_source, embedding_source = _source(state[odd[0]]), _source(state[other])
         raise LayoutError(
-            f"{ours} differs from {theirs}, which the consumer would use in its place ({rule.reason}):"
-            f" the result would compute something else; leave it out with --exclude '{_escaped(ours)}', or"
-            " keep all names with --layout hf"
+            f"{head_source} differs from {embedding_source}, which the consumer would use in its place"
+            f" ({rule.reason}): the result would compute something else; leave it out with --exclude"
+            f" '{_escaped(head_source)}', or keep all names with --layout hf"
         )
     return frozenset(odd)
 
@@ -62,7 +62,7 @@ def _is_one_place(one: LazyTensor, other: LazyTensor) -> bool:
     )
 
 
-def _source(entry: Entry) -> str:
+def _source(entry: TracedTensor) -> str:
     return entry.sources[0]
 
 

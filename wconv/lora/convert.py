@@ -7,8 +7,9 @@ import re
 from collections.abc import Mapping
 
 from wconv.checkpoints.checkpoint import Checkpoint
+from wconv.consumers import registry
 from wconv.consumers.adapters.modules import WRAPPERS
-from wconv.consumers.adapters.namings import FILES, METADATA, NAMINGS
+from wconv.consumers.adapters.namings import FILES, METADATA
 from wconv.consumers.lay_out import HUB, LaidOut
 from wconv.errors import FormatError, LayoutError
 from wconv.formats.side_files import read_json
@@ -19,8 +20,6 @@ from wconv.lora.kinds import LORA, kind_of, other_kind
 from wconv.lora.read import adapters, slot_of
 from wconv.lora.scales import config_path
 from wconv.tensors.lazy import LazyTensor
-
-MLX_LM = ("mlx-lm", "mlx-vlm")
 
 
 def is_adapter(opened: Checkpoint, tensors: Mapping[str, LazyTensor]) -> bool:
@@ -66,7 +65,7 @@ def _texts(opened: Checkpoint) -> dict[str, str]:
     return {key: value for key, value in strings if isinstance(value, str)}
 
 
-def lay_out(opened: Checkpoint, tensors: Mapping[str, LazyTensor], layout: object) -> LaidOut | None:
+def convert_adapter(opened: Checkpoint, tensors: Mapping[str, LazyTensor], layout: object) -> LaidOut | None:
     """An adapter as its consumer reads it; None where nothing changes.
 
     Args:
@@ -116,16 +115,18 @@ def _laid_out(
         if layout not in ("auto", HUB, "peft"):
             raise LayoutError(f"{opened.path} is mlx-lm's already; --layout hf makes a PEFT adapter of it")
         return language.to_peft(found)
-    if layout in MLX_LM:
+    consumer = registry.find_consumer(layout) if isinstance(layout, str) else None
+    if consumer is not None and consumer.takes_language_adapters:
         return language.to_mlx_lm(found)
     of_image_model = image.is_of_image_model(found)
     naming = layout.partition(":")[0] if isinstance(layout, str) else ""
+    namings = registry.adapter_namings()
     if layout == "auto":
-        return image.lay_out(found, "mflux") if of_image_model else language.to_mlx_lm(found)
+        return image.in_naming(found, "mflux") if of_image_model else language.to_mlx_lm(found)
     if naming == "peft" and not of_image_model:
         return language.to_peft(found)
-    if naming == "mflux" or (naming in NAMINGS and of_image_model):
-        return image.lay_out(found, str(layout))
-    if naming in NAMINGS:
+    if naming == "mflux" or (naming in namings and of_image_model):
+        return image.in_naming(found, str(layout))
+    if naming in namings:
         raise LayoutError(f"{opened.path} is no image model's adapter: --layout mlx-lm, peft or hf")
-    raise LayoutError(f"{opened.path} is an adapter: --layout {', '.join(NAMINGS)}, mlx-lm or hf")
+    raise LayoutError(f"{opened.path} is an adapter: --layout {', '.join(namings)}, mlx-lm or hf")

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 
 from wconv.consumers.adapters.modules import Place
 from wconv.layouts.patterns import compile_pattern
-from wconv.layouts.rules import Rename, Rule
+from wconv.layouts.rules import RenameRule, Rule
 
 
 class Generations:
     """The names of a model's tensors by the names that rules of renaming give them."""
 
     def __init__(self, names: Iterable[str], rules: Sequence[Rule]) -> None:
-        self._rules = tuple(rule for rule in rules if isinstance(rule, Rename))
+        self._rules = tuple(rule for rule in rules if isinstance(rule, RenameRule))
         self._given = tuple(names)
         self._names: dict[str, str] | None = None
 

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wconv.consumers.adapters.families import FAMILIES, TEXTS, Family
+from wconv.consumers.adapters.families import FAMILIES, TEXTS, AdapterFamily
 from wconv.consumers.adapters.modules import CLIP, WRAPPERS, backwards, flat, forwards, unflatten
-from wconv.consumers.adapters.namings import METADATA, Naming, naming_of
+from wconv.consumers.adapters.naming import Naming
+from wconv.consumers.adapters.namings import METADATA
 from wconv.consumers.lay_out import LaidOut
+from wconv.consumers.registry import adapter_naming
 from wconv.errors import LayoutError
 from wconv.layouts.apply import Applied, matches, nearest
 from wconv.layouts.file_form import Form
@@ -44,11 +46,12 @@ class Fit:
             the family has no such module.
     """
 
-    family: Family
+    family: AdapterFamily
     names: tuple[Home | None, ...]
 
     @property
     def count(self) -> int:
+        """How many of the adapters' modules the family has."""
         return sum(home is not None for home in self.names)
 
 
@@ -69,7 +72,7 @@ def _in_language_model(name: str) -> bool:
     return name.startswith(tuple(f"{wrapper}transformer." for wrapper in WRAPPERS))
 
 
-def lay_out(found: Sequence[Adapter], layout: str) -> LaidOut:
+def in_naming(found: Sequence[Adapter], layout: str) -> LaidOut:
     """An image model's adapter in a naming.
 
     Args:
@@ -80,7 +83,7 @@ def lay_out(found: Sequence[Adapter], layout: str) -> LaidOut:
     """
     name, _, wanted = layout.partition(":")
     for one in found:
-        _check_plain(one, naming_of(name, ""))
+        _check_plain(one, adapter_naming(name, ""))
     _check_single(found)
     families = [family for family in FAMILIES if wanted in ("", family.name)]
     if not families:
@@ -89,7 +92,7 @@ def lay_out(found: Sequence[Adapter], layout: str) -> LaidOut:
     fits = sorted((_fit(family, found) for family in families), key=lambda fit: -fit.count)
     best = fits[0]
     _check_unlike(found, best, [fit for fit in fits[1:] if fit.count == len(found)], name)
-    naming = naming_of(name, best.family.name)
+    naming = adapter_naming(name, best.family.name)
     _check_strays(found, best, naming)
     if name not in best.family.namings:
         raise LayoutError(
@@ -109,7 +112,7 @@ def _check_single(found: Sequence[Adapter]) -> None:
                 )
 
 
-def _home(family: Family, adapter: Adapter) -> Home | None:
+def _home(family: AdapterFamily, adapter: Adapter) -> Home | None:
     """The component and the module, as the family's rules know it; None where it has no such module."""
     place = adapter.place
     text = [component for component in place.components if component.startswith("text_encoder")]
@@ -126,7 +129,7 @@ def _home(family: Family, adapter: Adapter) -> Home | None:
             ),
             None,
         )
-    sources = tuple(rule.source for rule in (*family.spellings, *family.original))
+    sources = tuple(rule.source for rule in (*family.alias_rules, *family.original))
     names = (*sources, *family.known, *family.modules)
     module = unflatten(names, place.module) if place.flat else place.module
     if module is None or _too_far(family, module):
@@ -145,13 +148,13 @@ def _home(family: Family, adapter: Adapter) -> Home | None:
     return (family.main, module) if known else None
 
 
-def _too_far(family: Family, module: str) -> bool:
+def _too_far(family: AdapterFamily, module: str) -> bool:
     block, _, rest = module.partition(".")
     number = rest.partition(".")[0]
     return number.isdigit() and int(number) >= family.blocks.get(block, 1 << 30)
 
 
-def _onwards(family: Family, naming: Naming) -> tuple[Rule, ...]:
+def _onwards(family: AdapterFamily, naming: Naming) -> tuple[Rule, ...]:
     """From diffusers' names to those of a naming."""
     return {
         "diffusers": (),
@@ -160,7 +163,7 @@ def _onwards(family: Family, naming: Naming) -> tuple[Rule, ...]:
     }[naming.modules]
 
 
-def _fit(family: Family, found: Sequence[Adapter]) -> Fit:
+def _fit(family: AdapterFamily, found: Sequence[Adapter]) -> Fit:
     return Fit(family, tuple(_home(family, one) for one in found))
 
 
@@ -180,8 +183,8 @@ def _targets(found: Sequence[Adapter], fit: Fit, naming: Naming) -> set[str]:
 
 def _check_unlike(found: Sequence[Adapter], best: Fit, rivals: Sequence[Fit], name: str) -> None:
     for rival in rivals if best.count == len(found) else ():
-        ours, theirs = (_targets(found, fit, naming_of(name, fit.family.name)) for fit in (best, rival))
-        if ours != theirs:
+        first, second = (_targets(found, fit, adapter_naming(name, fit.family.name)) for fit in (best, rival))
+        if first != second:
             both = (best.family, rival.family)
             # where only texts are adapted, one of them may have no such names
             able = [family.name for family in both if name in family.namings] or [best.family.name]
@@ -200,17 +203,17 @@ def _check_strays(found: Sequence[Adapter], fit: Fit, naming: Naming) -> None:
         if home is None or (naming.modules == "mflux" and not _reached(family, naming, one, home[1]))
     ]
     if strays:
-        told = "; ".join(f"{one.keys[0]} (nearest: {_nearest(only, one)})" for one in strays[:3])
+        listed = "; ".join(f"{one.keys[0]} (nearest: {_nearest(only, one)})" for one in strays[:3])
         more = f" and {len(strays) - 3} more" if len(strays) > 3 else ""
         what = (
             f"mflux applies no adapter to these modules of {family.name}"
             if naming.modules == "mflux"
             else f"{naming.whom}: these modules are not known in {family.name}"
         )
-        raise LayoutError(f"{what}: {told}{more}; {NO_NAME}")
+        raise LayoutError(f"{what}: {listed}{more}; {NO_NAME}")
 
 
-def _reached(family: Family, naming: Naming, one: Adapter, module: str) -> bool:
+def _reached(family: AdapterFamily, naming: Naming, one: Adapter, module: str) -> bool:
     rules = (*forwards(family), *_onwards(family, naming))
     return all(matches(family.modules, f"{made}.weight") for made in arranged(rules, {module: rows_of(one)}))
 
@@ -259,7 +262,7 @@ def _parts(found: Sequence[Adapter], fit: Fit, naming: Naming) -> dict[Home, Ada
     }
 
 
-def _written(name: str, naming: Naming, family: Family, parts: Mapping[Home, Adapter]) -> LaidOut:
+def _written(name: str, naming: Naming, family: AdapterFamily, parts: Mapping[Home, Adapter]) -> LaidOut:
     tensors: dict[str, LazyTensor] = {}
     sources: dict[str, tuple[str, ...]] = {}
     alphas: list[str] = []

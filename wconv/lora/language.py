@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from wconv.consumers.adapters.namings import NAMINGS
 from wconv.consumers.lay_out import LaidOut
+from wconv.consumers.mlx_lm.consumer import ADAPTER_COMMAND, ADAPTER_FILE, MLX_LM
+from wconv.consumers.peft.consumer import NAMING, PEFT
 from wconv.errors import LayoutError
 from wconv.layouts.apply import Applied
 from wconv.layouts.file_form import Form
@@ -56,8 +57,7 @@ def to_mlx_lm(found: Sequence[Adapter]) -> LaidOut:
         "num_layers": len(layers),
         "lora_parameters": {"rank": rank, "scale": scale, "dropout": 0.0, "keys": modules},
     }
-    form = Form("adapters.safetensors", ONE_FILE, {"format": "mlx"})
-    command = "mlx_lm.generate --model MODEL --adapter-path {model}"
+    form = Form(ADAPTER_FILE, ONE_FILE, {"format": MLX_LM.format})
     notes = [f"an adapter of {len(found)} layers, scale {scale:g}"]
     other = next((module for module in modules if not module.startswith(USUAL)), None)
     if other is not None:
@@ -65,9 +65,9 @@ def to_mlx_lm(found: Sequence[Adapter]) -> LaidOut:
     applied = Applied(tensors, sources=sources, notes=tuple(notes))
     return LaidOut(
         applied,
-        "mlx-lm",
-        "mlx",
-        command,
+        MLX_LM.name,
+        MLX_LM.format,
+        ADAPTER_COMMAND,
         f"to mlx-lm: {config}",
         form=form,
         config=config,
@@ -81,7 +81,7 @@ def to_peft(found: Sequence[Adapter]) -> LaidOut:
     Raises:
         LayoutError: an embedding's adapter, or one that is no pair of matrices; by name.
     """
-    naming = NAMINGS["peft"]
+    naming = NAMING
     tensors: dict[str, LazyTensor] = {}
     sources: dict[str, tuple[str, ...]] = {}
     for one in found:
@@ -93,14 +93,14 @@ def to_peft(found: Sequence[Adapter]) -> LaidOut:
         tensors.update(made)
         sources.update(dict.fromkeys(made, one.keys))
     config = peft.config({one.place.full: one for one in found}, "CAUSAL_LM")
-    form = Form(naming.filename, ONE_FILE, {"format": "pt"})
+    form = Form(naming.filename, ONE_FILE, {"format": PEFT.format})
     scales = sorted({one.scale for one in found})
-    told = ", ".join(f"{scale:g}" for scale in scales[:3]) + (", …" if len(scales) > 3 else "")
-    applied = Applied(tensors, sources=sources, notes=(f"an adapter of {len(found)} layers, scale {told}",))
+    shown = ", ".join(f"{scale:g}" for scale in scales[:3]) + (", …" if len(scales) > 3 else "")
+    applied = Applied(tensors, sources=sources, notes=(f"an adapter of {len(found)} layers, scale {shown}",))
     return LaidOut(
         applied,
-        "peft",
-        "pt",
+        PEFT.name,
+        PEFT.format,
         naming.command,
         f"to PEFT: {config}",
         form=form,

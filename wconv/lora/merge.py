@@ -295,13 +295,13 @@ def _placed(name: str, change: Change, view: View, lora: Lora) -> Iterator[tuple
 def _strays(strays: Sequence[Adapter], lora: Lora, tensors: Mapping[str, LazyTensor], where: str) -> str:
     names = {name: flat(name.removesuffix(".weight")) for name in tensors}
     by_flat = {text: name for name, text in names.items()}
-    told = []
+    listed = []
     for adapter in strays[:3]:
         wanted = flat(adapter.place.module)
         near = difflib.get_close_matches(wanted, by_flat, 1, 0.0)
-        told.append(f"{adapter.keys[0]} (nearest: {by_flat[near[0]] if near else 'none'})")
+        listed.append(f"{adapter.keys[0]} (nearest: {by_flat[near[0]] if near else 'none'})")
     more = f" and {len(strays) - 3} more" if len(strays) > 3 else ""
     found = recognise(tensors)
     if found is not None:
         return f"{where} is {found.scheme.title}: {lora.path} can be merged into a model in 16 bits"
-    return f"{lora.path} has no place in {where} for {'; '.join(told)}{more}: nothing was merged"
+    return f"{lora.path} has no place in {where} for {'; '.join(listed)}{more}: nothing was merged"

@@ -9,8 +9,8 @@ from wconv.errors import LayoutError
 from wconv.layouts.apply import run_rules
 from wconv.layouts.conditions import Context
 from wconv.layouts.patterns import compile_pattern
-from wconv.layouts.reverse_rules import Join
-from wconv.layouts.rules import Entry, Rule, State
+from wconv.layouts.reverse_rules import JoinRule
+from wconv.layouts.rules import Rule, State, TracedTensor
 from wconv.tensors import dtypes
 from wconv.tensors.lazy import Array, LazyTensor
 from wconv.tensors.nodes import Concat, Derived, Slice, Zeros
@@ -74,10 +74,11 @@ def arranged(rules: Sequence[Rule], rows: Mapping[str, int]) -> dict[str, tuple[
         LayoutError: rows that are to be split have no such parts, or something else than rows is moved.
     """
     state: State = {
-        f"{module}.weight": Entry(Marked(_zeros(count), module), (module,)) for module, count in rows.items()
+        f"{module}.weight": TracedTensor(Marked(_zeros(count), module), (module,))
+        for module, count in rows.items()
     }
     for rule in rules:
-        if isinstance(rule, Join):
+        if isinstance(rule, JoinRule):
             _add_absent(rule, state)
         state = run_rules((rule,), state, Context(), {})
     made: dict[str, tuple[Piece, ...]] = {}
@@ -93,7 +94,7 @@ def _zeros(rows: int) -> LazyTensor:
     return Zeros((rows, 1), dtypes.by_name("float32"))
 
 
-def _add_absent(rule: Join, state: State) -> None:
+def _add_absent(rule: JoinRule, state: State) -> None:
     """Puts in what the join lacks of the parts that go with those that are there, all of one length."""
     parts = [compile_pattern(part) for part in (rule.source, *rule.others)]
     for name, entry in list(state.items()):
@@ -101,5 +102,5 @@ def _add_absent(rule: Join, state: State) -> None:
             match = part.match(name)
             for other in parts if match is not None else ():
                 assert match is not None
-                absent = Entry(Marked(_zeros(entry.tensor.shape[0]), ABSENT), ())
+                absent = TracedTensor(Marked(_zeros(entry.tensor.shape[0]), ABSENT), ())
                 state.setdefault(other.render(match, part), absent)

@@ -70,6 +70,7 @@ class Adapter:
 
     @property
     def rank(self) -> int:
+        """Rows of the matrix down; 0 where there is none."""
         return self.down.shape[0] if self.down is not None else 0
 
 

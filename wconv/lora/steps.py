@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from wconv.consumers import registry
 from wconv.consumers.adapters.modules import renames
 from wconv.consumers.lay_out import LaidOut
+from wconv.consumers.layout_choice import choose_layout
 from wconv.errors import LayoutError
 from wconv.layouts.rules import Rule
-from wconv.lora.convert import is_adapter
-from wconv.lora.convert import lay_out as lay_out_adapter
+from wconv.lora.convert import convert_adapter, is_adapter
 from wconv.lora.merge import merge, share
 from wconv.lora.read import Lora, read
 from wconv.tensors import dtypes
 from wconv.tensors.dtypes import DType
 from wconv.tensors.lazy import LazyTensor
 
-__all__ = ["is_adapter", "laid_out", "lay_out_adapter", "notes", "read_all", "renames_of", "share"]
+__all__ = ["convert_adapter", "is_adapter", "laid_out", "notes", "read_all", "renames_of", "share"]
 
 
 def read_all(wanted: Sequence[str | Lora]) -> tuple[Lora, ...]:
@@ -36,7 +35,7 @@ def notes(loras: Sequence[Lora]) -> tuple[str, ...]:
 def renames_of(config: Mapping[str, Any] | None, names: Collection[str]) -> tuple[Rule, ...]:
     """The rules by which the names of a model's weights, and of its adapters, come to be the same."""
     try:
-        return renames(registry.choose("auto", config, names))
+        return renames(choose_layout("auto", config, names))
     except LayoutError:
         return ()
 

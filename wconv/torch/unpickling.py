@@ -36,6 +36,8 @@ _BUILTINS = """
 """.split()  # noqa: SIM905
 _PYTHON2 = {"unicode": str, "long": int, "xrange": range}
 
+_FORMATS = frozenset(format.name.removeprefix("torch.") for format in MEMORY_FORMATS)
+
 NAMED: dict[str, Any] = {
     **{f"numpy.{name}": getattr(np, name) for name in _SCALARS},
     "numpy.bool": np.bool_,
@@ -60,11 +62,11 @@ NAMED: dict[str, Any] = {
 def named(path: str) -> Any:
     """What a dotted path stands for; None for what is not known.
 
-    A memory format is pickled with whichever of torch's modules was found to hold it:
-    "torch._utils.torch.channels_last".
+    A memory format is pickled with whichever module was found to hold it: "torch._utils.torch.channels_last",
+    or another package's that imports it.
     """
-    module, found, name = path.partition(".torch.")
-    return NAMED.get(f"torch.{name}" if found and module.startswith("torch") else path)
+    _, _, name = path.rpartition(".torch.")
+    return NAMED.get(f"torch.{name}" if name in _FORMATS and name != path else path)
 
 
 def _scalar(machine: MachineState, args: Sequence[Any]) -> Any:

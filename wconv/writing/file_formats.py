@@ -23,7 +23,7 @@ class FileFormat:
         names: of so many files in a directory.
         index: the name of the file that tells which tensor is where.
         shard: makes one file of a name, entries and the header's metadata.
-        for_torch: torch reads it and MLX does not, so that names are the hub's and dtypes torch's.
+        for_torch: torch alone reads it, so that names are the hub's and dtypes torch's.
     """
 
     name: str
@@ -85,20 +85,21 @@ def suffixes() -> tuple[str, ...]:
     return tuple(suffix for one in FORMATS.values() for suffix in one.suffixes)
 
 
-DIFFUSERS = "diffusion_pytorch_model"
-"""How the names of diffusers' weights begin, which it looks for."""
-
-MLX_INDEXES = (SAFETENSORS.index,)
-"""Indexes that are written for a single file too, as MLX's programs do."""
+INDEXES_OF_SINGLE_FILES = (SAFETENSORS.index,)
+"""Indexes that are written for a single file too; others only where there are several files."""
 
 
-def of_diffusers(kind: FileFormat) -> FileFormat:
-    """The same format under the names that diffusers looks for."""
-    stem = "pytorch_model" if kind.for_torch else "model"
+def with_stem(kind: FileFormat, stem: str) -> FileFormat:
+    """The same format under other names of files: `stem` in place of "model" or "pytorch_model".
+
+    >>> with_stem(SAFETENSORS, "weights").names(1)
+    ['weights.safetensors']
+    """
+    usual = "pytorch_model" if kind.for_torch else "model"
     return replace(
         kind,
-        names=lambda count: [name.replace(stem, DIFFUSERS, 1) for name in kind.names(count)],
-        index=kind.index.replace(stem, DIFFUSERS, 1),
+        names=lambda count: [name.replace(usual, stem, 1) for name in kind.names(count)],
+        index=kind.index.replace(usual, stem, 1),
     )
 
 

@@ -31,7 +31,7 @@ TEXTS: Mapping[str, tuple[str, ...]] = {"clip": CLIP, "clip_l": CLIP, "t5xxl": T
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class AdapterFamily:
     """Models whose adapters are called alike.
 
     Attributes:
@@ -44,7 +44,7 @@ class Family:
         main: the component of a pipeline that they belong to.
         texts: a text encoder of the pipeline → its kind.
         namings: what its adapters can be written in, by name in `adapter_namings`.
-        spellings: rules from further names of modules to diffusers', which are read and never written.
+        alias_rules: rules from further names of modules to diffusers', which are read and never written.
         single: how names of modules begin in the makers' single files, where those are not converted.
     """
 
@@ -58,7 +58,7 @@ class Family:
     main: str = "transformer"
     texts: Mapping[str, str] = field(default_factory=dict)
     namings: tuple[str, ...] = ("mflux", "peft", "diffusers", "kohya", "comfyui")
-    spellings: tuple[Rule, ...] = ()
+    alias_rules: tuple[Rule, ...] = ()
     single: tuple[str, ...] = ()
 
     @property
@@ -84,7 +84,7 @@ def _blocks(double: int, single: int) -> dict[str, int]:
     return dict(zip(names, (double, single) * 2, strict=True))
 
 
-FLUX = Family(
+FLUX = AdapterFamily(
     "flux",
     (
         f"{BLOCK}.attn.(to_q|to_k|to_v|to_out.0|{ADDED}).weight",
@@ -97,12 +97,12 @@ FLUX = Family(
     blocks=_blocks(19, 38),
     texts={"text_encoder": "clip_l", "text_encoder_2": "t5xxl"},
     namings=("mflux", "peft", "diffusers", "kohya", "comfyui", "bfl"),
-    spellings=(
+    alias_rules=(
         split("single_blocks.#.qkv.weight", tuple(f"{SINGLE}.attn.to_{part}.weight" for part in "qkv"), 0),
     ),
 )
 
-FLUX2 = Family(
+FLUX2 = AdapterFamily(
     "flux2",
     (
         "(x_embedder|context_embedder|norm_out.linear|proj_out).weight",
@@ -129,7 +129,7 @@ FLUX2 = Family(
     namings=("mflux", "peft", "diffusers", "kohya", "comfyui", "bfl"),
 )
 
-QWEN = Family(
+QWEN = AdapterFamily(
     "qwen",
     (
         f"{BLOCK}.attn.(to_q|to_k|to_v|to_out.0|{ADDED}).weight",
@@ -145,7 +145,7 @@ QWEN = Family(
     blocks={"transformer_blocks": 60},
 )
 
-Z_IMAGE = Family(
+Z_IMAGE = AdapterFamily(
     "z_image",
     (
         f"{LAYERS}.adaLN_modulation.0.weight",
@@ -171,7 +171,7 @@ UNET_LAYERS = (
     "attentions.#.transformer_blocks.#.ff.(net.0.proj|net.2)",
     "resnets.#.(conv1|conv2|conv_shortcut|time_emb_proj)",
 )
-STABLE_DIFFUSION = Family(
+STABLE_DIFFUSION = AdapterFamily(
     "stable-diffusion",
     (),
     others=(

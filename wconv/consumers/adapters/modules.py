@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from wconv.consumers.adapters import families
-from wconv.consumers.adapters.families import Family
+from wconv.consumers.adapters.families import AdapterFamily
 from wconv.layouts.apply import Layout, run_rules
 from wconv.layouts.conditions import Context
-from wconv.layouts.inverse import undone
+from wconv.layouts.inverse import reversed_rules
 from wconv.layouts.patterns import compile_pattern, written_out
-from wconv.layouts.rules import Entry, Rename, Rule, rename
+from wconv.layouts.rules import RenameRule, Rule, TracedTensor, rename
 from wconv.tensors.lazy import LazyTensor
 
 WRAPPERS = ("base_model.model.", "base_model.")
@@ -116,8 +116,8 @@ def respelled(key: str) -> str:
 
 def renames(layout: Layout | None) -> tuple[Rule, ...]:
     """The rules of a model's table that only rename: of two generations of names they make one."""
-    rules = (*layout.spellings, *layout.rules) if layout is not None else ()
-    return tuple(rule for rule in rules if isinstance(rule, Rename))
+    rules = (*layout.alias_rules, *layout.rules) if layout is not None else ()
+    return tuple(rule for rule in rules if isinstance(rule, RenameRule))
 
 
 def _without(name: str, prefixes: Iterable[str]) -> str:
@@ -128,12 +128,12 @@ def _without(name: str, prefixes: Iterable[str]) -> str:
 def backwards(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
     """The rules that undo `rules`, in order."""
     layout = Layout(("adapters",), ("adapters",), (), rules)
-    return tuple(rule for _, opposites in undone(layout, Context()) for rule in opposites)
+    return tuple(rule for _, inverses in reversed_rules(layout, Context()) for rule in inverses)
 
 
-def forwards(family: Family) -> tuple[Rule, ...]:
+def forwards(family: AdapterFamily) -> tuple[Rule, ...]:
     """From the names of the makers, and of mflux, to diffusers'."""
-    return (*family.spellings, *family.original, *backwards(family.renamed))
+    return (*family.alias_rules, *family.original, *backwards(family.renamed))
 
 
 FAMILIES = tuple(forwards(family) for family in families.FAMILIES if family.original)
@@ -167,6 +167,8 @@ def _flattened(patterns: tuple[str, ...]) -> tuple[tuple[re.Pattern[str], str], 
     return tuple((re.compile(re.escape(flat(text)).replace(r"\#", r"(\d+)")), text) for text in templates)
 
 
-def respell(rules: tuple[Rule, ...], state: Mapping[str, LazyTensor]) -> dict[str, Entry]:
+def respell(rules: tuple[Rule, ...], state: Mapping[str, LazyTensor]) -> dict[str, TracedTensor]:
     """Tensors by the names, and in the parts, that a family's rules give them; others keep theirs."""
-    return run_rules(rules, {name: Entry(one, (name,)) for name, one in state.items()}, Context({}, {}), {})
+    return run_rules(
+        rules, {name: TracedTensor(one, (name,)) for name, one in state.items()}, Context({}, {}), {}
+    )

@@ -7,7 +7,7 @@ diffusers has it the other way round.
 
 from __future__ import annotations
 
-from wconv.layouts.reverse_rules import Join
+from wconv.layouts.reverse_rules import JoinRule
 from wconv.layouts.rules import Rule, rename, reshape, split
 
 COMFY = rename("model.diffusion_model.**", "**")
@@ -25,7 +25,7 @@ def swapped(kinds: str) -> tuple[Rule, ...]:
     shift, scale = f"norm_out.shift.{kinds}", f"norm_out.scale.{kinds}"
     return (
         split(f"final_layer.adaLN_modulation.1.{kinds}", (shift, scale), 0),
-        Join(scale, (shift,), f"norm_out.linear.{kinds}", 0),
+        JoinRule(scale, (shift,), f"norm_out.linear.{kinds}", 0),
     )
 
 
@@ -36,7 +36,7 @@ def widened(kinds: str) -> tuple[Rule, ...]:
     narrow = tuple(f"{block}.attn.to_{part}.{kinds}" for part in "qkv")
     return (
         split(f"single_blocks.#.linear1.{kinds}", (*narrow, *wide), 0),
-        Join(wide[0], wide[1:], f"{block}.proj_mlp.{kinds}", 0),
+        JoinRule(wide[0], wide[1:], f"{block}.proj_mlp.{kinds}", 0),
     )
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from wconv.consumers.component_family import ComponentFamily
 from wconv.consumers.diffusers import black_forest_labs as bfl
 from wconv.consumers.mflux.common import BOTH, KL_NAMES
-from wconv.consumers.pipelines import Family
 from wconv.layouts.apply import Layout
 from wconv.layouts.rules import Rule
 
@@ -15,6 +15,7 @@ ATTENTION = "(to_q|to_k|to_v|to_out.0|add_q_proj|add_k_proj|add_v_proj|to_add_ou
 
 
 def component(kind: str, rules: tuple[Rule, ...], sign: tuple[str, ...], names: tuple[str, ...]) -> Layout:
+    """The layout of one component: its class, rules, names that tell it, and all names that it may have."""
     return Layout(("diffusers",), (kind,), names, rules, (bfl.COMFY,), sign, COMMAND)
 
 
@@ -24,7 +25,7 @@ AUTOENCODER = (
     f"{BOTH}.mid_block.attentions.0.(group_norm|to_q|to_k|to_v|to_out.0).(weight|bias)",
 )
 
-FLUX = Family(
+FLUX = ComponentFamily(
     "flux",
     {
         "transformer": component(
@@ -46,7 +47,7 @@ FLUX = Family(
     },
 )
 
-FLUX2 = Family(
+FLUX2 = ComponentFamily(
     "flux2",
     {
         "transformer": component(

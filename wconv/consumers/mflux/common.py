@@ -58,7 +58,7 @@ def component(
     *rules: Rule,
     names: tuple[str, ...],
     casts: Mapping[str, str] | None = None,
-    spellings: tuple[Rule, ...] = (),
+    alias_rules: tuple[Rule, ...] = (),
     sign: tuple[str, ...] = (),
     command: str = COMMAND,
 ) -> Layout:
@@ -66,10 +66,10 @@ def component(
 
     Args:
         casts: dtypes that mflux does not keep.
-        spellings: the rules for other names of the same model, which `sign` tells.
+        alias_rules: the rules for other names of the same model, which `sign` tells.
     """
     return Layout(
-        ("mflux",), (model_type,), names, rules, spellings, sign, command, form=FORM, casts=casts or {}
+        ("mflux",), (model_type,), names, rules, alias_rules, sign, command, form=FORM, casts=casts or {}
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from wconv.consumers.component_family import ComponentFamily
 from wconv.consumers.mflux.common import BOTH, FLOAT16, LAYER, NO_HEAD, ROTARY, component
-from wconv.consumers.pipelines import Family
 from wconv.layouts.rules import copy_if_missing, drop, rename, reshape, transpose
 
 DOUBLE, SINGLE = "transformer_blocks.#", "single_transformer_blocks.#"
@@ -92,7 +92,7 @@ VAE = component(
     casts=FLOAT16,
 )
 
-FIBO = Family(
+FIBO = ComponentFamily(
     "fibo",
     command="mflux-generate-fibo --model {model} --prompt 'A cat'",
     classes=("BriaFiboPipeline",),
@@ -101,7 +101,7 @@ FIBO = Family(
 
 VISION_PARTS = "(patch_embed|pos_embed|blocks|merger|deepstack_merger_list)"
 
-FIBO_VLM = Family(
+FIBO_VLM = ComponentFamily(
     "fibo_vlm",
     components={
         "": component(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from wconv.consumers.component_family import ComponentFamily
 from wconv.consumers.diffusers import black_forest_labs as bfl
 from wconv.consumers.mflux.common import BFLOAT16, BOTH, KL_CONVOLUTIONS, KL_NAMES, QWEN3_TEXT, component
-from wconv.consumers.pipelines import Family
 from wconv.layouts.rules import copy_if_missing, drop, rename
 
 DOUBLE, SINGLE = "transformer_blocks.#", "single_transformer_blocks.#"
@@ -31,7 +31,7 @@ FLUX_TRANSFORMER = component(
         f"{SINGLE}.attn.(norm_q|norm_k).weight",
     ),
     casts=BFLOAT16,
-    spellings=(bfl.COMFY, *bfl.FLUX_RULES),
+    alias_rules=(bfl.COMFY, *bfl.FLUX_RULES),
     sign=bfl.FLUX_SIGN,
 )
 
@@ -48,7 +48,7 @@ FLUX_VAE = component(
         f"{BOTH}.mid_block.attentions.0.(group_norm|to_q|to_k|to_v|to_out.0).(weight|bias)",
     ),
     casts=BFLOAT16,
-    spellings=bfl.AUTOENCODER_RULES,
+    alias_rules=bfl.AUTOENCODER_RULES,
     sign=bfl.AUTOENCODER_SIGN,
 )
 
@@ -65,7 +65,7 @@ CLIP = component(
         "text_model.final_layer_norm.(weight|bias)",
     ),
     casts=BFLOAT16,
-    spellings=(
+    alias_rules=(
         rename(
             "(embeddings|encoder|final_layer_norm).**", "text_model.(embeddings|encoder|final_layer_norm).**"
         ),
@@ -117,7 +117,7 @@ FLUX2_TRANSFORMER = component(
         f"{SINGLE}.attn.(to_qkv_mlp_proj|norm_q|norm_k|to_out).weight",
     ),
     casts=BFLOAT16,
-    spellings=(bfl.COMFY, *bfl.FLUX2_RULES),
+    alias_rules=(bfl.COMFY, *bfl.FLUX2_RULES),
     sign=bfl.FLUX2_SIGN,
 )
 
@@ -135,18 +135,18 @@ FLUX2_VAE = component(
         f"{ATTENTIONS}.(group_norm|to_q|to_k|to_v|to_out).(weight|bias)",
     ),
     casts=BFLOAT16,
-    spellings=(*bfl.QUANTIZING, *bfl.AUTOENCODER_RULES),
+    alias_rules=(*bfl.QUANTIZING, *bfl.AUTOENCODER_RULES),
     sign=bfl.FLUX2_AUTOENCODER_SIGN,
 )
 
-FLUX = Family(
+FLUX = ComponentFamily(
     "flux",
     command="mflux-generate --base-model dev --model {model} --prompt 'A cat'",
     classes=("FluxPipeline", "FluxKontextPipeline", "FluxFillPipeline", "FluxControlPipeline"),
     components={"transformer": FLUX_TRANSFORMER, "vae": FLUX_VAE, "text_encoder": CLIP, "text_encoder_2": T5},
 )
 
-FLUX2 = Family(
+FLUX2 = ComponentFamily(
     "flux2",
     command="mflux-generate-flux2 --model {model} --prompt 'A cat'",
     classes=("Flux2KleinPipeline", "Flux2Pipeline"),

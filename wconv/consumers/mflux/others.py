@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from wconv.consumers.component_family import ComponentFamily
 from wconv.consumers.mflux.common import (
     BFLOAT16,
     BOTH,
@@ -12,7 +13,6 @@ from wconv.consumers.mflux.common import (
     UP,
     component,
 )
-from wconv.consumers.pipelines import Family
 from wconv.layouts.rules import copy_if_missing, rename, transpose
 
 LAYERS = "(noise_refiner|context_refiner|layers).#"
@@ -54,7 +54,7 @@ Z_IMAGE_VAE = component(
     casts=BFLOAT16,
 )
 
-Z_IMAGE = Family(
+Z_IMAGE = ComponentFamily(
     "z_image",
     command="mflux-generate-z-image --model {model} --prompt 'A cat'",
     classes=("ZImagePipeline", "ZImageImg2ImgPipeline"),
@@ -104,7 +104,7 @@ SEEDVR2_VAE = component(
     ),
 )
 
-SEEDVR2 = Family(
+SEEDVR2 = ComponentFamily(
     "seedvr2",
     command="mflux-upscale-seedvr2 --model {model} --image-path IMAGE",
     components={"transformer": SEEDVR2_TRANSFORMER, "vae": SEEDVR2_VAE},

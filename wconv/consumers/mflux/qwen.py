@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from wconv.consumers.component_family import ComponentFamily
 from wconv.consumers.mflux.common import BFLOAT16, BOTH, NO_HEAD, ROTARY, component
-from wconv.consumers.pipelines import Family
 from wconv.layouts.rules import drop, rename, reshape, transpose
 
 BLOCK = "transformer_blocks.#"
@@ -38,7 +38,7 @@ TEXT_ENCODER = component(
     rename("visual.merger.ln_q.weight", "encoder.visual.merger.ln_q.weight"),
     rename("visual.(patch_embed|blocks).**", "encoder.visual.(patch_embed|blocks).**"),
     rename("model.(embed_tokens|norm|layers).**", "encoder.(embed_tokens|norm|layers).**"),
-    spellings=(
+    alias_rules=(
         rename("model.visual.**", "visual.**"),
         rename("model.language_model.**", "model.**"),
     ),
@@ -128,7 +128,7 @@ VAE = component(
     ),
 )
 
-QWEN_IMAGE = Family(
+QWEN_IMAGE = ComponentFamily(
     "qwen_image",
     command="mflux-generate-qwen --model {model} --prompt 'A cat'",
     classes=("QwenImagePipeline", "QwenImageEditPipeline", "QwenImageEditPlusPipeline"),

@@ -5,8 +5,8 @@ Convolutions of one pixel are linear layers there, and a gated unit's two halves
 
 from __future__ import annotations
 
+from wconv.consumers.component_family import ComponentFamily
 from wconv.consumers.mlx_examples.text import COMMAND, ONE_FILE
-from wconv.consumers.pipelines import Family
 from wconv.layouts.apply import Layout
 from wconv.layouts.rules import Rule, drop, rename, reshape, split, transpose
 
@@ -144,7 +144,7 @@ TEXT_ENCODER = Layout(
     form=ONE_FILE,
 )
 
-STABLE_DIFFUSION = Family(
+STABLE_DIFFUSION = ComponentFamily(
     "stable_diffusion",
     {"unet": UNET, "vae": AUTOENCODER, "text_encoder": TEXT_ENCODER, "text_encoder_2": TEXT_ENCODER},
     ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionXLPipeline"),

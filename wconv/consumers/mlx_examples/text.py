@@ -5,7 +5,7 @@ Other programs run parts of pipelines of the same model types, so that these are
 
 from __future__ import annotations
 
-from wconv.consumers.pipelines import Family
+from wconv.consumers.component_family import ComponentFamily
 from wconv.layouts.apply import Layout
 from wconv.layouts.conditions import setting, tied
 from wconv.layouts.file_form import Form
@@ -91,5 +91,5 @@ CLIP_LAYOUT = Layout(
     form=ONE_FILE,
 )
 
-T5 = Family("t5", {"": T5_LAYOUT})
-CLIP = Family("clip", {"": CLIP_LAYOUT})
+T5 = ComponentFamily("t5", {"": T5_LAYOUT})
+CLIP = ComponentFamily("clip", {"": CLIP_LAYOUT})

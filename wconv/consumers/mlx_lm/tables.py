@@ -16,11 +16,11 @@ def plain(
     *model_types: str,
     rules: tuple[Rule, ...] = (),
     names: tuple[str, ...] = BLOCK,
-    spellings: tuple[Rule, ...] = (),
+    alias_rules: tuple[Rule, ...] = (),
     consumers: tuple[str, ...] = BOTH,
 ) -> Layout:
     """A model without experts; most keep their names and shapes."""
-    return Layout(consumers, model_types, names, (ROTARY, MASKS, FP8, *rules), spellings, command=COMMAND)
+    return Layout(consumers, model_types, names, (ROTARY, MASKS, FP8, *rules), alias_rules, command=COMMAND)
 
 
 CONV1D = transpose("backbone.layers.#.mixer.conv1d.weight", "conv1d", last=1)
@@ -112,7 +112,7 @@ LAYOUTS = (
     plain("mamba2", rules=(head(True), CONV1D), names=MAMBA, consumers=ALONE),
     plain(
         "gpt2",
-        spellings=(rename("transformer.**", "**"),),
+        alias_rules=(rename("transformer.**", "**"),),
         rules=(
             NO_HEAD,
             transpose("h.#.(attn.c_attn|attn.c_proj|mlp.c_fc|mlp.c_proj).weight", "matrix"),

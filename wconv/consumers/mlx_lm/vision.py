@@ -6,7 +6,7 @@ from wconv.consumers.mlx_lm.common import COMMAND, FP8, NO_HEAD, ROTARY
 from wconv.consumers.mlx_vlm import tables as mlx_vlm
 from wconv.consumers.mlx_vlm.gemma import LANGUAGE_3N
 from wconv.layouts.apply import Layout
-from wconv.layouts.rules import Copy, drop, rename
+from wconv.layouts.rules import CopyRule, drop, rename
 
 LANGUAGE = "language_model."
 OTHER_PARTS = (
@@ -19,10 +19,10 @@ OTHER_PARTS = (
 def text_only(layout: Layout) -> Layout:
     """The language model of a model that mlx-lm loads in mlx-vlm's layout, too."""
     decoding = () if FP8 in layout.rules else (FP8,)
-    rules = (*decoding, *(rule for rule in layout.rules if not isinstance(rule, Copy)))
+    rules = (*decoding, *(rule for rule in layout.rules if not isinstance(rule, CopyRule)))
     names = tuple(name for name in layout.names if name.startswith(LANGUAGE))
     return Layout(
-        ("mlx-lm",), layout.model_types, names, (*rules, *OTHER_PARTS), layout.spellings, command=COMMAND
+        ("mlx-lm",), layout.model_types, names, (*rules, *OTHER_PARTS), layout.alias_rules, command=COMMAND
     )
 
 

@@ -64,8 +64,9 @@ QWEN3_EXPERTS: tuple[Rule, ...] = (
 )
 
 
-def qwen(model_type: str, rules: tuple[Rule, ...], names: tuple[str, ...], *spellings: Rule) -> Layout:
-    return Layout(BOTH, (model_type,), names, rules, spellings, command=COMMAND)
+def qwen(model_type: str, rules: tuple[Rule, ...], names: tuple[str, ...], *alias_rules: Rule) -> Layout:
+    """A model of the Qwen family; mlx-lm runs its language part from the same directory."""
+    return Layout(BOTH, (model_type,), names, rules, alias_rules, command=COMMAND)
 
 
 LAYOUTS = (

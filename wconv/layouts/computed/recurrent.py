@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from wconv.errors import LayoutError
-from wconv.layouts.rules import Entry, State
+from wconv.layouts.rules import State, TracedTensor
 from wconv.tensors import operations
 from wconv.tensors.lazy import LazyTensor
 
@@ -58,7 +58,7 @@ def _layers(own: State, path: str, bias: str) -> State:
     Raises:
         LayoutError: a layer lacks one of its tensors, or their shapes do not fit each other.
     """
-    groups: dict[tuple[bool, int], dict[str, Entry]] = {}
+    groups: dict[tuple[bool, int], dict[str, TracedTensor]] = {}
     for name, entry in own.items():
         match = PARAMETER.fullmatch(name)
         if match is None:
@@ -73,7 +73,7 @@ def _layers(own: State, path: str, bias: str) -> State:
     return outputs
 
 
-def _one(parts: Mapping[str, Entry], path: str, bias: str) -> State:
+def _one(parts: Mapping[str, TracedTensor], path: str, bias: str) -> State:
     biases = [name for name in ("bias_ih", "bias_hh") if name in parts]
     if not {"weight_ih", "weight_hh"} <= parts.keys() or len(biases) == 1:
         lacking = {"weight_ih", "weight_hh", "bias_ih", "bias_hh"} - parts.keys()
@@ -81,28 +81,28 @@ def _one(parts: Mapping[str, Entry], path: str, bias: str) -> State:
     outputs = {"Wx": parts["weight_ih"], "Wh": parts["weight_hh"]}
     if not biases:
         return outputs
-    ours, theirs = parts["bias_ih"], parts["bias_hh"]
-    both = (*ours.sources, *theirs.sources)
+    input_bias, hidden_bias = parts["bias_ih"], parts["bias_hh"]
+    both = (*input_bias.sources, *hidden_bias.sources)
     try:
         if bias == "bias":
-            outputs[bias] = Entry(operations.add_tensors(ours.tensor, theirs.tensor), both)
+            outputs[bias] = TracedTensor(operations.add_tensors(input_bias.tensor, hidden_bias.tensor), both)
             return outputs
-        gates, new = _gates(ours), _gates(theirs)
+        gates, new = _gates(input_bias), _gates(hidden_bias)
         joined = [operations.add_tensors(gates[0].tensor, new[0].tensor), gates[1].tensor]
-        outputs[bias] = Entry(operations.concat(joined), both)
+        outputs[bias] = TracedTensor(operations.concat(joined), both)
         outputs["bhn"] = new[1]
     except ValueError as error:
         raise LayoutError(f"{path}: {error}") from None
     return outputs
 
 
-def _gates(entry: Entry) -> tuple[Entry, Entry]:
+def _gates(entry: TracedTensor) -> tuple[TracedTensor, TracedTensor]:
     """A GRU's bias: the part for r and z, and the part for n."""
     tensor = entry.tensor
     if tensor.ndim != 1 or tensor.shape[0] % 3:
         raise ValueError(f"{entry.sources[0]} has the shape {tensor.shape}, which is no three gates")
     first, last = tensor.split([tensor.shape[0] // 3 * 2, tensor.shape[0] // 3])
-    return Entry(first, entry.sources), Entry(last, entry.sources)
+    return TracedTensor(first, entry.sources), TracedTensor(last, entry.sources)
 
 
 def _last_part(name: str, named: Mapping[str, str]) -> str:

@@ -29,7 +29,7 @@ class WrongRuleError(LayoutError):
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ValueKind:
     """A kind of value: how it is read from TOML (value, key; raises WrongRuleError) and written to it."""
 
     read: Callable[[Any, str], Any]
@@ -102,7 +102,7 @@ def _plain_number_or_setting(value: int | Setting) -> Any:
     return _plain_setting(value) if isinstance(value, Setting) else value
 
 
-def several(kind: Kind) -> Kind:
+def several(kind: ValueKind) -> ValueKind:
     """A list of values of a kind."""
 
     def read(value: Any, key: str) -> tuple[Any, ...]:
@@ -112,10 +112,10 @@ def several(kind: Kind) -> Kind:
             raise WrongRuleError(f"{key} has {len(value):,} values: more than {MOST_VALUES:,}", key)
         return tuple(kind.read(item, key) for item in value)
 
-    return Kind(read, lambda value: [kind.write(item) for item in value])
+    return ValueKind(read, lambda value: [kind.write(item) for item in value])
 
 
-def pair(first: Kind, second: Kind) -> Kind:
+def pair(first: ValueKind, second: ValueKind) -> ValueKind:
     """A list of two values."""
 
     def read(value: Any, key: str) -> tuple[Any, Any]:
@@ -123,7 +123,7 @@ def pair(first: Kind, second: Kind) -> Kind:
             raise WrongRuleError(f"{key} must be a list of two, not {value!r:.60}", key)
         return first.read(value[0], key), second.read(value[1], key)
 
-    return Kind(read, lambda value: [first.write(value[0]), second.write(value[1])])
+    return ValueKind(read, lambda value: [first.write(value[0]), second.write(value[1])])
 
 
 def _texts_by_name(value: Any, key: str) -> dict[str, str]:
@@ -188,17 +188,17 @@ def _plain_when(value: When) -> dict[str, Any]:
     return plain
 
 
-TEXT = Kind(_text)
+TEXT = ValueKind(_text)
 TEXTS = several(TEXT)
-PATTERN = Kind(_pattern)
+PATTERN = ValueKind(_pattern)
 PATTERNS = several(PATTERN)
-NUMBER = Kind(_number)
-ANY_NUMBER = Kind(_any_number)
-FLAG = Kind(_flag)
-SETTING = Kind(_setting, _plain_setting)
-LENGTH = Kind(_number_or_setting, _plain_number_or_setting)
+NUMBER = ValueKind(_number)
+ANY_NUMBER = ValueKind(_any_number)
+FLAG = ValueKind(_flag)
+SETTING = ValueKind(_setting, _plain_setting)
+LENGTH = ValueKind(_number_or_setting, _plain_number_or_setting)
 LENGTHS = several(LENGTH)
-TEXTS_BY_NAME = Kind(_texts_by_name, dict)
-FORM = Kind(_form, _plain_form)
-MAKER = Kind(_maker)
-WHEN = Kind(_when, _plain_when)
+TEXTS_BY_NAME = ValueKind(_texts_by_name, dict)
+FORM = ValueKind(_form, _plain_form)
+MAKER = ValueKind(_maker)
+WHEN = ValueKind(_when, _plain_when)

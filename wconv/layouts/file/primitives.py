@@ -8,7 +8,7 @@ from typing import Any
 
 from wconv.errors import WconvError
 from wconv.layouts.computed.recurrent import summed
-from wconv.layouts.computed.rotary import Rotary
+from wconv.layouts.computed.rotary import RotaryRule
 from wconv.layouts.computed.scaled import dequantized, dequantized_of_padded
 from wconv.layouts.computed.weight_norm import weight_norm
 from wconv.layouts.file.fields import (
@@ -21,27 +21,27 @@ from wconv.layouts.file.fields import (
     PATTERNS,
     SETTING,
     TEXT,
-    Kind,
+    ValueKind,
     WrongRuleError,
     pair,
     several,
 )
 from wconv.layouts.patterns import check_target, compile_pattern
-from wconv.layouts.reverse_rules import Join, Unstack
+from wconv.layouts.reverse_rules import JoinRule, UnstackRule
 from wconv.layouts.rules import (
     ROLES,
-    Add,
-    Compute,
-    Copy,
-    Drop,
-    KeepDtype,
-    Rename,
-    Reshape,
+    AddRule,
+    ComputeRule,
+    CopyRule,
+    DropRule,
+    KeepDtypeRule,
+    RenameRule,
+    ReshapeRule,
     Rule,
-    Split,
-    Stack,
-    Transpose,
-    View,
+    SplitRule,
+    StackRule,
+    TransposeRule,
+    ViewRule,
 )
 from wconv.tensors import dtypes
 
@@ -59,7 +59,7 @@ class Key:
     """A key of a rule: which attribute it is, what it holds, and whether it must be there."""
 
     attribute: str
-    kind: Kind
+    kind: ValueKind
     required: bool = False
 
 
@@ -70,13 +70,13 @@ class Primitive:
     rule: Callable[..., Rule]
     keys: Mapping[str, Key] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    source: Kind = PATTERN
+    source: ValueKind = PATTERN
 
 
 def _compute(source: str, companion: str, name: str, when: Any = None) -> Rule:
     if name not in COMPUTED:
         raise WrongRuleError(f"{name!r} is no step: one of {', '.join(COMPUTED)}", "by")
-    return Compute(source, companion, name, COMPUTED[name], when=when)
+    return ComputeRule(source, companion, name, COMPUTED[name], when=when)
 
 
 TO = Key("target", PATTERN, required=True)
@@ -87,16 +87,16 @@ INTERLEAVED = Key("interleaved", FLAG)
 
 PRIMITIVES: Mapping[str, Primitive] = {
     "drop": Primitive(
-        Drop,
+        DropRule,
         {
             "reason": Key("reason", TEXT, required=True),
             "beyond": Key("beyond", SETTING),
             "same_as": Key("same_as", PATTERNS),
         },
     ),
-    "rename": Primitive(Rename, {"to": TO, "but": Key("but", PATTERNS)}),
+    "rename": Primitive(RenameRule, {"to": TO, "but": Key("except_for", PATTERNS)}),
     "transpose": Primitive(
-        Transpose,
+        TransposeRule,
         {
             "as": Key("role", TEXT, required=True),
             "last": Key("last", LENGTH),
@@ -105,7 +105,7 @@ PRIMITIVES: Mapping[str, Primitive] = {
         },
     ),
     "split": Primitive(
-        Split,
+        SplitRule,
         {
             "into": Key("into", PATTERNS, required=True),
             "axis": AXIS,
@@ -114,7 +114,7 @@ PRIMITIVES: Mapping[str, Primitive] = {
         },
     ),
     "join": Primitive(
-        Join,
+        JoinRule,
         {
             "with": Key("others", PATTERNS, required=True),
             "to": TO,
@@ -123,16 +123,20 @@ PRIMITIVES: Mapping[str, Primitive] = {
             "interleaved": INTERLEAVED,
         },
     ),
-    "stack": Primitive(Stack, {"to": TO, "count": COUNT}),
-    "unstack": Primitive(Unstack, {"to": TO, "count": COUNT}),
-    "add": Primitive(Add, {"value": Key("value", ANY_NUMBER, required=True)}),
-    "copy": Primitive(Copy, {"to": TO}),
-    "reshape": Primitive(Reshape, {"to": Key("shape", LENGTHS, required=True), "back": Key("back", LENGTHS)}),
-    "view": Primitive(
-        View, {"as": Key("dtype", TEXT, required=True), "back": Key("back", pair(TEXT, NUMBER))}
+    "stack": Primitive(StackRule, {"to": TO, "count": COUNT}),
+    "unstack": Primitive(UnstackRule, {"to": TO, "count": COUNT}),
+    "add": Primitive(AddRule, {"value": Key("value", ANY_NUMBER, required=True)}),
+    "copy": Primitive(CopyRule, {"to": TO}),
+    "reshape": Primitive(
+        ReshapeRule, {"to": Key("shape", LENGTHS, required=True), "back": Key("back", LENGTHS)}
     ),
-    "rotary": Primitive(Rotary, {"heads": Key("heads", SETTING, required=True), "undo": Key("undo", FLAG)}),
-    "keep_dtype": Primitive(KeepDtype),
+    "view": Primitive(
+        ViewRule, {"as": Key("dtype", TEXT, required=True), "back": Key("back", pair(TEXT, NUMBER))}
+    ),
+    "rotary": Primitive(
+        RotaryRule, {"heads": Key("heads", SETTING, required=True), "undo": Key("undo", FLAG)}
+    ),
+    "keep_dtype": Primitive(KeepDtypeRule),
     "compute": Primitive(
         _compute,
         {
@@ -143,7 +147,7 @@ PRIMITIVES: Mapping[str, Primitive] = {
 }
 
 VERBS: Mapping[type[Rule], str] = {
-    Compute: "compute",
+    ComputeRule: "compute",
     **{
         primitive.rule: verb
         for verb, primitive in PRIMITIVES.items()
@@ -161,28 +165,28 @@ def check(rule: Rule) -> None:
         LayoutError: a target does not answer the rule's pattern.
     """
     targets = (*rule.targets, *getattr(rule, "others", ()))
-    companion = getattr(rule, "companion", None) or (rule.target if isinstance(rule, Copy) else None)
+    companion = getattr(rule, "companion", None) or (rule.target if isinstance(rule, CopyRule) else None)
     for target in (*targets, companion) if companion else targets:
         check_target(rule.source, target)
-    if isinstance(rule, Stack) and ("{e}" not in rule.source or "{e}" in rule.target):
+    if isinstance(rule, StackRule) and ("{e}" not in rule.source or "{e}" in rule.target):
         raise WrongRuleError("a stack runs over the {e} in its pattern, which its target has not", "to")
-    if isinstance(rule, Unstack) and ("{e}" not in rule.target or "{e}" in rule.source):
+    if isinstance(rule, UnstackRule) and ("{e}" not in rule.target or "{e}" in rule.source):
         raise WrongRuleError("an unstack numbers its target by {e}, which its pattern has not", "to")
-    if isinstance(rule, Transpose) and rule.role not in (*ROLES, "swap_last"):
+    if isinstance(rule, TransposeRule) and rule.role not in (*ROLES, "swap_last"):
         raise WrongRuleError(f"{rule.role!r} is no order of axes: one of {', '.join(ROLES)}, swap_last", "as")
-    if isinstance(rule, Split | Join):
-        parts = rule.into if isinstance(rule, Split) else (rule.source, *rule.others)
+    if isinstance(rule, SplitRule | JoinRule):
+        parts = rule.into if isinstance(rule, SplitRule) else (rule.source, *rule.others)
         if len(parts) < 2 or (rule.sizes and len(rule.sizes) != len(parts)):
             raise WrongRuleError(
                 f"{len(parts)} parts and {len(rule.sizes)} sizes", "sizes" if rule.sizes else ""
             )
-    if isinstance(rule, Drop) and rule.beyond and "#" not in compile_pattern(rule.source).wildcards:
+    if isinstance(rule, DropRule) and rule.beyond and "#" not in compile_pattern(rule.source).wildcards:
         raise WrongRuleError(
             "beyond looks at the number that # stands for, which the pattern has not", "beyond"
         )
-    if isinstance(rule, Reshape) and rule.shape.count(-1) > 1:
+    if isinstance(rule, ReshapeRule) and rule.shape.count(-1) > 1:
         raise WrongRuleError("one length at most may be -1", "to")
-    for name in (rule.dtype, *(rule.back or ())[:1]) if isinstance(rule, View) else ():
+    for name in (rule.dtype, *(rule.back or ())[:1]) if isinstance(rule, ViewRule) else ():
         _check_dtype(str(name))
 
 

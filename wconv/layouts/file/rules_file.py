@@ -34,7 +34,8 @@ TOP = {
     "casts": Key("casts", TEXTS_BY_NAME),
     "config": Key("config", MAKER),
 }
-SECTIONS = ("spellings", "rules")
+SECTIONS = {"spellings": "alias_rules", "rules": "rules"}
+"""The lists of rules in a rules file → the attribute of a layout."""
 
 MOST_RULES = 1_000
 """Rules of a section at most: the longest table has thirty."""
@@ -65,8 +66,8 @@ def parse(text: str, where: str = "rules") -> Layout:
             values[TOP[key].attribute] = TOP[key].kind.read(value, key)
         except WrongRuleError as wrong:
             raise LayoutError(f"{where}:{lines.of(key)}: {wrong}") from None
-    for section in SECTIONS:
-        values[section] = _rules(content.get(section, []), section, lines, where)
+    for section, attribute in SECTIONS.items():
+        values[attribute] = _rules(content.get(section, []), section, lines, where)
     if "rules" not in content:
         raise LayoutError(f"{where}: there are no rules in it")
     if not values["consumers"]:
@@ -98,8 +99,8 @@ def _rule(entry: Any) -> Rule:
         raise WrongRuleError(f'{entry!r:.60} is no rule: write {{ rename = "…", to = "…" }}')
     verbs = [key for key in entry if key in PRIMITIVES]
     if len(verbs) != 1:
-        told = f"{verbs[0]} and {verbs[1]} in one rule" if verbs else "no primitive in this rule"
-        raise WrongRuleError(f"{told}: begin it with one of {', '.join(PRIMITIVES)}")
+        wrong_verbs = f"{verbs[0]} and {verbs[1]} in one rule" if verbs else "no primitive in this rule"
+        raise WrongRuleError(f"{wrong_verbs}: begin it with one of {', '.join(PRIMITIVES)}")
     primitive = PRIMITIVES[verbs[0]]
     keys = {verbs[0]: Key("source", primitive.source), **primitive.keys, "when": Key("when", WHEN)}
     values: dict[str, Any] = {}
@@ -126,8 +127,8 @@ def write(layout: Layout) -> str:
         for key, one in TOP.items()
         if (value := getattr(layout, one.attribute))
     ]
-    for section in SECTIONS:
-        rules = getattr(layout, section)
+    for section, attribute in SECTIONS.items():
+        rules = getattr(layout, attribute)
         if rules or section == "rules":
             body = "".join(f"  {_inline(_plain(rule))},\n" for rule in rules)
             parts.append(f"\n{section} = [\n{body}]\n")

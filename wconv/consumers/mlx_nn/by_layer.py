@@ -1,6 +1,6 @@
 """Whole modules laid out for MLX by layer type, where a file says which layer each tensor belongs to.
 
-No table of a model is needed; tensors of layers that MLX has not pass unchanged, and are told.
+No table of a model is needed; tensors of layers that MLX has not pass unchanged, and the report names them.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
+from wconv.consumers.mlx_nn.layer_types import CONSUMER, HOLDERS, LAYERS, SEQUENTIAL, Layer, TransposedKernel
 from wconv.errors import LayoutError
 from wconv.formats.modules import Module
 from wconv.layouts.apply import KEEP_DTYPE, KEPT_BY_SOME, Applied, fitting
 from wconv.layouts.computed import recurrent
-from wconv.layouts.layer_types import CONSUMER, HOLDERS, LAYERS, SEQUENTIAL, Layer, TransposedKernel
-from wconv.layouts.rules import Entry, State
+from wconv.layouts.rules import State, TracedTensor
 from wconv.tensors.lazy import LazyTensor
 
 __all__ = ["CONSUMER", "apply", "fits"]
@@ -28,7 +28,7 @@ def fits(modules: Mapping[str, Module]) -> bool:
 def apply(tensors: Mapping[str, LazyTensor], modules: Mapping[str, Module]) -> Applied:
     """Lays each tensor out as the mlx.nn counterpart of its layer has it, without reading any.
 
-    Tensors of classes that the table lacks pass unchanged, and are told.
+    Tensors of classes that the table lacks pass unchanged, and the report names them.
 
     Args:
         tensors: by name; the longest path of `modules` that a name begins with is its layer.
@@ -96,7 +96,7 @@ class _Applying:
             elif name in layer.parameters:
                 becomes = layer.parameters[name]
                 for target, part in zip(becomes.targets, becomes.outputs(entry, module, own), strict=True):
-                    self._put(prefix, target, Entry(part, entry.sources))
+                    self._put(prefix, target, TracedTensor(part, entry.sources))
             else:
                 self._pass(prefix, name, entry, f"{CONSUMER}.{layer.name} has no such parameter")
         if layer.arrange and arranged:
@@ -108,11 +108,11 @@ class _Applying:
             for target, entry in laid_out.items():
                 self._put(prefix, target, entry)
 
-    def _pass(self, prefix: str, name: str, entry: Entry, why: str) -> None:
+    def _pass(self, prefix: str, name: str, entry: TracedTensor, why: str) -> None:
         self.unchanged[entry.sources[0]] = why
         self._put(prefix, name, entry)
 
-    def _put(self, prefix: str, name: str, entry: Entry) -> None:
+    def _put(self, prefix: str, name: str, entry: TracedTensor) -> None:
         full = f"{prefix}.{name}" if prefix else name
         if full in self.state:
             raise LayoutError(
@@ -122,17 +122,19 @@ class _Applying:
 
     def notes(self) -> list[str]:
         """Which classes were recognised, which were not, and how often each."""
-        told = []
+        remarks = []
         if self.known:
-            told.append("layers recognised: " + ", ".join(_told(name, self.known) for name in self.known))
+            remarks.append(
+                "layers recognised: " + ", ".join(_described(name, self.known) for name in self.known)
+            )
         if self.unknown:
             counted = (f"{name} {count}" for name, count in self.unknown.items())
-            told.append("layers not recognised: " + ", ".join(counted))
-        return told + self.remarks
+            remarks.append("layers not recognised: " + ", ".join(counted))
+        return remarks + self.remarks
 
 
-def _told(class_name: str, counts: Mapping[str, int]) -> str:
-    """A layer's class and its count; what it becomes where that is called otherwise, or must be told more."""
+def _described(class_name: str, counts: Mapping[str, int]) -> str:
+    """A layer's class and its count; what it becomes where MLX calls or makes it otherwise."""
     layer, name = LAYERS[class_name], class_name.rpartition(".")[2]
     more = [layer.name] if layer.name != name else []
     if layer.hint:
@@ -163,7 +165,7 @@ def _owned(tensors: Mapping[str, LazyTensor], modules: Mapping[str, Module]) -> 
         while path and path not in modules:
             path = path.rpartition(".")[0]
         local = name.removeprefix(path + ".") if path else name
-        owned.setdefault(path, {})[local] = Entry(tensor, (name,))
+        owned.setdefault(path, {})[local] = TracedTensor(tensor, (name,))
     return owned
 
 

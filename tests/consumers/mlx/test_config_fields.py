@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wconv.consumers.config_dtypes import with_dtype
-from wconv.consumers.config_fields import normalise
+from wconv.consumers.mlx.config_fields import normalise
 
 NAMES = (
     "model_type",
@@ -41,7 +41,7 @@ VALUES = st.recursive(
     max_leaves=20,
 )
 
-FIXTURE = Path(__file__).parent.parents[1] / "fixtures" / "qwen2_5_vl"
+FIXTURE = Path(__file__).parents[3] / "fixtures" / "qwen2_5_vl"
 
 
 def contains(whole: Any, part: Any) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.making import random, write_directory, write_file
 from wconv import Report, WconvError, convert
-from wconv.consumers import known
+from wconv.consumers import known_models
 
 LLAMA = {
     "model.embed_tokens.weight": random((8, 4)),
@@ -129,7 +129,7 @@ def test_a_bare_file_that_the_consumer_does_not_know_is_an_error(tmp_path: Path)
 
 
 def test_what_is_known_is_of_a_version() -> None:
-    assert known.version("mlx-lm").startswith("mlx-lm 0.")
-    assert "llama" in known.model_types("mlx-lm")
-    assert "qwen2_5_vl" in known.model_types("mlx-vlm")
-    assert "bert" in known.model_types("transformers")
+    assert known_models.read("mlx_lm").version.startswith("0.")
+    assert "llama" in known_models.read("mlx_lm").model_types
+    assert "qwen2_5_vl" in known_models.read("mlx_vlm").model_types
+    assert "bert" in known_models.read("transformers").model_types

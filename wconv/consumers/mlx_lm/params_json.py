@@ -1,8 +1,8 @@
-"""config.json for models that are published without one that their consumer reads: made of what they say."""
+"""config.json for Llama, Mistral and Mixtral as their makers publish them: of params.json and the shapes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from wconv.errors import LayoutError
@@ -10,20 +10,6 @@ from wconv.tensors.lazy import LazyTensor
 
 Config = dict[str, Any]
 Tensors = Mapping[str, LazyTensor]
-
-WHISPER = {
-    "n_mels": "num_mel_bins",
-    "n_audio_ctx": "max_source_positions",
-    "n_audio_state": "d_model",
-    "n_audio_head": "encoder_attention_heads",
-    "n_audio_layer": "encoder_layers",
-    "n_vocab": "vocab_size",
-    "n_text_ctx": "max_target_positions",
-    "n_text_state": "d_model",
-    "n_text_head": "decoder_attention_heads",
-    "n_text_layer": "decoder_layers",
-}
-"""A field of OpenAI's `dims`, which mlx-whisper reads, and transformers' name for it."""
 
 PARAMS = frozenset(
     """
@@ -42,39 +28,6 @@ SMALL = 4096
 
 LLAMA3_VOCABULARY = 128256
 LLAMA3_TOKENS = {"bos_token_id": 128000, "eos_token_id": [128001, 128008, 128009]}
-
-
-def whisper(config: Mapping[str, Any], tensors: Tensors) -> Config:
-    """mlx-whisper's dimensions, of OpenAI's `dims` or of transformers' config.
-
-    Raises:
-        LayoutError: one of them is not there.
-    """
-    dims = config.get("dims", config)
-    dims = dims if isinstance(dims, Mapping) else {}
-    made = {name: dims.get(name, dims.get(theirs)) for name, theirs in WHISPER.items()}
-    for name, value in made.items():
-        if type(value) is not int or value <= 0:
-            raise LayoutError(
-                f"{name} ({WHISPER[name]} in config.json) is {value!r:.60}: the dimensions of a Whisper model"
-                " are in OpenAI's own file or in transformers' config.json"
-            )
-    return {**made, "model_type": "whisper"}
-
-
-def encodec(config: Mapping[str, Any], tensors: Tensors) -> Config:
-    """The same config, where it says that the layers are where the table has them.
-
-    Raises:
-        LayoutError: the decoder is built otherwise.
-    """
-    ratios, residual = config.get("upsampling_ratios", (8, 5, 4, 2)), config.get("num_residual_layers", 1)
-    if not isinstance(ratios, list | tuple) or len(ratios) != 4 or residual != 1:
-        raise LayoutError(
-            f"an EnCodec with upsampling_ratios {ratios!r:.60} and num_residual_layers {residual!r:.20} has"
-            " its transposed convolutions elsewhere than the published ones: keep its layout with --layout hf"
-        )
-    return dict(config)
 
 
 def llama(config: Mapping[str, Any], tensors: Tensors) -> Config:
@@ -170,24 +123,3 @@ def _shape(tensors: Tensors, name: str, wanted: tuple[int | None, int]) -> tuple
             " is a piece missing?"
         )
     return shape
-
-
-MAKERS: Mapping[str, Callable[[Mapping[str, Any], Tensors], Config]] = {
-    "encodec": encodec,
-    "llama": llama,
-    "mixtral": mixtral,
-    "whisper": whisper,
-}
-"""What `Layout.config` may name."""
-
-
-def maker(name: str) -> Callable[[Mapping[str, Any], Tensors], Config]:
-    """What makes the config that a layout calls so.
-
-    Raises:
-        LayoutError: there is no such maker.
-    """
-    found = MAKERS.get(name)
-    if found is None:
-        raise LayoutError(f"config must be one of {', '.join(MAKERS)}, not {name!r:.60}")
-    return found

@@ -1,29 +1,24 @@
-"""The model types that mlx-lm 0.32.2 and mlx-vlm 0.7.10 load, other spellings that they take for these too.
-
-In lower case, as `config.json` may have capitals where the consumer's module has none.
-"""
+"""What mlx-vlm 0.7.10 does to dtypes of models that have no table here."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from wconv.consumers.cast_rules import CastRules
+from wconv.consumers.mlx.cast_patterns import (
+    CORRECTION,
+    DECAY,
+    EXPERT,
+    FALCON,
+    GATES,
+    HEAD,
+    HYBRID,
+    HYPER,
+    MUSE,
+    QWEN_NORMS,
+    RECURRENT,
+    ROUTER,
+)
 
-_MLX_LM = """
-afm7 afmoe apertus baichuan_m1 bailing_hybrid bailing_moe bailing_moe_linear bailing_moe_v3 bitnet cohere
-cohere2 dbrx deepseek deepseek_v2 deepseek_v3 deepseek_v32 deepseek_v41 deepseek_v41_text dots1 ernie4_5
-ernie4_5_moe exaone exaone4 exaone_moe falcon_h1 falcon_mamba gear gemma gemma2 gemma3 gemma3_text gemma3n
-gemma4 gemma4_text gemma4_unified glm glm4 glm4_moe glm4_moe_lite glm_moe_dsa gpt2 gpt_bigcode gpt_neox
-gpt_oss gptj granite granitemoe granitemoehybrid helium hunyuan hunyuan_v1_dense internlm2 internlm3
-iquestcoder iquestloopcoder jamba joyai_llm_flash kimi_k2 kimi_k25 kimi_k3 kimi_linear kimi_vl klear
-laguna lfm2 lfm2-vl lfm2_moe lille-130m llama llama4 llama4_text llava longcat_flash longcat_flash_ngram
-mamba mamba2 mellum mimo mimo_v2_flash minicpm minicpm3 minimax minimax_m2 minimax_m3_vl ministral3
-mistral mistral3 mistral4 mixtral muse_glimmer muse_spark nanbeige nanochat nemotron nemotron-nas
-nemotron_h olmo olmo2 olmo3 olmo_hybrid olmoe openelm phi phi-msft phi3 phi3small phimoe phixtral pixtral
-plamo plamo2 plamo3 prism_hadamard_qwen35 qwen qwen2 qwen2_5_vl qwen2_moe qwen2_vl qwen3 qwen3_5
-qwen3_5_moe qwen3_moe qwen3_next qwen3_vl qwen3_vl_moe recurrent_gemma rwkv7 seed_oss smollm3 solar_open
-spark2_5 stablelm starcoder2 step3p5 talkie telechat3 xverse youtu_llm
-"""
-
-_MLX_VLM = """
+_MODEL_TYPES = """
 afm7 afmoe apertus aya_vision baichuan_m1 bailing_moe bailing_moe_linear bert bitnet bunny-llama clef
 cohere cohere2 cohere2_moe cohere2_vision cohere2moe cohere_compass colidefics3 colqwen2_5 d1 d1_omni dbrx
 decider2 deepseek deepseek_v2 deepseek_v3 deepseek_v32 deepseek_v4 deepseek_v41 deepseek_vl_v2 deepseekocr
@@ -54,8 +49,55 @@ solar_open spark2_5 stablelm starcoder2 step3p5 step3p7 telechat3 unlimited-ocr 
 video_depth_anything xing4_0 xlm_roberta youtu_llm youtu_vl z1t zaya1_vl
 """
 
-KNOWN: Mapping[str, frozenset[str]] = {
-    "mlx-lm": frozenset(_MLX_LM.split()),
-    "mlx-vlm": frozenset(_MLX_VLM.split()),
-}
-"""By consumer."""
+MODEL_TYPES = frozenset(_MODEL_TYPES.split())
+"""The models that it loads, other spellings that it takes for these too; in lower case, as `config.json` may
+have capitals where its module has none."""
+
+CASTS = CastRules(
+    MODEL_TYPES,
+    {
+        **dict.fromkeys(("bailing_moe_linear", "klear", "lfm2_moe"), EXPERT),
+        **dict.fromkeys(("deepseek_v3", "deepseek_v32", "glm_moe_dsa", "xing4_0", "kimi_k2"), CORRECTION),
+        **dict.fromkeys(("glm4_moe", "glm4_moe_lite", "solar_open", "laguna", "mimo_v2"), CORRECTION),
+        **dict.fromkeys(("longcat_flash", "longcat_flash_ngram", "longcat_flash_sparse"), CORRECTION),
+        **dict.fromkeys(("minimax", "minimax_m2", "joyai_llm_flash"), CORRECTION),
+        **dict.fromkeys(("minimax_m3", "minimax_m3_vl"), (*CORRECTION, "**block_sparse_moe.gate.weight")),
+        **dict.fromkeys(("qwen3_5", "qwen3_5_moe", "qwen3_5_text", "qwen3_5_moe_text"), DECAY),
+        **dict.fromkeys(("clef", "decider2", "indic_ocr", "prism_hadamard_qwen35", "qwen4_exp"), DECAY),
+        "minicpmv4_7": DECAY,
+        "deepseek_v4": (
+            *CORRECTION,
+            *HYPER,
+            "**.gate.bias",
+            "**attn_sink**",
+            "**bias_vl**",
+            "**.hc_head.**",
+            "hc_head_**",
+        ),
+        "glm5_next": (
+            "**(A_log|dt_bias|e_score_correction_bias)",
+            *HYPER,
+            "**index_kpool_compress**",
+        ),
+        "hy_v4": (*CORRECTION, "**learnable_sink_param**", "**.(hc_attn_layer|hc_mlp_layer|hc_head).**"),
+        "kimi_linear": RECURRENT,
+        **dict.fromkeys(("muse_spark", "muse_spark_open"), GATES),
+        **dict.fromkeys(("nemotron_h", "nemotron_h_puzzle"), HYBRID),
+        "nemotron_voicechat": ("**A_log**", "**(special_flags|is_continuation|pad_tensor)"),
+        "openai_privacy_filter": ("**.sinks",),
+        "step3p5": ROUTER,
+    },
+    {
+        "baichuan_m1": HEAD,
+        "bailing_moe": HEAD,
+        "bailing_moe_linear": HEAD,
+        "falcon_h1": FALCON,
+        "granite4_vision": ("**.lora_(A|B).weight",),
+        **dict.fromkeys(("minicpmv4_6", "minicpmv4_7"), QWEN_NORMS),
+        **dict.fromkeys(("muse_spark", "muse_spark_open"), MUSE),
+        "phi4mm": ("**.lora_(A|B).vision.weight",),
+        **dict.fromkeys(("clef", "decider2", "indic_ocr", "prism_hadamard_qwen35"), QWEN_NORMS),
+        **dict.fromkeys(("qwen3_5_text", "qwen3_5_moe_text"), QWEN_NORMS),
+        **dict.fromkeys(("step3p5", "step3p7"), ("**norm**.weight",)),
+    },
+)

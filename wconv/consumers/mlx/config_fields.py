@@ -7,10 +7,11 @@ its default without a word: a llama whose `rope_theta` stands in `rope_parameter
 from __future__ import annotations
 
 import copy
+import functools
+import json
 from collections.abc import Callable, Iterator, Mapping
+from importlib import resources
 from typing import Any
-
-from wconv.consumers import known
 
 Config = dict[str, Any]
 
@@ -203,8 +204,20 @@ def _reads(name: str, part: str, model_type: str) -> bool:
     """Whether a consumer is known to read a field there; `torch_dtype` is read of every root."""
     if name in OF_ROOT:
         return part == "root"
-    readers = known.readers(name, part)
+    readers = _readers(name, part)
     return readers is None or model_type in readers or model_type.lower() in readers
+
+
+@functools.cache
+def _readers(field: str, part: str) -> frozenset[str] | None:
+    """The model types of which a program reads a field of config.json; None for a field of which all do.
+
+    Args:
+        part: "root", or "text" for the language model's part.
+    """
+    text = resources.files("wconv.consumers").joinpath("mlx", "config_readers.json").read_text("utf-8")
+    found = json.loads(text).get(field)
+    return None if found is None else frozenset(found[part])
 
 
 def _missing(part: Config, prefix: str, model_type: str) -> Iterator[tuple[str, Any]]:

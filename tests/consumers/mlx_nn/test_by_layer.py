@@ -11,14 +11,14 @@ import pytest
 import wconv
 from tests.making import bits
 from wconv.checkpoints import open as opening
+from wconv.consumers.mlx_nn import by_layer
 from wconv.conversion.report import Report
 from wconv.errors import LayoutError
 from wconv.examine import inspect
 from wconv.formats.modules import Module
-from wconv.layouts import by_layer
 from wconv.tensors.lazy import LazyTensor, from_array
 
-FIXTURES = Path(__file__).parent.parent.parent / "fixtures" / "modules"
+FIXTURES = Path(__file__).parents[3] / "fixtures" / "modules"
 FORMS = ("pickled", "data_parallel", "scripted", "traced")
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from wconv.errors import LayoutError
 from wconv.formats.modules import Module
 from wconv.layouts.computed import recurrent
-from wconv.layouts.rules import ROLES, Entry, State
+from wconv.layouts.rules import ROLES, State, TracedTensor
 from wconv.tensors.lazy import LazyTensor
 
 CONSUMER = "mlx.nn"
@@ -43,7 +43,7 @@ class Becomes:
     axes: int
     order: tuple[int, ...] = ()
 
-    def outputs(self, entry: Entry, module: Module, own: State) -> list[LazyTensor]:
+    def outputs(self, entry: TracedTensor, module: Module, own: State) -> list[LazyTensor]:
         """The tensors for `targets`; `own` are all of the module's by torch's names.
 
         Raises:
@@ -61,7 +61,7 @@ class Becomes:
 class TransposedKernel(Becomes):
     """The kernel of a transposed convolution: (in, out / groups, …) becomes (out, …, in / groups)."""
 
-    def outputs(self, entry: Entry, module: Module, own: State) -> list[LazyTensor]:
+    def outputs(self, entry: TracedTensor, module: Module, own: State) -> list[LazyTensor]:
         shape, groups = entry.tensor.shape, self.groups(module, own)
         if not groups or shape[0] % groups:
             raise LayoutError(f"{entry.sources[0]} has the shape {shape}, which is no {groups} groups")

@@ -1,0 +1,29 @@
+"""A model of several components, as one consumer wants it: what its folder says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wconv.layouts.apply import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentFamily:
+    """A model of several components, as one consumer wants it.
+
+    Attributes:
+        name: what the consumer calls it.
+        classes: `_class_name` in model_index.json of the pipelines that are this model.
+        components: sub-directory → layout; "" is the model directory itself.
+        files: component → names, one of which holds its weights, where a directory holds files alone.
+        command: loads the whole; `{model}` stands for its path.
+    """
+
+    name: str
+    components: Mapping[str, Layout]
+    classes: tuple[str, ...] = ()
+    files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    command: str = ""

@@ -1,0 +1,1 @@
+"""kohya's scripts, which train adapters."""

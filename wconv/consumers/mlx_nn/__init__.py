@@ -1,0 +1,1 @@
+"""mlx.nn: whole modules of torch laid out by the classes of their layers."""

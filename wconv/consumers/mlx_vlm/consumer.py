@@ -1,0 +1,58 @@
+"""mlx-vlm as a consumer: models that see, hear and speak, and language models.
+
+Facts: mlx-vlm 0.7.10, `utils.py: load_model`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wconv.consumers.consumer import Consumer, QuantizationConfigs
+from wconv.consumers.mlx.dtypes import SUBSTITUTES
+from wconv.consumers.mlx.schemes import LANGUAGE
+
+if TYPE_CHECKING:
+    from wconv.consumers.cast_rules import CastRules
+    from wconv.consumers.known_models import KnownModels
+    from wconv.layouts.apply import Layout
+
+
+def _tables() -> tuple[Layout, ...]:
+    from wconv.consumers.mlx_vlm.tables import LAYOUTS
+
+    return LAYOUTS
+
+
+def _known_models() -> KnownModels:
+    from wconv.consumers.known_models import read
+
+    return read("mlx_vlm")
+
+
+def _cast_rules() -> CastRules:
+    from wconv.consumers.mlx_vlm.casts import CASTS
+
+    return CASTS
+
+
+MLX_VLM = Consumer(
+    "mlx-vlm",
+    "mlx-vlm",
+    tables=_tables,
+    command="mlx_vlm.generate --model {model} --prompt 'Hello'",
+    substitutes=SUBSTITUTES,
+    schemes=LANGUAGE,
+    quantization_configs=QuantizationConfigs(
+        (
+            {"quant_method": "mxfp4"},
+            {"quant_method": "compressed-tensors", "format": "mxfp4-pack-quantized"},
+            {"quant_method": "modelopt", "quant_algo": "NVFP4"},
+        ),
+        {"kimi_k2": ({"quant_method": "compressed-tensors", "format": "pack-quantized"},)},
+    ),
+    known_models=_known_models,
+    ignores_case=True,
+    multimodal_fields=("vision_config", "audio_config", "vit_config", "visual"),
+    cast_rules=_cast_rules,
+    takes_language_adapters=True,
+)

@@ -1,0 +1,1 @@
+"""PEFT, which loads adapters."""

@@ -1,0 +1,1 @@
+"""transformers, whose names and layouts are the hub's: the way back."""
