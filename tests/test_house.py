@@ -6,8 +6,6 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 import wconv
 
 ROOT = Path(wconv.__file__).parent
@@ -47,7 +45,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "writing",
     },
     "examine": {"checkpoints", "consumers", "layouts", "formats", "quantized", "tensors", "conversion"},
+    "opening": {"checkpoints", "consumers"},
     "api": {
+        "opening",
         "conversion",
         "writing",
         "lora",
@@ -70,7 +70,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "writing",
         "conversion",
     },
-    "cli": {"api", "conversion", "examine", "consumers", "layouts", "checkpoints", "tensors"},
+    "cli": {"api", "opening", "conversion", "examine", "consumers", "layouts", "checkpoints", "tensors"},
 }
 """Room → what it may import beside its own files; a dotted name is that module alone."""
 
@@ -119,7 +119,6 @@ def test_every_room_is_in_the_table() -> None:
     assert {name.partition(".")[0] for name in MODULES} <= {*MAY_IMPORT, *OPEN_TO_ALL}
 
 
-@pytest.mark.xfail(strict=True, reason="three circles are left")
 def test_no_files_import_each_other_in_a_circle() -> None:
     graph = {name: {one for one, _ in imports(path) if one and one != name} for name, path in MODULES.items()}
     circles = [group for group in strongly_connected(graph) if len(group) > 1]

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wconv.api import load, load_mlx, save
-    from wconv.checkpoints.checkpoint import Checkpoint, open
+    from wconv.checkpoints.checkpoint import Checkpoint
     from wconv.conversion.report import Report
     from wconv.conversion.run import Conversion, convert, prepare, run
     from wconv.errors import FormatError, LayoutError, OutputError, UnsafeError, WconvError
     from wconv.layouts.apply import Layout
+    from wconv.opening import open
     from wconv.tensors.lazy import LazyTensor
 
 __version__ = "0.1.0"
@@ -30,7 +31,7 @@ _HOMES = {
     "load_mlx": "api",
     "save": "api",
     "Checkpoint": "checkpoints.checkpoint",
-    "open": "checkpoints.checkpoint",
+    "open": "opening",
     "Conversion": "conversion.run",
     "convert": "conversion.run",
     "prepare": "conversion.run",

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wconv.checkpoints import checkpoint
+from wconv import opening
 from wconv.consumers.quantization.recipes import Recipe
 from wconv.conversion.planned import states
 from wconv.conversion.report import overflow_line
@@ -57,7 +57,7 @@ def load(
         >>> wconv.load("model.ckpt")["linear.weight"].dtype
         dtype(bfloat16)
     """
-    opened = checkpoint.open(path, key=key, expand=expand, skip_unreadable=skip_unreadable)
+    opened = opening.open(path, key=key, expand=expand, skip_unreadable=skip_unreadable)
     if not opened.tensors:
         raise FormatError(f"{opened.path} holds no tensors")
     return {name: tensor.numpy() for name, tensor in opened.items()}

@@ -25,7 +25,7 @@ class Case:
         make: writes into an empty directory and returns the path to open.
         tensors: name → flat values, of a file that opens.
         seconds: within which it must end, on an idle machine.
-        directory: read by `wconv.checkpoints.checkpoint.open` instead of `wconv.formats.open_file`.
+        directory: read by `wconv.checkpoints.open.open` instead of `wconv.formats.open_file`.
         live: unpickling the same bytes with the standard library runs something.
     """
 

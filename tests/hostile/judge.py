@@ -20,7 +20,7 @@ from tests.hostile.guard import Forbidden, Guard
 from wconv.errors import WconvError
 from wconv.formats.contents import Contents
 from wconv.formats.sources import Source
-from wconv.formats.torch.pickle.machine import Constructor
+from wconv.formats.torch.pickle.state import Constructor
 from wconv.tensors.lazy import LazyTensor
 
 MEMORY = 1 << 30

@@ -22,7 +22,7 @@ from tests.hostile.cases import CASES
 from tests.hostile.guard import Guard
 from tests.hostile.judge import MEMORY, Read, judge, peak
 from wconv import formats
-from wconv.checkpoints import checkpoint
+from wconv.checkpoints import open as opening
 from wconv.errors import WconvError
 from wconv.formats.contents import Contents
 
@@ -72,7 +72,7 @@ def read_file(path: Path) -> Contents:
 
 
 def read_directory(path: Path) -> Contents:
-    opened = checkpoint.open(path)
+    opened = opening.open(path)
     return Contents(opened.format, opened.tensors, opened.metadata, opened.skipped, opened.notes, opened.ties)
 
 

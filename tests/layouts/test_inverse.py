@@ -17,6 +17,7 @@ from safetensors import safe_open
 
 import wconv
 from tests.making import bits, random, write_directory, write_file
+from wconv import testing
 from wconv.consumers import layout_choice, registry
 from wconv.errors import LayoutError
 from wconv.layouts.apply import Applied, Layout, apply
@@ -53,14 +54,6 @@ def there_and_back(
     restored = restore(layout, stored, config)
     assert restored is not None
     return restored
-
-
-def assert_same(restored: Applied, arrays: Mapping[str, Any]) -> None:
-    assert restored.tensors.keys() == arrays.keys()
-    for name, array in arrays.items():
-        tensor = restored.tensors[name]
-        assert (tensor.dtype.numpy, tensor.shape) == (array.dtype, array.shape), name
-        assert bits(tensor.numpy()) == bits(array), name
 
 
 def table(model_type: str) -> Layout:
@@ -120,8 +113,7 @@ def test_what_was_left_out_is_told_by_the_hubs_name() -> None:
         "model.layers.0.self_attn.q_proj.weight": random((4, 4)),
         "visual.patch_embed.proj.weight": random((4, 3, 2, 4, 4)),
     }
-    restored = there_and_back(table("qwen2_5_vl"), arrays, {"tie_word_embeddings": True})
-    assert_same(restored, arrays)
+    restored = testing.check_way_back(table("qwen2_5_vl"), arrays, {"tie_word_embeddings": True})
     assert "not restored (tied to the embedding): lm_head.weight" in restored.notes
     assert any("where the original had any" in note and "inv_freq" in note for note in restored.notes)
 
@@ -149,7 +141,7 @@ def mxfp4(seed: int) -> dict[str, Any]:
 
 def test_gpt_oss_comes_back_in_4_bits_and_in_16() -> None:
     config = {"model_type": "gpt_oss", "quantization_config": {"quant_method": "mxfp4"}}
-    assert_same(there_and_back(table("gpt_oss"), mxfp4(0), config), mxfp4(0))
+    testing.check_way_back(table("gpt_oss"), mxfp4(0), config)
     prefix = "model.layers.0.mlp.experts"
     wide = {
         f"{prefix}.gate_up_proj": random((2, 6, 8)),
@@ -157,7 +149,7 @@ def test_gpt_oss_comes_back_in_4_bits_and_in_16() -> None:
         f"{prefix}.down_proj": random((2, 4, 6), seed=2),
         f"{prefix}.down_proj_bias": random((2, 6), seed=3),
     }
-    assert_same(there_and_back(table("gpt_oss"), wide, {"model_type": "gpt_oss"}), wide)
+    testing.check_way_back(table("gpt_oss"), wide, {"model_type": "gpt_oss"})
 
 
 def test_shifted_norms_come_back_as_near_as_bfloat16_allows(tmp_path: Path) -> None:
@@ -182,9 +174,9 @@ def test_a_copied_output_layer_goes_and_one_of_its_own_stays() -> None:
         ("test",), ("any",), ("**",), (rename("model.**", "lm.**"), copy_if_missing("lm.embed", "head"))
     )
     embed, head = random((4, 4), seed=1), random((4, 4), seed=2)
-    assert_same(there_and_back(layout, {"model.embed": embed}), {"model.embed": embed})
+    testing.check_way_back(layout, {"model.embed": embed})
     both = {"model.embed": embed, "head": head}
-    assert_same(there_and_back(layout, both), both)
+    testing.check_way_back(layout, both)
 
 
 def test_8_bit_weights_stay_decoded_and_config_json_no_longer_says_otherwise(tmp_path: Path) -> None:
@@ -286,7 +278,7 @@ def test_any_rules_run_forwards_and_back_are_nothing_at_all(picked: list[int], s
     arrays = {name: random(shapes[name], seed=at) for at, name in enumerate(names)}
     arrays["first.w"] = random((2,), seed=99)
     layout = Layout(("test",), ("any",), ("**",), rules)
-    assert_same(there_and_back(layout, arrays, {"p": 2, "q": 3}), arrays)
+    testing.check_way_back(layout, arrays, {"p": 2, "q": 3})
 
 
 CONFIG = {

@@ -190,8 +190,8 @@ def test_the_command_writes_what_it_is_asked_for(tmp_path: Path) -> None:
 def test_large_files_are_told_of_in_64_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zip_write, "LIMIT", 1000)
     monkeypatch.setattr(zip_write, "ENTRIES_LIMIT", 4)
-    monkeypatch.setattr(zip_write, "_told", lambda value: 0xFFFFFFFF if value >= 1000 else value)
-    monkeypatch.setattr(zip_write, "_told_count", lambda count: 0xFFFF if count >= 4 else count)
+    monkeypatch.setattr(zip_write, "_size_fields", lambda value: 0xFFFFFFFF if value >= 1000 else value)
+    monkeypatch.setattr(zip_write, "_count_fields", lambda count: 0xFFFF if count >= 4 else count)
     source = write_file(tmp_path / "x.safetensors", ARRAYS)
     report = wconv.convert(source, tmp_path / "x.pt")
     check_zip(report.output)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from wconv.formats import registry
+
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 ADDRESS = re.compile(r"(?:[a-z][a-z0-9+]*):/{1,2}", re.IGNORECASE)
-WEIGHTS = re.compile(r".*\.(?:safetensors|bin|pt|pth|ckpt|npz|npy|gguf|json)", re.IGNORECASE)
 
 
-def absent(path: Path) -> str:
+def missing_source(path: Path) -> str:
     """The sentence for a path at which there is nothing."""
     text = str(path)
     if ADDRESS.match(text):
         return f"{text} is an address, and wconv reads files: download it first"
-    if HUB_ID.fullmatch(text) and not WEIGHTS.fullmatch(text) and not path.parent.is_dir():
+    files = (*registry.suffixes(), *registry.FOREIGN, ".json")
+    if HUB_ID.fullmatch(text) and not text.lower().endswith(files) and not path.parent.is_dir():
         name = path.name
         return (
             f"{text} does not exist here; if it is a model on the hub, get it first:"

@@ -26,19 +26,9 @@ PIECE = re.compile(r"consolidated\.(?P<number>\d{2})\.(?P<suffix>pth|pt)")
 PARAMS = "params.json"
 """What stands beside such files in place of config.json."""
 
-COLUMNS, ROWS, WHOLE, EMBEDDING = "columns", "rows", "whole", "embedding"
-
-KINDS: tuple[tuple[str, str], ...] = (
-    (r"output\.(weight|bias)", COLUMNS),
-    (r"layers\.\d+\.attention\.w[qkv]\.(weight|bias)", COLUMNS),
-    (r"layers\.\d+\.attention\.wo\.weight", ROWS),
-    (r"layers\.\d+\.feed_forward\.w[13]\.weight", COLUMNS),
-    (r"layers\.\d+\.feed_forward\.w2\.weight", ROWS),
-    (r"tok_embeddings\.weight", EMBEDDING),
-    (r"(layers\.\d+\.)?(attention_norm|ffn_norm|norm)\.weight", WHOLE),
-    (r"(layers\.\d+\.attention\.inner_attention\.)?rope\.freqs", WHOLE),
-)
-"""Names, and how such a tensor is cut."""
+COLUMNS, ROWS, WHOLE, EMBEDDING, FEATURES = "columns", "rows", "whole", "embedding", "features"
+"""How a tensor is cut: along its first axis, along its second, not at all, along the one that makes an
+embedding as wide as the model, and not at all where its length is the model's width."""
 
 AXES = {COLUMNS: 0, ROWS: 1}
 
@@ -85,16 +75,27 @@ def order(names: Sequence[str], where: PurePath) -> list[str]:
     return [numbers[number] for number in sorted(numbers)]
 
 
-def join(pieces: Sequence[Mapping[str, LazyTensor]], where: PurePath) -> dict[str, LazyTensor]:
+def join(
+    pieces: Sequence[Mapping[str, LazyTensor]], where: PurePath, cuts: Sequence[tuple[str, str]]
+) -> dict[str, LazyTensor]:
     """Whole tensors of the ranks' pieces; what only one rank holds passes as it is.
+
+    Args:
+        pieces: each rank's tensors by name.
+        where: their directory, for errors.
+        cuts: regular expressions of names, and how such a tensor is cut (`COLUMNS` and its like); the first
+            that matches a whole name counts.
 
     Raises:
         FormatError: the pieces do not fit each other, or there is no rule for a name.
     """
     if len(pieces) == 1:
         return dict(pieces[0])
-    norm = pieces[0].get("norm.weight")
-    width = norm.shape[0] if norm is not None and norm.ndim == 1 else None
+    how = {
+        name: next((cut for pattern, cut in cuts if re.fullmatch(pattern, name)), None) for name in pieces[0]
+    }
+    widths = [pieces[0][name].shape for name, cut in how.items() if cut == FEATURES]
+    width = widths[0][0] if widths and len(widths[0]) == 1 else None
     joined: dict[str, LazyTensor] = {}
     for name in dict.fromkeys(name for piece in pieces for name in piece):
         parts = [piece[name] for piece in pieces if name in piece]
@@ -103,20 +104,21 @@ def join(pieces: Sequence[Mapping[str, LazyTensor]], where: PurePath) -> dict[st
         elif len(parts) < len(pieces):
             raise FormatError(f"{where}: {name:.80} is in {len(parts)} of {len(pieces)} pieces")
         else:
-            joined[name] = _whole(name, parts, width, where)
+            joined[name] = _whole(name, parts, how.get(name), width, where)
     return joined
 
 
-def _whole(name: str, parts: list[LazyTensor], width: int | None, where: PurePath) -> LazyTensor:
-    kind = next((kind for pattern, kind in KINDS if re.fullmatch(pattern, name)), None)
-    if kind is None:
+def _whole(
+    name: str, parts: list[LazyTensor], cut: str | None, width: int | None, where: PurePath
+) -> LazyTensor:
+    if cut is None:
         raise FormatError(f"{where}: it is not known how the pieces of {name:.80} are joined")
     try:
-        if kind == WHOLE:
+        if cut in (WHOLE, FEATURES):
             if len({(part.dtype.name, part.shape) for part in parts}) > 1:
                 raise ValueError("every piece should hold it whole")
             return Replicated(parts[0], tuple(parts[1:]), name)
-        return operations.concat(parts, _embedding_axis(parts, width) if kind == EMBEDDING else AXES[kind])
+        return operations.concat(parts, _embedding_axis(parts, width) if cut == EMBEDDING else AXES[cut])
     except (ValueError, IndexError) as error:
         shapes = ", ".join(str(part.shape) for part in parts[:4])
         raise FormatError(f"{where}: the pieces of {name:.80} ({shapes}) do not fit: {error}") from None

@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 
 from wconv.errors import WconvError
+from wconv.formats import registry
 
 SHARD = r"-\d{5,6}-of-\d{5,6}"
-SUFFIX = r"\.(?:safetensors|bin)"
 
 
 def of_variant(names: Sequence[str], variant: str) -> list[str]:
@@ -19,9 +19,10 @@ def of_variant(names: Sequence[str], variant: str) -> list[str]:
     """
     if not re.fullmatch(r"\w+", variant):
         raise WconvError(f"--variant {variant!r:.40} is no word such as fp16")
+    suffix = f"(?:{'|'.join(map(re.escape, registry.shard_suffixes()))})"
     mark = re.escape(variant)
     wanted = re.compile(
-        rf".+\.{mark}(?:{SHARD})?{SUFFIX}|.+{SHARD}\.{mark}{SUFFIX}|.+{SUFFIX}\.index\.{mark}\.json"
+        rf".+\.{mark}(?:{SHARD})?{suffix}|.+{SHARD}\.{mark}{suffix}|.+{suffix}\.index\.{mark}\.json"
     )
     return [name for name in names if wanted.fullmatch(name)]
 

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from wconv.checkpoints import index as shard_index
+from wconv.checkpoints import model_parallel
 from wconv.errors import FormatError
+from wconv.formats import registry
 from wconv.formats.side_files import APPLE_DOUBLE
 
-EITHER_END = re.compile(
-    r"(?:.+\.)?(?:lm_head|embed_out|embed_tokens|word_embeddings|wte|shared|decoder)\.(?:weight|bias)"
+NUMBERED = re.compile(r"(?P<stem>.+?)-(?P<number>\d{5,6})-of-(?P<count>\d{5,6})(?P<suffix>\.[A-Za-z.]+)")
+
+NOT_WEIGHTS = (
+    "training_args.bin",
+    "optimizer.bin",
+    "optimizer.pt",
+    "scheduler.pt",
+    "rng_state.pth",
+    "scaler.pt",
 )
-"""Names of the embeddings and of the head, which may be one matrix under two names."""
+"""What trainers leave beside a model under the names of weights."""
+
+ADAPTERS, EARLIER = "adapters.safetensors", re.compile(r"\d+_adapters\.safetensors")
+"""What mlx-lm trains, and what it keeps of it on the way (mlx-lm 0.32, `tuner/trainer.py`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,41 +52,109 @@ def listdir(directory: str | os.PathLike[str]) -> list[str]:
     return sorted(name for name in os.listdir(directory) if not name.startswith(APPLE_DOUBLE))
 
 
-def indexes(names: Sequence[str], variant: str | None) -> tuple[list[str], list[str]]:
-    """The indexes of safetensors and of PyTorch files, `model` before others."""
-    ending = f".index.{variant}.json" if variant else ".index.json"
-
-    def of(suffix: str) -> list[str]:
-        found = [name for name in names if name.endswith(suffix + ending)]
-        return sorted(found, key=lambda name: (not name.startswith("model."), name))
-
-    return of(".safetensors"), of(".bin")
+def is_weights(name: str) -> bool:
+    """Whether a file's name says that it holds weights."""
+    return name.endswith(registry.weights_suffixes()) and name not in NOT_WEIGHTS
 
 
-def missing(directory: Path, index: str, listed: Mapping[str, str]) -> tuple[list[str], FormatError | None]:
-    """The files that an index lists, and the error where some are not there."""
-    shards = sorted(set(listed.values()))
-    gone = [shard for shard in shards if not os.path.exists(directory / shard)]
-    if not gone:
-        return shards, None
-    more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
-    return shards, FormatError(f"{directory / gone[0]}{more} is missing: {index} lists it; download it again")
+def find(directory: Path, names: list[str], variant: str | None) -> Found:
+    """The weights: by an index where there is one, of safetensors before PyTorch's, else by name.
 
-
-def instead(index: str, taken: str) -> str:
-    """What is told where the files of an index are not there and others are complete."""
-    return f"{index} lists files that are not there: {taken} is taken"
-
-
-def tied(name: str, held: Collection[str], config: Mapping[str, Any] | None) -> str | None:
-    """The name that has the values of one that an index lists and no file holds; None where there is none.
-
-    Programs leave out one of two names for the same matrix, and some list it all the same.
+    Raises:
+        FormatError: there are none, several, or not all that an index lists and nothing complete instead.
     """
-    if config is None or not EITHER_END.fullmatch(name):
+    safe, *pickled = shard_index.indexes(names, variant)
+    listed: set[str] = set()
+    refused: FormatError | None = None
+    first = ""
+    for at, index in enumerate((*safe, *itertools.chain(*pickled))):
+        if at == len(safe):
+            others = [
+                name for name in names if name not in listed and name.endswith(registry.SAFETENSORS.suffixes)
+            ]
+            if not safe and others:
+                break
+            whole = _complete(directory, others, variant) if refused else None
+            if whole is not None:
+                return _instead(first, whole)
+        weight_map = shard_index.read_index(directory, index)
+        shards, error = shard_index.missing(directory, index, weight_map)
+        if error is None:
+            notes = (shard_index.instead(first, index),) if refused else ()
+            return Found(shards, index, weight_map, notes)
+        listed.update(shards)
+        refused, first = refused or error, first or index
+    if refused is None:
+        return Found(_find_weights(directory, names))
+    whole = _complete(directory, [name for name in names if name not in listed], variant)
+    if whole is None:
+        raise refused
+    return _instead(first, whole)
+
+
+def _instead(index: str, shards: list[str]) -> Found:
+    """Files that are taken because those that an index lists are not there."""
+    more = f" and {len(shards) - 1} more" if len(shards) > 1 else ""
+    return Found(shards, notes=(shard_index.instead(index, shards[0] + more),))
+
+
+def _complete(directory: Path, names: list[str], variant: str | None) -> list[str] | None:
+    """Files that are surely a whole model, by the names that say so; None where there are none."""
+    complete = [pattern for pattern in registry.directory_patterns() if "*" not in pattern]
+    try:
+        return _find_weights(directory, names, registry.directory_patterns() if variant else complete)
+    except FormatError:
         return None
-    text = config.get("text_config")
-    said = [part.get("tie_word_embeddings") for part in (config, text) if isinstance(part, Mapping)]
-    if False in said:
-        return None
-    return next((other for other in held if EITHER_END.fullmatch(other)), None)
+
+
+def _find_weights(directory: Path, names: list[str], patterns: Sequence[str] | None = None) -> list[str]:
+    """The weights files of a directory that has no index: the first of `patterns` that is there.
+
+    Args:
+        patterns: those of the registry when absent: safetensors before pickles.
+    """
+    candidates = [name for name in names if is_weights(name)]
+    if ADAPTERS in candidates:
+        candidates = [name for name in candidates if not EARLIER.fullmatch(name)]
+    families: dict[str, list[str]] = {}
+    for name in candidates:
+        numbered = NUMBERED.fullmatch(name)
+        piece = model_parallel.PIECE.fullmatch(name)
+        family = f"consolidated.*.{piece['suffix']}" if piece else name
+        families.setdefault(numbered["stem"] + numbered["suffix"] if numbered else family, []).append(name)
+    for wanted in registry.directory_patterns() if patterns is None else patterns:
+        if wanted in families:
+            found = [wanted]
+        else:
+            found = [name for name in families if wanted[0] == "*" and name.endswith(wanted[1:])]
+        if len(found) > 1:
+            raise FormatError(
+                f"{directory} holds several weights files ({', '.join(found[:4])}"
+                f"{', …' if len(found) > 4 else ''}): name the one to convert"
+            )
+        if found:
+            _check_numbers(directory, families[found[0]])
+            if model_parallel.PIECE.fullmatch(families[found[0]][0]):
+                return model_parallel.order(families[found[0]], directory)
+            return families[found[0]]
+    raise FormatError(f"{directory} holds no weights (no *.safetensors, *.bin, *.pt …)")
+
+
+def _check_numbers(directory: Path, shards: list[str]) -> None:
+    """`…-00002-of-00004` promises four files: each must be there, once."""
+    numbered = [match for name in shards if (match := NUMBERED.fullmatch(name))]
+    if not numbered:
+        return
+    counts = {int(match["count"]) for match in numbered}
+    if len(counts) > 1 or len(numbered) != len(shards):
+        raise FormatError(f"{directory} mixes shards of several sets ({shards[0]}, {shards[-1]}): keep one")
+    count = counts.pop()
+    present = {int(match["number"]) for match in numbered}
+    first = 0 if 0 in present else 1
+    missing = [number for number in range(first, first + min(count, 10**6)) if number not in present]
+    if missing:
+        name = numbered[0]
+        width = len(name["number"])
+        lost = f"{name['stem']}-{missing[0]:0{width}}-of-{name['count']}{name['suffix']}"
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise FormatError(f"{directory / lost}{more} is missing: download it again")

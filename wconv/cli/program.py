@@ -375,10 +375,10 @@ def _print_json(value: dict[str, Any]) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print plain data for programs.")
 def inspect(source: Path, key: str | None, expand: bool, as_json: bool) -> None:
     """Show what is in SOURCE: every tensor's name, dtype and shape, and what else the file says."""
-    from wconv.checkpoints import checkpoint
+    from wconv import opening
     from wconv.examine.inspect import lines, to_dict
 
-    opened = checkpoint.open(source, key=key, expand=expand, skip_unreadable=True)
+    opened = opening.open(source, key=key, expand=expand, skip_unreadable=True)
     if as_json:
         _print_json(to_dict(opened))
     else:

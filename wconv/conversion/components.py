@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wconv.checkpoints.checkpoint import Checkpoint, is_plain, is_weights
+from wconv.checkpoints.checkpoint import Checkpoint
+from wconv.checkpoints.index import is_plain
 from wconv.checkpoints.variants import of_variant
-from wconv.checkpoints.weights_files import listdir
+from wconv.checkpoints.weights_files import is_weights, listdir
 from wconv.consumers import pipelines, registry
 from wconv.conversion.report import Report, command_for
 from wconv.errors import FormatError, WconvError

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wconv.checkpoints import checkpoint
-from wconv.checkpoints.checkpoint import Checkpoint
+from wconv.checkpoints import open as opening
+from wconv.checkpoints.checkpoint import Checkpoint, check_lost
 from wconv.consumers import casts, config_dtypes, fits, registry
 from wconv.consumers.adapters.namings import FILES, MARKS
 from wconv.consumers.lay_out import AS_STORED, HUB, LaidOut, NoLayoutError, lay_out
 from wconv.consumers.made_tensors import SETTINGS, tensor_maker
 from wconv.consumers.mlx import config_fields
+from wconv.consumers.pieces import PIECES
 from wconv.consumers.quantization.recipes import Recipe
 from wconv.conversion import components, decode, outputs
 from wconv.conversion import quantize as quantize_stage
@@ -172,18 +173,19 @@ def _component(request: Request, one: Component, loras: Sequence[Lora]) -> Conve
 
 def _model(request: Request) -> Conversion:
     """Plans one model."""
-    opened = checkpoint.open(
+    opened = opening.open(
         request.source,
         key=request.key,
         variant=request.variant,
         expand=request.expand,
         skip_unreadable=True,
+        pieces=PIECES,
     )
     picked, filtered = request.pick(opened)
     if not request.skip_unreadable:
         # one that is filtered out is not missed
         lost = {name: reason for name, reason in opened.lost.items() if name not in filtered}
-        checkpoint.check_lost(request.source, lost, others=bool(picked))
+        check_lost(request.source, lost, others=bool(picked))
     if not opened.tensors:
         raise FormatError(f"{request.source} holds no tensors")
     if filtered:

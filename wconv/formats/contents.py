@@ -37,3 +37,20 @@ class Contents:
     modules: Mapping[str, Module] = field(default_factory=dict)
     root: Any = None
     not_numbers: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """An object tree.
+
+    Attributes:
+        format: its container in words.
+        root: the object.
+        program: how many bytes of pickle described it.
+        end: where it ends in its file; None where it is all of it.
+    """
+
+    format: str
+    root: Any
+    program: int
+    end: int | None = None

@@ -112,16 +112,16 @@ def tensors(header: dict[str, Any], path: str, base: int, size: int) -> dict[str
         name, entry = header.popitem()
         try:
             code, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
-            kind = known.get((code, tuple(shape)))
+            described = known.get((code, tuple(shape)))
             nbytes = end - begin
             in_order = begin >= 0
         except (TypeError, KeyError, ValueError):
             raise FormatError(f"{path} has a damaged header: {name!r:.80} is no tensor") from None
         if not in_order or not isinstance(shape, list):
             raise FormatError(f"{path} has a damaged header: impossible offsets of {name!r:.80}")
-        if kind is None:
-            kind = known[code, tuple(shape)] = _kind(code, shape, name, path)
-        dtype, lengths, wanted = kind
+        if described is None:
+            described = known[code, tuple(shape)] = _described(code, shape, name, path)
+        dtype, lengths, wanted = described
         if nbytes != wanted:
             raise FormatError(
                 f"{path} has a damaged header: {name!r:.80} is {code} {shape!r:.80},"
@@ -138,7 +138,7 @@ def tensors(header: dict[str, Any], path: str, base: int, size: int) -> dict[str
     return tensors
 
 
-def _kind(code: Any, shape: list[Any], name: str, path: str) -> tuple[DType, Shape, int | None]:
+def _described(code: Any, shape: list[Any], name: str, path: str) -> tuple[DType, Shape, int | None]:
     """What tensors of a dtype's code and a shape are, and their bytes; None where they end within one."""
     dtype = dtypes.BY_CODE.get(code) if isinstance(code, str) else None
     if dtype is None:
@@ -185,19 +185,19 @@ def make_header(entries: Iterable[tuple[str, DType, Shape]], metadata: Mapping[s
         parts.append('"__metadata__":' + json.dumps(dict(metadata), separators=(",", ":")))
     at = 0
     quote = json.encoder.encode_basestring_ascii
-    kinds: dict[tuple[str, Shape], tuple[str, int]] = {}
+    known: dict[tuple[str, Shape], tuple[str, int]] = {}
     for name, dtype, shape in entries:
         if type(name) is not str or not name.isascii():
             _check_texts(name)
         if name == "__metadata__":
             raise FormatError(f"a safetensors file cannot hold a tensor called {name}: leave it out")
-        kind = kinds.get((dtype.code, shape))
-        if kind is None:
+        described = known.get((dtype.code, shape))
+        if described is None:
             lengths = ",".join(map(str, shape))
             about = f':{{"dtype":"{dtype.code}","shape":[{lengths}],"data_offsets":['
-            kind = kinds[dtype.code, shape] = about, dtype.nbytes(math.prod(shape))
-        end = at + kind[1]
-        parts.append(f"{quote(name)}{kind[0]}{at},{end}]}}")
+            described = known[dtype.code, shape] = about, dtype.nbytes(math.prod(shape))
+        end = at + described[1]
+        parts.append(f"{quote(name)}{described[0]}{at},{end}]}}")
         at = end
         if len(parts) == JOINED:
             text += (",".join(parts) + ",").encode()

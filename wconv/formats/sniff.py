@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from wconv.errors import FormatError
-from wconv.formats.sources import Source
+from wconv.formats.format import Candidate
 
 SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"version https://git-lfs", "is a Git LFS pointer, not the weights: run `git lfs pull`"),
@@ -36,9 +38,12 @@ SIGNATURES: tuple[tuple[bytes, str], ...] = (
 PARTIAL = "looks like a download that went wrong: get it again"
 
 
-def refuse(source: Source) -> FormatError:
+def refuse(candidate: Candidate) -> FormatError:
     """The error that names what a file is which no reader of wconv takes."""
+    source = candidate.source
     where = source.where
+    if candidate.is_zip:
+        return _refuse_archive(where, candidate.archive.entries)
     if source.size == 0:
         return FormatError(f"{where} is empty: download it again")
     start = source.read(0, min(4096, source.size))
@@ -71,3 +76,14 @@ def refuse(source: Source) -> FormatError:
         first = start[:60].decode("ascii").split("\n")[0].strip()
         return FormatError(f"{where} is a text file, not weights ({first!r})")
     return FormatError(f"{where} is of no kind that wconv knows: it starts with {start[:8].hex(' ')}")
+
+
+def _refuse_archive(where: str, names: Collection[str]) -> FormatError:
+    """The same for a zip archive, by the names of its members."""
+    if any(name.startswith("MAR-INF/") for name in names):
+        return FormatError(f"{where} is a TorchServe archive (.mar): unpack it and convert the weights in it")
+    if any(name.endswith((".safetensors", ".pt", ".pth", ".bin", ".ckpt")) for name in names):
+        return FormatError(f"{where} is a zip archive of checkpoints: unpack it first")
+    if any(name.endswith(("config.json", "metadata.json")) for name in names) and "model.weights.h5" in names:
+        return FormatError(f"{where} is a Keras archive: save it from Keras as safetensors or .npz")
+    return FormatError(f"{where} is a zip archive without a PyTorch checkpoint (no data.pkl)")

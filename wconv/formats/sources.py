@@ -262,3 +262,14 @@ class Inflated(LazyTensor):
         self.source.inflate_into(self.offset + start * self.dtype.itemsize, memoryview(raw))  # type: ignore[arg-type]
         if self.swap:
             swap_bytes(raw, self.dtype)
+
+
+def as_source(data: Any, where: str) -> Source | None:
+    """A byte string from a pickle as a source, whichever form it has; None when it is none."""
+    if isinstance(data, Source):
+        return data
+    if isinstance(data, (bytes, bytearray)):
+        return MemorySource(bytes(data), where)
+    if isinstance(data, str) and data.isascii():
+        return MemorySource(data.encode("ascii"), where)
+    return None

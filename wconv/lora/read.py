@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from wconv.checkpoints import checkpoint
+from wconv.checkpoints import open as opening
 from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.consumers.adapters.modules import WRAPPERS, Place, place, respelled
 from wconv.errors import FormatError, WconvError, require_name
@@ -133,7 +133,7 @@ def read(text: str) -> Lora:
     """
     require_name(text, "--merge-lora")
     path, strength = parse_argument(text)
-    opened = checkpoint.open(path, skip_unreadable=True)
+    opened = opening.open(path, skip_unreadable=True)
     return Lora(opened.path, files_of(opened), adapters(opened), strength)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from wconv.checkpoints import checkpoint
+from wconv.checkpoints import weights_files
 from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.consumers.adapters.modules import MAIN, place
 from wconv.consumers.adapters.namings import METADATA
@@ -29,8 +29,8 @@ def config_path(opened: Checkpoint) -> Path | None:
     """The `adapter_config.json` beside an adapter's weights."""
     settings = opened.files[0].parent / CONFIG
     name = opened.files[0].name
-    own = name in ("adapter_model.safetensors", "adapter_model.bin", checkpoint.ADAPTERS)
-    own = own or checkpoint.EARLIER.fullmatch(name) is not None
+    own = name in ("adapter_model.safetensors", "adapter_model.bin", weights_files.ADAPTERS)
+    own = own or weights_files.EARLIER.fullmatch(name) is not None
     return settings if (opened.path.is_dir() or own) and settings.is_file() else None
 
 

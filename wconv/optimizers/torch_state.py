@@ -14,6 +14,7 @@ from typing import Any
 from wconv import formats
 from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.errors import FormatError
+from wconv.formats.torch.materialise import materialise
 from wconv.formats.torch.objects import LEAVES, Record, UnavailableError, plain_number
 from wconv.tensors.lazy import LazyTensor, Shape
 
@@ -194,7 +195,7 @@ def _number(where: str, leaf: Any) -> Any:
 
 def _lazy(where: str, leaf: Any) -> LazyTensor:
     try:
-        tensor: LazyTensor = leaf.lazy()
+        tensor = materialise(leaf)
     except UnavailableError as error:
         raise FormatError(f"{where} holds a tensor without values: {error}") from None
     return tensor

@@ -14,9 +14,10 @@ from typing import Any
 from wconv import formats
 from wconv.formats.sources import FileSource, Source
 from wconv.formats.torch import objects
-from wconv.formats.torch.pickle.contract import Constructor
+from wconv.formats.torch.materialise import materialise
 from wconv.formats.torch.pickle.numpy_names import NumpyType
 from wconv.formats.torch.pickle.reading import OldText, Value
+from wconv.formats.torch.pickle.state import Constructor
 from wconv.tensors import dtypes as rows
 from wconv.tensors.lazy import LazyTensor
 from wconv.torch import dtypes, lazy, unpickling
@@ -270,7 +271,7 @@ class _Loader:
             return NotOffered(f"a tensor of dtype {node.dtype.name}")
         to = dtypes.by_name(node.dtype.name)
         if node.conj or node.neg:
-            made = lazy.tensor(node.lazy(), self.maps, "a tensor of the file")
+            made = lazy.tensor(materialise(node), self.maps, "a tensor of the file")
         else:
             storage = self._storage_of(node.storage, node.dtype)
             made = Tensor._at(storage, to, node.offset, node.shape, node.stride)

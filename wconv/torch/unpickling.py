@@ -17,9 +17,8 @@ from wconv.formats.numpy import arrays as npy
 from wconv.formats.sources import Source
 from wconv.formats.torch.objects import Global, NumpyArray, Record
 from wconv.formats.torch.pickle import numpy_names
-from wconv.formats.torch.pickle.contract import Constructor
-from wconv.formats.torch.pickle.machine import Machine
 from wconv.formats.torch.pickle.reading import Reading, Value
+from wconv.formats.torch.pickle.state import Constructor, MachineState
 from wconv.torch import dtypes
 from wconv.torch.device import MEMORY_FORMATS, device, layout, memory_format
 from wconv.torch.nn import Parameter
@@ -70,13 +69,13 @@ def named(path: str) -> Any:
     return NAMED.get(f"torch.{name}" if name in _FORMATS and name != path else path)
 
 
-def _scalar(machine: Machine, args: Sequence[Any]) -> Any:
+def _scalar(machine: MachineState, args: Sequence[Any]) -> Any:
     """`numpy.core.multiarray.scalar(dtype, data)`, which plain data has as a Python number."""
     found = numpy_names.scalar_array(machine, args)
     if isinstance(found, Record):
         return found
     machine.charge(100)
-    value = found.lazy().numpy()[()]
+    value = npy.lazy(found).numpy()[()]
     return Value(value, value.item())
 
 
@@ -95,7 +94,7 @@ def array(node: NumpyArray) -> np.ndarray[Any, Any] | None:
     None for dates, records and objects.
     """
     if npy.element_type(node.dtype) is not None:
-        made = node.lazy().numpy()
+        made = npy.lazy(node).numpy()
         return np.asfortranarray(made) if node.fortran else made
     kind = numpy_dtype(node.dtype)
     count = math.prod(node.shape)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 from wconv.errors import WconvError
+from wconv.formats import registry
+from wconv.formats.format import Format
 from wconv.writing.plan import Entry, Shard, safetensors_shard, shard_names
 
 
@@ -16,7 +18,8 @@ class FileFormat:
 
     Attributes:
         name: what the user calls it.
-        suffixes: of a single file; the first is the usual one.
+        read_as: the format in which wconv reads what is written.
+        suffixes: of a single file, some of those of `read_as`; the first is the usual one.
         names: of so many files in a directory.
         index: the name of the file that tells which tensor is where.
         shard: makes one file of a name, entries and the header's metadata.
@@ -24,6 +27,7 @@ class FileFormat:
     """
 
     name: str
+    read_as: Format
     suffixes: tuple[str, ...]
     names: Callable[[int], list[str]]
     index: str
@@ -54,7 +58,8 @@ def torch_shard(filename: str, entries: list[Entry], metadata: Mapping[str, str]
 
 SAFETENSORS = FileFormat(
     "safetensors",
-    (".safetensors",),
+    registry.SAFETENSORS,
+    registry.SAFETENSORS.suffixes,
     shard_names,
     "model.safetensors.index.json",
     safetensors_shard,
@@ -62,6 +67,7 @@ SAFETENSORS = FileFormat(
 )
 PT = FileFormat(
     "pt",
+    registry.TORCH_ZIP,
     (".pt", ".pth", ".bin"),
     torch_names,
     "pytorch_model.bin.index.json",
@@ -70,11 +76,8 @@ PT = FileFormat(
 )
 FORMATS = {one.name: one for one in (SAFETENSORS, PT)}
 
-NOT_WRITTEN = (
-    ".npz", ".npy", ".ckpt", ".gguf", ".ggml", ".h5", ".hdf5", ".keras", ".msgpack", ".onnx", ".pkl",
-    ".pickle", ".tar", ".zip", ".mlmodel", ".tflite", ".ot", ".nemo",
-)  # fmt: skip
-"""Suffixes of files of weights that are not written."""
+NOT_WRITTEN = (*registry.FOREIGN, ".hdf5", ".keras", ".zip")
+"""Suffixes of files of weights that are neither read by their names nor written."""
 
 
 def suffixes() -> tuple[str, ...]:
@@ -115,7 +118,7 @@ def choose(name: str | None, output: str | None) -> FileFormat:
         raise WconvError(f"{name!r} is no format of weights: one of {', '.join(FORMATS)}")
     told = single(output) if output is not None else None
     # a name in capitals, too, asks for a file: it must not become a directory's
-    if output is not None and told is None and output.lower().endswith((*NOT_WRITTEN, *suffixes())):
+    if output is not None and told is None and output.lower().endswith((*registry.suffixes(), *NOT_WRITTEN)):
         *others, last = suffixes()
         raise WconvError(
             f"{output} is no kind of file that is written: end its name in {', '.join(others)} or {last}, or"

@@ -12,26 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from wconv.errors import OutputError
-from wconv.formats import side_files
+from wconv.formats import registry, side_files
 from wconv.formats.side_files import APPLE_DOUBLE
-
-WEIGHTS_SUFFIXES = (
-    ".safetensors",
-    ".bin",
-    ".pt",
-    ".pth",
-    ".ckpt",
-    ".gguf",
-    ".ggml",
-    ".h5",
-    ".msgpack",
-    ".onnx",
-    ".npz",
-    ".mlmodel",
-    ".tflite",
-    ".ot",
-)
-"""Other forms of the weights, which nobody wants twice."""
 
 BOOKKEEPING = (".git", ".cache", "__pycache__", ".gitattributes")
 """What downloading leaves in a directory."""
@@ -128,7 +110,7 @@ def _reason(entry: os.DirEntry[str], roots: Sequence[Path], *, converted: bool) 
         return "not a regular file"
     if INDEX.fullmatch(name):
         return "" if converted else None
-    if name.endswith(WEIGHTS_SUFFIXES) and not _is_other_binary(entry):
+    if name.endswith((*registry.weights_suffixes(), *registry.FOREIGN)) and not _is_other_binary(entry):
         return OTHER_FORM if converted else "weights in a sub-directory: convert it by itself"
     return None
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wconv.errors import FormatError, OutputError, told
+from wconv.formats import registry
 from wconv.stores.replacing import check_node, files_in
 from wconv.writing import file_formats
 
@@ -24,11 +25,14 @@ SPARED = (INSIDE, "lost+found")
 
 WEIGHTS_NAME = re.compile(
     r"(?:model|pytorch_model|diffusion_pytorch_model|consolidated|weights|optimizer|adapters?|adapter_model"
-    r"|pytorch_lora_weights|\d{1,6})(?:\.\w+)?(?:-\d{5,6}-of-\d{5,6})?(?:\.\w+)?\.(?:safetensors|bin|pt|pth)"
+    r"|pytorch_lora_weights|\d{1,6})(?:\.\w+)?(?:-\d{5,6}-of-\d{5,6})?(?:\.\w+)?"
+    rf"(?:{'|'.join(map(re.escape, file_formats.suffixes()))})"
 )
 """What weights are called in a directory that a conversion wrote."""
 
-INDEX_NAME = re.compile(r".+\.(?:safetensors|bin)\.index(?:\.\w+)?\.json|model_index\.json")
+INDEX_NAME = re.compile(
+    rf".+(?:{'|'.join(map(re.escape, registry.shard_suffixes()))})\.index(?:\.\w+)?\.json|model_index\.json"
+)
 
 SIDECAR_NAME = re.compile(
     r"(?:config|generation_config|adapter_config|quantization_config|scheduler_config|configuration|params"
@@ -201,18 +205,13 @@ def _foreign(directory: Path, name: str, names: Names, components: Collection[st
 def holds_weights(path: Path) -> bool:
     """Whether a file's content, whatever its name, is weights as we write or read them; or nothing at all."""
     from wconv import formats
-    from wconv.formats.safetensors import HEADER_LIMIT
+    from wconv.formats.format import START
     from wconv.stores.files import SourceFile
 
     file = SourceFile(str(path))
-    start = bytes(file.read(0, min(file.size, 512)))
-    if not start:
-        return True
+    start = bytes(file.read(0, min(file.size, START)))
     # a download that broke off is no less ours to replace
-    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= HEADER_LIMIT:
-        return True
-    first = start[30 : 30 + int.from_bytes(start[26:28], "little")]
-    if start.startswith(b"PK\x03\x04") and first.endswith((b"/data.pkl", b".npy")):
+    if not start or registry.begins(start):
         return True
     try:
         return bool(formats.open_file(str(path)).tensors)

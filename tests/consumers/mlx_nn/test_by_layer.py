@@ -10,7 +10,7 @@ import pytest
 
 import wconv
 from tests.making import bits
-from wconv.checkpoints import checkpoint
+from wconv.checkpoints import open as opening
 from wconv.consumers.mlx_nn import by_layer
 from wconv.conversion.report import Report
 from wconv.errors import LayoutError
@@ -93,7 +93,7 @@ def test_the_summary_counts_what_was_recognised_and_names_what_was_not(tmp_path:
 
 
 def test_inspect_tells_the_classes() -> None:
-    opened = checkpoint.open(FIXTURES / "traced.pt")
+    opened = opening.open(FIXTURES / "traced.pt")
     assert "torch.nn.modules.conv.ConvTranspose2d 1" in "\n".join(inspect.lines(opened))
     assert inspect.to_dict(opened)["modules"]["features.up"] == "torch.nn.modules.conv.ConvTranspose2d"
 

@@ -1,4 +1,4 @@
-"""numpy's arrays: in pickles, `.npy` files and `.npz` archives."""
+"""numpy's arrays: their element types, and their values as lazy tensors."""
 
 from __future__ import annotations
 
@@ -38,14 +38,6 @@ CODES: dict[str, str] = {
     **{dtype.name: dtype.name for dtype in dtypes.TABLE if dtype.module == "ml_dtypes"},
 }
 """numpy's element codes, without the byte order, as names of wconv's table."""
-
-HEADER_LIMIT = 64 << 10
-"""Bytes of a `.npy` header."""
-
-_HEADER = re.compile(
-    r"""\s*\{\s*'descr':\s*'(?P<code>[^']{1,20})',\s*'fortran_order':\s*(?P<fortran>True|False),"""
-    r"""\s*'shape':\s*\((?P<shape>\s*|\s*\d+L?\s*,\s*|\s*\d+L?(?:\s*,\s*\d+L?)+\s*,?\s*)\),?\s*\}\s*"""
-)
 
 
 def element_type(code: str) -> DType | None:
@@ -94,49 +86,3 @@ def lazy(array: NumpyArray) -> LazyTensor:
     if array.fortran and len(array.shape) > 1:
         return flat.reshape(array.shape[::-1]).transpose(range(len(array.shape))[::-1])
     return flat.reshape(array.shape)
-
-
-def read_npy(source: Source) -> NumpyArray:
-    """The array of one `.npy` file.
-
-    Raises:
-        FormatError: the header is damaged or the file is shorter than it says.
-        UnavailableError: its elements are texts, dates or records (`NotNumbersError`), or too wide.
-    """
-    start = source.read(0, min(12, source.size))
-    if len(start) < 10 or start[:6] != b"\x93NUMPY" or start[6] not in (1, 2, 3):
-        raise FormatError(f"{source.where} is a damaged .npy file: its header cannot be read")
-    width = 2 if start[6] == 1 else 4
-    size = int.from_bytes(start[8 : 8 + width], "little")
-    if size > HEADER_LIMIT:
-        raise FormatError(f"{source.where} is a damaged .npy file: its header claims {size:,} bytes")
-    header = source.read(8 + width, size).decode("latin-1")
-    match = _HEADER.fullmatch(header)
-    if match is None:
-        raise NotNumbersError("it is an array of structured or unknown elements, not of numbers")
-    array = NumpyArray()
-    array.dtype = match["code"]
-    array.fortran = match["fortran"] == "True"
-    lengths = match["shape"].replace("L", "").split(",")
-    if any(len(text) > 40 for text in lengths):
-        raise FormatError(f"{source.where} is a damaged .npy file: its shape is impossible")
-    array.shape = tuple(int(text) for text in lengths if text.strip())
-    start_of_data = 8 + width + size
-    if array.dtype in ("O", "|O"):
-        return _objects(source, start_of_data)
-    if element_type(array.dtype) is None:
-        raise unavailable(array.dtype)
-    array.data = source.part(start_of_data, source.size - start_of_data)
-    check(array, source.where)
-    return array
-
-
-def _objects(source: Source, at: int) -> NumpyArray:
-    """An array of objects, which numpy pickles behind the header."""
-    from wconv.formats.torch.pickle.machine import Machine
-    from wconv.formats.torch.pickle.names import NAMES
-
-    found = Machine(source, NAMES, at=at).run()
-    if not isinstance(found, NumpyArray):
-        raise FormatError(f"{source.where} is a damaged .npy file: its objects are in no array")
-    return found

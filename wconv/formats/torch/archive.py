@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from wconv.errors import FormatError
@@ -11,8 +12,12 @@ from wconv.formats.torch.objects import Storage, shown
 from wconv.formats.torch.pickle.machine import Machine
 from wconv.formats.torch.pickle.names import NAMES
 from wconv.formats.torch.pickle.shortcut import TRIGGER, shortcut
+from wconv.formats.torch.pickle.state import MachineState
 from wconv.formats.torch.tensors import checked_part, storage_dtype
 from wconv.formats.zip.directory import ZipDirectory
+
+ReadNested = Callable[[Source], Any]
+"""What reads a checkpoint that lies within another."""
 
 SMALL = 1 << 20
 """Bytes of a member that is a word or two: byteorder, version."""
@@ -34,7 +39,7 @@ class ZipStorages:
         self.storages: dict[str, Storage] = {}
         self.parts: dict[tuple[Storage, int, int], Storage] = {}
         self.places: dict[str, tuple[Source, int, int]] = {}
-        self.machine: Machine | None = None
+        self.machine: MachineState | None = None
 
     def __call__(self, pid: Any) -> Storage:
         machine = self.machine
@@ -45,7 +50,7 @@ class ZipStorages:
         # archives of before 1.4 say as legacy streams do, in a sixth item, which part of it is meant
         return whole if len(pid) == 5 or pid[5] is None else self._part(machine, whole, pid[5])
 
-    def _part(self, machine: Machine, whole: Storage, view: Any) -> Storage:
+    def _part(self, machine: MachineState, whole: Storage, view: Any) -> Storage:
         offset, numel = checked_part(machine, whole, view)
         found = self.parts.get((whole, offset, numel))
         if found is None:
@@ -58,11 +63,13 @@ class ZipStorages:
             self.parts[whole, offset, numel] = found
         return found
 
-    def storage(self, machine: Machine, kind: Any, key: Any, location: Any, numel: Any) -> Storage:
+    def storage(
+        self, machine: MachineState, storage_class: Any, key: Any, location: Any, numel: Any
+    ) -> Storage:
         """The storage that a persistent id names, checked against the archive."""
         if type(key) is not str or type(location) is not str or type(numel) is not int:
             raise machine.damaged(f"storage {shown(key, 40)} is not described")
-        name, dtype = storage_dtype(machine, kind)
+        name, dtype = storage_dtype(machine, storage_class)
         found = self.storages.get(key)
         if found is not None and found.numel == numel and found.name == name:
             return found
@@ -90,28 +97,18 @@ class ZipStorages:
         return found
 
 
-def run(directory: ZipDirectory, name: str, folder: str, swap: bool) -> Any:
+def run(directory: ZipDirectory, name: str, folder: str, swap: bool, read_nested: ReadNested) -> Any:
     """The object of one pickled member whose storages are the members under `folder`."""
     storages = ZipStorages(directory, folder, swap)
-    machine = Machine(directory.part(name), NAMES, storages, shortcut=(TRIGGER, shortcut(storages)))
+    machine = Machine(
+        directory.part(name),
+        NAMES,
+        storages,
+        shortcut=(TRIGGER, shortcut(storages)),
+        read_nested=read_nested,
+    )
     storages.machine = machine
     return machine.run()
-
-
-def root_folder(directory: ZipDirectory, name: str = "data.pkl") -> str | None:
-    """What the members' names start with ("archive/"), told by the member that has to be there."""
-    ending = "/" + name
-    if name in directory.entries:
-        return ""
-    found = [entry for entry in directory.entries if entry.endswith(ending)]
-    least = min((entry.count("/") for entry in found), default=0)
-    outer = [entry for entry in found if entry.count("/") == least]
-    if len(outer) > 1:
-        raise FormatError(
-            f"{directory.source.where} holds several checkpoints, at {outer[0]!r:.80} and {outer[1]!r:.80}:"
-            " unpack it and convert one"
-        )
-    return outer[0].removesuffix(name) if outer else None
 
 
 def swapped(directory: ZipDirectory, folder: str) -> bool:
@@ -129,6 +126,7 @@ def swapped(directory: ZipDirectory, folder: str) -> bool:
     return order != sys.byteorder
 
 
-def load(directory: ZipDirectory, folder: str) -> Any:
+def load(directory: ZipDirectory, folder: str, read_nested: ReadNested) -> Any:
     """The object that torch.save was given."""
-    return run(directory, folder + "data.pkl", folder + "data/", swapped(directory, folder))
+    swap = swapped(directory, folder)
+    return run(directory, folder + "data.pkl", folder + "data/", swap, read_nested)

@@ -208,7 +208,7 @@ def dequantized(tensor: TorchTensor, integers: LazyTensor) -> LazyTensor:
     if len(quantizer) == 2:
         scale, zero = np.array([quantizer[0]], np.float64), np.array([quantizer[1]], np.int64)
         return Dequantized(integers, scale, zero, 0)
-    return Dequantized(integers, quantizer[0].lazy().numpy(), quantizer[1].lazy().numpy(), quantizer[2])
+    return Dequantized(integers, lazy(quantizer[0]).numpy(), lazy(quantizer[1]).numpy(), quantizer[2])
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

@@ -9,9 +9,9 @@ from wconv.formats.torch.objects import Global, LostTensor, MetaTensor, Record, 
 ADVICE = "save it with full_tensor()"
 
 
-def is_one(kind: Any) -> bool:
+def is_dtensor(cls: Any) -> bool:
     """Whether a class is torch's distributed tensor, wherever its versions keep it."""
-    return type(kind) is Global and kind.name == "DTensor" and kind.module.startswith("torch.distributed")
+    return type(cls) is Global and cls.name == "DTensor" and cls.module.startswith("torch.distributed")
 
 
 def whole(made: Record, state: Any) -> TorchTensor | LostTensor:

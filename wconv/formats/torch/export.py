@@ -7,7 +7,6 @@ from typing import Any
 from wconv.errors import FormatError
 from wconv.formats import json_text
 from wconv.formats.torch import archive
-from wconv.formats.torch import file as torch_file
 from wconv.formats.torch.objects import LostTensor, Storage, TorchTensor
 from wconv.formats.torch.pickle.machine import Machine
 from wconv.formats.torch.pickle.names import NAMES
@@ -45,7 +44,7 @@ TABLES = (("data/weights/", "weights"), ("data/constants/", "constants"))
 OLD_STATES = ("serialized_state_dict.pt", "serialized_state_dict.json", "serialized_constants.pt")
 
 
-def load(directory: ZipDirectory, folder: str) -> dict[str, Any]:
+def load(directory: ZipDirectory, folder: str, read_nested: archive.ReadNested) -> dict[str, Any]:
     """Weights and constants by name, as `TorchTensor`s.
 
     Raises:
@@ -60,7 +59,7 @@ def load(directory: ZipDirectory, folder: str) -> dict[str, Any]:
         ]
         for name in tables:
             model = name[len(folder + data) : -len(suffix)]
-            for key, leaf in _table(directory, folder + data, name, swap).items():
+            for key, leaf in _table(directory, folder + data, name, swap, read_nested).items():
                 # several models in one archive: their names are told apart by the model's
                 found[f"{model}.{key}" if len(tables) > 1 else key] = leaf
     if not found:
@@ -68,23 +67,25 @@ def load(directory: ZipDirectory, folder: str) -> dict[str, Any]:
             entry for entry in directory.entries if entry.endswith(".pt") and "/data/" in "/" + entry
         ):
             if name.startswith((folder + "data/weights/", folder + "data/constants/")):
-                value = torch_file.load(directory.part(name))
+                value = read_nested(directory.part(name))
                 found.update(value if isinstance(value, dict) else {name: value})
     return found
 
 
-def load_old(directory: ZipDirectory) -> Any:
+def load_old(directory: ZipDirectory, read_nested: archive.ReadNested) -> Any:
     """The state dict of an archive from before 2.8: a checkpoint within the archive."""
     found: dict[str, Any] = {}
     for name in directory.entries:
         if name.rpartition("/")[2] in OLD_STATES and directory.entries[name].size:
-            value = torch_file.load(directory.part(name))
+            value = read_nested(directory.part(name))
             held = value if isinstance(value, dict) else {name: value}
             found.update({key: leaf for key, leaf in held.items() if key not in found})
     return found
 
 
-def _table(directory: ZipDirectory, folder: str, name: str, swap: bool) -> dict[str, Any]:
+def _table(
+    directory: ZipDirectory, folder: str, name: str, swap: bool, read_nested: archive.ReadNested
+) -> dict[str, Any]:
     where = directory.source.where
     machine = Machine(directory.source, NAMES)
     try:
@@ -93,7 +94,7 @@ def _table(directory: ZipDirectory, folder: str, name: str, swap: bool) -> dict[
         for key, entry in table.items():
             member = folder + entry["path_name"]
             if entry.get("use_pickle"):
-                found[str(key)] = torch_file.load(directory.part(member))
+                found[str(key)] = read_nested(directory.part(member))
             elif entry.get("tensor_meta") is not None:
                 found[str(key)] = _tensor(machine, directory, member, entry, swap)
             else:

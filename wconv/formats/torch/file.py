@@ -1,20 +1,19 @@
-"""Files that hold an object tree: which container they are, the tree itself, and the state dict in it."""
+"""The object tree of a PyTorch file, and the state dict in it."""
 
 from __future__ import annotations
 
-import contextvars
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from wconv.errors import FormatError, UnsafeError
 from wconv.formats import prefixes
-from wconv.formats.contents import Contents
-from wconv.formats.numpy import arrays as npy
+from wconv.formats.contents import Contents, Tree
 from wconv.formats.sources import Source
-from wconv.formats.torch import archive, dense, legacy, sparse, state_dict, tar, ties, wrappers
+from wconv.formats.torch import archive, state_dict, ties, wrappers
 from wconv.formats.torch import modules as pickled_modules
 from wconv.formats.torch import script as torchscript
+from wconv.formats.torch.archive import ReadNested
+from wconv.formats.torch.materialise import MATERIALISERS, materialise
 from wconv.formats.torch.objects import (
     LEAVES,
     NotNumbersError,
@@ -28,8 +27,6 @@ from wconv.formats.torch.pickle.names import NAMES
 from wconv.formats.zip.directory import ZipDirectory
 from wconv.tensors.lazy import LazyTensor
 
-__all__ = ["Tree", "contents", "dense", "load", "npy", "read", "sparse"]
-
 INFLATION = 8
 """How many times the file's size its tensors may have without being asked for by `expand=True`; …"""
 
@@ -40,77 +37,54 @@ INFLATION_FREE = 64 << 20
 PICKLE = b"\x80"
 """What a pickle begins with."""
 
-NESTING = 3
-"""Checkpoints within checkpoints."""
+PLAIN_STARTS = (b"(", b"]", b"}", b"c")
+"""First bytes of pickles of protocol 0 and 1 that could hold tensors."""
+
+OLD_STARTS = (b"(d", b"(l", b"(i", b"cc", b"ct", b"cn", b"(c", b"}q", b"]q", b"c_")
+"""What such a pickle begins with where all of it is text."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tree:
-    """An object tree.
+def is_pickle(source: Source, start: bytes) -> bool:
+    """Whether a file is a pickle by itself; those of protocols 0 and 1 have no signature.
 
-    Attributes:
-        format: its container in words.
-        root: the object.
-        program: how many bytes of pickle described it.
-        end: where it ends in its file; None where it is all of it.
+    Args:
+        start: its first bytes, at most a few hundred.
     """
+    if start[:1] == PICKLE:
+        return True
+    if start[:1] not in PLAIN_STARTS:
+        return False
+    return not start.isascii() or (source.read(source.size - 1, 1) == b"." and start[:2] in OLD_STARTS)
 
-    format: str
-    root: Any
-    program: int
-    end: int | None = None
 
-
-def read(source: Source) -> Tree:
-    """The object tree of a PyTorch file or a plain pickle.
+def read_pickle(source: Source, read_nested: ReadNested) -> Tree:
+    """The object of a pickle, and where it ends.
 
     Raises:
-        FormatError: the bytes are damaged or no such file.
-        UnsafeError: they ask for something that no weights need.
+        FormatError: the pickle is damaged.
+        UnsafeError: it asks for something that no weights need.
     """
-    start = source.read(0, min(512, source.size))
-    if start[:4] == b"PK\x03\x04":
-        return read_zip(ZipDirectory(source))
-    if legacy.recognise(source):
-        root, end = legacy.load(source)
-        return Tree("PyTorch legacy stream", root, source.size, end)
-    if tar.recognise(start):
-        return Tree("PyTorch tar", tar.load(source), source.size)
-    machine = Machine(source, NAMES)
+    machine = Machine(source, NAMES, read_nested=read_nested)
     root = machine.run()
     return Tree("pickle", root, machine.program, machine.end)
 
 
-def read_zip(directory: ZipDirectory) -> Tree:
-    """The object tree of an archive that torch wrote."""
-    folder = archive.root_folder(directory)
+def read_zip(directory: ZipDirectory, read_nested: ReadNested) -> Tree:
+    """The object tree of an archive that `torch.save` or `torch.jit.save` wrote.
+
+    Raises:
+        FormatError: the archive is damaged.
+        UnsafeError: it asks for something that no weights need.
+    """
+    folder = directory.folder("data.pkl")
     if folder is None:
         raise FormatError(
             f"{directory.source.where} is a zip archive without a PyTorch checkpoint (no data.pkl)"
         )
     program = directory.entries[folder + "data.pkl"].size
     if folder + "constants.pkl" in directory.entries:
-        return Tree("TorchScript archive", torchscript.load(directory, folder), program)
-    return Tree("PyTorch zip", archive.load(directory, folder), program)
-
-
-_nesting = contextvars.ContextVar("_nesting", default=0)
-
-
-def load(source: Source) -> Any:
-    """The root of `read`'s tree, for a checkpoint within another file.
-
-    Raises:
-        UnsafeError: it lies within more than `NESTING` others.
-    """
-    depth = _nesting.get()
-    if depth >= NESTING:
-        raise UnsafeError(f"{source.where} holds checkpoints within checkpoints: refused")
-    token = _nesting.set(depth + 1)
-    try:
-        return read(source).root
-    finally:
-        _nesting.reset(token)
+        return Tree("TorchScript archive", torchscript.load(directory, folder, read_nested), program)
+    return Tree("PyTorch zip", archive.load(directory, folder, read_nested), program)
 
 
 def contents(tree: Tree, source: Source, key: str | None, expand: bool) -> Contents:
@@ -193,7 +167,7 @@ def _lazy(
     for name, leaf in leaves.items():
         kind = type(leaf)
         try:
-            tensors[name] = dense.lazy(leaf) if kind is TorchTensor else leaf.lazy()
+            tensors[name] = MATERIALISERS.get(kind, materialise)(leaf)
         except UnavailableError as error:
             left[name] = str(error)
             if isinstance(error, NotNumbersError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from typing import Any, Literal
 
 from wconv.errors import FormatError
@@ -13,6 +14,7 @@ from wconv.formats.torch.pickle.machine import Machine
 from wconv.formats.torch.pickle.names import NAMES
 from wconv.formats.torch.pickle.reading import plain
 from wconv.formats.torch.pickle.shortcut import TRIGGER, shortcut
+from wconv.formats.torch.pickle.state import MachineState
 from wconv.formats.torch.tensors import checked_part, is_count, storage_dtype
 
 MAGIC = 0x1950A86A20F9469CFC6C
@@ -40,7 +42,7 @@ class LegacyStorages:
     def __init__(self) -> None:
         self.storages: dict[str, Storage] = {}
         self.views: dict[tuple[str, int, int], Storage] = {}
-        self.machine: Machine | None = None
+        self.machine: MachineState | None = None
 
     def __call__(self, pid: Any) -> Any:
         machine = self.machine
@@ -52,12 +54,14 @@ class LegacyStorages:
         root = self.storage(machine, *pid[1:5])
         return root if len(pid) == 5 or pid[5] is None else self._view(machine, root, pid[5])
 
-    def storage(self, machine: Machine, kind: Any, key: Any, location: Any, numel: Any) -> Storage:
+    def storage(
+        self, machine: MachineState, storage_class: Any, key: Any, location: Any, numel: Any
+    ) -> Storage:
         """The storage that a persistent id names; its bytes are found later."""
         key = str(key) if type(key) is int else key
         if type(key) is not str or type(location) is not str or not is_count(numel):
             raise machine.damaged(f"storage {shown(key, 40)} is not described")
-        name, dtype = storage_dtype(machine, kind)
+        name, dtype = storage_dtype(machine, storage_class)
         root = self.storages.get(key)
         if root is None:
             machine.charge(300)
@@ -66,7 +70,7 @@ class LegacyStorages:
             raise machine.damaged(f"storage {shown(key, 40)} is described in two ways")
         return root
 
-    def _view(self, machine: Machine, root: Storage, view: Any) -> Storage:
+    def _view(self, machine: MachineState, root: Storage, view: Any) -> Storage:
         """A storage that is a part of another one: `(key, offset, size)`, in elements."""
         offset, numel = checked_part(machine, root, view)
         found = self.views.get((root.key, offset, numel))
@@ -123,7 +127,7 @@ class LegacyStorages:
         return at
 
 
-def load(source: Source) -> tuple[Any, int]:
+def load(source: Source, read_nested: Callable[[Source], Any]) -> tuple[Any, int]:
     """The object that torch.save was given, and where the stream ends; another one may follow.
 
     Raises:
@@ -142,7 +146,7 @@ def load(source: Source) -> tuple[Any, int]:
     if type(little) is not bool:
         raise FormatError(f"{source.where} is damaged: it does not say on what machine it was written")
     storages = LegacyStorages()
-    machine = Machine(source, NAMES, storages, at, (TRIGGER, shortcut(storages)))
+    machine = Machine(source, NAMES, storages, at, (TRIGGER, shortcut(storages)), read_nested)
     storages.machine = machine
     root = machine.run()
     machine = Machine(source, NAMES, at=machine.end)

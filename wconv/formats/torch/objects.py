@@ -1,11 +1,12 @@
 """What a checkpoint's object tree is made of beside Python's own dicts, lists, strings and numbers.
 
 `Contents.root` holds the tree as the file describes it. Its leaves are the classes below; none of them
-runs anything, and each tensor leaf turns into a `LazyTensor` by `lazy()`:
+runs anything, and `materialise` turns each tensor leaf into a `LazyTensor`:
 
 - `TorchTensor`: a dense tensor, a view of a `Storage` (two tensors with one storage share memory);
 - `Storage`: a bare storage, where a file holds one outside of a tensor;
 - `SparseTensor`, `NestedTensor`, `MetaTensor`: what their names say;
+  `sparse.nested_parts` makes the members of a nested one;
 - `LostTensor`: a tensor whose values are not, or not all, in the file;
 - `NumpyArray`: an array that was pickled as one; `NumpyFloat` and its like: a numpy scalar, still a number;
 - `Record`: an instance of any other class, or the result of any other function, uncalled;
@@ -21,7 +22,7 @@ from typing import Any
 from wconv.errors import WconvError
 from wconv.formats.sources import Source
 from wconv.tensors.dtypes import DType
-from wconv.tensors.lazy import LazyTensor, Shape, from_array
+from wconv.tensors.lazy import LazyTensor, Shape
 
 
 class UnavailableError(WconvError):
@@ -171,9 +172,6 @@ class Storage:
         dtype = dtype or self.dtype
         return self.source.tensor(self.start, dtype, self.nbytes // dtype.itemsize, self.swap)
 
-    def lazy(self) -> LazyTensor:
-        return self.elements()
-
     def __repr__(self) -> str:
         return f"<{self.name} {self.key} of {self.numel:,}>"
 
@@ -246,16 +244,6 @@ class TorchTensor:
         other.subclass, other.state, other.quantizer = self.subclass, self.state, self.quantizer
         return other
 
-    def lazy(self) -> LazyTensor:
-        """The tensor's values: read in place where they are contiguous, gathered where not, dequantized.
-
-        Raises:
-            UnavailableError: wconv has no dtype that could hold them.
-        """
-        from wconv.formats.torch import dense
-
-        return dense.lazy(self)
-
     def __repr__(self) -> str:
         return f"<tensor {self.dtype} {self.shape} of storage {self.storage.key}>"
 
@@ -281,15 +269,9 @@ class SparseTensor:
         self.requires_grad = False
         self.parameter = False
 
-    def lazy(self) -> LazyTensor:
-        """The dense form. Raises `UnavailableError` where it would be out of proportion."""
-        from wconv.formats.torch import sparse
-
-        return sparse.lazy(self)
-
 
 class NestedTensor:
-    """A nested tensor: `parts()` are its members, views of one buffer."""
+    """A nested tensor: its members are views of one buffer."""
 
     __slots__ = ("buffer", "offsets", "sizes", "strides")
 
@@ -300,12 +282,6 @@ class NestedTensor:
         self.sizes = sizes
         self.strides = strides
         self.offsets = offsets
-
-    def parts(self) -> list[TorchTensor]:
-        """The members; reads the small tensors that say where they lie."""
-        from wconv.formats.torch import sparse
-
-        return sparse.nested_parts(self)
 
 
 class MetaTensor:
@@ -320,9 +296,6 @@ class MetaTensor:
         self.requires_grad = requires_grad
         self.parameter = False
 
-    def lazy(self) -> LazyTensor:
-        raise UnavailableError("it was saved on the meta device, without values")
-
 
 class LostTensor:
     """A tensor of a known class whose values cannot be had from this file alone; `reason` says why."""
@@ -332,12 +305,9 @@ class LostTensor:
     def __init__(self, reason: str) -> None:
         self.reason = reason
 
-    def lazy(self) -> LazyTensor:
-        raise UnavailableError(self.reason)
-
 
 class NumpyArray:
-    """A numpy array of numbers or booleans. `tensor` is its values; absent for other element types.
+    """A numpy array of numbers or booleans. `arrays.lazy` has its values; other element types have none.
 
     Attributes:
         dtype: numpy's code with its byte order, "<f4".
@@ -353,23 +323,11 @@ class NumpyArray:
         self.fortran = False
         self.data: Any = None
 
-    def lazy(self) -> LazyTensor:
-        """The values in C order. Raises `NotNumbersError` for strings, dates and objects."""
-        from wconv.formats.numpy import arrays as npy
-
-        return npy.lazy(self)
-
 
 class _NumpyNumber:
     """A numpy scalar: the Python number that it equals, which remembers its dtype."""
 
     dtype: DType
-
-    def lazy(self) -> LazyTensor:
-        """The number as a 0-d tensor of its own dtype."""
-        import numpy as np
-
-        return from_array(np.array(self, self.dtype.numpy))
 
 
 class NumpyInteger(_NumpyNumber, int):

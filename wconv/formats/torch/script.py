@@ -40,15 +40,15 @@ JSON_DTYPES = {
 """The element types of `model.json`."""
 
 
-def load(directory: ZipDirectory, folder: str) -> Any:
+def load(directory: ZipDirectory, folder: str, read_nested: archive.ReadNested) -> Any:
     """The module as a record; the tensors of `constants.pkl` are among its items.
 
     Raises:
         FormatError: the archive is damaged.
     """
     swap = archive.swapped(directory, folder)
-    root = archive.run(directory, folder + "data.pkl", folder + "data/", swap)
-    constants = archive.run(directory, folder + "constants.pkl", folder + "constants/", swap)
+    root = archive.run(directory, folder + "data.pkl", folder + "data/", swap, read_nested)
+    constants = archive.run(directory, folder + "constants.pkl", folder + "constants/", swap, read_nested)
     if isinstance(root, Record):
         script_code.add_groups(root, directory, folder)
     if isinstance(root, Record) and type(constants) is tuple:

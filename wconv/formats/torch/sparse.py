@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from wconv.errors import FormatError
+from wconv.formats.torch import dense
 from wconv.formats.torch.objects import NestedTensor, SparseTensor, TorchTensor, UnavailableError
 from wconv.tensors.dtypes import DType
 from wconv.tensors.lazy import Array, LazyTensor, Shape
@@ -30,14 +31,14 @@ def lazy(tensor: SparseTensor) -> LazyTensor:
         UnavailableError: it would be out of all proportion to what is stored.
         FormatError: its parts do not fit together.
     """
-    values = tensor.values.lazy()
-    indices = tuple(part.lazy() for part in tensor.indices)
+    values = dense.lazy(tensor.values)
+    indices = tuple(dense.lazy(part) for part in tensor.indices)
     _check(tensor, values, indices)
-    dense = math.prod(tensor.shape) * values.dtype.itemsize
+    nbytes = math.prod(tensor.shape) * values.dtype.itemsize
     stored = values.nbytes + sum(part.nbytes for part in indices)
-    if dense > DENSE_LIMIT or dense > (1 << 20) + DENSE_RATIO * stored or values.size > ENTRIES_LIMIT:
+    if nbytes > DENSE_LIMIT or nbytes > (1 << 20) + DENSE_RATIO * stored or values.size > ENTRIES_LIMIT:
         raise UnavailableError(
-            f"it is sparse, and dense it would take {dense:,} bytes for the {stored:,} it has"
+            f"it is sparse, and dense it would take {nbytes:,} bytes for the {stored:,} it has"
         )
     return Dense(tensor.layout, indices, values, tensor.shape, tensor.values.storage_where)
 
@@ -176,7 +177,7 @@ def nested_parts(tensor: NestedTensor) -> list[TorchTensor]:
     """
     buffer = tensor.buffer
     where = buffer.storage_where
-    sizes, strides, offsets = (part.lazy() for part in (tensor.sizes, tensor.strides, tensor.offsets))
+    sizes, strides, offsets = (dense.lazy(part) for part in (tensor.sizes, tensor.strides, tensor.offsets))
     count = offsets.size
     if sizes.ndim != 2 or strides.shape != sizes.shape or sizes.shape[0] != count or count > MEMBERS_LIMIT:
         raise FormatError(f"{where} is damaged: the parts of a nested tensor do not fit together")

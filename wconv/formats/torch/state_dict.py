@@ -23,6 +23,7 @@ from wconv.formats.torch.objects import (
     TorchTensor,
     shown,
 )
+from wconv.formats.torch.sparse import nested_parts
 
 DEPTH_LIMIT = 400
 """Objects within objects."""
@@ -196,7 +197,7 @@ def flatten(root: Any, where: str) -> Flattened:
             if isinstance(value, Record):
                 _note_rest(found, path, value)
         elif isinstance(value, NestedTensor):
-            parts = [((*path, str(index)), part, False) for index, part in enumerate(value.parts())]
+            parts = [((*path, str(index)), part, False) for index, part in enumerate(nested_parts(value))]
             found.notes.append(f"{'.'.join(path)} is a nested tensor: written as {len(parts)} tensors")
             pending.extend(reversed(parts))
         else:

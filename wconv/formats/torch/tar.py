@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Any
 
 from wconv.errors import FormatError
@@ -66,18 +67,16 @@ def members(source: Source) -> dict[str, tuple[int, int]]:
     return found
 
 
-def load(source: Source) -> Any:
+def load(source: Source, read_nested: Callable[[Source], Any]) -> Any:
     """The object that torch.save was given, or the checkpoint within a NeMo archive.
 
     Raises:
         FormatError: the archive is damaged or holds neither.
     """
-    from wconv.formats.torch import file as torch_file
-
     found = members(source)
     weights = next((name for name in found if name.rpartition("/")[2] == "model_weights.ckpt"), None)
     if weights is not None:
-        return torch_file.load(source.part(*found[weights]))
+        return read_nested(source.part(*found[weights]))
     missing = [name for name in ("pickle", "storages", "tensors") if name not in found]
     if missing:
         raise FormatError(f"{source.where} is a tar archive without a PyTorch checkpoint (no {missing[0]})")
@@ -93,7 +92,8 @@ def load(source: Source) -> Any:
             raise FormatError(f"{source.where} is damaged: tensor {shown(pid, 40)} is missing")
         return tensor
 
-    return Machine(source.part(*found["pickle"]), NAMES, persistent).run()
+    pickle = source.part(*found["pickle"])
+    return Machine(pickle, NAMES, persistent, read_nested=read_nested).run()
 
 
 class _Stream:
@@ -133,8 +133,8 @@ def _storages(source: Source) -> dict[str, Storage]:
     stream = _Stream(source)
     storages: dict[str, Storage] = {}
     for _ in range(stream.count()):
-        key, location, kind = stream.triple()
-        name, dtype = storage_dtype(stream.machine, kind)
+        key, location, storage_class = stream.triple()
+        name, dtype = storage_dtype(stream.machine, storage_class)
         (numel,) = stream.numbers("<q")
         if numel < 0 or stream.at + numel * dtype.itemsize > source.size:
             raise FormatError(f"{source.where} is truncated: it ends within a storage; download it again")

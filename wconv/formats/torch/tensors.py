@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from wconv.errors import UnsafeError
+from wconv.formats.sources import as_source
 from wconv.formats.torch import distributed
 from wconv.formats.torch.objects import (
     LEAVES,
@@ -27,7 +28,7 @@ from wconv.formats.torch.objects import (
     plain_number,
     shown,
 )
-from wconv.formats.torch.pickle.machine import Machine, as_source
+from wconv.formats.torch.pickle.state import MachineState
 from wconv.tensors import dtypes
 from wconv.tensors.dtypes import DType
 from wconv.tensors.lazy import Shape, is_shape
@@ -77,15 +78,15 @@ def is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value < LARGEST
 
 
-def storage_dtype(machine: Machine, kind: Any) -> tuple[str, DType]:
+def storage_dtype(machine: MachineState, storage_class: Any) -> tuple[str, DType]:
     """The name and element type of a storage class from a persistent id."""
-    dtype = STORAGES.get(kind.name) if type(kind) is Global else None
+    dtype = STORAGES.get(storage_class.name) if type(storage_class) is Global else None
     if dtype is None:
-        raise machine.damaged(f"{shown(kind, 100)} is no storage class")
-    return kind.name, dtype
+        raise machine.damaged(f"{shown(storage_class, 100)} is no storage class")
+    return storage_class.name, dtype
 
 
-def checked_part(machine: Machine, whole: Storage, part: Any) -> tuple[int, int]:
+def checked_part(machine: MachineState, whole: Storage, part: Any) -> tuple[int, int]:
     """Offset and size, in elements, of `(key, offset, size)`: a storage that is a part of another one."""
     if (
         type(part) is not tuple
@@ -98,7 +99,7 @@ def checked_part(machine: Machine, whole: Storage, part: Any) -> tuple[int, int]
     return part[1], part[2]
 
 
-def checked_lengths(machine: Machine, value: Any, what: str) -> Shape:
+def checked_lengths(machine: MachineState, value: Any, what: str) -> Shape:
     """Lengths or strides from a file, when they can be some. Raises `FormatError`."""
     lengths = tuple(value) if type(value) in (tuple, list, Size) else None
     if lengths is None or len(lengths) > AXES_LIMIT:
@@ -112,7 +113,7 @@ def checked_lengths(machine: Machine, value: Any, what: str) -> Shape:
 
 
 def view(
-    machine: Machine, storage: Any, offset: Any, shape: Any, stride: Any, dtype: DType | str, grad: Any
+    machine: MachineState, storage: Any, offset: Any, shape: Any, stride: Any, dtype: DType | str, grad: Any
 ) -> TorchTensor:
     """A tensor over a storage, when no element of it lies outside of that storage."""
     if type(storage) is not Storage:
@@ -137,7 +138,7 @@ def view(
     return TorchTensor(storage, offset, shape, stride, dtype, grad is True)
 
 
-def _metadata(machine: Machine, tensor: TorchTensor, metadata: Any) -> TorchTensor:
+def _metadata(machine: MachineState, tensor: TorchTensor, metadata: Any) -> TorchTensor:
     if metadata is not None:
         if type(metadata) not in (dict, OrderedDict):
             raise machine.damaged("a tensor's metadata are none")
@@ -146,13 +147,13 @@ def _metadata(machine: Machine, tensor: TorchTensor, metadata: Any) -> TorchTens
     return tensor
 
 
-def check_count(machine: Machine, args: Sequence[Any], least: int, most: int, name: str) -> None:
+def check_count(machine: MachineState, args: Sequence[Any], least: int, most: int, name: str) -> None:
     """Refuses a call of `name` with too few or too many arguments. Raises `FormatError`."""
     if not least <= len(args) <= most:
         raise machine.damaged(f"{name} is given {len(args)} arguments")
 
 
-def tensor_v1(machine: Machine, args: Sequence[Any]) -> TorchTensor:
+def tensor_v1(machine: MachineState, args: Sequence[Any]) -> TorchTensor:
     """`_rebuild_tensor(storage, offset, size, stride)`."""
     check_count(machine, args, 4, 4, "_rebuild_tensor")
     if type(args[0]) is not Storage:
@@ -161,7 +162,7 @@ def tensor_v1(machine: Machine, args: Sequence[Any]) -> TorchTensor:
     return view(machine, storage, offset, shape, stride, storage.dtype, False)
 
 
-def tensor_v2(machine: Machine, args: Sequence[Any]) -> TorchTensor:
+def tensor_v2(machine: MachineState, args: Sequence[Any]) -> TorchTensor:
     """`_rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks[, metadata])`."""
     check_count(machine, args, 5, 7, "_rebuild_tensor_v2")
     if type(args[0]) is not Storage:
@@ -170,14 +171,14 @@ def tensor_v2(machine: Machine, args: Sequence[Any]) -> TorchTensor:
     return _metadata(machine, tensor, args[6]) if len(args) == 7 else tensor
 
 
-def tensor_v3(machine: Machine, args: Sequence[Any]) -> TorchTensor:
+def tensor_v3(machine: MachineState, args: Sequence[Any]) -> TorchTensor:
     """`_rebuild_tensor_v3(storage, offset, size, stride, requires_grad, hooks, dtype[, metadata])`."""
     check_count(machine, args, 7, 8, "_rebuild_tensor_v3")
     tensor = view(machine, args[0], args[1], args[2], args[3], _dtype(machine, args[6]), args[4])
     return _metadata(machine, tensor, args[7]) if len(args) == 8 else tensor
 
 
-def _dtype(machine: Machine, value: Any) -> DType | str:
+def _dtype(machine: MachineState, value: Any) -> DType | str:
     if type(value) is DType:
         return value
     if type(value) is Global and value.module == "torch" and value.name in EXTRA_SIZES:
@@ -185,7 +186,7 @@ def _dtype(machine: Machine, value: Any) -> DType | str:
     raise machine.damaged(f"{shown(value, 60)} is no dtype that wconv knows")
 
 
-def parameter(machine: Machine, args: Sequence[Any]) -> Any:
+def parameter(machine: MachineState, args: Sequence[Any]) -> Any:
     """`_rebuild_parameter(tensor, requires_grad, hooks)`, `_rebuild_parameter_with_state(…, state)`."""
     check_count(machine, args, 1, 4, "_rebuild_parameter")
     tensor = args[0]
@@ -209,24 +210,24 @@ PLAIN_TENSORS = frozenset(
 )
 
 
-def from_type(machine: Machine, args: Sequence[Any]) -> Any:
+def from_type(machine: MachineState, args: Sequence[Any]) -> Any:
     """`_rebuild_from_type_v2(function, type, args, state)` and its older form without `_v2`."""
     check_count(machine, args, 4, 4, "_rebuild_from_type_v2")
-    function, kind, given, state = args
-    made = machine.construct(function, given)
-    if type(made) is Record and distributed.is_one(kind):
+    function, tensor_class, arguments, state = args
+    made = machine.construct(function, arguments)
+    if type(made) is Record and distributed.is_dtensor(tensor_class):
         return distributed.whole(made, state)
     if type(made) is TorchTensor:
-        if type(kind) is Global and kind.path not in PLAIN_TENSORS:
-            made.subclass = kind
-        made.parameter = made.parameter or (type(kind) is Global and kind.name == "Parameter")
+        if type(tensor_class) is Global and tensor_class.path not in PLAIN_TENSORS:
+            made.subclass = tensor_class
+        made.parameter = made.parameter or (type(tensor_class) is Global and tensor_class.name == "Parameter")
         made.state = state
     elif type(made) is Record:
         made.state = state
     return made
 
 
-def quantized(machine: Machine, args: Sequence[Any]) -> TorchTensor:
+def quantized(machine: MachineState, args: Sequence[Any]) -> TorchTensor:
     """`_rebuild_qtensor(storage, offset, size, stride, quantizer, requires_grad, hooks)`."""
     check_count(machine, args, 5, 7, "_rebuild_qtensor")
     storage, quantizer = args[0], args[4]
@@ -274,7 +275,7 @@ def quantized(machine: Machine, args: Sequence[Any]) -> TorchTensor:
     return tensor
 
 
-def size(machine: Machine, args: Sequence[Any]) -> Size:
+def size(machine: MachineState, args: Sequence[Any]) -> Size:
     """`torch.Size(lengths)`."""
     check_count(machine, args, 0, 1, "torch.Size")
     if args and type(args[0]) not in (tuple, list):
@@ -282,14 +283,14 @@ def size(machine: Machine, args: Sequence[Any]) -> Size:
     return Size(args[0] if args else ())
 
 
-def layout(machine: Machine, args: Sequence[Any]) -> LayoutName:
+def layout(machine: MachineState, args: Sequence[Any]) -> LayoutName:
     """`_get_layout('torch.sparse_coo')`: the layout's name."""
     if len(args) != 1 or type(args[0]) is not str:
         raise machine.damaged("a layout has no name")
     return LayoutName(args[0].removeprefix("torch."))
 
 
-def sparse(machine: Machine, args: Sequence[Any]) -> SparseTensor:
+def sparse(machine: MachineState, args: Sequence[Any]) -> SparseTensor:
     """`_rebuild_sparse_tensor(layout, data)`."""
     check_count(machine, args, 2, 2, "_rebuild_sparse_tensor")
     name = args[0].name if type(args[0]) is Global else args[0]
@@ -312,21 +313,21 @@ def sparse(machine: Machine, args: Sequence[Any]) -> SparseTensor:
 _INDEX_DTYPES = (dtypes.by_name("int64"), dtypes.by_name("int32"))
 
 
-def nested(machine: Machine, args: Sequence[Any]) -> NestedTensor:
+def nested(machine: MachineState, args: Sequence[Any]) -> NestedTensor:
     """`_rebuild_nested_tensor(buffer, sizes, strides, offsets)`."""
     if len(args) != 4 or any(type(part) is not TorchTensor for part in args):
         raise machine.damaged("a nested tensor lacks its parts")
     return NestedTensor(*args)
 
 
-def meta(machine: Machine, args: Sequence[Any]) -> MetaTensor:
+def meta(machine: MachineState, args: Sequence[Any]) -> MetaTensor:
     """`_rebuild_meta_tensor_no_storage(dtype, size, stride, requires_grad)`."""
     check_count(machine, args, 4, 4, "_rebuild_meta_tensor_no_storage")
     shape, stride = checked_lengths(machine, args[1], "shape"), checked_lengths(machine, args[2], "stride")
     return MetaTensor(args[0], shape, stride, args[3] is True)
 
 
-def device_tensor(machine: Machine, args: Sequence[Any]) -> Any:
+def device_tensor(machine: MachineState, args: Sequence[Any]) -> Any:
     """`_rebuild_device_tensor_from_numpy(array, dtype, device, requires_grad)` and its kin: the array."""
     check_count(machine, args, 4, 4, "_rebuild_device_tensor")
     if type(args[0]) not in LEAVES:
@@ -334,22 +335,22 @@ def device_tensor(machine: Machine, args: Sequence[Any]) -> Any:
     return args[0]
 
 
-def load_from_bytes(machine: Machine, args: Sequence[Any]) -> Any:
+def load_from_bytes(machine: MachineState, args: Sequence[Any]) -> Any:
     """`torch.storage._load_from_bytes(data)`: a checkpoint within the pickle."""
-    from wconv.formats.torch import file as torch_file
-
     source = as_source(args[0], machine.source.where) if len(args) == 1 else None
     if source is None:
         raise machine.damaged("a tensor has no bytes")
+    if machine.read_nested is None:
+        raise machine.damaged("there is a checkpoint within it")
     # every byte is needed once: a file that unpacks the same ones again and again means harm
     machine.nested += max(source.size, NESTED_LEAST)
     machine.charge(1000)
     if machine.nested > machine.source.size + NESTED_FREE:
         raise UnsafeError(f"{machine.source.where} unpacks the same bytes again and again: refused")
-    return torch_file.load(source)
+    return machine.read_nested(source)
 
 
-def first(machine: Machine, args: Sequence[Any]) -> Any:
+def first_argument(machine: MachineState, args: Sequence[Any]) -> Any:
     """`restore_type_tag(value, type)`, `build_intlist(values)`: the value."""
     check_count(machine, args, 1, 2, "torch.jit._pickle")
     return args[0]

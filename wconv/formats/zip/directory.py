@@ -49,7 +49,7 @@ class ZipDirectory:
         entries: by name; bytes that are no UTF-8 are kept as surrogates.
     """
 
-    __slots__ = ("_ahead", "_ahead_at", "entries", "source")
+    __slots__ = ("_ahead", "_ahead_at", "_folders", "entries", "source")
 
     def __init__(self, source: Source) -> None:
         """Reads the directory.
@@ -61,6 +61,7 @@ class ZipDirectory:
         self.entries: dict[str, Entry] = {}
         self._ahead = b""
         self._ahead_at = 0
+        self._folders: dict[str, str | None] = {}
         start, size, count = _find(source)
         data = source.read(start, size)
         for entry in _entries(source, data, start):
@@ -73,6 +74,30 @@ class ZipDirectory:
                 f"{source.where} is a damaged archive: it announces {count:,} members and lists"
                 f" {len(self.entries):,}"
             )
+
+    def folder(self, member: str) -> str | None:
+        """What the members' names start with ("archive/"), told by a member that has to be there.
+
+        None where there is none of that name.
+
+        Raises:
+            FormatError: it is in several folders, none of which holds the others.
+        """
+        if member in self._folders:
+            return self._folders[member]
+        if member in self.entries:
+            return ""
+        ending = "/" + member
+        found = [entry for entry in self.entries if entry.endswith(ending)]
+        least = min((entry.count("/") for entry in found), default=0)
+        outer = [entry for entry in found if entry.count("/") == least]
+        if len(outer) > 1:
+            raise FormatError(
+                f"{self.source.where} holds several checkpoints, at {outer[0]!r:.80} and {outer[1]!r:.80}:"
+                " unpack it and convert one"
+            )
+        found_at = self._folders[member] = outer[0].removesuffix(member) if outer else None
+        return found_at
 
     def locate(self, entry: Entry) -> int:
         """The first byte of a member's data, as it is in the archive.

@@ -16,7 +16,7 @@ ALIGNMENT = 64
 """Bytes to whose multiples entries are moved, so that any dtype can be mapped there; torch's choice too."""
 
 LIMIT = 0xFFFFFFFF
-"""Sizes and offsets from here on are told in fields of 64 bits."""
+"""Sizes and offsets from here on are fields in fields of 64 bits."""
 
 ENTRIES_LIMIT = 0xFFFF
 NEW_YEAR_1980 = (1 << 5) | 1
@@ -121,7 +121,7 @@ def _add(directory: _Directory, name: str, size: int, checksum: int, offset: int
     sizes = struct.pack("<2H2Q", 1, 16, size, size) if large else b""
     padding = -(offset + LOCAL.size + len(raw) + len(sizes) + 4) % ALIGNMENT
     extra = sizes + b"FB" + struct.pack("<H", padding) + b"Z" * padding
-    told = _told(size)
+    fields = _size_fields(size)
     return (
         LOCAL.pack(
             b"PK\x03\x04",
@@ -131,8 +131,8 @@ def _add(directory: _Directory, name: str, size: int, checksum: int, offset: int
             0,
             NEW_YEAR_1980,
             checksum,
-            told,
-            told,
+            fields,
+            fields,
             len(raw),
             len(extra),
         )
@@ -155,15 +155,15 @@ def _central(name: bytes, size: int, checksum: int, offset: int) -> bytes:
             0,
             NEW_YEAR_1980,
             checksum,
-            _told(size),
-            _told(size),
+            _size_fields(size),
+            _size_fields(size),
             len(name),
             len(extra),
             0,
             0,
             0,
             OWNER_MAY,
-            _told(offset),
+            _size_fields(offset),
         )
         + name
         + extra
@@ -172,8 +172,8 @@ def _central(name: bytes, size: int, checksum: int, offset: int) -> bytes:
 
 def _end(count: int, start: int, nbytes: int) -> bytes:
     """The end of the central directory, which begins at `start`."""
-    told = _told_count(count)
-    end = END.pack(b"PK\x05\x06", 0, 0, told, told, _told(nbytes), _told(start), 0)
+    fields = _count_fields(count)
+    end = END.pack(b"PK\x05\x06", 0, 0, fields, fields, _size_fields(nbytes), _size_fields(start), 0)
     if count < ENTRIES_LIMIT and start < LIMIT and nbytes < LIMIT:
         return end
     wide = END_64.pack(
@@ -182,12 +182,12 @@ def _end(count: int, start: int, nbytes: int) -> bytes:
     return wide + LOCATOR_64.pack(b"PK\x06\x07", 0, start + nbytes, 1) + end
 
 
-def _told(value: int) -> int:
+def _size_fields(value: int) -> int:
     """A size or offset in 32 bits, of which all are set where it stands elsewhere in 64."""
     return min(value, LIMIT)
 
 
-def _told_count(count: int) -> int:
+def _count_fields(count: int) -> int:
     return min(count, ENTRIES_LIMIT)
 
 

@@ -1,16 +1,6 @@
-"""The pickle machine's limits, the names that it refuses, and what its two halves share."""
+"""The pickle machine's limits, and the names that it refuses."""
 
 from __future__ import annotations
-
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
-
-from wconv.formats.torch.objects import Global, LayoutName, Record
-from wconv.formats.torch.pickle.reading import OldText
-from wconv.tensors.dtypes import DType
-
-if TYPE_CHECKING:
-    from wconv.formats.torch.pickle.machine import Machine
 
 WINDOW = 8 << 20
 """Bytes of the program that are in memory at a time."""
@@ -102,47 +92,6 @@ def is_forbidden(module: str, name: str) -> bool:
         or (module, name) in FORBIDDEN_NAMES
         or (module in BUILTINS and name.split(".", 1)[0] in FORBIDDEN_BUILTINS)
     )
-
-
-class Constructor:
-    """A function of wconv that stands for a class or function which files name.
-
-    Attributes:
-        name: the dotted path in the file.
-        call: takes the machine and the arguments as the file gives them, and checks them.
-    """
-
-    __slots__ = ("call", "name")
-
-    def __init__(self, name: str, call: Callable[[Machine, Sequence[Any]], Any]) -> None:
-        self.name = name
-        self.call = call
-
-    def __repr__(self) -> str:
-        return f"<{self.name}>"
-
-
-class Stop(Exception):  # noqa: N818
-    """STOP was reached."""
-
-
-class Absent:
-    """What a memo holds in place of a value."""
-
-
-UNSET = Absent()
-"""Nothing was put there."""
-
-SKIPPED = Absent()
-"""A shortcut did not make the value. When it is asked for after all, the machine starts over without it."""
-
-
-class Again(Exception):  # noqa: N818
-    """A value that a shortcut left out is needed."""
-
-
-SCALARS = frozenset({str, bool, type(None), bytes, OldText, LayoutName, DType, Global, Record, Constructor})
-"""Types that are always fit to be keys: Python hashes text with a secret, the others by identity or value."""
 
 
 def printable(text: str) -> str:

@@ -7,11 +7,10 @@ from typing import Any
 
 from wconv.formats.torch import tensors as torch_tensors
 from wconv.formats.torch.pickle import numpy_names, python_names
-from wconv.formats.torch.pickle.contract import Constructor
-from wconv.formats.torch.pickle.machine import Machine
+from wconv.formats.torch.pickle.state import Constructor, MachineState
 from wconv.tensors import dtypes
 
-_FUNCTIONS: dict[str, Callable[[Machine, Sequence[Any]], Any]] = {
+_FUNCTIONS: dict[str, Callable[[MachineState, Sequence[Any]], Any]] = {
     "torch._utils._rebuild_tensor": torch_tensors.tensor_v1,
     "torch._utils._rebuild_tensor_v2": torch_tensors.tensor_v2,
     "torch._utils._rebuild_tensor_v3": torch_tensors.tensor_v3,
@@ -33,11 +32,11 @@ _FUNCTIONS: dict[str, Callable[[Machine, Sequence[Any]], Any]] = {
     "torch.storage._load_from_bytes": torch_tensors.load_from_bytes,
     "torch.serialization._get_layout": torch_tensors.layout,
     "torch.Size": torch_tensors.size,
-    "torch.jit._pickle.restore_type_tag": torch_tensors.first,
-    "torch.jit._pickle.build_intlist": torch_tensors.first,
-    "torch.jit._pickle.build_tensorlist": torch_tensors.first,
-    "torch.jit._pickle.build_doublelist": torch_tensors.first,
-    "torch.jit._pickle.build_boollist": torch_tensors.first,
+    "torch.jit._pickle.restore_type_tag": torch_tensors.first_argument,
+    "torch.jit._pickle.build_intlist": torch_tensors.first_argument,
+    "torch.jit._pickle.build_tensorlist": torch_tensors.first_argument,
+    "torch.jit._pickle.build_doublelist": torch_tensors.first_argument,
+    "torch.jit._pickle.build_boollist": torch_tensors.first_argument,
     "numpy.dtype": numpy_names.numpy_dtype,
     "numpy.core.multiarray._reconstruct": numpy_names.numpy_reconstruct,
     "numpy._core.multiarray._reconstruct": numpy_names.numpy_reconstruct,
@@ -55,7 +54,7 @@ _FUNCTIONS: dict[str, Callable[[Machine, Sequence[Any]], Any]] = {
     "copyreg.__newobj__": python_names.new_object,
 }
 
-_BUILTINS: dict[str, Callable[[Machine, Sequence[Any]], Any]] = {
+_BUILTINS: dict[str, Callable[[MachineState, Sequence[Any]], Any]] = {
     "set": python_names.a_set,
     "frozenset": python_names.a_frozenset,
     "list": python_names.a_list,

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from wconv.formats.numpy import arrays as npy
+from wconv.formats.sources import as_source
 from wconv.formats.torch.objects import Global, NumpyArray, Record, numpy_number, shown
-from wconv.formats.torch.pickle.machine import Machine, as_source
+from wconv.formats.torch.pickle.state import MachineState
 from wconv.formats.torch.tensors import check_count, checked_lengths
 from wconv.tensors.dtypes import DType
 
@@ -22,7 +23,7 @@ class NumpyType:
         self.code = code
         self.order = "<"
 
-    def set_state(self, machine: Machine, state: Any) -> None:
+    def set_state(self, machine: MachineState, state: Any) -> None:
         """`(version, byte order, …)`."""
         if type(state) is not tuple or len(state) < 5:
             raise machine.damaged("a numpy dtype has no state")
@@ -37,7 +38,7 @@ class NumpyType:
         return self.order + self.code
 
 
-def numpy_dtype(machine: Machine, args: Sequence[Any]) -> NumpyType:
+def numpy_dtype(machine: MachineState, args: Sequence[Any]) -> NumpyType:
     """`numpy.dtype('f4', False, True)`."""
     code = args[0] if args else None
     if type(code) is DType:
@@ -58,7 +59,7 @@ class _Array(NumpyArray):
 
     __slots__ = ()
 
-    def set_state(self, machine: Machine, state: Any) -> None:
+    def set_state(self, machine: MachineState, state: Any) -> None:
         """`(version, shape, dtype, fortran, data)`; very old files leave the version out."""
         if type(state) is not tuple or len(state) not in (4, 5):
             raise machine.damaged("a numpy array has no state")
@@ -66,7 +67,9 @@ class _Array(NumpyArray):
         fill_array(machine, self, shape, dtype, fortran is True or fortran == 1, data)
 
 
-def fill_array(machine: Machine, array: NumpyArray, shape: Any, dtype: Any, fortran: bool, data: Any) -> None:
+def fill_array(
+    machine: MachineState, array: NumpyArray, shape: Any, dtype: Any, fortran: bool, data: Any
+) -> None:
     """Gives an array its values, when they are as many as its shape says."""
     if type(dtype) is Record:
         # what numpy makes by a class of its own: texts of any length
@@ -83,13 +86,13 @@ def fill_array(machine: Machine, array: NumpyArray, shape: Any, dtype: Any, fort
     npy.check(array, machine.source.where)
 
 
-def numpy_reconstruct(machine: Machine, args: Sequence[Any]) -> NumpyArray:
+def numpy_reconstruct(machine: MachineState, args: Sequence[Any]) -> NumpyArray:
     """`numpy.core.multiarray._reconstruct(type, (0,), 'b')`: BUILD brings the rest."""
     machine.charge(100)
     return _Array()
 
 
-def numpy_frombuffer(machine: Machine, args: Sequence[Any]) -> NumpyArray:
+def numpy_frombuffer(machine: MachineState, args: Sequence[Any]) -> NumpyArray:
     """`numpy._core.numeric._frombuffer(buffer, dtype, shape, order)` of protocol 5."""
     check_count(machine, args, 4, 4, "_frombuffer")
     machine.charge(100)
@@ -100,17 +103,17 @@ def numpy_frombuffer(machine: Machine, args: Sequence[Any]) -> NumpyArray:
     return array
 
 
-def numpy_scalar(machine: Machine, args: Sequence[Any]) -> Any:
+def numpy_scalar(machine: MachineState, args: Sequence[Any]) -> Any:
     """`numpy.core.multiarray.scalar(dtype, data)`: a number that remembers its dtype."""
     found = scalar_array(machine, args)
     if isinstance(found, Record):
         return found
-    tensor = found.lazy()
+    tensor = npy.lazy(found)
     machine.charge(150)
     return numpy_number(tensor.numpy().item(), tensor.dtype)
 
 
-def scalar_array(machine: Machine, args: Sequence[Any]) -> NumpyArray | Record:
+def scalar_array(machine: MachineState, args: Sequence[Any]) -> NumpyArray | Record:
     """A numpy scalar as an array without axes; a record where it is no number."""
     array = NumpyArray()
     if len(args) == 1 and type(args[0]) is NumpyType:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from wconv.formats.torch.objects import OrderedDict, Record, shown
-from wconv.formats.torch.pickle.machine import Machine
+from wconv.formats.torch.pickle.state import MachineState
 from wconv.formats.torch.tensors import check_count
 
 
-def codecs_encode(machine: Machine, args: Sequence[Any]) -> bytes:
+def codecs_encode(machine: MachineState, args: Sequence[Any]) -> bytes:
     """`_codecs.encode(text, 'latin1')`: how protocol 2 spells bytes."""
     if len(args) not in (1, 2) or type(args[0]) is not str:
         raise machine.damaged("_codecs.encode is given no text")
@@ -26,7 +26,7 @@ def codecs_encode(machine: Machine, args: Sequence[Any]) -> bytes:
     raise machine.damaged(f"encoding {shown(encoding, 40)} is not one that pickles use")
 
 
-def _items(machine: Machine, args: Sequence[Any]) -> list[Any]:
+def _items(machine: MachineState, args: Sequence[Any]) -> list[Any]:
     """The members that a container is made from, when they are those of another container."""
     if not args:
         return []
@@ -36,7 +36,7 @@ def _items(machine: Machine, args: Sequence[Any]) -> list[Any]:
     return list(args[0])
 
 
-def ordered_dict(machine: Machine, args: Sequence[Any]) -> OrderedDict:
+def ordered_dict(machine: MachineState, args: Sequence[Any]) -> OrderedDict:
     """`collections.OrderedDict([pairs])`."""
     made = OrderedDict()
     made.attributes = None
@@ -48,7 +48,7 @@ def ordered_dict(machine: Machine, args: Sequence[Any]) -> OrderedDict:
     return made
 
 
-def plain_dict(machine: Machine, args: Sequence[Any]) -> dict[Any, Any]:
+def plain_dict(machine: MachineState, args: Sequence[Any]) -> dict[Any, Any]:
     """`dict`, `collections.Counter`: from pairs or another dict."""
     machine.charge(64)
     made: dict[Any, Any] = {}
@@ -56,7 +56,7 @@ def plain_dict(machine: Machine, args: Sequence[Any]) -> dict[Any, Any]:
     return made
 
 
-def _fill_dict(machine: Machine, into: dict[Any, Any], args: Sequence[Any]) -> None:
+def _fill_dict(machine: MachineState, into: dict[Any, Any], args: Sequence[Any]) -> None:
     if args and type(args[0]) in (dict, OrderedDict):
         machine.set_items(into, [part for pair in args[0].items() for part in pair])
         return
@@ -66,22 +66,22 @@ def _fill_dict(machine: Machine, into: dict[Any, Any], args: Sequence[Any]) -> N
         machine.set_items(into, list(pair))
 
 
-def default_dict(machine: Machine, args: Sequence[Any]) -> dict[Any, Any]:
+def default_dict(machine: MachineState, args: Sequence[Any]) -> dict[Any, Any]:
     """`collections.defaultdict(factory[, items])`, without the factory."""
     return plain_dict(machine, args[1:])
 
 
-def a_list(machine: Machine, args: Sequence[Any]) -> list[Any]:
+def a_list(machine: MachineState, args: Sequence[Any]) -> list[Any]:
     """`list(items)`."""
     return _items(machine, args)
 
 
-def a_tuple(machine: Machine, args: Sequence[Any]) -> tuple[Any, ...]:
+def a_tuple(machine: MachineState, args: Sequence[Any]) -> tuple[Any, ...]:
     """`tuple(items)`, `torch.Size(items)`."""
     return tuple(_items(machine, args))
 
 
-def a_set(machine: Machine, args: Sequence[Any]) -> set[Any]:
+def a_set(machine: MachineState, args: Sequence[Any]) -> set[Any]:
     """`set(items)`."""
     made: set[Any] = set()
     machine.charge(216)
@@ -89,12 +89,12 @@ def a_set(machine: Machine, args: Sequence[Any]) -> set[Any]:
     return made
 
 
-def a_frozenset(machine: Machine, args: Sequence[Any]) -> frozenset[Any]:
+def a_frozenset(machine: MachineState, args: Sequence[Any]) -> frozenset[Any]:
     """`frozenset(items)`."""
     return machine.frozen(_items(machine, args))
 
 
-def a_bytearray(machine: Machine, args: Sequence[Any]) -> bytearray:
+def a_bytearray(machine: MachineState, args: Sequence[Any]) -> bytearray:
     """`bytearray(data)` or `bytearray(text, 'latin-1')`."""
     if not args:
         return bytearray()
@@ -105,7 +105,7 @@ def a_bytearray(machine: Machine, args: Sequence[Any]) -> bytearray:
     return bytearray(data)
 
 
-def a_bytes(machine: Machine, args: Sequence[Any]) -> bytes:
+def a_bytes(machine: MachineState, args: Sequence[Any]) -> bytes:
     """`bytes()`, which is how protocol 2 spells empty ones."""
     if args and type(args[0]) is bytes:
         return args[0]
@@ -114,7 +114,7 @@ def a_bytes(machine: Machine, args: Sequence[Any]) -> bytes:
     return b""
 
 
-def a_complex(machine: Machine, args: Sequence[Any]) -> complex:
+def a_complex(machine: MachineState, args: Sequence[Any]) -> complex:
     """`complex(real, imaginary)`."""
     if len(args) != 2 or any(type(part) not in (int, float) for part in args):
         raise machine.damaged("a complex number is made from something else")
@@ -124,10 +124,10 @@ def a_complex(machine: Machine, args: Sequence[Any]) -> complex:
         raise machine.damaged("a complex number is too large") from None
 
 
-def integers(kind: Callable[..., Any]) -> Callable[[Machine, Sequence[Any]], Any]:
+def integers(kind: Callable[..., Any]) -> Callable[[MachineState, Sequence[Any]], Any]:
     """`slice(start, stop, step)`, `range(start, stop, step)`."""
 
-    def call(machine: Machine, args: Sequence[Any]) -> Any:
+    def call(machine: MachineState, args: Sequence[Any]) -> Any:
         if not 1 <= len(args) <= 3 or any(part is not None and type(part) is not int for part in args):
             raise machine.damaged(f"a {kind.__name__} is made from something else")
         try:
@@ -138,7 +138,7 @@ def integers(kind: Callable[..., Any]) -> Callable[[Machine, Sequence[Any]], Any
     return call
 
 
-def reconstructor(machine: Machine, args: Sequence[Any]) -> Record:
+def reconstructor(machine: MachineState, args: Sequence[Any]) -> Record:
     """`copyreg._reconstructor(class, base, state)`: how protocols 0 and 1 make instances."""
     check_count(machine, args, 1, 3, "_reconstructor")
     if machine.wary:
@@ -147,7 +147,7 @@ def reconstructor(machine: Machine, args: Sequence[Any]) -> Record:
     return Record(args[0], ())
 
 
-def new_object(machine: Machine, args: Sequence[Any]) -> Any:
+def new_object(machine: MachineState, args: Sequence[Any]) -> Any:
     """`copyreg.__newobj__(class, *args)`."""
     check_count(machine, args, 1, 1000, "__newobj__")
     return machine.construct(args[0], tuple(args[1:]))

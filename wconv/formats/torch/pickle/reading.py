@@ -29,6 +29,16 @@ class Value:
         self.plain = plain
 
 
+def text_or_bytes(data: Any) -> Any:
+    """A Python 2 string as plain data; a long one stays in the file."""
+    if type(data) is not bytes:
+        return data
+    try:
+        return data.decode("ascii")
+    except UnicodeDecodeError:
+        return data
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """How the pickles of one file are read.

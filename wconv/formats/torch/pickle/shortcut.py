@@ -13,9 +13,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from wconv.formats.torch.objects import Storage, TorchTensor
-from wconv.formats.torch.pickle.contract import SKIPPED
-from wconv.formats.torch.pickle.machine import Machine
 from wconv.formats.torch.pickle.names import NAMES
+from wconv.formats.torch.pickle.state import OMITTED, MachineState
 from wconv.formats.torch.tensors import view
 from wconv.tensors.lazy import Shape, is_shape
 
@@ -23,7 +22,9 @@ from wconv.tensors.lazy import Shape, is_shape
 class Storages(Protocol):
     """What answers a container's persistent ids."""
 
-    def storage(self, machine: Machine, kind: Any, key: Any, location: Any, numel: Any) -> Storage: ...
+    def storage(
+        self, machine: MachineState, storage_class: Any, key: Any, location: Any, numel: Any
+    ) -> Storage: ...
 
 
 _GET = rb"(h.|j.{4})"
@@ -52,13 +53,13 @@ CACHED = 10_000
 """Different shapes and strides that are remembered."""
 
 
-def shortcut(storages: Storages) -> Callable[[Machine, bytes, int], int]:
+def shortcut(storages: Storages) -> Callable[[MachineState, bytes, int], int]:
     """The function that the machine tries after a GET of `TRIGGER`: takes its window and the place in it;
     pushes the tensor and returns the place after it, or returns the same place."""
     match_at = PATTERN.match
     known: dict[tuple[bytes, bytes], tuple[Shape, Shape, int] | None] = {}
 
-    def attempt(machine: Machine, data: bytes, at: int) -> int:
+    def attempt(machine: MachineState, data: bytes, at: int) -> int:
         match = match_at(data, at)
         if match is None:
             return at
@@ -105,7 +106,7 @@ def shortcut(storages: Storages) -> Callable[[Machine, bytes, int], int]:
             tensor = TorchTensor(storage, start, sizes, steps, storage.dtype, grad == b"\x88")
         else:
             tensor = view(machine, storage, start, sizes, steps, storage.dtype, grad == b"\x88")
-        memo += (text, SKIPPED, SKIPPED, SKIPPED, SKIPPED, SKIPPED, tensor)
+        memo += (text, OMITTED, OMITTED, OMITTED, OMITTED, OMITTED, tensor)
         machine.stack.append(tensor)
         return match.end()
 

@@ -1,0 +1,43 @@
+"""`wconv.open`: checkpoints of every kind, those of models whose tensors lie in pieces among them."""
+
+from __future__ import annotations
+
+import os
+
+from wconv.checkpoints import open as checkpoints
+from wconv.checkpoints.checkpoint import Checkpoint
+from wconv.consumers.pieces import PIECES
+
+
+def open(
+    path: str | os.PathLike[str],
+    *,
+    key: str | None = None,
+    variant: str | None = None,
+    expand: bool = False,
+    skip_unreadable: bool = False,
+) -> Checkpoint:
+    """Opens a weights file, or a directory with one, with numbered shards, or with shards and an index.
+
+    Only what describes the tensors is read; each is read when it is asked for its values.
+
+    Args:
+        path: a weights file of any supported format, or a model directory.
+        key: for a wrapped PyTorch checkpoint, the path to its state dict ("model.encoder"); found if absent.
+        variant: of a directory's weights, those called so ("fp16" for `model.fp16.safetensors`).
+        expand: allows tensors that take far more than their file (expanded views, sparse, deflated).
+        skip_unreadable: allows tensors whose values cannot be had (on the meta device, of an unknown class):
+            they are left out and stand in `skipped`.
+
+    Raises:
+        FormatError: nothing there, or not all of it, can be read; the message names the file and says why.
+        UnsafeError: a file asks for something that no weights need.
+
+    Example:
+        >>> checkpoint = wconv.open("model.ckpt")
+        >>> checkpoint["linear.weight"].shape
+        (4, 4)
+    """
+    return checkpoints.open(
+        path, key=key, variant=variant, expand=expand, skip_unreadable=skip_unreadable, pieces=PIECES
+    )
