@@ -58,7 +58,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "tensors",
         "stores",
     },
-    "mlx": {"conversion", "checkpoints", "consumers", "layouts", "formats", "tensors"},
+    "mlx": {"conversion", "checkpoints", "consumers", "layouts", "formats", "tensors", "writing"},
     "torch": {"formats", "tensors", "stores", "writing"},
     "testing": {
         "checkpoints",

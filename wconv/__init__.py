@@ -15,23 +15,26 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wconv.api import load, load_mlx, save
+    from wconv.api import load, save
     from wconv.checkpoints.checkpoint import Checkpoint, open
+    from wconv.conversion.options import ConvertOptions
     from wconv.conversion.report import Report
     from wconv.conversion.run import Conversion, convert, prepare, run
     from wconv.errors import FormatError, LayoutError, OutputError, UnsafeError, WconvError
     from wconv.layouts.apply import Layout
+    from wconv.mlx import load_mlx
     from wconv.tensors.lazy import LazyTensor
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "load": "api",
-    "load_mlx": "api",
+    "load_mlx": "mlx",
     "save": "api",
     "Checkpoint": "checkpoints.checkpoint",
     "open": "checkpoints.checkpoint",
     "Conversion": "conversion.run",
+    "ConvertOptions": "conversion.options",
     "convert": "conversion.run",
     "prepare": "conversion.run",
     "run": "conversion.run",
@@ -48,6 +51,7 @@ _HOMES = {
 __all__ = [
     "Checkpoint",
     "Conversion",
+    "ConvertOptions",
     "FormatError",
     "Layout",
     "LayoutError",

@@ -155,17 +155,19 @@ def open(
     *,
     key: str | None = None,
     variant: str | None = None,
-    expand: bool = False,
+    allow_inflation: bool = False,
     skip_unreadable: bool = False,
+    expand: bool = False,
 ) -> Checkpoint:
     """Opens a weights file, or a directory with one, with numbered shards, or with shards and an index.
 
     Args:
         key: for a wrapped PyTorch checkpoint, the path to its state dict ("model.encoder").
         variant: of a directory's weights, those called so ("fp16" for `model.fp16.safetensors`).
-        expand: allows tensors that take far more than their file (expanded views, sparse, deflated).
+        allow_inflation: allows tensors that take far more than their file (expanded views, sparse, deflated).
         skip_unreadable: allows tensors whose values cannot be had (on the meta device, of an unknown class):
             they are left out and stand in `skipped`.
+        expand: the old name of `allow_inflation`.
 
     Raises:
         FormatError: nothing there, or not all of it, can be read; the message names the file and says why.
@@ -174,9 +176,9 @@ def open(
     require_name(path, kind=FormatError)
     place = Path(path)
     if place.is_dir():
-        opened = _open_directory(place, key, variant, expand)
+        opened = _open_directory(place, key, variant, allow_inflation or expand)
     else:
-        opened = _open_file(place, key, expand)
+        opened = _open_file(place, key, allow_inflation or expand)
     if not skip_unreadable:
         check_lost(place, opened.lost, others=bool(opened.tensors))
     return opened

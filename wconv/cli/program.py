@@ -316,7 +316,7 @@ def inspect(source: Path, key: str | None, expand: bool, as_json: bool) -> None:
     from wconv.checkpoints import checkpoint
     from wconv.examine.inspect import lines, to_dict
 
-    opened = checkpoint.open(source, key=key, expand=expand, skip_unreadable=True)
+    opened = checkpoint.open(source, key=key, allow_inflation=expand, skip_unreadable=True)
     if as_json:
         _print_json(to_dict(opened))
     else:

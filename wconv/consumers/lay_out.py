@@ -15,6 +15,7 @@ from wconv.errors import LayoutError
 from wconv.formats.modules import Module
 from wconv.layouts.apply import Applied, ConvertedInPartError, Layout, UnknownNamesError, apply
 from wconv.layouts.file_form import Form
+from wconv.layouts.options import options_of
 from wconv.tensors.lazy import LazyTensor
 
 HUB = "hf"
@@ -39,6 +40,7 @@ class LaidOut:
         command: loads the result; `{model}` stands for its path. "" where no command is known to.
         known: where there is no command, a sentence on what is known.
         table: the layout that was applied, where it is a table.
+        options: what the layout lets one choose, each with its default.
         rules: what was done, as text, to tell one conversion from another.
         stale: fields of config.json that are no longer true.
         form: how the consumer keeps weights in files, where it is not the hub's way.
@@ -59,6 +61,7 @@ class LaidOut:
     config_name: str = "config.json"
     known: str = ""
     table: Layout | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def lay_out(
@@ -112,7 +115,7 @@ def lay_out(
     consumer = layout if isinstance(layout, str) and layout in chosen.consumers else chosen.consumers[0]
     promise = "mlx" if consumer in CONSUMERS or own is not None else "pt"
     done = LaidOut(applied, consumer, promise, rules=str(chosen), stale=stale, table=chosen)
-    done = replace(done, form=chosen.form, casts=chosen.casts)
+    done = replace(done, form=chosen.form, casts=chosen.casts, options=options_of(chosen))
     if chosen.config:
         from wconv.consumers import made_configs
 
@@ -210,6 +213,7 @@ def _back(
 
     command, sentence = known.loading("transformers", config)
     unchanged = LaidOut(apply(None, tensors, config, options), None, "pt", command, known=sentence)
+    unchanged = replace(unchanged, options=options_of(table))
     try:
         restored = restore(table, tensors, config, options)
     except ConvertedInPartError as error:
@@ -219,4 +223,5 @@ def _back(
         return unchanged
     stated = ((config or {}).get("quantization_config") or {}).get("quant_method")
     stale = ("quantization_config",) if stated == "fp8" and not _holds_8_bits(restored.tensors) else ()
-    return LaidOut(restored, "transformers", "pt", command, f"undone: {table}", stale, known=sentence)
+    undone = LaidOut(restored, "transformers", "pt", command, f"undone: {table}", stale, known=sentence)
+    return replace(undone, options=unchanged.options)

@@ -18,7 +18,7 @@ from wconv.writing.sidecars import Sidecars
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """A conversion that is planned to the last byte but has not begun; `pipeline.run` carries it out.
+    """A conversion that is planned to the last byte but has not begun; `run` carries it out.
 
     Attributes:
         plan: every output byte's place.
@@ -27,6 +27,8 @@ class Conversion:
         parts: of a pipeline, its components' conversions by their sub-directories.
         config_name: what the file of `config` is called.
         needs_header: whether the weights mean something else without what their files' headers say.
+        stamps: of each source file, what tells it from what it may become.
+        layout_options: what the layout lets one choose, each with its default.
     """
 
     checkpoint: Checkpoint
@@ -36,10 +38,11 @@ class Conversion:
     sidecars: Sidecars | None
     report: Report
     parameters: Mapping[str, Any]
-    states: tuple[Stamp, ...]
+    stamps: tuple[Stamp, ...]
     parts: Mapping[str, Conversion] = field(default_factory=dict)
     config_name: str = "config.json"
     needs_header: bool = False
+    layout_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         what = f"{self.report.source} → {self.report.output}: {self.plan!r}"
@@ -66,7 +69,7 @@ class Conversion:
 
 
 @told(FormatError, "read")
-def states(files: Sequence[Path]) -> tuple[Stamp, ...]:
+def stamps_of(files: Sequence[Path]) -> tuple[Stamp, ...]:
     """What tells each source file from what it may become.
 
     Raises:

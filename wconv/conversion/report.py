@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from wconv.errors import OutputError
 from wconv.tensors.casts import Overflow, holding
 from wconv.wording import fitted
 from wconv.wording import gigabytes as gigabytes
@@ -30,7 +32,7 @@ class Report:
         layout: the consumer whose rules were applied, or None when names and layouts passed unchanged.
         tensors_read, tensors_written: counts.
         bytes_before, bytes_after: of the weights files.
-        seconds: from opening to the final rename.
+        seconds: of `run`: from its beginning to the final rename; planning is not among them.
         dtypes: "bfloat16 → float16" → number of tensors.
         kept: output names that a requested cast left alone, each with the reason.
         dropped: source names that were not written, each with the reason.
@@ -144,6 +146,20 @@ def overflow_line(overflows: Mapping[str, Overflow]) -> str:
         f" {plural(values, 'value')} became infinite (largest {overflows[worst].largest:.3g} in {worst}):"
         f" {advice}"
     )
+
+
+def warn_of_overflows(path: Path, overflows: Mapping[str, Overflow], *, strict: bool = False) -> None:
+    """Warns the caller of the function that calls this of what casts lost.
+
+    Raises:
+        OutputError: something was lost, and `strict`.
+    """
+    if not overflows:
+        return
+    text = f"{path}: {overflow_line(overflows)}"
+    if strict:
+        raise OutputError(text)
+    warnings.warn(text, RuntimeWarning, stacklevel=3)
 
 
 def grouped(what: str, reasons: Mapping[str, str]) -> Iterator[str]:

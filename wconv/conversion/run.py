@@ -5,18 +5,17 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 from wconv.conversion.fingerprint import fingerprint
+from wconv.conversion.options import ConvertArguments, options_of, takes_options
 from wconv.conversion.outputs import check_apart
-from wconv.conversion.planned import Conversion, states
-from wconv.conversion.prepare import prepare
+from wconv.conversion.planned import Conversion, stamps_of
+from wconv.conversion.prepare import plan, prepare
 from wconv.conversion.report import Report, overflow_line
 from wconv.errors import FormatError, Interrupted, OutputError
 from wconv.stores import durable
-from wconv.tensors.dtypes import DTypeLike
 from wconv.writing import file_formats, sidecars, writer
 from wconv.writing.plan import within
 from wconv.writing.targets import Names
@@ -26,34 +25,17 @@ from wconv.writing.writer import Progress
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from wconv.layouts.apply import Layout
-    from wconv.lora.read import Lora
-
 __all__ = ["Conversion", "convert", "prepare", "run"]
 
 SLACK = 1 << 20
 """Bytes kept free beyond what the plan needs: the journal, the index, directory blocks."""
 
 
+@takes_options(ConvertArguments)
 def convert(
     src: str | os.PathLike[str],
     dst: str | os.PathLike[str] | None = None,
     *,
-    dtype: DTypeLike | None = None,
-    layout: str | Layout = "auto",
-    rules: str | os.PathLike[str] | Layout | None = None,
-    format: str | None = None,
-    include: str | None = None,
-    exclude: str | None = None,
-    max_shard_size: int | str | None = None,
-    key: str | None = None,
-    expand: bool = False,
-    skip_unreadable: bool = False,
-    component: Sequence[str] = (),
-    variant: str | None = None,
-    optimizer: bool = False,
-    merge_lora: Sequence[str | Lora] = (),
-    options: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     resume: bool = False,
     strict: bool = False,
@@ -61,36 +43,29 @@ def convert(
     executor: Executor | None = None,
     progress: Progress | None = None,
     sync: bool = True,
+    **options: Unpack[ConvertArguments],
 ) -> Report:
     """Converts a checkpoint: `prepare` and `run` in one call, with the arguments of both.
 
+    Args:
+        src: a model directory or a weights file.
+        dst: a directory, or a `.safetensors`, `.pt`, `.pth` or `.bin` file; beside the source when absent.
+        overwrite, resume, strict, jobs, executor, progress, sync: as `run` describes them.
+        options: `help(wconv.ConvertOptions)` describes each.
+
     Returns:
-        What was done; `str.join("\\n", report.lines())` is what the command prints.
+        What was done; `"\\n".join(report.lines())` is what the command prints.
 
     Raises:
         WconvError: one line a person can act on; nothing is left at `dst`.
+
+    Example:
+        >>> report = wconv.convert("Logics-Parsing", "out", dtype="float16")
+        >>> report.tensors_written, report.shards
+        (1, ('model.safetensors',))
     """
-    prepared = prepare(
-        src,
-        dst,
-        dtype=dtype,
-        layout=layout,
-        rules=rules,
-        format=format,
-        include=include,
-        exclude=exclude,
-        max_shard_size=max_shard_size,
-        key=key,
-        expand=expand,
-        skip_unreadable=skip_unreadable,
-        component=component,
-        variant=variant,
-        optimizer=optimizer,
-        merge_lora=merge_lora,
-        options=options,
-    )
     return run(
-        prepared,
+        plan(src, dst, options_of("convert", options)),
         overwrite=overwrite,
         resume=resume,
         strict=strict,
@@ -130,24 +105,24 @@ def run(
         KeyboardInterrupt: an `Interrupted` where something is kept for `resume`.
     """
     began = time.monotonic()
-    plan, target, opened = conversion.plan, conversion.report.output, conversion.checkpoint
+    shards, target, opened = conversion.plan.shards, conversion.report.output, conversion.checkpoint
     check_apart((opened.path, *opened.files), target)
-    digest = fingerprint(plan, opened.files, dict(conversion.parameters))
+    digest = fingerprint(conversion.plan, opened.files, dict(conversion.parameters))
     beside = conversion.sidecars
     names = _names(conversion)
     with Workspace(target, digest, overwrite=overwrite, resume=resume, names=names) as workspace:
         try:
-            ready = {shard.filename: writer.finished(workspace.path, shard) for shard in plan.shards}
-            left = writer.missing(workspace.path, plan.shards)
+            ready = {shard.filename: writer.finished(workspace.path, shard) for shard in shards}
+            left = writer.missing(workspace.path, shards)
             check_space(workspace.path, left + (beside.nbytes if beside else 0) + SLACK)
             written = writer.write(
-                plan.shards, workspace.path, jobs=jobs, executor=executor, progress=progress, sync=sync
+                shards, workspace.path, jobs=jobs, executor=executor, progress=progress, sync=sync
             )
-            if states(opened.files) != conversion.states:
+            if stamps_of(opened.files) != conversion.stamps:
                 raise FormatError(f"{opened.path} changed while it was read: convert it again")
             overflows = {
                 shard.label(name): lost
-                for shard, one in zip(plan.shards, written, strict=True)
+                for shard, one in zip(shards, written, strict=True)
                 for name, lost in one.overflows.items()
             }
             if strict and overflows:
@@ -155,11 +130,11 @@ def run(
                 raise OutputError(f"{opened.path}: {overflow_line(overflows)}")
             _write_sidecars(conversion, workspace.output)
             if sync:
-                written_already = (workspace.output / shard.filename for shard in plan.shards)
+                written_already = (workspace.output / shard.filename for shard in shards)
                 durable.sync_tree(workspace.output, but=frozenset(written_already))
             workspace.commit()
         except BaseException as error:
-            if _of_no_use(error) or not writer.begun(workspace.path, plan.shards):
+            if _of_no_use(error) or not writer.begun(workspace.path, shards):
                 workspace.discard()
             elif isinstance(error, KeyboardInterrupt) and workspace.path.exists():
                 raise Interrupted from None

@@ -37,7 +37,7 @@ def open_npz(directory: ZipDirectory, expand: bool) -> Contents | torch_file.Tre
 
     Raises:
         FormatError: an array is damaged, or none is of numbers.
-        UnsafeError: they inflate to far more than the file and `expand` was not asked for.
+        UnsafeError: they inflate to far more than the file and `allow_inflation` was not asked for.
     """
     arrays: dict[str, NumpyArray | LostTensor] = {}
     skipped: dict[str, str] = {}

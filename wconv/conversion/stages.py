@@ -1,0 +1,202 @@
+"""The stages of every conversion: pick, merge, lay out, cast, plan. All of them are lazy: no tensor is read.
+
+`prepare` runs them for a model and for each component of a pipeline; `--optimizer` lays its state out by the
+same ones; `load_mlx` reads what they planned into arrays instead of files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from wconv.checkpoints import checkpoint
+from wconv.checkpoints.checkpoint import Checkpoint
+from wconv.consumers import made_tensors
+from wconv.consumers.adapters.namings import FILES, MARKS
+from wconv.consumers.lay_out import AS_STORED, LaidOut, lay_out
+from wconv.conversion.output_dtypes import written_dtypes
+from wconv.conversion.request import Request
+from wconv.errors import FormatError
+from wconv.formats.side_files import read_json
+from wconv.quantized import names as quantized_names
+from wconv.tensors.lazy import LazyTensor
+from wconv.writing import file_formats
+from wconv.writing.plan import MAX_SHARD_SIZE, Entry, Plan, make
+
+
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """A checkpoint, and what of it is wanted.
+
+    Attributes:
+        tensors: those that are converted.
+        filtered: the reason for each name that is not.
+    """
+
+    opened: Checkpoint
+    tensors: dict[str, LazyTensor]
+    filtered: dict[str, str]
+
+
+def pick(request: Request) -> Picked:
+    """Opens the source and picks the tensors that are wanted.
+
+    Raises:
+        FormatError: it cannot be read, holds nothing, or something wanted of it cannot be had.
+        WconvError: a filter is not a regular expression, or takes a part of a quantized weight.
+    """
+    options = request.options
+    opened = checkpoint.open(
+        request.source,
+        key=options.key,
+        variant=request.variant,
+        allow_inflation=options.allow_inflation,
+        skip_unreadable=True,
+    )
+    tensors, filtered = _filtered(opened, options.include, options.exclude)
+    if not options.skip_unreadable:
+        # one that is filtered out is not missed
+        lost = {name: reason for name, reason in opened.lost.items() if name not in filtered}
+        checkpoint.check_lost(request.source, lost, others=bool(tensors))
+    if not opened.tensors:
+        raise FormatError(f"{request.source} holds no tensors")
+    if filtered:
+        quantized_names.check_complete(opened.tensors, tensors)
+    return Picked(opened, tensors, filtered)
+
+
+def _filtered(
+    opened: Checkpoint, include: str | None, exclude: str | None
+) -> tuple[dict[str, LazyTensor], dict[str, str]]:
+    """The tensors that two expressions leave, and the reason for each that they do not."""
+    if include is None and exclude is None:
+        return dict(opened.tensors), {}
+    wanted = _matching(include, "--include", (*opened, *opened.lost))
+    unwanted = _matching(exclude, "--exclude", (*opened, *opened.lost))
+    picked: dict[str, LazyTensor] = {}
+    filtered: dict[str, str] = {}
+    for name, tensor in (*opened.items(), *opened.lost.items()):
+        if wanted is not None and name not in wanted:
+            filtered[name] = f"not in --include {include}"
+        elif unwanted is not None and name in unwanted:
+            filtered[name] = f"in --exclude {exclude}"
+        elif isinstance(tensor, LazyTensor):
+            picked[name] = tensor
+    return picked, filtered
+
+
+def _matching(text: str | None, option: str, names: Collection[str]) -> set[str] | None:
+    """The names in which an expression is found; None where there is no expression."""
+    if text is None:
+        return None
+    from wconv.layouts.name_filter import NameFilter
+
+    return NameFilter(text, option).matching(names)
+
+
+def merge_and_lay_out(request: Request, opened: Checkpoint, tensors: Mapping[str, LazyTensor]) -> LaidOut:
+    """The tensors in their new layout, adapters merged into them; an adapter alone by its own naming.
+
+    Raises:
+        LayoutError: they do not fit the layout, or the adapters do not fit them.
+    """
+    options = request.options
+
+    def laid_out(tensors: Mapping[str, LazyTensor]) -> LaidOut:
+        return lay_out(
+            request.layout,
+            tensors,
+            opened.description,
+            rules=options.rules,
+            types=opened.modules,
+            options=options.options or {},
+        )
+
+    if request.loras:
+        from wconv.lora import steps
+
+        renames = steps.renames_of(opened.description, tensors)
+        return steps.laid_out(laid_out, tensors, request.loras, request.dtype, str(request.source), renames)
+    if options.rules is None and request.layout != AS_STORED and may_be_adapter(opened, tensors):
+        from wconv.lora import steps
+
+        if steps.is_adapter(opened, tensors):
+            adapter = steps.lay_out_adapter(opened, tensors, request.layout)
+            if adapter is not None:
+                return adapter
+    return laid_out(tensors)
+
+
+def may_be_adapter(opened: Checkpoint, names: Iterable[str]) -> bool:
+    """Whether a file is called as adapters are, or a name has in it what those of adapters have."""
+    if FILES.fullmatch(opened.files[0].name):
+        return True
+    joined = "\n".join(names)
+    return any(mark in joined for mark in MARKS)
+
+
+def with_made_tensors(laid: LaidOut, opened: Checkpoint) -> LaidOut:
+    """With what the consumer keeps among the weights and the source in a file beside them."""
+    if laid.table is None or laid.table.config not in made_tensors.MAKERS or not opened.path.is_dir():
+        return laid
+    settings = opened.path / made_tensors.SETTINGS
+    if not settings.is_file():
+        return laid
+    made = made_tensors.MAKERS[laid.table.config](read_json(settings), laid.config or {})
+    new = {name: tensor for name, tensor in made.items() if name not in laid.applied.tensors}
+    applied = dataclasses.replace(
+        laid.applied,
+        tensors={**laid.applied.tensors, **new},
+        sources={**laid.applied.sources, **dict.fromkeys(new, ())},
+        notes=(*laid.applied.notes, *(f"{name}: made of {made_tensors.SETTINGS}" for name in new)),
+    )
+    return dataclasses.replace(laid, applied=applied)
+
+
+def cast(request: Request, laid: LaidOut) -> list[Entry]:
+    """Each tensor with the dtype in which it is written.
+
+    To quantize is the next stage: it takes these entries, and gives several for a weight.
+
+    Raises:
+        LayoutError: the cast that was asked for would change what belongs to quantized weights.
+    """
+    applied = laid.applied
+    written = written_dtypes(
+        applied.tensors,
+        request.dtype,
+        applied.keep_dtype,
+        casts=laid.casts,
+        for_torch=request.file_format.for_torch,
+    )
+    return list(map(Entry, applied.tensors.keys(), applied.tensors.values(), written))
+
+
+def plan(request: Request, opened: Checkpoint, laid: LaidOut, entries: Sequence[Entry]) -> Plan:
+    """The model's files: in the consumer's own form, else named as the hub names them."""
+    file_format = request.file_format
+    kept = laid.consumer is None and opened.files[0].name.startswith(file_formats.DIFFUSERS)
+    if kept or laid.consumer == "diffusers":
+        file_format = file_formats.of_diffusers(file_format)
+    form = laid.form if not file_format.for_torch else None
+    filename = request.target.name if request.single else None
+    if form is not None and form.single and request.shard_bytes is None:
+        filename = filename or form.shard
+    planned = make(
+        entries,
+        form.metadata if form else _metadata(opened, laid.format),
+        max_shard_size=request.shard_bytes or (form.max_shard_size if form else MAX_SHARD_SIZE),
+        filename=filename,
+        names=form.names if form else file_format.names,
+        shard=file_format.shard,
+    )
+    index = file_format.index if form is None or not form.single else f"{form.shard}.index.json"
+    return dataclasses.replace(planned, index_name=index, about=form.metadata if form else None)
+
+
+def _metadata(opened: Checkpoint, promise: str | None) -> dict[str, str]:
+    """The source's own header strings, and `format`: "mlx" promises final names, which only rules give."""
+    texts = {name: value for name, value in opened.metadata.items() if isinstance(value, str)}
+    strings = texts if opened.format == "safetensors" else {}
+    return {**strings, "format": promise or strings.get("format", "pt")}
