@@ -16,7 +16,6 @@ from wconv.tensors.casts import Overflow, holding
 from wconv.wording import fitted
 from wconv.wording import gigabytes as gigabytes
 from wconv.wording import plural as plural
-from wconv.writing.plan import Plan
 
 FEW = 4
 """Names that are told before the rest are counted."""
@@ -170,27 +169,6 @@ def grouped(what: str, reasons: Mapping[str, str]) -> Iterator[str]:
     for reason, names in by_reason.items():
         more = f" and {len(names) - FEW:,} more" if len(names) > FEW else ""
         yield f"  {what} ({reason}): {', '.join(names[:FEW])}{more}"
-
-
-def plan_lines(plan: Plan, sources: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
-    """The plan, a line for each shard and for each of its tensors, with the old name where it changes."""
-    for shard in plan.shards:
-        yield f"{shard.filename}  {shard.nbytes:,} bytes"
-        for entry in shard.entries:
-            come_from = sources.get(shard.label(entry.name), ())
-            old = "" if come_from in ((), (entry.name,)) else f"  ← {_told(come_from)}"
-            cast = "" if entry.tensor.dtype is entry.dtype else f" (from {entry.tensor.dtype.name})"
-            yield f"  {entry.name}  {entry.dtype.name}{cast}  {list(entry.shape)}{old}"
-    count = sum(len(shard.entries) for shard in plan.shards)
-    elements = sum(entry.tensor.size for entry in plan.entries)
-    yield (
-        f"total: {plural(count, 'tensor')}, {elements:,} elements, {plural(len(plan.shards), 'shard')},"
-        f" {plan.nbytes:,} bytes"
-    )
-
-
-def _told(names: tuple[str, ...]) -> str:
-    return names[0] if len(names) == 1 else f"{names[0]} … {names[-1]} ({len(names)})"
 
 
 def changes(pairs: Iterable[tuple[str, str]]) -> dict[str, int]:
