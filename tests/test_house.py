@@ -12,7 +12,7 @@ import wconv
 
 ROOT = Path(wconv.__file__).parent
 
-OPEN_TO_ALL = {"errors", "extras", "machine", "wording"}
+OPEN_TO_ALL = {"errors", "extras", "machine", "old_names", "wording"}
 """Modules that every room may import; they import nothing of the house but each other."""
 
 MAY_IMPORT: dict[str, set[str]] = {

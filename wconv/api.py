@@ -10,6 +10,7 @@ from typing import Any
 from wconv.checkpoints import checkpoint
 from wconv.conversion.report import warn_of_overflows
 from wconv.errors import FormatError, OutputError, WconvError, require_name
+from wconv.old_names import takes_old_names
 from wconv.stores import durable
 from wconv.tensors import dtypes
 from wconv.tensors.lazy import Array, LazyTensor, from_array
@@ -20,13 +21,13 @@ from wconv.writing.workspace import Workspace, check_space
 MLX_SUFFIX = ".safetensors"
 
 
+@takes_old_names
 def load(
     path: str | os.PathLike[str],
     *,
     key: str | None = None,
     allow_inflation: bool = False,
     skip_unreadable: bool = False,
-    expand: bool = False,
 ) -> dict[str, Array]:
     """Reads every tensor of a checkpoint into memory, in place of `torch.load`.
 
@@ -37,18 +38,15 @@ def load(
         key: for a wrapped PyTorch checkpoint, the path to its state dict; found when absent.
         allow_inflation: allows tensors that take far more than their file (expanded views, sparse, deflated).
         skip_unreadable: leaves out tensors whose values cannot be had, which are an error otherwise.
-        expand: the old name of `allow_inflation`.
 
     Raises:
         FormatError: the file cannot be read, or holds no tensor; the message says why.
 
     Example:
         >>> wconv.load("model.ckpt")["linear.weight"].dtype
-        dtype(bfloat16)
+        dtype('float32')
     """
-    opened = checkpoint.open(
-        path, key=key, allow_inflation=allow_inflation or expand, skip_unreadable=skip_unreadable
-    )
+    opened = checkpoint.open(path, key=key, allow_inflation=allow_inflation, skip_unreadable=skip_unreadable)
     if not opened.tensors:
         raise FormatError(f"{opened.path} holds no tensors")
     return {name: tensor.numpy() for name, tensor in opened.items()}
@@ -70,6 +68,11 @@ def save(
     Raises:
         WconvError: something is no tensor, or its dtype has no place in safetensors.
         OutputError: the file cannot be written.
+
+    Example:
+        >>> wconv.save({"half": wconv.load("model.ckpt")["linear.weight"][:100]}, "half.safetensors")
+        >>> wconv.open("half.safetensors")["half"].shape
+        (100, 4)
     """
     require_name(path, "the path of the file to be written", OutputError)
     target = Path(path)

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Unpack
 
 from wconv.conversion.options import SourceArguments, options_of, takes_options
-from wconv.conversion.planned import stamps_of
+from wconv.conversion.planned import reading, stamps_of
 from wconv.conversion.report import warn_of_overflows
 from wconv.errors import FormatError, OutputError
 from wconv.extras import require
@@ -68,13 +68,14 @@ def load_mlx(
     arrays: dict[str, mx.array] = {}
     overflows: dict[str, Overflow] = {}
     buffers = Buffers()
-    for shard in conversion.plan.shards:
-        for entry in shard.entries:
-            array, lost = read(entry, buffers)
-            arrays[shard.label(entry.name)] = to_mlx(array)
-            if lost.count:
-                overflows[shard.label(entry.name)] = lost
     opened = conversion.checkpoint
+    with reading(opened):
+        for shard in conversion.plan.shards:
+            for entry in shard.entries:
+                array, lost = read(entry, buffers)
+                arrays[shard.label(entry.name)] = to_mlx(array)
+                if lost.count:
+                    overflows[shard.label(entry.name)] = lost
     if stamps_of(opened.files) != conversion.stamps:
         raise FormatError(f"{opened.path} changed while it was read: load it again")
     warn_of_overflows(opened.path, overflows, strict=strict)

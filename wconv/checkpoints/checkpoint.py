@@ -19,6 +19,7 @@ from wconv.errors import FormatError, require_name, told
 from wconv.formats import prefixes
 from wconv.formats.modules import Module
 from wconv.formats.side_files import PIPELINE_INDEX, read_json
+from wconv.old_names import takes_old_names
 from wconv.quantized import names as quantized_names
 from wconv.stores import files
 from wconv.tensors.lazy import LazyTensor
@@ -80,6 +81,12 @@ class Checkpoint(Mapping[str, LazyTensor]):
         ties: groups of names that share their bytes.
         modules: the modules that the tensors belong to, by dotted path, where a file holds whole modules.
         not_numbers: those of `skipped` that hold texts, dates or records, which no weights do.
+
+    Example:
+        >>> with wconv.open("model.ckpt") as checkpoint:
+        ...     array = checkpoint["linear.weight"].numpy()
+        >>> array.shape
+        (200, 4)
     """
 
     path: Path
@@ -149,6 +156,7 @@ def check_lost(path: Path, lost: Mapping[str, str], *, others: bool) -> None:
         )
 
 
+@takes_old_names
 @told(FormatError, "read")
 def open(
     path: str | os.PathLike[str],
@@ -157,7 +165,6 @@ def open(
     variant: str | None = None,
     allow_inflation: bool = False,
     skip_unreadable: bool = False,
-    expand: bool = False,
 ) -> Checkpoint:
     """Opens a weights file, or a directory with one, with numbered shards, or with shards and an index.
 
@@ -167,18 +174,21 @@ def open(
         allow_inflation: allows tensors that take far more than their file (expanded views, sparse, deflated).
         skip_unreadable: allows tensors whose values cannot be had (on the meta device, of an unknown class):
             they are left out and stand in `skipped`.
-        expand: the old name of `allow_inflation`.
 
     Raises:
         FormatError: nothing there, or not all of it, can be read; the message names the file and says why.
         UnsafeError: a file asks for something that no weights need.
+
+    Example:
+        >>> {name: tensor.shape for name, tensor in wconv.open("model.ckpt").items()}
+        {'linear.weight': (200, 4)}
     """
     require_name(path, kind=FormatError)
     place = Path(path)
     if place.is_dir():
-        opened = _open_directory(place, key, variant, allow_inflation or expand)
+        opened = _open_directory(place, key, variant, allow_inflation)
     else:
-        opened = _open_file(place, key, allow_inflation or expand)
+        opened = _open_file(place, key, allow_inflation)
     if not skip_unreadable:
         check_lost(place, opened.lost, others=bool(opened.tensors))
     return opened

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from wconv.errors import WconvError
+from wconv.old_names import with_new_names
 
 if TYPE_CHECKING:
     from wconv.layouts.apply import Layout
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from wconv.tensors.dtypes import DTypeLike
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-OLD_NAMES = {"expand": "allow_inflation"}
-"""Arguments that were called otherwise, and still may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +46,7 @@ class ConvertOptions:
             is an error.
 
     Example:
-        >>> from wconv.conversion.options import ConvertOptions
-        >>> ConvertOptions(dtype="float16").layout
+        >>> wconv.ConvertOptions(dtype="float16").layout
         'auto'
     """
 
@@ -111,14 +107,10 @@ def options_of(
     Raises:
         TypeError: the function has no such argument.
     """
-    named = dict(arguments)
+    named = with_new_names(function, arguments, stacklevel=4)
     unknown = next((name for name in named if name not in takes.__annotations__), None)
     if unknown is not None:
         raise TypeError(f"{function}() got an unexpected keyword argument {unknown!r}")
-    for old, new in OLD_NAMES.items():
-        if old in named:
-            warnings.warn(f"{function}: {old} is called {new} now", DeprecationWarning, stacklevel=3)
-            named[new] = named.pop(old) or named.get(new, False)
     return ConvertOptions(**named, **more)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.conversion.report import Report
 from wconv.errors import FormatError, told
 from wconv.stores.files import Stamp, stamp_of
+from wconv.tensors import array_cache
 from wconv.wording import fitted
 from wconv.writing.plan import Plan
 from wconv.writing.sidecars import Sidecars
@@ -29,6 +31,11 @@ class Conversion:
         needs_header: whether the weights mean something else without what their files' headers say.
         stamps: of each source file, what tells it from what it may become.
         layout_options: what the layout lets one choose, each with its default.
+
+    Example:
+        >>> planned = wconv.prepare("model.ckpt", "model.safetensors")
+        >>> planned.plan_dict()[0]["tensors"]
+        [{'name': 'linear.weight', 'dtype': 'float32', 'shape': [200, 4], 'from': ['linear.weight']}]
     """
 
     checkpoint: Checkpoint
@@ -66,6 +73,16 @@ class Conversion:
             }
             for shard in self.plan.shards
         ]
+
+
+@contextlib.contextmanager
+def reading(opened: Checkpoint) -> Iterator[None]:
+    """A block that reads a checkpoint's tensors: after it no file is kept open and no array remembered."""
+    try:
+        with opened:
+            yield
+    finally:
+        array_cache.clear()
 
 
 @told(FormatError, "read")

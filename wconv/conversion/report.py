@@ -45,6 +45,13 @@ class Report:
         resumed: shards that an earlier run had finished.
         unchanged: source names that the layout does not know and that passed as they are, with the reason.
         components: of a pipeline, what became of each component.
+
+    Example:
+        >>> report = wconv.convert("model.ckpt", "model.safetensors", dtype="float16")
+        >>> report.dtypes
+        {'float32 → float16': 1}
+        >>> report.tensors_written, report.shards
+        (1, ('model.safetensors',))
     """
 
     source: Path

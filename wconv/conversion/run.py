@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Unpack
 from wconv.conversion.fingerprint import fingerprint
 from wconv.conversion.options import ConvertArguments, options_of, takes_options
 from wconv.conversion.outputs import check_apart
-from wconv.conversion.planned import Conversion, stamps_of
+from wconv.conversion.planned import Conversion, reading, stamps_of
 from wconv.conversion.prepare import plan, prepare
 from wconv.conversion.report import Report, overflow_line
 from wconv.errors import FormatError, Interrupted, OutputError
@@ -103,6 +103,11 @@ def run(
         OutputError: the output exists, or cannot be written; or `strict` and something overflowed.
         FormatError: a source changed or ended while it was read.
         KeyboardInterrupt: an `Interrupted` where something is kept for `resume`.
+
+    Example:
+        >>> report = wconv.run(wconv.prepare("model.ckpt", "model.safetensors"))
+        >>> list(wconv.open(report.output))
+        ['linear.weight']
     """
     began = time.monotonic()
     shards, target, opened = conversion.plan.shards, conversion.report.output, conversion.checkpoint
@@ -110,7 +115,10 @@ def run(
     digest = fingerprint(conversion.plan, opened.files, dict(conversion.parameters))
     beside = conversion.sidecars
     names = _names(conversion)
-    with Workspace(target, digest, overwrite=overwrite, resume=resume, names=names) as workspace:
+    with (
+        reading(opened),
+        Workspace(target, digest, overwrite=overwrite, resume=resume, names=names) as workspace,
+    ):
         try:
             ready = {shard.filename: writer.finished(workspace.path, shard) for shard in shards}
             left = writer.missing(workspace.path, shards)

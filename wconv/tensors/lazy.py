@@ -2,7 +2,7 @@
 
 Everything is built on one method, `fill(start, stop, out)`: elements `start` to `stop` of the flattened
 tensor, into a buffer of the caller's. Rows, whole arrays and index expressions are expressed by it, so a
-reader that moves 512 KiB at a time holds 512 KiB, whatever the tensor's size.
+reader that moves 2 MiB at a time holds little more, whatever the tensor's size.
 """
 
 from __future__ import annotations
@@ -30,6 +30,13 @@ class LazyTensor(ABC):
 
     Subclasses provide `dtype`, `shape` and `fill`; the rest follows. Instances are immutable and can be
     pickled, so that a plan can be sent to another process.
+
+    Example:
+        >>> tensor = wconv.open("model.ckpt")["linear.weight"]
+        >>> tensor.dtype.name, tensor.shape
+        ('float32', (200, 4))
+        >>> tensor.transpose((1, 0)).read(0, 2).shape
+        (2, 200)
     """
 
     __slots__ = ()
