@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from wconv.api import load, save
     from wconv.checkpoints.checkpoint import Checkpoint, open
     from wconv.conversion.options import ConvertOptions
+    from wconv.conversion.planned import Conversion
+    from wconv.conversion.prepare import prepare
     from wconv.conversion.report import Report
-    from wconv.conversion.run import Conversion, convert, prepare, run
+    from wconv.conversion.run import convert, run
     from wconv.errors import FormatError, LayoutError, OutputError, UnsafeError, WconvError
     from wconv.layouts.apply import Layout
     from wconv.mlx import load_mlx
@@ -33,10 +35,10 @@ _HOMES = {
     "save": "api",
     "Checkpoint": "checkpoints.checkpoint",
     "open": "checkpoints.checkpoint",
-    "Conversion": "conversion.run",
+    "Conversion": "conversion.planned",
     "ConvertOptions": "conversion.options",
     "convert": "conversion.run",
-    "prepare": "conversion.run",
+    "prepare": "conversion.prepare",
     "run": "conversion.run",
     "FormatError": "errors",
     "LayoutError": "errors",

@@ -153,7 +153,8 @@ def convert(
 
     The result is DESTINATION, or SOURCE-MLX beside the source. Nothing appears there before it is complete.
     """
-    from wconv.conversion.run import prepare, run
+    from wconv.conversion.prepare import prepare
+    from wconv.conversion.run import run
 
     if include_fov:
         options = {"include_fov": True, **options}

@@ -14,7 +14,6 @@ from wconv.errors import message, one_line
 
 if TYPE_CHECKING:
     from wconv.conversion.planned import Conversion
-    from wconv.writing.plan import Plan
 
 
 def print_lines(lines: Iterable[str]) -> None:
@@ -60,13 +59,14 @@ def show_plan(prepared: Conversion, *, quiet: bool, as_json: bool) -> None:
     elif not quiet:
         found = f"{target} exists already" if exists else f"{target} does not exist yet"
         last = f"would write {target}: {gigabytes(prepared.plan.nbytes)}; {found}"
-        print_lines([*plan_lines(prepared.plan, prepared.sources), *prepared.report.lines(), last])
+        print_lines([*plan_lines(prepared), *prepared.report.lines(), last])
 
 
-def plan_lines(plan: Plan, sources: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
-    """The plan, a line for each shard and for each of its tensors, with the old name where it changes."""
+def plan_lines(prepared: Conversion) -> Iterator[str]:
+    """A line for each shard of a plan and for each of its tensors, with the old name where it changes."""
     from wconv.wording import plural
 
+    plan, sources = prepared.plan, prepared.sources
     for shard in plan.shards:
         yield f"{shard.filename}  {shard.nbytes:,} bytes"
         for entry in shard.entries:

@@ -52,8 +52,8 @@ def plan_model(request: Request) -> Conversion:
     files = (*opened.files, *(path for lora in request.loras for path in lora.files))
     files = tuple(dict.fromkeys((*files, *(state.files if state else ()))))
     in_directory = opened.path.is_dir() and not request.single
-    beside = sidecars.find(request.source, files) if in_directory else None
-    config = written_config(request, opened, entries, laid, has_sidecars=beside is not None)
+    side_files = sidecars.find(request.source, files) if in_directory else None
+    config = written_config(request, opened, entries, laid, has_sidecars=side_files is not None)
     has_config = request.single or (config.fields or opened.config) is not None
     filtered = picked.filtered
     report = Report(
@@ -70,7 +70,7 @@ def plan_model(request: Request) -> Conversion:
         kept=report_facts.kept(entries, request.dtype, applied),
         dropped={**filtered, **applied.dropped},
         skipped={name: reason for name, reason in opened.skipped.items() if name not in filtered},
-        left_out=report_facts.left_out(opened, beside),
+        left_out=report_facts.left_out(opened, side_files),
         config_added=config.added,
         notes=(
             *opened.notes,
@@ -93,7 +93,7 @@ def plan_model(request: Request) -> Conversion:
         plan=plan,
         sources={**applied.sources, **state.sources} if state else applied.sources,
         config=config.fields,
-        sidecars=beside,
+        sidecars=side_files,
         report=report,
         parameters={**request.parameters(), "rules": laid.rules},
         stamps=stamps_of(files),

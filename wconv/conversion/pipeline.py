@@ -87,7 +87,7 @@ def join(found: Pipeline, target: Path, parts: Mapping[str, Conversion]) -> Conv
     plan = Plan(shards)
     files = tuple(file for part in parts.values() for file in part.checkpoint.files)
     names = tuple(parts)
-    beside = sidecars.find(found.path, files, components=names, picked=found.picked)
+    side_files = sidecars.find(found.path, files, components=names, picked=found.picked)
     first = next(iter(parts.values()))
     return dataclasses.replace(
         first,
@@ -95,9 +95,9 @@ def join(found: Pipeline, target: Path, parts: Mapping[str, Conversion]) -> Conv
         plan=plan,
         sources=_labelled({name: part.sources for name, part in parts.items()}),
         config=None,
-        sidecars=beside,
+        sidecars=side_files,
         report=_joined_report(
-            found, target, plan, {name: part.report for name, part in parts.items()}, beside
+            found, target, plan, {name: part.report for name, part in parts.items()}, side_files
         ),
         parameters={"components": {name: dict(part.parameters) for name, part in parts.items()}},
         stamps=tuple(stamp for part in parts.values() for stamp in part.stamps),
@@ -109,7 +109,7 @@ def join(found: Pipeline, target: Path, parts: Mapping[str, Conversion]) -> Conv
 
 
 def _joined_report(
-    found: Pipeline, target: Path, plan: Plan, reports: Mapping[str, Report], beside: sidecars.Sidecars
+    found: Pipeline, target: Path, plan: Plan, reports: Mapping[str, Report], side_files: sidecars.Sidecars
 ) -> Report:
     dtypes: Counter[str] = Counter()
     for report in reports.values():
@@ -132,7 +132,7 @@ def _joined_report(
         kept=_labelled({name: report.kept for name, report in reports.items()}),
         dropped=_labelled({name: report.dropped for name, report in reports.items()}),
         skipped=_labelled({name: report.skipped for name, report in reports.items()}),
-        left_out=beside.left_out,
+        left_out=side_files.left_out,
         config_added=tuple(f"{name}/{field}" for name, one in reports.items() for field in one.config_added),
         notes=(*found.notes, *notes),
         command="" if foreign else command_for(found.command, target),

@@ -13,9 +13,7 @@ from typing import Any
 
 from wconv.errors import OutputError
 from wconv.tensors.casts import Overflow, holding
-from wconv.wording import fitted
-from wconv.wording import gigabytes as gigabytes
-from wconv.wording import plural as plural
+from wconv.wording import fitted, gigabytes, plural
 
 FEW = 4
 """Names that are told before the rest are counted."""

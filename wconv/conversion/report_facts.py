@@ -50,9 +50,9 @@ def merged(loras: Sequence[Lora]) -> tuple[str, ...]:
     return steps.notes(loras)
 
 
-def left_out(opened: Checkpoint, beside: Sidecars | None) -> dict[str, str]:
+def left_out(opened: Checkpoint, side_files: Sidecars | None) -> dict[str, str]:
     """Files of the source that the output lacks; what only looked like weights was copied."""
-    if beside is None:
+    if side_files is None:
         return dict(opened.left_out)
-    looked = {name: reason for name, reason in opened.left_out.items() if name not in beside.copied}
-    return {**looked, **beside.left_out}
+    looked = {name: reason for name, reason in opened.left_out.items() if name not in side_files.copied}
+    return {**looked, **side_files.left_out}

@@ -1,4 +1,4 @@
-"""The pipeline: open, lay out, choose dtypes and plan (`prepare`); write, sidecars, rename (`run`)."""
+"""Carrying a conversion out: what was planned is written beside its place, and put there in one step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wconv.conversion.fingerprint import fingerprint
 from wconv.conversion.options import ConvertArguments, options_of, takes_options
 from wconv.conversion.outputs import check_apart
 from wconv.conversion.planned import Conversion, reading, stamps_of
-from wconv.conversion.prepare import plan, prepare
+from wconv.conversion.prepare import plan
 from wconv.conversion.report import Report, overflow_line
 from wconv.errors import FormatError, Interrupted, OutputError
 from wconv.stores import durable
@@ -24,8 +24,6 @@ from wconv.writing.writer import Progress
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
-
-__all__ = ["Conversion", "convert", "prepare", "run"]
 
 SLACK = 1 << 20
 """Bytes kept free beyond what the plan needs: the journal, the index, directory blocks."""
@@ -113,7 +111,7 @@ def run(
     shards, target, opened = conversion.plan.shards, conversion.report.output, conversion.checkpoint
     check_apart((opened.path, *opened.files), target)
     digest = fingerprint(conversion.plan, opened.files, dict(conversion.parameters))
-    beside = conversion.sidecars
+    side_files = conversion.sidecars
     names = _names(conversion)
     with (
         reading(opened),
@@ -122,7 +120,7 @@ def run(
         try:
             ready = {shard.filename: writer.finished(workspace.path, shard) for shard in shards}
             left = writer.missing(workspace.path, shards)
-            check_space(workspace.path, left + (beside.nbytes if beside else 0) + SLACK)
+            check_space(workspace.path, left + (side_files.nbytes if side_files else 0) + SLACK)
             written = writer.write(
                 shards, workspace.path, jobs=jobs, executor=executor, progress=progress, sync=sync
             )
@@ -160,9 +158,9 @@ def run(
 def _names(conversion: Conversion) -> Names:
     """Every file of the output."""
     parts = (conversion.parts or {"": conversion}).items()
-    beside = {within(name, file) for name, part in parts for file in (part.plan.index_name, part.config_name)}
+    named = {within(name, file) for name, part in parts for file in (part.plan.index_name, part.config_name)}
     copied = conversion.sidecars.copied if conversion.sidecars else ()
-    return Names(frozenset(shard.filename for shard in conversion.plan.shards), frozenset((*beside, *copied)))
+    return Names(frozenset(shard.filename for shard in conversion.plan.shards), frozenset((*named, *copied)))
 
 
 def _of_no_use(error: BaseException) -> bool:
@@ -172,7 +170,7 @@ def _of_no_use(error: BaseException) -> bool:
 
 
 def _write_sidecars(conversion: Conversion, directory: Path) -> None:
-    beside = conversion.sidecars
+    side_files = conversion.sidecars
     if file_formats.single(conversion.report.output.name) is not None:
         return
     rewritten = []
@@ -183,5 +181,5 @@ def _write_sidecars(conversion: Conversion, directory: Path) -> None:
         if part.config is not None:
             rewritten.append(within(name, part.config_name))
             sidecars.write_json(part.config, directory / name / part.config_name)
-    if beside is not None:
-        sidecars.copy(beside, conversion.checkpoint.path, directory, but=rewritten)
+    if side_files is not None:
+        sidecars.copy(side_files, conversion.checkpoint.path, directory, but=rewritten)
