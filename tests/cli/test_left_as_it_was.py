@@ -6,6 +6,7 @@ import gc
 import io
 import os
 import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -73,3 +74,22 @@ def test_a_thread_that_is_not_the_main_one_can_run_it(source: Path) -> None:
     thread.start()
     thread.join()
     assert codes == [0]
+
+
+AT_ONCE = """
+import os, signal
+from wconv.cli import signals
+change = signal.signal
+def late(number, handler):
+    signal.signal = change
+    os.kill(os.getpid(), signal.SIGTERM)
+    return change(number, handler)
+with signals.caught():
+    signal.signal = late
+    os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+def test_a_second_signal_within_the_first_ones_handler_ends_it_at_once() -> None:
+    done = subprocess.run([sys.executable, "-c", AT_ONCE], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "wconv: stopped at once\n")

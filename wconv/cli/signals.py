@@ -14,6 +14,7 @@ STOPPED = b"wconv: stopped at once\n"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _received = signal.SIGINT
+_interrupted = False
 _to_the_end = False
 
 
@@ -41,6 +42,8 @@ def caught() -> Iterator[None]:
 
 def _catch() -> None:
     """Makes both signals a KeyboardInterrupt."""
+    global _interrupted
+    _interrupted = False
     for number in SIGNALS:
         # one that whoever started the command had it ignore stays ignored, as `nohup` and shells ask
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -53,7 +56,10 @@ def exit_code() -> int:
 
 
 def _first(number: int, frame: Any) -> None:
-    global _received
+    global _received, _interrupted
+    if _interrupted:
+        _second(number, frame)  # it came while this handled the first one
+    _interrupted = True
     _received = signal.Signals(number)
     for one in SIGNALS:
         signal.signal(one, _second)
