@@ -35,6 +35,7 @@ def objects(folder: Path) -> dict[str, Any]:
         "Plan": prepared.plan,
         "Shard": prepared.plan.shards[0],
         "Entry": Entry(LONG, lazy, lazy.dtype),
+        "ConvertOptions": wconv.ConvertOptions(include="x" * 300, options={"a\nb": True}),
         "Report": wconv.run(prepared),
         "Layout": registry.find("qwen2_5_vl"),
         "Module": Module(LONG),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from wconv.errors import WconvError
 from wconv.old_names import with_new_names
+from wconv.wording import fitted
 
 if TYPE_CHECKING:
     from wconv.layouts.apply import Layout
@@ -65,6 +66,11 @@ class ConvertOptions:
     optimizer: bool = False
     merge_lora: Sequence[str | Lora] = ()
     options: Mapping[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        values = ((field.name, getattr(self, field.name), field.default) for field in fields(self))
+        said = ", ".join(f"{name}={value!r:.200}" for name, value, default in values if value != default)
+        return fitted(f"<ConvertOptions {said}>" if said else "<ConvertOptions>")
 
 
 class SourceArguments(TypedDict, total=False):
