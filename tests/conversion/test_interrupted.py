@@ -172,7 +172,8 @@ def test_a_second_signal_ends_it_at_once_and_what_is_there_can_be_resumed(
     time.sleep(0.4)  # one that is pending still and comes again is one signal
     process.send_signal(second)
     _, told = process.communicate(timeout=30)
-    assert process.returncode == 128 + second
+    # on a busy machine both are pending, and Python takes the lower number first
+    assert process.returncode in {128 + second, 128 + signal.SIGTERM}
     assert told == "wconv: stopped at once\n"
     resumed(words)
     assert len(wconv.load(out)) == 12
