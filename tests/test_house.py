@@ -10,7 +10,7 @@ import wconv
 
 ROOT = Path(wconv.__file__).parent
 
-OPEN_TO_ALL = {"errors", "extras", "machine", "wording"}
+OPEN_TO_ALL = {"errors", "extras", "machine", "old_names", "wording"}
 """Modules that every room may import; they import nothing of the house but each other."""
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -58,7 +58,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "tensors",
         "stores",
     },
-    "mlx": {"conversion", "checkpoints", "consumers", "layouts", "formats", "tensors"},
+    "mlx": {"conversion", "checkpoints", "consumers", "layouts", "formats", "tensors", "writing"},
     "torch": {"formats", "tensors", "stores", "writing"},
     "testing": {
         "checkpoints",

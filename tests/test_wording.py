@@ -35,6 +35,8 @@ def objects(folder: Path) -> dict[str, Any]:
         "Plan": prepared.plan,
         "Shard": prepared.plan.shards[0],
         "Entry": Entry(LONG, lazy, lazy.dtype),
+        "ConvertOptions": wconv.ConvertOptions(include="x" * 300, options={"a\nb": True}),
+        "Quantize": wconv.Quantize(rules=("x" * 300 + "=8",)),
         "Report": wconv.run(prepared),
         "Layout": layout_choice.layout_of_model_type("qwen2_5_vl"),
         "Module": Module(LONG),

@@ -15,12 +15,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wconv.api import load, load_mlx, save
+    from wconv.api import load, save
     from wconv.checkpoints.checkpoint import Checkpoint
+    from wconv.consumers.quantization.recipes import Quantize
+    from wconv.conversion.options import ConvertOptions
+    from wconv.conversion.planned import Conversion
+    from wconv.conversion.prepare import prepare
     from wconv.conversion.report import Report
-    from wconv.conversion.run import Conversion, convert, prepare, run
+    from wconv.conversion.run import convert, run
     from wconv.errors import FormatError, LayoutError, OutputError, UnsafeError, WconvError
     from wconv.layouts.apply import Layout
+    from wconv.mlx import load_mlx
     from wconv.opening import open
     from wconv.tensors.lazy import LazyTensor
 
@@ -28,13 +33,15 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "load": "api",
-    "load_mlx": "api",
+    "load_mlx": "mlx",
     "save": "api",
     "Checkpoint": "checkpoints.checkpoint",
     "open": "opening",
-    "Conversion": "conversion.run",
+    "Conversion": "conversion.planned",
+    "ConvertOptions": "conversion.options",
+    "Quantize": "consumers.quantization",
     "convert": "conversion.run",
-    "prepare": "conversion.run",
+    "prepare": "conversion.prepare",
     "run": "conversion.run",
     "FormatError": "errors",
     "LayoutError": "errors",
@@ -49,11 +56,13 @@ _HOMES = {
 __all__ = [
     "Checkpoint",
     "Conversion",
+    "ConvertOptions",
     "FormatError",
     "Layout",
     "LayoutError",
     "LazyTensor",
     "OutputError",
+    "Quantize",
     "Report",
     "UnsafeError",
     "WconvError",

@@ -1,43 +1,32 @@
-"""Whole checkpoints as arrays: `load` for numpy, `load_mlx` for MLX, `save` for the way back."""
+"""Whole checkpoints as numpy arrays: `load`, and `save` for the way back."""
 
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wconv import opening
-from wconv.consumers.quantization.recipes import Recipe
-from wconv.conversion.planned import states
-from wconv.conversion.report import overflow_line
+from wconv.conversion.report import warn_of_overflows
 from wconv.errors import FormatError, OutputError, WconvError, require_name
-from wconv.extras import require
+from wconv.old_names import takes_old_names
 from wconv.stores import durable
 from wconv.tensors import dtypes
-from wconv.tensors.casts import Overflow
-from wconv.tensors.dtypes import DTypeLike
 from wconv.tensors.lazy import Array, LazyTensor, from_array
 from wconv.writing import writer
-from wconv.writing.buffers import Buffers, read
 from wconv.writing.plan import Entry, make
 from wconv.writing.workspace import Workspace, check_space
-
-if TYPE_CHECKING:
-    import mlx.core as mx
-
-    from wconv.layouts.apply import Layout
-    from wconv.lora.read import Lora
 
 MLX_SUFFIX = ".safetensors"
 
 
+@takes_old_names
 def load(
     path: str | os.PathLike[str],
     *,
     key: str | None = None,
-    expand: bool = False,
+    allow_inflation: bool = False,
     skip_unreadable: bool = False,
 ) -> dict[str, Array]:
     """Reads every tensor of a checkpoint into memory, in place of `torch.load`.
@@ -47,7 +36,7 @@ def load(
     Args:
         path: a weights file of any supported format, or a model directory.
         key: for a wrapped PyTorch checkpoint, the path to its state dict; found when absent.
-        expand: allows tensors that take far more than their file (expanded views, sparse, deflated).
+        allow_inflation: allows tensors that take far more than their file (expanded views, sparse, deflated).
         skip_unreadable: leaves out tensors whose values cannot be had, which are an error otherwise.
 
     Raises:
@@ -55,112 +44,12 @@ def load(
 
     Example:
         >>> wconv.load("model.ckpt")["linear.weight"].dtype
-        dtype(bfloat16)
+        dtype('float32')
     """
-    opened = opening.open(path, key=key, expand=expand, skip_unreadable=skip_unreadable)
+    opened = opening.open(path, key=key, allow_inflation=allow_inflation, skip_unreadable=skip_unreadable)
     if not opened.tensors:
         raise FormatError(f"{opened.path} holds no tensors")
     return {name: tensor.numpy() for name, tensor in opened.items()}
-
-
-def load_mlx(
-    path: str | os.PathLike[str],
-    *,
-    layout: str | Layout | None = None,
-    dtype: DTypeLike | None = None,
-    key: str | None = None,
-    options: Mapping[str, Any] | None = None,
-    rules: str | os.PathLike[str] | Layout | None = None,
-    include: str | None = None,
-    exclude: str | None = None,
-    expand: bool = False,
-    skip_unreadable: bool = False,
-    q_bits: int | None = None,
-    quantize: Recipe | None = None,
-    dequantize: bool = False,
-    component: Sequence[str] = (),
-    variant: str | None = None,
-    merge_lora: Sequence[str | Lora] = (),
-    strict: bool = False,
-) -> dict[str, mx.array]:
-    """Reads every tensor of a checkpoint as MLX arrays, in place of `mx.load` and of `torch.load`.
-
-    The arrays are those that `convert` would write with the same arguments, without a file between. Those of
-    a directory with several components are called "transformer/proj_out.weight".
-
-    Args:
-        layout: None keeps names and layouts; otherwise as for `convert`: "auto", a consumer's name ("mflux"),
-            "hf" for the way back to the hub's, or a Layout of your own.
-        dtype: "float16", "bfloat16" or "float32" (`mx.float16`, `np.float16` …) for all floating tensors;
-            their own when absent. Dtypes that MLX lacks become what is written for them (float64 → float32).
-        key, options, rules, include, exclude, expand, skip_unreadable, component, variant, merge_lora: as for
-            `convert`.
-        strict: a value that overflows is an error; a warning otherwise.
-
-    Raises:
-        FormatError: the file cannot be read, or holds no tensor.
-        LayoutError: the tensors do not fit the layout.
-        OutputError: `strict` and something overflowed.
-    """
-    require("mlx.core", "load_mlx")
-    from wconv.consumers.lay_out import AS_STORED
-    from wconv.conversion.prepare import prepare
-
-    conversion = prepare(
-        path,
-        layout=layout if layout is not None else AS_STORED if rules is None else "auto",
-        rules=rules,
-        dtype=dtype,
-        key=key,
-        options=options,
-        include=include,
-        exclude=exclude,
-        expand=expand,
-        skip_unreadable=skip_unreadable,
-        quantize=quantize if quantize is not None or q_bits is None else Recipe(bits=q_bits),
-        dequantize=dequantize,
-        component=component,
-        variant=variant,
-        merge_lora=merge_lora,
-    )
-    if conversion.needs_header:
-        raise OutputError(
-            f"{path}: {conversion.report.layout} reads scales from the header of a file: convert it to one"
-        )
-    arrays: dict[str, mx.array] = {}
-    overflows: dict[str, Overflow] = {}
-    buffers = Buffers()
-    for shard in conversion.plan.shards:
-        for entry, array, lost in read(shard.entries, buffers):
-            arrays[shard.label(entry.name)] = to_mlx(array)
-            if lost.count:
-                overflows[shard.label(entry.name)] = lost
-    opened = conversion.checkpoint
-    if states(opened.files) != conversion.states:
-        raise FormatError(f"{opened.path} changed while it was read: load it again")
-    _tell(opened.path, overflows, strict=strict)
-    return arrays
-
-
-def _tell(path: Path, overflows: Mapping[str, Overflow], *, strict: bool = False) -> None:
-    """Says what casts lost, to the caller of the function that calls this."""
-    if not overflows:
-        return
-    text = f"{path}: {overflow_line(overflows)}"
-    if strict:
-        raise OutputError(text)
-    warnings.warn(text, RuntimeWarning, stacklevel=3)
-
-
-def to_mlx(array: Array) -> mx.array:
-    """A numpy or ml_dtypes array as an MLX array of the same bits; fp8 as uint8, as `mx.load` has it."""
-    core = require("mlx.core", "load_mlx")
-    dtype = dtypes.from_numpy(array.dtype)
-    if dtype.module == "numpy":
-        made: mx.array = core.array(array)
-        return made
-    raw: mx.array = core.array(array.view(f"uint{dtype.bits}"))
-    return raw.view(getattr(core, dtype.mlx)) if dtype.mlx else raw
 
 
 def save(
@@ -179,6 +68,11 @@ def save(
     Raises:
         WconvError: something is no tensor, or its dtype has no place in safetensors.
         OutputError: the file cannot be written.
+
+    Example:
+        >>> wconv.save({"half": wconv.load("model.ckpt")["linear.weight"][:100]}, "half.safetensors")
+        >>> wconv.open("half.safetensors")["half"].shape
+        (100, 4)
     """
     require_name(path, "the path of the file to be written", OutputError)
     target = Path(path)
@@ -195,7 +89,7 @@ def save(
         except BaseException:
             workspace.discard()
             raise
-    _tell(target, {name: lost for one in written for name, lost in one.overflows.items()})
+    warn_of_overflows(target, {name: lost for one in written for name, lost in one.overflows.items()})
 
 
 def _entry(name: str, value: Any) -> Entry:

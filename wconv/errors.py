@@ -44,6 +44,13 @@ class WconvError(Exception):
     """Any failure that wconv foresees.
 
     `str(error)` is one line of bounded length; the command prints it and exits with 1.
+
+    Example:
+        >>> try:
+        ...     wconv.convert("model.ckpt", dtype="int8")
+        ... except wconv.WconvError as error:
+        ...     print(error)
+        --dtype int8: weights are written in float16, bfloat16, float32
     """
 
     def __str__(self) -> str:
@@ -51,19 +58,48 @@ class WconvError(Exception):
 
 
 class FormatError(WconvError):
-    """A file is damaged, incomplete, or not the kind of file it was taken for."""
+    """A file is damaged, incomplete, or not the kind of file it was taken for.
+
+    Example:
+        >>> _ = pathlib.Path("empty.safetensors").write_bytes(b"")
+        >>> wconv.open("empty.safetensors")
+        Traceback (most recent call last):
+        wconv.errors.FormatError: empty.safetensors ...
+    """
 
 
 class UnsafeError(FormatError):
-    """A file asks for something that no weights need (code, a path outside, memory beyond the limits)."""
+    """A file asks for something that no weights need (code, a path outside, memory beyond the limits).
+
+    Example:
+        >>> class Evil:
+        ...     def __reduce__(self):
+        ...         return eval, ("print('run')",)
+        >>> _ = pathlib.Path("evil.pt").write_bytes(pickle.dumps(Evil()))
+        >>> wconv.open("evil.pt")
+        Traceback (most recent call last):
+        wconv.errors.UnsafeError: evil.pt ...
+    """
 
 
 class LayoutError(WconvError):
-    """A checkpoint does not fit the rules of the layout that was chosen for it."""
+    """A checkpoint does not fit the rules of the layout that was chosen for it.
+
+    Example:
+        >>> wconv.prepare("model.ckpt", layout="mlx-lm")
+        Traceback (most recent call last):
+        wconv.consumers.lay_out.NoLayoutError: --layout mlx-lm has no rules for ...
+    """
 
 
 class OutputError(WconvError):
-    """The output cannot be written where or as it was asked for."""
+    """The output cannot be written where or as it was asked for.
+
+    Example:
+        >>> wconv.convert("Logics-Parsing", "Logics-Parsing")
+        Traceback (most recent call last):
+        wconv.errors.OutputError: Logics-Parsing is the source itself, or within it: choose another --output
+    """
 
 
 class ComputedOverflowError(OutputError):

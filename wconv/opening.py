@@ -7,14 +7,16 @@ import os
 from wconv.checkpoints import open as checkpoints
 from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.consumers.pieces import PIECES
+from wconv.old_names import takes_old_names
 
 
+@takes_old_names
 def open(
     path: str | os.PathLike[str],
     *,
     key: str | None = None,
     variant: str | None = None,
-    expand: bool = False,
+    allow_inflation: bool = False,
     skip_unreadable: bool = False,
 ) -> Checkpoint:
     """Opens a weights file, or a directory with one, with numbered shards, or with shards and an index.
@@ -25,7 +27,7 @@ def open(
         path: a weights file of any supported format, or a model directory.
         key: for a wrapped PyTorch checkpoint, the path to its state dict ("model.encoder"); found if absent.
         variant: of a directory's weights, those called so ("fp16" for `model.fp16.safetensors`).
-        expand: allows tensors that take far more than their file (expanded views, sparse, deflated).
+        allow_inflation: allows tensors that take far more than their file (expanded views, sparse, deflated).
         skip_unreadable: allows tensors whose values cannot be had (on the meta device, of an unknown class):
             they are left out and stand in `skipped`.
 
@@ -36,8 +38,13 @@ def open(
     Example:
         >>> checkpoint = wconv.open("model.ckpt")
         >>> checkpoint["linear.weight"].shape
-        (4, 4)
+        (200, 4)
     """
     return checkpoints.open(
-        path, key=key, variant=variant, expand=expand, skip_unreadable=skip_unreadable, pieces=PIECES
+        path,
+        key=key,
+        variant=variant,
+        allow_inflation=allow_inflation,
+        skip_unreadable=skip_unreadable,
+        pieces=PIECES,
     )

@@ -162,8 +162,8 @@ def test_inspect_lists_tensors(model: Path) -> None:
 
 def test_inspect_shows_tensors_larger_than_their_file_when_asked(tmp_path: Path) -> None:
     shim.save({"x": shim.ones(1).expand(10**9)}, tmp_path / "x.pt")
-    assert "--expand" in run("inspect", tmp_path / "x.pt").stderr
-    assert "[1000000000]" in run("inspect", tmp_path / "x.pt", "--expand").stdout
+    assert "--allow-inflation" in run("inspect", tmp_path / "x.pt").stderr
+    assert "[1000000000]" in run("inspect", tmp_path / "x.pt", "--allow-inflation").stdout
 
 
 def on_a_terminal(*words: object) -> bytes:
@@ -229,6 +229,6 @@ def test_tensors_far_larger_than_their_file_must_be_asked_for(tmp_path: Path) ->
     np.savez_compressed(tmp_path / "zeros.npz", a=np.zeros((5000, 5000), np.float32))
     refused = run(tmp_path / "zeros.npz")
     assert refused.exit_code == 1
-    assert "--expand" in refused.stderr
+    assert "--allow-inflation" in refused.stderr
     assert run(tmp_path / "zeros.npz", "--expand", "-o", tmp_path / "o.safetensors").exit_code == 0
     assert "[5000, 5000]" in run("inspect", "--expand", tmp_path / "zeros.npz").stdout

@@ -67,7 +67,7 @@ def assert_same(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
 def test_every_fixture_is_loaded_as_it_is_converted(
     source: Path, layout: str, dtype: str | None, tmp_path: Path
 ) -> None:
-    arguments: dict[str, Any] = {"layout": layout, "dtype": dtype, "expand": True}
+    arguments: dict[str, Any] = {"layout": layout, "dtype": dtype, "allow_inflation": True}
     out = tmp_path / ("out" if source.is_dir() else "out.safetensors")
     theirs = refused(lambda: written(source, out, **arguments))
     ours = refused(lambda: wconv.load_mlx(source, **arguments))
@@ -156,12 +156,12 @@ def test_strict_is_an_error(tmp_path: Path) -> None:
 
 def test_a_source_that_changes_meanwhile_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_file(tmp_path / "a.safetensors", {"a": random((2, 2))})
-    before = wconv.api.to_mlx
+    before = wconv.mlx.to_mlx
 
     def meddle(array: Any) -> Any:
         path.touch()
         return before(array)
 
-    monkeypatch.setattr("wconv.api.to_mlx", meddle)
+    monkeypatch.setattr("wconv.mlx.to_mlx", meddle)
     with pytest.raises(FormatError, match="changed while it was read: load it again"):
         wconv.load_mlx(path)

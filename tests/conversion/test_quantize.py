@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 import wconv
 from tests.making import random, write_directory
 from wconv.cli.program import main
-from wconv.consumers.quantization.recipes import Recipe, parse_rule
+from wconv.consumers.quantization.recipes import Quantize, parse_rule
 from wconv.errors import WconvError
 from wconv.tensors.dequantize import dequantize
 from wconv.tensors.quantize import Quantization, quantize
@@ -60,7 +60,7 @@ def run(*words: object) -> Result:
 
 def test_codes_scales_and_biases_take_the_place_of_weights(tmp_path: Path) -> None:
     source = llama(tmp_path / "m")
-    report = wconv.convert(source, tmp_path / "q", quantize=Recipe())
+    report = wconv.convert(source, tmp_path / "q", quantize=Quantize())
     before, after = wconv.load(source), wconv.load(tmp_path / "q")
     name = "model.layers.1.mlp.up_proj"
     made = quantize(before[f"{name}.weight"], Quantization.of())
@@ -81,13 +81,13 @@ def test_codes_scales_and_biases_take_the_place_of_weights(tmp_path: Path) -> No
 
 
 def test_a_dtype_is_that_of_scales_and_what_stays_dense(tmp_path: Path) -> None:
-    wconv.convert(llama(tmp_path / "m"), tmp_path / "q", quantize=Recipe(), dtype="float16")
+    wconv.convert(llama(tmp_path / "m"), tmp_path / "q", quantize=Quantize(), dtype="float16")
     after = wconv.load(tmp_path / "q")
     assert {array.dtype.name for array in after.values()} == {"uint32", "float16"}
 
 
 def test_dense_again_is_what_the_codes_stand_for(tmp_path: Path) -> None:
-    wconv.convert(llama(tmp_path / "m"), tmp_path / "q", quantize=Recipe(bits=3, group_size=32))
+    wconv.convert(llama(tmp_path / "m"), tmp_path / "q", quantize=Quantize(bits=3, group_size=32))
     wconv.convert(tmp_path / "q", tmp_path / "d", dequantize=True)
     coded, dense = wconv.load(tmp_path / "q"), wconv.load(tmp_path / "d")
     name = "model.layers.0.self_attn.q_proj"
@@ -107,7 +107,7 @@ def test_dense_again_is_what_the_codes_stand_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["mxfp4", "mxfp8", "nvfp4"])
 def test_modes_without_biases(mode: str, tmp_path: Path) -> None:
-    wconv.convert(llama(tmp_path / "m"), tmp_path / "q", quantize=Recipe(mode))
+    wconv.convert(llama(tmp_path / "m"), tmp_path / "q", quantize=Quantize(mode))
     after = wconv.load(tmp_path / "q")
     assert after["lm_head.scales"].dtype == np.uint8
     assert "lm_head.biases" not in after
@@ -116,14 +116,14 @@ def test_modes_without_biases(mode: str, tmp_path: Path) -> None:
 
 
 def test_quantized_anew_says_that_it_loses(tmp_path: Path) -> None:
-    wconv.convert(llama(tmp_path / "m"), tmp_path / "q4", quantize=Recipe())
-    report = wconv.convert(tmp_path / "q4", tmp_path / "q8", quantize=Recipe(bits=8))
+    wconv.convert(llama(tmp_path / "m"), tmp_path / "q4", quantize=Quantize())
+    report = wconv.convert(tmp_path / "q4", tmp_path / "q8", quantize=Quantize(bits=8))
     assert any("loses a second time" in line for line in report.lines())
     assert wconv.load(tmp_path / "q8")["lm_head.weight"].shape == (WORDS, H * 8 // 32)
 
 
 def test_what_needs_dense_weights_asks_for_them(tmp_path: Path) -> None:
-    wconv.convert(llama(tmp_path / "m"), tmp_path / "q", quantize=Recipe())
+    wconv.convert(llama(tmp_path / "m"), tmp_path / "q", quantize=Quantize())
     refused = run(tmp_path / "q", "-o", tmp_path / "h", "--layout", "hf")
     assert refused.exit_code == 1
     assert "add -d" in refused.stderr
@@ -232,7 +232,7 @@ def test_a_report_of_every_weight(tmp_path: Path) -> None:
 def test_a_model_without_rules_is_not_guessed_at(tmp_path: Path) -> None:
     source = write_directory(tmp_path / "m", [{"a.weight": random((64, 64))}], {"model_type": "nobody_knows"})
     with pytest.raises(WconvError, match="-q needs a model that is laid out for mlx-lm, mlx-vlm, mflux"):
-        wconv.convert(source, tmp_path / "q", quantize=Recipe())
+        wconv.convert(source, tmp_path / "q", quantize=Quantize())
     assert not (tmp_path / "q").exists()
 
 
@@ -240,7 +240,7 @@ def test_into_mlx_arrays(tmp_path: Path) -> None:
     pytest.importorskip("mlx.core")
     source = llama(tmp_path / "m")
     arrays = wconv.load_mlx(source, layout="auto", q_bits=4)
-    wconv.convert(source, tmp_path / "q", quantize=Recipe(bits=4))
+    wconv.convert(source, tmp_path / "q", quantize=Quantize(bits=4))
     written = wconv.load(tmp_path / "q")
     assert arrays.keys() == written.keys()
     assert np.array_equal(np.array(arrays["lm_head.weight"]), written["lm_head.weight"])
@@ -256,7 +256,7 @@ wconv.cli.program.main()
 
 def test_killed_and_resumed_gives_the_same_bytes(tmp_path: Path) -> None:
     source = llama(tmp_path / "m", layers=6)
-    wconv.convert(source, tmp_path / "whole", quantize=Recipe())
+    wconv.convert(source, tmp_path / "whole", quantize=Quantize())
     out = tmp_path / "o"
     words = [sys.executable, "-c", SLOW, str(source), str(out), "-q"]
     process = subprocess.Popen(words, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -264,7 +264,7 @@ def test_killed_and_resumed_gives_the_same_bytes(tmp_path: Path) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     if not out.exists():
-        wconv.convert(source, out, quantize=Recipe(), resume=os.path.exists(f"{out}.partial"))
+        wconv.convert(source, out, quantize=Quantize(), resume=os.path.exists(f"{out}.partial"))
     for name in ("model.safetensors", "config.json"):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 

@@ -10,8 +10,9 @@ import pytest
 
 import wconv
 from wconv.cli.progress import Bar, clock
-from wconv.conversion.report import changes, command_for, gigabytes, grouped, overflow_line, plural
+from wconv.conversion.report import changes, command_for, grouped, overflow_line
 from wconv.tensors.casts import Overflow
+from wconv.wording import gigabytes, plural
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def test_two_tensors_of_one_name_are_an_error_that_names_both(path: Path) -> Non
 
 def test_expanded_view_inflates_only_when_asked(path: Path) -> None:
     data = containers.torch_zip(pk.push({"w": view((1 << 20, 1 << 10), (0, 0))}))
-    with pytest.raises(UnsafeError, match="expand=True"):
+    with pytest.raises(UnsafeError, match="allow_inflation=True"):
         opened(path, data)
     contents = opened(path, data, expand=True)
     assert contents.tensors["w"].elements(10**9, 10**9 + 3).tolist() == [VALUES[0]] * 3

@@ -11,27 +11,27 @@ import pytest
 
 from tests.oracle.consumers import mlx_lm_conversion, mlx_vlm_conversion, silence, stored
 from tests.oracles import oracle
-from wconv.consumers.quantization import Choice, Recipe, choose
+from wconv.consumers.quantization import Choice, Quantize, choose
 from wconv.errors import WconvError
 
 RECIPES = {
     "mlx-lm": (
-        Recipe(),
-        Recipe(bits=8, group_size=32),
-        Recipe(mode="mxfp4"),
-        Recipe(mode="nvfp4"),
-        Recipe(mode="mxfp8"),
-        Recipe(predicate="mixed_2_6"),
-        Recipe(predicate="mixed_3_4", group_size=32),
+        Quantize(),
+        Quantize(bits=8, group_size=32),
+        Quantize(mode="mxfp4"),
+        Quantize(mode="nvfp4"),
+        Quantize(mode="mxfp8"),
+        Quantize(predicate="mixed_2_6"),
+        Quantize(predicate="mixed_3_4", group_size=32),
     ),
     "mlx-vlm": (
-        Recipe(),
-        Recipe(bits=8, group_size=32),
-        Recipe(mode="mxfp4"),
-        Recipe(mode="nvfp4"),
-        Recipe(mode="mxfp8"),
-        Recipe(predicate="mixed_3_5"),
-        Recipe(predicate="mixed_4_8", group_size=32),
+        Quantize(),
+        Quantize(bits=8, group_size=32),
+        Quantize(mode="mxfp4"),
+        Quantize(mode="nvfp4"),
+        Quantize(mode="mxfp8"),
+        Quantize(predicate="mixed_3_5"),
+        Quantize(predicate="mixed_4_8", group_size=32),
     ),
 }
 MODULES = {"mlx-lm": "mlx_lm.convert", "mlx-vlm": "mlx_vlm.convert"}
@@ -47,7 +47,7 @@ def dense(consumer: str, source: Path, to: Path, monkeypatch: pytest.MonkeyPatch
     return mlx_vlm_conversion(source, to, monkeypatch)
 
 
-def quantized(consumer: str, source: Path, to: Path, recipe: Recipe) -> str | None:
+def quantized(consumer: str, source: Path, to: Path, recipe: Quantize) -> str | None:
     """The consumer's own conversion with `-q`; what it raises, if it does."""
     words: dict[str, Any] = {"q_group_size": recipe.group_size, "q_bits": recipe.bits, "q_mode": recipe.mode}
     if recipe.predicate:

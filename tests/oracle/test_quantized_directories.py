@@ -21,7 +21,7 @@ from tests.oracle.consumers import (
 from tests.oracle.quantized_layers import RECIPES, quantized
 from tests.oracle.tiny import Tiny, as_published, save
 from tests.oracles import oracle
-from wconv.consumers.quantization import Recipe
+from wconv.consumers.quantization import Quantize
 from wconv.errors import WconvError
 
 pytestmark = pytest.mark.oracle
@@ -32,12 +32,12 @@ ALL_WAYS = ("llama", "qwen3_moe")
 TEXT = [*language.PLAIN, *language_moe.MODELS]
 
 
-def recipes(consumer: str, tiny: Tiny) -> tuple[Recipe, ...]:
+def recipes(consumer: str, tiny: Tiny) -> tuple[Quantize, ...]:
     return RECIPES[consumer] if tiny.model_type in ALL_WAYS else RECIPES[consumer][:2]
 
 
 def assert_same_directory(
-    consumer: str, source: Path, scratch: Path, recipe: Recipe, *, wide: bool = False
+    consumer: str, source: Path, scratch: Path, recipe: Quantize, *, wide: bool = False
 ) -> None:
     theirs, ours = scratch / "theirs", scratch / "ours"
     refusal = quantized(consumer, source, theirs, recipe)

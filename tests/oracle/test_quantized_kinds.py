@@ -12,7 +12,7 @@ from tests.oracle.consumers import silence
 from tests.oracle.quantized_layers import parameters
 from tests.oracle.test_quantization_tables import PACKAGES, models
 from tests.oracles import oracle
-from wconv.consumers.quantization import Recipe, choose
+from wconv.consumers.quantization import Quantize, choose
 
 pytestmark = pytest.mark.oracle
 
@@ -46,7 +46,7 @@ VISION = {
     "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "depth": 2, "num_heads": 4,
     "num_attention_heads": 4, "image_size": 28, "patch_size": 14, "embed_dim": 64, "out_hidden_size": 64,
 }  # fmt: skip
-RECIPES = (Recipe(), Recipe(bits=8, group_size=32), Recipe(mode="mxfp4"), Recipe(mode="nvfp4"))
+RECIPES = (Quantize(), Quantize(bits=8, group_size=32), Quantize(mode="mxfp4"), Quantize(mode="nvfp4"))
 ENOUGH = {"mlx-lm": 40, "mlx-vlm": 40}
 
 

@@ -85,7 +85,7 @@ def test_only_what_holds_every_value_becomes_mlxs_own(case: str) -> None:
 @pytest.mark.parametrize("case", HELD)
 def test_mlx_dequantizes_its_own_form_to_the_same_values(case: str) -> None:
     core = pytest.importorskip("mlx.core")
-    from wconv.api import to_mlx
+    from wconv.mlx import to_mlx
 
     scheme, tensors, config = scheme_of(case)
     made = scheme.repack(tensors, config)
@@ -124,7 +124,7 @@ def pack_scales(case: str, dtype: Any) -> dict[str, Any]:
 )
 def test_integers_with_short_scales_are_held(case: str) -> None:
     core = pytest.importorskip("mlx.core")
-    from wconv.api import to_mlx
+    from wconv.mlx import to_mlx
 
     tensors = pack_scales(case, None)
     config = tensors.pop("")

@@ -35,6 +35,12 @@ class Checkpoint(Mapping[str, LazyTensor]):
         ties: groups of names that share their bytes.
         modules: the modules that the tensors belong to, by dotted path, where a file holds whole modules.
         not_numbers: those of `skipped` that hold texts, dates or records, which no weights do.
+
+    Example:
+        >>> with wconv.open("model.ckpt") as checkpoint:
+        ...     array = checkpoint["linear.weight"].numpy()
+        >>> array.shape
+        (200, 4)
     """
 
     path: Path

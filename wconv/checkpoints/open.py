@@ -31,7 +31,7 @@ def open(
     *,
     key: str | None = None,
     variant: str | None = None,
-    expand: bool = False,
+    allow_inflation: bool = False,
     skip_unreadable: bool = False,
     pieces: Sequence[tuple[str, str]] = (),
 ) -> Checkpoint:
@@ -40,7 +40,7 @@ def open(
     Args:
         key: for a wrapped PyTorch checkpoint, the path to its state dict ("model.encoder").
         variant: of a directory's weights, those called so ("fp16" for `model.fp16.safetensors`).
-        expand: allows tensors that take far more than their file (expanded views, sparse, deflated).
+        allow_inflation: allows tensors that take far more than their file (expanded views, sparse, deflated).
         skip_unreadable: allows tensors whose values cannot be had (on the meta device, of an unknown class):
             they are left out and stand in `skipped`.
         pieces: how tensors are cut whose pieces lie in the files of several ranks, as for
@@ -53,18 +53,18 @@ def open(
     require_name(path, kind=FormatError)
     place = Path(path)
     if place.is_dir():
-        opened = _open_directory(place, key, variant, expand, pieces)
+        opened = _open_directory(place, key, variant, allow_inflation, pieces)
     else:
-        opened = _open_file(place, key, expand)
+        opened = _open_file(place, key, allow_inflation)
     if not skip_unreadable:
         check_lost(place, opened.lost, others=bool(opened.tensors))
     return opened
 
 
-def _open_file(place: Path, key: str | None, expand: bool) -> Checkpoint:
+def _open_file(place: Path, key: str | None, allow_inflation: bool) -> Checkpoint:
     if not place.exists():
         raise FormatError(missing_source(place))
-    (contents,) = _without_prefixes([formats.open_file(str(place), key=key, expand=expand)])
+    (contents,) = _without_prefixes([formats.open_file(str(place), key=key, expand=allow_inflation)])
     return Checkpoint(
         place,
         contents.format,
@@ -83,7 +83,7 @@ def _open_directory(
     directory: Path,
     key: str | None,
     variant: str | None,
-    expand: bool,
+    allow_inflation: bool,
     pieces: Sequence[tuple[str, str]],
 ) -> Checkpoint:
     names = [name for name in weights_files.listdir(directory) if not os.path.isdir(directory / name)]
@@ -96,7 +96,7 @@ def _open_directory(
     found = weights_files.find(directory, wanted, variant)
     shards, index, weight_map = found.shards, found.index, found.listed
     in_pieces = bool(shards) and model_parallel.PIECE.fullmatch(shards[0]) is not None
-    merged = _merge(directory, shards, key, expand, apart=in_pieces)
+    merged = _merge(directory, shards, key, allow_inflation, apart=in_pieces)
     unlisted = check_index(directory, index, weight_map, merged, config) if index and weight_map else ()
     merged = _without_prefixes(merged)
     left_out = {
@@ -171,13 +171,13 @@ def _params(directory: Path) -> dict[str, Any]:
 
 
 def _merge(
-    directory: Path, shards: list[str], key: str | None, expand: bool, *, apart: bool
+    directory: Path, shards: list[str], key: str | None, allow_inflation: bool, *, apart: bool
 ) -> list[formats.Contents]:
     """All files' contents; a name may stand in several only where they are pieces to be joined."""
     merged: list[formats.Contents] = []
     owner: dict[str, str] = {}
     for shard in shards:
-        contents = formats.open_file(str(directory / shard), key=key, expand=expand)
+        contents = formats.open_file(str(directory / shard), key=key, expand=allow_inflation)
         if not apart and not owner.keys().isdisjoint(contents.tensors):
             name = next(name for name in contents.tensors if name in owner)
             raise FormatError(f"{directory}: {name:.80} stands in both {owner[name]} and {shard}")

@@ -1,11 +1,20 @@
-"""What the command adds to click: a default sub-command, options in groups, completion of both."""
+"""What the command adds to click: a default sub-command, options in groups, paths and values."""
 
 from __future__ import annotations
 
+import contextlib
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
+
+from wconv.errors import WconvError
+
+HELP = {"help_option_names": ["-h", "--help"]}
+"""The settings of every command."""
 
 DEFAULT = "convert"
 """The sub-command that a first word which names none is for."""
@@ -57,3 +66,47 @@ class DefaultsToConvert(click.Group):
         others = {name: command for name, command in sorted(self.commands.items()) if name != DEFAULT}
         with formatter.section("Other commands (wconv COMMAND --help)"):
             formatter.write_dl([(name, command.short_help or "") for name, command in others.items()])
+
+
+class NamedPath(click.Path):
+    """A path that is not empty: an unset variable must not mean the working directory."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            raise WconvError(
+                f"{param.get_error_hint(ctx) if param else 'a path'} is empty: was a variable not set?"
+            )
+        return super().convert(value, param, ctx)
+
+
+PATH = NamedPath(path_type=Path)
+
+
+def option(group: str, *words: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """An option that `--help` shows under the heading `group`."""
+    return click.option(*words, cls=GroupedOption, group=group, **settings)
+
+
+def named_values(ctx: click.Context, param: click.Parameter, texts: Iterable[str]) -> dict[str, Any]:
+    """`NAME=VALUE`, given any number of times, as values by name."""
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise click.BadParameter(f"{text[:60]!r} is not NAME=VALUE.")
+        if name in values:
+            raise click.BadParameter(f"{name[:60]!r} is given twice.")
+        values[name] = plain_value(value)
+    return values
+
+
+def plain_value(text: str) -> bool | int | float | str:
+    """What a word stands for: `true`, `false`, a number, or itself."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    with contextlib.suppress(ValueError):
+        return int(text)
+    with contextlib.suppress(ValueError):
+        if math.isfinite(float(text)):
+            return float(text)
+    return text

@@ -20,6 +20,7 @@ from wconv.errors import LayoutError
 from wconv.formats.modules import Module
 from wconv.layouts.apply import Applied, ConvertedInPartError, Layout, UnknownNamesError, apply
 from wconv.layouts.file_form import Form
+from wconv.layouts.options import options_of
 from wconv.tensors.lazy import LazyTensor
 
 HUB = TRANSFORMERS.layout_name
@@ -43,6 +44,7 @@ class LaidOut:
         command: loads the result; `{model}` stands for its path. "" where no command is known to.
         known: where there is no command, a sentence on what is known.
         table: the layout that was applied, where it is a table.
+        options: what the layout lets one choose, each with its default.
         rules: what was done, as text, to tell one conversion from another.
         stale: fields of config.json that are no longer true.
         form: how the consumer keeps weights in files, where it is not the hub's way.
@@ -63,6 +65,7 @@ class LaidOut:
     config_name: str = "config.json"
     known: str = ""
     table: Layout | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def lay_out(
@@ -117,7 +120,7 @@ def lay_out(
     known = registry.find_consumer(consumer)
     format = "mlx" if own is not None else known.format if known is not None else TRANSFORMERS.format
     done = LaidOut(applied, consumer, format, rules=str(chosen), stale=stale, table=chosen)
-    done = replace(done, form=chosen.form, casts=chosen.casts)
+    done = replace(done, form=chosen.form, casts=chosen.casts, options=options_of(chosen))
     if chosen.config:
         done = replace(done, config=config_maker(chosen.config)(config or {}, tensors))
     command, sentence = _loading(done, chosen, config)
@@ -225,6 +228,7 @@ def _back(
 
     command, sentence = load_command(TRANSFORMERS.name, config)
     unchanged = LaidOut(apply(None, tensors, config, options), None, "pt", command, known=sentence)
+    unchanged = replace(unchanged, options=options_of(table))
     try:
         restored = restore(table, tensors, config, options)
     except ConvertedInPartError as error:
@@ -234,6 +238,7 @@ def _back(
         return unchanged
     stated = ((config or {}).get("quantization_config") or {}).get("quant_method")
     stale = ("quantization_config",) if stated == "fp8" and not _holds_8_bits(restored.tensors) else ()
-    return LaidOut(
+    undone = LaidOut(
         restored, TRANSFORMERS.name, TRANSFORMERS.format, command, f"undone: {table}", stale, known=sentence
     )
+    return replace(undone, options=unchanged.options)

@@ -1,32 +1,22 @@
-"""Directories of several components: which there are, and one conversion out of one for each."""
+"""Directories of several components: which there are, and which of them have weights."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.checkpoints.index import is_plain
 from wconv.checkpoints.variants import of_variant
 from wconv.checkpoints.weights_files import is_weights, listdir
 from wconv.consumers import pipelines, registry
-from wconv.conversion.report import Report, command_for
 from wconv.errors import FormatError, WconvError
 from wconv.formats.side_files import PIPELINE_INDEX as INDEX
 from wconv.formats.side_files import read_json
 from wconv.layouts.apply import Layout
-from wconv.wording import gigabytes
-from wconv.writing import sidecars
-from wconv.writing.plan import Plan, within
-
-if TYPE_CHECKING:
-    from wconv.conversion.planned import Conversion
 
 WEIGHTLESS = re.compile(r"Tokenizer(Fast)?|Scheduler|Processor(Fast)?|FeatureExtractor")
 """How the names of classes end that have a config but no weights."""
@@ -183,78 +173,3 @@ def _of_variant(found: Pipeline, variant: str) -> Pipeline:
         raise WconvError(f"no component of {found.path} has a variant {variant}")
     notes = tuple(f"{name}: there is no {variant} variant, the plain weights are taken" for name in without)
     return dataclasses.replace(found, components=components, notes=(*found.notes, *notes))
-
-
-def join(found: Pipeline, target: Path, parts: Mapping[str, Conversion]) -> Conversion:
-    """One conversion out of one for each component, with one plan, one report and all other files."""
-    plans = {name: part.plan for name, part in parts.items()}
-    shards = tuple(
-        dataclasses.replace(shard, filename=within(name, shard.filename))
-        for name, plan in plans.items()
-        for shard in plan.shards
-    )
-    plan = Plan(shards)
-    files = tuple(file for part in parts.values() for file in part.checkpoint.files)
-    names = tuple(parts)
-    beside = sidecars.find(found.path, files, components=names, picked=found.picked)
-    first = next(iter(parts.values()))
-    return dataclasses.replace(
-        first,
-        checkpoint=Checkpoint(found.path, first.checkpoint.format, {}, files),
-        plan=plan,
-        sources=_labelled({name: part.sources for name, part in parts.items()}),
-        config=None,
-        sidecars=beside,
-        report=_joined_report(
-            found, target, plan, {name: part.report for name, part in parts.items()}, beside
-        ),
-        parameters={"components": {name: dict(part.parameters) for name, part in parts.items()}},
-        states=tuple(state for part in parts.values() for state in part.states),
-        parts=parts,
-    )
-
-
-def _joined_report(
-    found: Pipeline, target: Path, plan: Plan, reports: Mapping[str, Report], beside: sidecars.Sidecars
-) -> Report:
-    dtypes: Counter[str] = Counter()
-    for report in reports.values():
-        dtypes.update(report.dtypes)
-    consumers = {report.layout for report in reports.values()}
-    # a family's own layouts make one model; those that the components have alone do not
-    known = (registry.find_consumer(name) for name in consumers if name)
-    has_own = any(one is not None and one.role == "automatic" for one in known)
-    foreign = found.command == registry.pipeline_command() and has_own
-    notes = [f"{name}: {note}" for name, report in reports.items() for note in report.notes]
-    return Report(
-        source=found.path,
-        output=target,
-        model_type=found.kind,
-        layout=consumers.pop() if len(consumers) == 1 else None,
-        tensors_read=sum(report.tensors_read for report in reports.values()),
-        tensors_written=sum(report.tensors_written for report in reports.values()),
-        shards=tuple(shard.filename for shard in plan.shards),
-        bytes_before=sum(report.bytes_before for report in reports.values()),
-        bytes_after=plan.nbytes,
-        dtypes=dict(dtypes.most_common()),
-        kept=_labelled({name: report.kept for name, report in reports.items()}),
-        dropped=_labelled({name: report.dropped for name, report in reports.items()}),
-        skipped=_labelled({name: report.skipped for name, report in reports.items()}),
-        left_out=beside.left_out,
-        config_added=tuple(f"{name}/{field}" for name, one in reports.items() for field in one.config_added),
-        notes=(*found.notes, *notes),
-        command="" if foreign else command_for(found.command, target),
-        known=f"the components are not all in the layout of a {found.kind}: load each by itself"
-        if foreign
-        else "",
-        unchanged=_labelled({name: report.unchanged for name, report in reports.items()}),
-        components={name: f"{_whose(one)}, {gigabytes(one.bytes_after)}" for name, one in reports.items()},
-    )
-
-
-def _labelled(by_component: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    return {within(name, key): value for name, one in by_component.items() for key, value in one.items()}
-
-
-def _whose(report: Report) -> str:
-    return f"laid out for {report.layout}" if report.layout else "names and layouts unchanged"

@@ -44,9 +44,9 @@ def decoded(
         FormatError: a weight is damaged, or in a scheme that is not decoded.
     """
     said = quantized_names.recognise(picked, opened.description)
-    dense_needed = request.dequantize or request.quantize is not None
+    dense_needed = request.options.dequantize or request.options.quantize is not None
     if said is None and not any(name.endswith(DESCRIBED) for name in picked):
-        if request.dequantize:
+        if request.options.dequantize:
             raise WconvError(f"{request.source} holds no weights in few bits: leave -d (dequantize) out")
         return opened, picked, left
     as_stored = said is not None and said.scheme.name == "mlx"
@@ -66,7 +66,7 @@ def decoded(
             for name, tensor in tensors.items()
         }
     described = _described(opened, dense)
-    if request.quantize is not None:
+    if request.options.quantize is not None:
         described = replace(described, notes=(*described.notes, TWICE))
     return described, tensors, {**left, **dense.dropped}
 
@@ -80,9 +80,9 @@ def _is_refused(request: Request, opened: Checkpoint, picked: Mapping[str, LazyT
             request.layout,
             picked,
             opened.description,
-            rules=request.rules,
+            rules=request.options.rules,
             types=opened.modules,
-            options=request.options,
+            options=request.options.options or {},
         )
         for _ in written_dtypes(
             laid.applied.tensors, request.dtype, laid.applied.keep_dtype, casts=laid.casts
@@ -137,11 +137,11 @@ def _kept(
 ) -> Dense | None:
     """Weights in MLX's own forms, where those hold every value and a layout takes them."""
     own = (
-        request.dequantize
-        or request.quantize is not None
+        request.options.dequantize
+        or request.options.quantize is not None
         or request.dtype is not None
         or request.loras
-        or request.kind.for_torch
+        or request.file_format.for_torch
     )
     if own or request.layout == HUB:
         return None
@@ -153,8 +153,8 @@ def _kept(
             request.layout,
             made.tensors,
             _config(opened.description, made.kept),
-            rules=request.rules,
-            options=request.options,
+            rules=request.options.rules,
+            options=request.options.options or {},
         )
     except LayoutError:
         return None
@@ -212,7 +212,7 @@ def _config(config: Mapping[str, Any] | None, kept: Mapping[str, Quantization]) 
 def sources(made: Mapping[str, tuple[str, ...]], opened: Checkpoint) -> dict[str, tuple[str, ...]]:
     """What each output is made of, by the names of the file."""
     if not opened.made_of:
-        return dict(made)
+        return made if isinstance(made, dict) else dict(made)
     return {
         name: tuple(part for one in parts for part in opened.made_of.get(one, (one,)))
         for name, parts in made.items()

@@ -11,13 +11,17 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from wconv import __version__
+import wconv
 from wconv.errors import FormatError, told
 from wconv.stores.files import stamp_of
 from wconv.writing.plan import Plan
 
 COMPUTE = ("numpy", "ml_dtypes")
 """Packages whose casts end up in the output."""
+
+
+CODE = (".py", ".json", ".toml")
+"""Suffixes of the files in which wconv's own code and rules are."""
 
 
 @told(FormatError, "read")
@@ -40,14 +44,14 @@ def fingerprint(plan: Plan, sources: Iterable[Path], parameters: dict[str, Any])
 @functools.lru_cache(maxsize=1)
 def program() -> str:
     """A digest of wconv itself, with all its rules, and of what computes for it."""
-    digest = hashlib.sha256(__version__.encode())
+    digest = hashlib.sha256(wconv.__version__.encode())
     for name in COMPUTE:
         try:
             digest.update(f"\0{name} {version(name)}".encode())
         except PackageNotFoundError:
             continue
-    home = Path(__file__).parent.parent
-    for path in sorted(home.rglob("*.py")):
+    home = Path(wconv.__file__).parent
+    for path in sorted(path for path in home.rglob("*") if path.suffix in CODE):
         digest.update(f"\0{path.relative_to(home)}\0".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:32]

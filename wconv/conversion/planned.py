@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.conversion.report import Report
 from wconv.errors import FormatError, told
 from wconv.stores.files import Stamp, stamp_of
+from wconv.tensors import array_cache
 from wconv.wording import fitted
 from wconv.writing.plan import Plan
 from wconv.writing.sidecars import Sidecars
@@ -18,7 +20,7 @@ from wconv.writing.sidecars import Sidecars
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """A conversion that is planned to the last byte but has not begun; `pipeline.run` carries it out.
+    """A conversion that is planned to the last byte but has not begun; `run` carries it out.
 
     Attributes:
         plan: every output byte's place.
@@ -27,6 +29,13 @@ class Conversion:
         parts: of a pipeline, its components' conversions by their sub-directories.
         config_name: what the file of `config` is called.
         needs_header: whether the weights mean something else without what their files' headers say.
+        stamps: of each source file, what tells it from what it may become.
+        layout_options: what the layout lets one choose, each with its default.
+
+    Example:
+        >>> planned = wconv.prepare("model.ckpt", "model.safetensors")
+        >>> planned.plan_dict()[0]["tensors"]
+        [{'name': 'linear.weight', 'dtype': 'float32', 'shape': [200, 4], 'from': ['linear.weight']}]
     """
 
     checkpoint: Checkpoint
@@ -36,10 +45,11 @@ class Conversion:
     sidecars: Sidecars | None
     report: Report
     parameters: Mapping[str, Any]
-    states: tuple[Stamp, ...]
+    stamps: tuple[Stamp, ...]
     parts: Mapping[str, Conversion] = field(default_factory=dict)
     config_name: str = "config.json"
     needs_header: bool = False
+    layout_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         what = f"{self.report.source} → {self.report.output}: {self.plan!r}"
@@ -65,8 +75,18 @@ class Conversion:
         ]
 
 
+@contextlib.contextmanager
+def reading(opened: Checkpoint) -> Iterator[None]:
+    """A block that reads a checkpoint's tensors: after it no file is kept open and no array remembered."""
+    try:
+        with opened:
+            yield
+    finally:
+        array_cache.clear()
+
+
 @told(FormatError, "read")
-def states(files: Sequence[Path]) -> tuple[Stamp, ...]:
+def stamps_of(files: Sequence[Path]) -> tuple[Stamp, ...]:
     """What tells each source file from what it may become.
 
     Raises:

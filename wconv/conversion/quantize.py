@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wconv.consumers.quantization.choice import Choice, Tensors, choose
-from wconv.consumers.quantization.recipes import Recipe, parse_rule
+from wconv.consumers.quantization.recipes import Quantize, parse_rule
 from wconv.conversion.quantization_summary import Summary
 from wconv.errors import LayoutError, WconvError
 from wconv.stores.files import replacing
@@ -20,7 +20,7 @@ from wconv.tensors.dequantize import dequantize
 from wconv.tensors.lazy import LazyTensor
 from wconv.tensors.multi import output_of
 from wconv.tensors.quantize import EQUALS, Quantization, quantize
-from wconv.tensors.quantized import Quantize, quantized
+from wconv.tensors.quantized import QuantizeNode, quantized
 from wconv.writing.plan import Entry
 
 if TYPE_CHECKING:
@@ -33,12 +33,12 @@ PLACES = 4
 """Places of a weight from which the sample is taken, evenly apart."""
 
 OTHERS = (
-    Recipe(),
-    Recipe(bits=8),
-    Recipe(bits=6),
-    Recipe(predicate="mixed_4_6"),
-    Recipe("mxfp4"),
-    Recipe("nvfp4"),
+    Quantize(),
+    Quantize(bits=8),
+    Quantize(bits=6),
+    Quantize(predicate="mixed_4_6"),
+    Quantize("mxfp4"),
+    Quantize("nvfp4"),
 )
 """Recipes whose sizes a dry run tells beside the one that is asked for."""
 
@@ -70,7 +70,7 @@ def quantize_entries(
     consumer: str | None,
     model_type: str,
     config: Mapping[str, Any],
-    recipe: Recipe,
+    recipe: Quantize,
 ) -> Quantized:
     """Puts codes, scales and biases in the place of the weights that the consumer's converter would quantize.
 
@@ -171,13 +171,13 @@ def errors_of(made: Sequence[Entry], *, whole: bool = False) -> dict[str, float]
     found: dict[str, float] = {}
     for entry in made:
         output = output_of(entry.tensor)
-        if output is not None and output.index == 0 and isinstance(output.node, Quantize):
+        if output is not None and output.index == 0 and isinstance(output.node, QuantizeNode):
             found[entry.name] = relative_error(output.node.parent, output.node.how, whole=whole)
     return found
 
 
 def sizes_of(
-    tensors: Tensors, consumer: str, model_type: str, config: Mapping[str, Any], recipe: Recipe
+    tensors: Tensors, consumer: str, model_type: str, config: Mapping[str, Any], recipe: Quantize
 ) -> dict[str, int]:
     """What the model would take by each of a few recipes, the one that is asked for first."""
     sizes: dict[str, int] = {}
@@ -189,7 +189,7 @@ def sizes_of(
     return sizes
 
 
-def title(recipe: Recipe) -> str:
+def title(recipe: Quantize) -> str:
     """A recipe in a few words."""
     if recipe.predicate:
         return recipe.predicate
@@ -204,14 +204,14 @@ def make_recipe(
     group_size: int | None = None,
     predicate: str | None = None,
     rules: Sequence[str] = (),
-) -> Recipe:
+) -> Quantize:
     """A recipe out of the command's words.
 
     Raises:
         WconvError: a rule is not written as rules are, or asks for what no mode has.
     """
     Quantization.of(mode, bits, group_size)
-    return Recipe(mode, bits, group_size, predicate, tuple(map(parse_rule, rules)))
+    return Quantize(mode, bits, group_size, predicate, tuple(map(parse_rule, rules)))
 
 
 def write_report(conversion: Conversion, path: Path) -> None:
@@ -225,7 +225,7 @@ def write_report(conversion: Conversion, path: Path) -> None:
     weights: dict[str, Any] = {}
     for entry in entries:
         output = output_of(entry.tensor)
-        if output is None or not isinstance(output.node, Quantize):
+        if output is None or not isinstance(output.node, QuantizeNode):
             continue
         name = f"{entry.name.rpartition('.')[0]}.weight"
         how = output.node.how

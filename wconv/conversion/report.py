@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import shlex
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from wconv.conversion.quantization_summary import Summary
+from wconv.errors import OutputError
 from wconv.tensors.casts import Overflow, holding
-from wconv.wording import fitted
-from wconv.wording import gigabytes as gigabytes
-from wconv.wording import plural as plural
-from wconv.writing.plan import Plan
+from wconv.wording import fitted, gigabytes, plural
 
 FEW = 4
 """Names that are told before the rest are counted."""
@@ -32,7 +31,7 @@ class Report:
         layout: the consumer whose rules were applied, or None when names and layouts passed unchanged.
         tensors_read, tensors_written: counts.
         bytes_before, bytes_after: of the weights files.
-        seconds: from opening to the final rename.
+        seconds: of `run`: from its beginning to the final rename; planning is not among them.
         dtypes: "bfloat16 → float16" → number of tensors.
         kept: output names that a requested cast left alone, each with the reason.
         dropped: source names that were not written, each with the reason.
@@ -47,6 +46,13 @@ class Report:
         unchanged: source names that the layout does not know and that passed as they are, with the reason.
         components: of a pipeline, what became of each component.
         quantization: what was quantized, and how.
+
+    Example:
+        >>> report = wconv.convert("model.ckpt", "model.safetensors", dtype="float16")
+        >>> report.dtypes
+        {'float32 → float16': 1}
+        >>> report.tensors_written, report.shards
+        (1, ('model.safetensors',))
     """
 
     source: Path
@@ -161,6 +167,20 @@ def overflow_line(overflows: Mapping[str, Overflow]) -> str:
     )
 
 
+def warn_of_overflows(path: Path, overflows: Mapping[str, Overflow], *, strict: bool = False) -> None:
+    """Warns the caller of the function that calls this of what casts lost.
+
+    Raises:
+        OutputError: something was lost, and `strict`.
+    """
+    if not overflows:
+        return
+    text = f"{path}: {overflow_line(overflows)}"
+    if strict:
+        raise OutputError(text)
+    warnings.warn(text, RuntimeWarning, stacklevel=3)
+
+
 def grouped(what: str, reasons: Mapping[str, str]) -> Iterator[str]:
     """Names by reason, the first few told and the rest counted."""
     by_reason: dict[str, list[str]] = {}
@@ -169,27 +189,6 @@ def grouped(what: str, reasons: Mapping[str, str]) -> Iterator[str]:
     for reason, names in by_reason.items():
         more = f" and {len(names) - FEW:,} more" if len(names) > FEW else ""
         yield f"  {what} ({reason}): {', '.join(names[:FEW])}{more}"
-
-
-def plan_lines(plan: Plan, sources: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
-    """The plan, a line for each shard and for each of its tensors, with the old name where it changes."""
-    for shard in plan.shards:
-        yield f"{shard.filename}  {shard.nbytes:,} bytes"
-        for entry in shard.entries:
-            come_from = sources.get(shard.label(entry.name), ())
-            old = "" if come_from in ((), (entry.name,)) else f"  ← {_told(come_from)}"
-            cast = "" if entry.tensor.dtype is entry.dtype else f" (from {entry.tensor.dtype.name})"
-            yield f"  {entry.name}  {entry.dtype.name}{cast}  {list(entry.shape)}{old}"
-    count = sum(len(shard.entries) for shard in plan.shards)
-    elements = sum(entry.tensor.size for entry in plan.entries)
-    yield (
-        f"total: {plural(count, 'tensor')}, {elements:,} elements, {plural(len(plan.shards), 'shard')},"
-        f" {plan.nbytes:,} bytes"
-    )
-
-
-def _told(names: tuple[str, ...]) -> str:
-    return names[0] if len(names) == 1 else f"{names[0]} … {names[-1]} ({len(names)})"
 
 
 def changes(pairs: Iterable[tuple[str, str]]) -> dict[str, int]:

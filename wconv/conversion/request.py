@@ -3,62 +3,53 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.consumers import registry
 from wconv.consumers.lay_out import HUB
-from wconv.consumers.quantization.recipes import Recipe
 from wconv.conversion import outputs
 from wconv.conversion.output_dtypes import TARGETS
 from wconv.errors import OutputError, WconvError, require_name
 from wconv.layouts.apply import Layout
 from wconv.tensors import dtypes
 from wconv.tensors.dtypes import DType, DTypeLike
-from wconv.tensors.lazy import LazyTensor
 from wconv.writing import file_formats
 from wconv.writing.file_formats import FileFormat
 from wconv.writing.plan import parse_size
 
 if TYPE_CHECKING:
+    from wconv.conversion.options import ConvertOptions
     from wconv.lora.read import Lora
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The arguments of `prepare`, checked.
+    """A source, an output and options, checked; of a pipeline, one for each component.
 
     Attributes:
-        target: where the result goes; `given` tells whether the user said so.
+        target: where the result goes.
+        target_given: whether the user said so.
+        layout: that of the options, or what follows from the files that are written.
         dtype: what floating tensors are cast to; None for their own.
-        kind: the files that are written.
-        limit: bytes of tensors in one file; None for what the consumer cuts at.
+        file_format: of the files that are written.
+        shard_bytes: of tensors in one file at most; None for what the consumer cuts at.
+        variant: of the weights in the source.
         loras: adapters to be merged, in order.
-        dequantize: weights in few bits are decoded, whoever may take them as they are.
+        options: everything else that was asked for, as it was given.
     """
 
     source: Path
     target: Path
-    given: bool
-    dtype: DType | None
+    target_given: bool
     layout: str | Layout
-    rules: str | os.PathLike[str] | Layout | None
-    kind: FileFormat
-    include: str | None
-    exclude: str | None
-    limit: int | None
-    key: str | None
-    expand: bool
-    skip_unreadable: bool
+    dtype: DType | None
+    file_format: FileFormat
+    shard_bytes: int | None
     variant: str | None
-    optimizer: bool
     loras: tuple[Lora, ...]
-    dequantize: bool
-    options: Mapping[str, Any]
-    quantize: Recipe | None = None
+    options: ConvertOptions
 
     @property
     def single(self) -> bool:
@@ -70,81 +61,63 @@ class Request:
         return {
             "dtype": self.dtype.name if self.dtype else None,
             "layout": str(self.layout),
-            "format": self.kind.name,
-            "include": self.include,
-            "exclude": self.exclude,
-            "key": self.key,
-            "dequantize": self.dequantize,
-            "options": dict(self.options),
+            "format": self.file_format.name,
+            "include": self.options.include,
+            "exclude": self.options.exclude,
+            "key": self.options.key,
+            "options": dict(self.options.options or {}),
             "variant": self.variant,
-            "quantize": str(self.quantize),
-            "merge_lora": [(str(one.path), one.strength) for one in self.loras],
+            "quantize": self.options.quantize.said() if self.options.quantize is not None else None,
+            "dequantize": self.options.dequantize,
+            "merge_lora": [(str(lora.path), lora.strength) for lora in self.loras],
         }
 
-    def pick(self, opened: Checkpoint) -> tuple[dict[str, LazyTensor], dict[str, str]]:
-        """The tensors that are wanted, and the reason for each that is not.
 
-        Raises:
-            WconvError: a filter is no regular expression.
-        """
-        if self.include is None and self.exclude is None:
-            return dict(opened.tensors), {}
-        wanted = _matching(self.include, "--include", (*opened, *opened.lost))
-        unwanted = _matching(self.exclude, "--exclude", (*opened, *opened.lost))
-        picked: dict[str, LazyTensor] = {}
-        filtered: dict[str, str] = {}
-        for name, tensor in (*opened.items(), *opened.lost.items()):
-            if wanted is not None and name not in wanted:
-                filtered[name] = f"not in --include {self.include}"
-            elif unwanted is not None and name in unwanted:
-                filtered[name] = f"in --exclude {self.exclude}"
-            elif isinstance(tensor, LazyTensor):
-                picked[name] = tensor
-        return picked, filtered
-
-
-def ask(
-    src: str | os.PathLike[str],
-    dst: str | os.PathLike[str] | None,
-    *,
-    dtype: DTypeLike | None,
-    layout: str | Layout,
-    format: str | None,
-    max_shard_size: int | str | None,
-    optimizer: bool,
-    **more: Any,
+def make_request(
+    src: str | os.PathLike[str], dst: str | os.PathLike[str] | None, options: ConvertOptions
 ) -> Request:
-    """A request out of the arguments of `prepare`, which describes them; `more` are taken as they are.
+    """The request that the arguments of `prepare` make; adapters are opened.
 
     Raises:
-        WconvError: a parameter is wrong.
+        WconvError: an argument is wrong, or an adapter cannot be read.
     """
+    loras = _read_loras(options)
     require_name(src, "the source")
     if dst is not None:
         require_name(dst, "the output", OutputError)
-    if more["rules"] is not None and not isinstance(more["rules"], Layout):
-        require_name(more["rules"], "the rules file")
-    source = Path(src)
-    kind = file_formats.choose(format, str(Path(dst)) if dst is not None else None)
-    if kind.for_torch and layout == "auto" and more["rules"] is None:
+    if options.rules is not None and not isinstance(options.rules, Layout):
+        require_name(options.rules, "the rules file")
+    source, layout = Path(src), options.layout
+    file_format = file_formats.choose(options.format, str(Path(dst)) if dst is not None else None)
+    if file_format.for_torch and layout == "auto" and options.rules is None:
         layout = HUB
     if dst is not None:
         target = Path(dst)
     else:
         target = outputs.default_output(
-            source, registry.output_suffix(layout), kind.suffixes[0], directory=optimizer
+            source, registry.output_suffix(layout), file_format.suffixes[0], directory=options.optimizer
         )
+    size = options.max_shard_size
     return Request(
-        source,
-        target,
-        dst is not None,
-        _requested(dtype),
-        layout,
-        kind=kind,
-        limit=None if max_shard_size is None else parse_size(str(max_shard_size)),
-        optimizer=optimizer,
-        **more,
+        source=source,
+        target=target,
+        target_given=dst is not None,
+        layout=layout,
+        dtype=_requested(options.dtype),
+        file_format=file_format,
+        shard_bytes=None if size is None else parse_size(str(size)),
+        variant=options.variant,
+        loras=loras,
+        options=options,
     )
+
+
+def _read_loras(options: ConvertOptions) -> tuple[Lora, ...]:
+    if not options.merge_lora:
+        return ()
+    from wconv.lora import steps
+
+    return steps.read_all(options.merge_lora)
 
 
 def _requested(dtype: DTypeLike | None) -> DType | None:
@@ -154,12 +127,3 @@ def _requested(dtype: DTypeLike | None) -> DType | None:
     if requested.name not in TARGETS:
         raise WconvError(f"--dtype {requested.name}: weights are written in {', '.join(TARGETS)}")
     return requested
-
-
-def _matching(text: str | None, option: str, names: Collection[str]) -> set[str] | None:
-    """The names in which an expression is found; None where there is no expression."""
-    if text is None:
-        return None
-    from wconv.layouts.name_filter import NameFilter
-
-    return NameFilter(text, option).matching(names)

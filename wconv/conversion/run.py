@@ -1,23 +1,21 @@
-"""The pipeline: open, lay out, choose dtypes and plan (`prepare`); write, sidecars, rename (`run`)."""
+"""Carrying a conversion out: what was planned is written beside its place, and put there in one step."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
-from wconv.consumers.quantization.recipes import Recipe
 from wconv.conversion.fingerprint import fingerprint
+from wconv.conversion.options import ConvertArguments, options_of, takes_options
 from wconv.conversion.outputs import check_apart
-from wconv.conversion.planned import Conversion, states
-from wconv.conversion.prepare import prepare
+from wconv.conversion.planned import Conversion, reading, stamps_of
+from wconv.conversion.prepare import plan
 from wconv.conversion.report import Report, overflow_line
 from wconv.errors import FormatError, Interrupted, OutputError
 from wconv.stores import durable
-from wconv.tensors.dtypes import DTypeLike
 from wconv.writing import file_formats, shard_file, sidecars, writer
 from wconv.writing.plan import within
 from wconv.writing.targets import Names
@@ -27,36 +25,15 @@ from wconv.writing.writer import Progress
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from wconv.layouts.apply import Layout
-    from wconv.lora.read import Lora
-
-__all__ = ["Conversion", "convert", "prepare", "run"]
-
 SLACK = 1 << 20
 """Bytes kept free beyond what the plan needs: the journal, the index, directory blocks."""
 
 
+@takes_options(ConvertArguments)
 def convert(
     src: str | os.PathLike[str],
     dst: str | os.PathLike[str] | None = None,
     *,
-    dtype: DTypeLike | None = None,
-    layout: str | Layout = "auto",
-    rules: str | os.PathLike[str] | Layout | None = None,
-    format: str | None = None,
-    include: str | None = None,
-    exclude: str | None = None,
-    max_shard_size: int | str | None = None,
-    key: str | None = None,
-    expand: bool = False,
-    skip_unreadable: bool = False,
-    quantize: Recipe | None = None,
-    dequantize: bool = False,
-    component: Sequence[str] = (),
-    variant: str | None = None,
-    optimizer: bool = False,
-    merge_lora: Sequence[str | Lora] = (),
-    options: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     resume: bool = False,
     strict: bool = False,
@@ -64,38 +41,29 @@ def convert(
     executor: Executor | None = None,
     progress: Progress | None = None,
     sync: bool = True,
+    **options: Unpack[ConvertArguments],
 ) -> Report:
     """Converts a checkpoint: `prepare` and `run` in one call, with the arguments of both.
 
+    Args:
+        src: a model directory or a weights file.
+        dst: a directory, or a `.safetensors`, `.pt`, `.pth` or `.bin` file; beside the source when absent.
+        overwrite, resume, strict, jobs, executor, progress, sync: as `run` describes them.
+        options: `help(wconv.ConvertOptions)` describes each.
+
     Returns:
-        What was done; `str.join("\\n", report.lines())` is what the command prints.
+        What was done; `"\\n".join(report.lines())` is what the command prints.
 
     Raises:
         WconvError: one line a person can act on; nothing is left at `dst`.
+
+    Example:
+        >>> report = wconv.convert("Logics-Parsing", "out", dtype="float16")
+        >>> report.tensors_written, report.shards
+        (1, ('model.safetensors',))
     """
-    prepared = prepare(
-        src,
-        dst,
-        dtype=dtype,
-        layout=layout,
-        rules=rules,
-        format=format,
-        include=include,
-        exclude=exclude,
-        max_shard_size=max_shard_size,
-        key=key,
-        expand=expand,
-        skip_unreadable=skip_unreadable,
-        quantize=quantize,
-        dequantize=dequantize,
-        component=component,
-        variant=variant,
-        optimizer=optimizer,
-        merge_lora=merge_lora,
-        options=options,
-    )
     return run(
-        prepared,
+        plan(src, dst, options_of("convert", options)),
         overwrite=overwrite,
         resume=resume,
         strict=strict,
@@ -133,26 +101,34 @@ def run(
         OutputError: the output exists, or cannot be written; or `strict` and something overflowed.
         FormatError: a source changed or ended while it was read.
         KeyboardInterrupt: an `Interrupted` where something is kept for `resume`.
+
+    Example:
+        >>> report = wconv.run(wconv.prepare("model.ckpt", "model.safetensors"))
+        >>> list(wconv.open(report.output))
+        ['linear.weight']
     """
     began = time.monotonic()
-    plan, target, opened = conversion.plan, conversion.report.output, conversion.checkpoint
+    shards, target, opened = conversion.plan.shards, conversion.report.output, conversion.checkpoint
     check_apart((opened.path, *opened.files), target)
-    digest = fingerprint(plan, opened.files, dict(conversion.parameters))
-    beside = conversion.sidecars
+    digest = fingerprint(conversion.plan, opened.files, dict(conversion.parameters))
+    side_files = conversion.sidecars
     names = _names(conversion)
-    with Workspace(target, digest, overwrite=overwrite, resume=resume, names=names) as workspace:
+    with (
+        reading(opened),
+        Workspace(target, digest, overwrite=overwrite, resume=resume, names=names) as workspace,
+    ):
         try:
-            ready = {shard.filename: shard_file.finished(workspace.path, shard) for shard in plan.shards}
-            left = writer.missing(workspace.path, plan.shards)
-            check_space(workspace.path, left + (beside.nbytes if beside else 0) + SLACK)
+            ready = {shard.filename: shard_file.finished(workspace.path, shard) for shard in shards}
+            left = writer.missing(workspace.path, shards)
+            check_space(workspace.path, left + (side_files.nbytes if side_files else 0) + SLACK)
             written = writer.write(
-                plan.shards, workspace.path, jobs=jobs, executor=executor, progress=progress, sync=sync
+                shards, workspace.path, jobs=jobs, executor=executor, progress=progress, sync=sync
             )
-            if states(opened.files) != conversion.states:
+            if stamps_of(opened.files) != conversion.stamps:
                 raise FormatError(f"{opened.path} changed while it was read: convert it again")
             overflows = {
                 shard.label(name): lost
-                for shard, one in zip(plan.shards, written, strict=True)
+                for shard, one in zip(shards, written, strict=True)
                 for name, lost in one.overflows.items()
             }
             if strict and overflows:
@@ -160,11 +136,11 @@ def run(
                 raise OutputError(f"{opened.path}: {overflow_line(overflows)}")
             _write_sidecars(conversion, workspace.output)
             if sync:
-                written_already = (workspace.output / shard.filename for shard in plan.shards)
+                written_already = (workspace.output / shard.filename for shard in shards)
                 durable.sync_tree(workspace.output, but=frozenset(written_already))
             workspace.commit()
         except BaseException as error:
-            if _of_no_use(error) or not writer.begun(workspace.path, plan.shards):
+            if _of_no_use(error) or not writer.begun(workspace.path, shards):
                 workspace.discard()
             elif isinstance(error, KeyboardInterrupt) and workspace.path.exists():
                 raise Interrupted from None
@@ -175,7 +151,7 @@ def run(
     if report.quantization is not None:
         from wconv.conversion.quantize import errors_of
 
-        errors = errors_of([entry for shard in plan.shards for entry in shard.entries])
+        errors = errors_of([entry for shard in shards for entry in shard.entries])
         summary = dataclasses.replace(report.quantization, errors=errors)
         report = dataclasses.replace(report, quantization=summary)
     return dataclasses.replace(
@@ -189,9 +165,9 @@ def run(
 def _names(conversion: Conversion) -> Names:
     """Every file of the output."""
     parts = (conversion.parts or {"": conversion}).items()
-    beside = {within(name, file) for name, part in parts for file in (part.plan.index_name, part.config_name)}
+    named = {within(name, file) for name, part in parts for file in (part.plan.index_name, part.config_name)}
     copied = conversion.sidecars.copied if conversion.sidecars else ()
-    return Names(frozenset(shard.filename for shard in conversion.plan.shards), frozenset((*beside, *copied)))
+    return Names(frozenset(shard.filename for shard in conversion.plan.shards), frozenset((*named, *copied)))
 
 
 def _of_no_use(error: BaseException) -> bool:
@@ -201,7 +177,7 @@ def _of_no_use(error: BaseException) -> bool:
 
 
 def _write_sidecars(conversion: Conversion, directory: Path) -> None:
-    beside = conversion.sidecars
+    side_files = conversion.sidecars
     if file_formats.single(conversion.report.output.name) is not None:
         return
     rewritten = []
@@ -212,5 +188,5 @@ def _write_sidecars(conversion: Conversion, directory: Path) -> None:
         if part.config is not None:
             rewritten.append(within(name, part.config_name))
             sidecars.write_json(part.config, directory / name / part.config_name)
-    if beside is not None:
-        sidecars.copy(beside, conversion.checkpoint.path, directory, but=rewritten)
+    if side_files is not None:
+        sidecars.copy(side_files, conversion.checkpoint.path, directory, but=rewritten)

@@ -76,6 +76,13 @@ class Layout:
         casts: dtype → dtype that the consumer's own conversion makes of it, unless the user says otherwise.
         config: how the consumer's config.json is made, where the source has none that it reads: a name in
             `Consumer.config_makers`.
+
+    Example:
+        >>> from wconv.layouts.rules import rename
+        >>> rules = (rename("linear.**", "layers.0.**"),)
+        >>> layout = wconv.Layout(("my program",), ("my_model",), names=("layers.#.**",), rules=rules)
+        >>> list(wconv.open(wconv.convert("model.ckpt", "out.safetensors", layout=layout).output))
+        ['layers.0.weight']
     """
 
     consumers: tuple[str, ...]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -11,6 +10,7 @@ import numpy as np
 
 from wconv.errors import ComputedOverflowError, OutputError
 from wconv.tensors import casts, dtypes
+from wconv.tensors.array_cache import array_cache
 from wconv.tensors.dtypes import DType
 from wconv.tensors.graph import leaves
 from wconv.tensors.lazy import Array, LazyTensor, Shape
@@ -72,7 +72,7 @@ class Product(LazyTensor):
             product *= np.float32(self.scale)
 
 
-@functools.lru_cache(maxsize=4)
+@array_cache(maxsize=4)
 def _whole(tensor: LazyTensor) -> Array:
     """A small matrix in float32; the chunks of one weight follow each other, and each needs it."""
     return single(tensor.numpy())

@@ -32,6 +32,13 @@ class LazyTensor(ABC):
 
     One that is computed of others is a dataclass and names, in `PARENTS`, its fields that hold them: a
     lazy tensor, a tuple of some, or None. So a graph can be walked and rebuilt without knowing its nodes.
+
+    Example:
+        >>> tensor = wconv.open("model.ckpt")["linear.weight"]
+        >>> tensor.dtype.name, tensor.shape
+        ('float32', (200, 4))
+        >>> tensor.transpose((1, 0)).read(0, 2).shape
+        (2, 200)
     """
 
     __slots__ = ()

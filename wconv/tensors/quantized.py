@@ -24,7 +24,7 @@ GROUPS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Quantize(MultiNode):
+class QuantizeNode(MultiNode):
     """A weight as MLX stores it: uint32 codes, scales, and biases where the mode has them.
 
     A step is one group. Elements that are NaN or infinite spoil their group; they are counted as lost,
@@ -76,4 +76,4 @@ def quantized(tensor: LazyTensor, how: Quantization) -> tuple[LazyTensor, ...]:
         raise WconvError(f"a weight of {tensor.dtype.name} cannot be quantized: {', '.join(DENSE)} can")
     if tensor.ndim < 2 or tensor.shape[-1] % how.group_size or not tensor.size:
         raise WconvError(f"a weight of shape {tensor.shape} does not have whole groups of {how.group_size}")
-    return Quantize(tensor, how).outputs
+    return QuantizeNode(tensor, how).outputs

@@ -15,7 +15,7 @@ DEPTH_PRO = Layout(
     rules=(
         drop(
             "fov.**",
-            "mflux has no field-of-view network (--include-fov keeps it)",
+            "mflux has no field-of-view network (--option include_fov=true keeps it)",
             when=unless("include_fov"),
         ),
         rename(f"encoder.{UPSAMPLERS}.#.weight", f"encoder.{UPSAMPLERS}.layers.#.weight"),

@@ -16,7 +16,7 @@ from wconv.consumers.quantization.modules import (
     SKIPPED_BY_MLX_VLM,
     STACKS,
 )
-from wconv.consumers.quantization.recipes import Recipe, Rules, base_of
+from wconv.consumers.quantization.recipes import Quantize, Rules, base_of
 from wconv.consumers.quantization.tables import CASES, SMALLER_GROUPS, Answer, Row, exceptions
 from wconv.errors import WconvError
 from wconv.tensors import dtypes
@@ -67,7 +67,7 @@ UNDIVIDED = "no group of "
 
 
 def choose(
-    consumer: str, model_type: str, config: Mapping[str, Any], tensors: Tensors, recipe: Recipe
+    consumer: str, model_type: str, config: Mapping[str, Any], tensors: Tensors, recipe: Quantize
 ) -> Choice:
     """The choice of a consumer's converter, without a model and without arrays.
 
@@ -113,7 +113,7 @@ class _Chooser:
     """All that is the same for every weight of one model."""
 
     def __init__(
-        self, consumer: str, model_type: str, config: Mapping[str, Any], tensors: Tensors, recipe: Recipe
+        self, consumer: str, model_type: str, config: Mapping[str, Any], tensors: Tensors, recipe: Quantize
     ) -> None:
         if consumer not in CASES:
             raise WconvError(f"{consumer!r} does not read quantized models: {', '.join(CASES)} do")
@@ -224,7 +224,7 @@ class _Chooser:
         )
 
 
-def _for_mflux(recipe: Recipe, family: str) -> Recipe:
+def _for_mflux(recipe: Quantize, family: str) -> Quantize:
     """The recipe with the only mode and groups that mflux writes.
 
     Raises:
@@ -238,7 +238,7 @@ def _for_mflux(recipe: Recipe, family: str) -> Recipe:
         raise WconvError(f"mflux does not have bits {bits}: it has {', '.join(map(str, MFLUX_BITS))}")
     if recipe.group_size not in (None, size):
         raise WconvError(f"mflux stores groups of {size}, not of {recipe.group_size}")
-    return Recipe("affine", bits, size, recipe.predicate, recipe.rules)
+    return Quantize("affine", bits, size, recipe.predicate, recipe.rules)
 
 
 def _module(consumer: str, model_type: str, config: Mapping[str, Any]) -> str:

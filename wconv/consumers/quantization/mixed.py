@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wconv.consumers.quantization.modules import SKIPPED_BY_MLX_VLM, VISION_FIRST
-from wconv.consumers.quantization.recipes import MIXED, Recipe
+from wconv.consumers.quantization.recipes import MIXED, Quantize
 from wconv.errors import WconvError
 
 SENSITIVE = {
@@ -36,7 +36,7 @@ class Mixed:
     layers: int
 
     @classmethod
-    def of(cls, consumer: str, module: str, recipe: Recipe, paths: Iterable[str]) -> Mixed | None:
+    def of(cls, consumer: str, module: str, recipe: Quantize, paths: Iterable[str]) -> Mixed | None:
         """The recipe, made ready for a model with layers of these paths.
 
         Raises:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wconv.errors import WconvError
 from wconv.tensors.quantize import MODES, Quantization
+from wconv.wording import fitted
 
 MIXED = {
     "mixed_2_6": (2, 6),
@@ -62,19 +64,43 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class Quantize:
     """How a model is quantized; what is None is the mode's own default.
 
     Attributes:
         predicate: the name of a mixed recipe, such as "mixed_4_6".
         rules: they go before all that the consumer would do; of several that fit a layer the last one holds.
+            They may be written as for the command: "lm_head=8".
+
+    Example:
+        >>> wconv.Quantize(bits=4, rules=("lm_head=8", "router=none")).rules[0].bits
+        8
     """
 
     mode: str = "affine"
     bits: int | None = None
     group_size: int | None = None
     predicate: str | None = None
-    rules: tuple[Rule, ...] = ()
+    rules: Sequence[Rule | str] = ()
+
+    def __post_init__(self) -> None:
+        parsed = tuple(parse_rule(rule) if isinstance(rule, str) else rule for rule in self.rules)
+        object.__setattr__(self, "rules", parsed)
+
+    def __repr__(self) -> str:
+        said = [f"{name}={value}" for name, value in self.said().items()]
+        return fitted(f"<Quantize {', '.join(said) or 'as the consumer does'}>")
+
+    def said(self) -> dict[str, str]:
+        """What is not the default, as text."""
+        plain = {
+            "mode": self.mode,
+            "bits": self.bits,
+            "group_size": self.group_size,
+            "predicate": self.predicate,
+        }
+        found = {name: str(value) for name, value in plain.items() if value not in (None, "affine")}
+        return {**found, "rules": " ".join(map(str, self.rules))} if self.rules else found
 
 
 def parse_rule(text: str) -> Rule:
@@ -120,10 +146,9 @@ def _compiled(pattern: str, text: str) -> re.Pattern[str]:
 class Rules:
     """A recipe's rules, made ready: whose layer is it, and which of them found none."""
 
-    def __init__(self, recipe: Recipe, base: Quantization) -> None:
-        self._rules = [
-            (rule, _compiled(rule.pattern, str(rule)), rule.quantization(base)) for rule in recipe.rules
-        ]
+    def __init__(self, recipe: Quantize, base: Quantization) -> None:
+        rules = [rule for rule in recipe.rules if isinstance(rule, Rule)]
+        self._rules = [(rule, _compiled(rule.pattern, str(rule)), rule.quantization(base)) for rule in rules]
         self._found: set[int] = set()
         self._in_force: set[int] = set()
 
@@ -149,7 +174,7 @@ class Rules:
         return tuple(str(rule) for at, (rule, _, _) in enumerate(self._rules) if at in left)
 
 
-def base_of(consumer: str, recipe: Recipe) -> Quantization:
+def base_of(consumer: str, recipe: Quantize) -> Quantization:
     """What most layers get, after a check of all that a recipe says.
 
     Raises:

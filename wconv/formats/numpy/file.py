@@ -45,7 +45,7 @@ def open_npz(directory: ZipDirectory, expand: bool, read_nested: ReadNested) -> 
 
     Raises:
         FormatError: an array is damaged, or none is of numbers.
-        UnsafeError: they inflate to far more than the file and `expand` was not asked for.
+        UnsafeError: they inflate to far more than the file and `allow_inflation` was not asked for.
     """
     held: dict[str, NumpyArray | LostTensor] = {}
     skipped: dict[str, str] = {}

@@ -28,7 +28,7 @@ from wconv.formats.zip.directory import ZipDirectory
 from wconv.tensors.lazy import LazyTensor
 
 INFLATION = 8
-"""How many times the file's size its tensors may have without being asked for by `expand=True`; …"""
+"""How many times the file's size its tensors may have without being asked for by `allow_inflation=True`; …"""
 
 INFLATION_FREE = 64 << 20
 """… they may have this many bytes in any case."""
@@ -93,7 +93,7 @@ def contents(tree: Tree, source: Source, key: str | None, expand: bool) -> Conte
     Raises:
         FormatError: no tensor is in it, none at `key`, or two have one name.
         UnsafeError: the objects are nested or repeated beyond all measure, or the tensors would take more
-            than `INFLATION` times the file and `expand` was not asked for.
+            than `INFLATION` times the file and `allow_inflation` was not asked for.
     """
     where = source.where
     state_dict.check_tree(tree.root, tree.program, where)
@@ -191,8 +191,8 @@ def check_inflation(tensors: Mapping[str, LazyTensor], source: Source) -> None:
         largest = max(tensors, key=lambda name: tensors[name].nbytes)
         raise UnsafeError(
             f"{source.where} has {source.size:,} bytes and its tensors would take {total:,} (the largest:"
-            f" {largest:.200}, {tensors[largest].shape!r:.80}): refused unless asked for with --expand"
-            " (expand=True)"
+            f" {largest:.200}, {tensors[largest].shape!r:.80}): refused unless asked for with"
+            " --allow-inflation (allow_inflation=True)"
         )
 
 

@@ -1,0 +1,266 @@
+"""`wconv convert SOURCE`, which is also `wconv SOURCE`."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wconv.cli.options import (
+    HELP,
+    PATH,
+    GroupedCommand,
+    named_values,
+    option,
+)
+from wconv.cli.text import print_json, print_lines, show_plan
+from wconv.consumers import registry
+from wconv.consumers.mlx.dtypes import SUBSTITUTES
+from wconv.conversion.output_dtypes import TARGETS
+from wconv.errors import WconvError
+from wconv.tensors import dtypes
+
+if TYPE_CHECKING:
+    from wconv.consumers.quantization.recipes import Quantize
+
+
+def _dtype_table() -> str:
+    rows = (f"{row.source:16} → {row.written:10} {row.summary}" for row in SUBSTITUTES)
+    return "\b\nWhat MLX cannot hold is written as (--dtype goes first for floating types):\n" + "\n".join(
+        rows
+    )
+
+
+def _complete_layout(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    return [
+        name
+        for name in (*registry.layout_names(), *registry.adapter_layout_names())
+        if name.startswith(incomplete)
+    ]
+
+
+def _dtype_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """The dtype that weights are to be written in, by any of its names: "fp16", "torch.float16"."""
+    if value is None:
+        return None
+    with contextlib.suppress(WconvError):
+        name = dtypes.by_name(value).name
+        if name in TARGETS:
+            return name
+    raise click.BadParameter(f"{value[:60]!r} is not one of {', '.join(TARGETS)}.")
+
+
+def _complete_dtype(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    return [name for name in TARGETS if name.startswith(incomplete)]
+
+
+LAYOUTS = (
+    f"{', '.join(name for name in registry.layout_names() if name not in registry.way_back_names())};"
+    f" back: {' or '.join(registry.way_back_names())}."
+    f" Adapters also: {', '.join(registry.adapter_layout_names())}.  [default: auto]"
+)
+RESULT, QUANTIZE, WHAT = "The result", "Quantization", "What is converted"
+HOW, RUN, SUMMARY = "How it is read", "The run", "Messages"
+
+
+@click.command(cls=GroupedCommand, epilog=_dtype_table(), context_settings=HELP)
+@click.argument("source", type=PATH, required=False)
+@click.argument("destination", type=PATH, required=False)
+@click.option("--hf-path", "--model", "model", type=PATH, hidden=True)
+@option(
+    RESULT,
+    "-o",
+    "--output",
+    "--mlx-path",
+    type=PATH,
+    metavar="PATH",
+    help="DESTINATION by its other names: a directory, or a .safetensors or .pt file.",
+)
+@option(
+    RESULT,
+    "--dtype",
+    metavar="DTYPE",
+    callback=_dtype_name,
+    shell_complete=_complete_dtype,
+    help=f"Cast floating tensors: {', '.join(TARGETS)}; their own by default.",
+)
+@option(RESULT, "--layout", default="auto", metavar="NAME", help=LAYOUTS, shell_complete=_complete_layout)
+@option(
+    RESULT,
+    "--format",
+    type=click.Choice(["safetensors", "pt"]),
+    help="pt: files that torch loads, in the hub's layout.",
+)
+@option(
+    RESULT,
+    "--rules",
+    type=PATH,
+    metavar="FILE",
+    help="Rules of your own; see wconv rules.",
+)
+@option(RESULT, "--max-shard-size", metavar="SIZE", help="500MB, 1G, …; 5GB by default, 2GiB for mflux.")
+@option(
+    RESULT, "--optimizer", is_flag=True, help="Write the state of Adam, AdamW or SGD for mlx.optimizers too."
+)
+@option(
+    RESULT,
+    "--merge-lora",
+    metavar="FILE[:SCALE]",
+    multiple=True,
+    help="Add an adapter to the weights; repeatable.",
+)
+@option(QUANTIZE, "-q", "--quantize", is_flag=True, help="Quantize, as the -q of mlx_lm.convert.")
+@option(QUANTIZE, "--q-bits", type=click.IntRange(1, 64), help="Bits of a weight: 4 by default, 8 for mxfp8.")
+@option(QUANTIZE, "--q-group-size", type=click.IntRange(1, 1_000_000), help="Weights that share a scale.")
+@option(QUANTIZE, "--q-mode", metavar="MODE", help="affine (the default), mxfp4, mxfp8 or nvfp4.")
+@option(QUANTIZE, "--quant-predicate", metavar="RECIPE", help="mixed_2_6, mixed_3_4, mixed_3_6, mixed_4_6.")
+@option(
+    QUANTIZE,
+    "--q-rule",
+    metavar="REGEX=BITS[:GROUP[:MODE]]",
+    multiple=True,
+    help="Layers stored in another way, or =none: dense; the last rule holds.",
+)
+@option(QUANTIZE, "--q-report", type=PATH, metavar="FILE", help="Write the error of every weight, as JSON.")
+@option(QUANTIZE, "-d", "--dequantize", is_flag=True, help="Decode weights in few bits, all of them.")
+@option(WHAT, "--include", metavar="REGEX", help="Convert only tensors whose source name matches.")
+@option(WHAT, "--exclude", metavar="REGEX", help="Leave out tensors whose source name matches.")
+@option(WHAT, "--component", metavar="NAME", multiple=True, help="Of a pipeline, only this; repeatable.")
+@option(WHAT, "--variant", metavar="NAME", help="Take the weights called so, as model.fp16.safetensors.")
+@option(
+    WHAT,
+    "--option",
+    "options",
+    metavar="NAME=VALUE",
+    multiple=True,
+    callback=named_values,
+    help="What a layout lets one choose, as include_fov=true; repeatable.",
+)
+@click.option("--include-fov", is_flag=True, hidden=True)
+@option(HOW, "--key", metavar="PATH", help="Where the state dict lies in a wrapped PyTorch checkpoint.")
+@option(HOW, "--allow-inflation", is_flag=True, help="Allow tensors far larger than their file.")
+@click.option("--expand", is_flag=True, hidden=True)
+@option(HOW, "--skip-unreadable", is_flag=True, help="Go on without tensors that cannot be read.")
+@option(RUN, "--overwrite", is_flag=True, help="Replace an existing output.")
+@option(RUN, "--resume", is_flag=True, help="Continue an interrupted run.")
+@option(RUN, "--strict", is_flag=True, help="Make a value that overflows an error.")
+@option(RUN, "--dry-run", is_flag=True, help="Print the plan and write nothing.")
+@option(
+    RUN, "--no-sync", is_flag=True, help="Do not wait for the disk: a power loss may then empty the output."
+)
+@option(RUN, "-j", "--jobs", type=click.IntRange(1, 1_000_000), help="Threads; one for each core by default.")
+@option(SUMMARY, "--quiet", is_flag=True, help="Print nothing but errors.")
+@option(SUMMARY, "--json", "as_json", is_flag=True, help="Print the summary, or the error, as JSON.")
+def convert(
+    source: Path | None,
+    destination: Path | None,
+    model: Path | None,
+    output: Path | None,
+    options: dict[str, Any],
+    include_fov: bool,
+    allow_inflation: bool,
+    expand: bool,
+    overwrite: bool,
+    resume: bool,
+    strict: bool,
+    dry_run: bool,
+    no_sync: bool,
+    jobs: int | None,
+    quiet: bool,
+    as_json: bool,
+    quantize: bool,
+    q_bits: int | None,
+    q_group_size: int | None,
+    q_mode: str | None,
+    quant_predicate: str | None,
+    q_rule: tuple[str, ...],
+    q_report: Path | None,
+    **parameters: Any,
+) -> None:
+    """Convert SOURCE, a Hugging Face model directory or a weights file, to MLX.
+
+    The result is DESTINATION, or SOURCE-MLX beside the source. Nothing appears there before it is complete.
+    """
+    from wconv.conversion.prepare import prepare
+    from wconv.conversion.run import run
+
+    if include_fov:
+        options = {"include_fov": True, **options}
+    source, output = _places(source, destination, model, output)
+    recipe = _recipe(quantize, q_bits, q_group_size, q_mode, quant_predicate, q_rule, q_report)
+    prepared = prepare(
+        source,
+        output,
+        options=options,
+        allow_inflation=allow_inflation or expand,
+        quantize=recipe,
+        **parameters,
+    )
+    if dry_run:
+        show_plan(prepared, quiet=quiet, as_json=as_json)
+        return
+    progress = None
+    if not quiet and not as_json:
+        from wconv.cli.progress import for_stream
+
+        progress = for_stream(sys.stderr, prepared.plan.nbytes)
+    try:
+        report = run(
+            prepared,
+            overwrite=overwrite,
+            resume=resume,
+            strict=strict,
+            jobs=jobs,
+            progress=progress,
+            sync=not no_sync,
+        )
+    finally:
+        if progress is not None:
+            progress.clear()
+    if q_report is not None:
+        from wconv.conversion.quantize import write_report
+
+        write_report(prepared, q_report)
+    if as_json:
+        print_json(report.to_dict())
+    elif not quiet:
+        print_lines([*report.lines(), *report.closing_lines()])
+
+
+def _recipe(
+    wanted: bool,
+    bits: int | None,
+    group_size: int | None,
+    mode: str | None,
+    predicate: str | None,
+    rules: tuple[str, ...],
+    report: Path | None,
+) -> Quantize | None:
+    """How the model is to be quantized; None where it is not."""
+    if not wanted:
+        if bits or group_size or mode or predicate or rules or report:
+            raise click.UsageError("--q-bits and its like say how to quantize: add -q")
+        return None
+    from wconv.conversion.quantize import make_recipe
+
+    return make_recipe(
+        mode=mode or "affine", bits=bits, group_size=group_size, predicate=predicate, rules=rules
+    )
+
+
+def _places(
+    source: Path | None, destination: Path | None, model: Path | None, output: Path | None
+) -> tuple[Path, Path | None]:
+    """The source and the destination, each of which has two ways to be said but may be said once."""
+    if model is not None:
+        if destination is not None:
+            raise click.UsageError("the source is given twice, as SOURCE and with --hf-path or --model")
+        source, destination = model, source
+    if source is None:
+        raise click.UsageError("Missing argument 'SOURCE'.")
+    if destination is not None and output is not None:
+        raise click.UsageError(f"the output is given twice: {destination} and {output}")
+    return source, destination if destination is not None else output

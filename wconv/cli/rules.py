@@ -1,0 +1,29 @@
+"""`wconv rules [MODEL_TYPE]`."""
+
+from __future__ import annotations
+
+import click
+
+from wconv.cli.options import HELP
+from wconv.cli.text import print_lines
+
+
+@click.command(
+    short_help="List the models that have rules, or print the rules of one.",
+    context_settings=HELP,
+)
+@click.argument("model_type", required=False)
+@click.option(
+    "--layout", default="auto", show_default=True, help="The consumer, for models with several tables."
+)
+def rules(model_type: str | None, layout: str) -> None:
+    """List the models that have rules; print those of MODEL_TYPE as a file that --rules takes."""
+    from wconv.consumers import layout_choice
+    from wconv.layouts.file.rules_file import write
+
+    if model_type is None:
+        rows = list(layout_choice.describe())
+        widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+        print_lines(f"{row[0]:{widths[0]}}  {row[1]:{widths[1]}}  {row[2]}" for row in rows)
+        return
+    click.echo(write(layout_choice.layout_of_model_type(model_type, layout)), nl=False)

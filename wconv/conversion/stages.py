@@ -1,0 +1,227 @@
+"""The stages of every conversion: pick, merge, lay out, cast, quantize, plan. All are lazy.
+
+`prepare` runs them for a model and for each component of a pipeline; `--optimizer` lays its state out by the
+same ones; `load_mlx` reads what they planned into arrays instead of files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from wconv.checkpoints import open as checkpoints
+from wconv.checkpoints.checkpoint import Checkpoint, check_lost
+from wconv.consumers import registry
+from wconv.consumers.adapters.namings import FILES, MARKS
+from wconv.consumers.lay_out import AS_STORED, LaidOut, lay_out
+from wconv.consumers.made_tensors import SETTINGS, tensor_maker
+from wconv.consumers.pieces import PIECES
+from wconv.conversion import decode
+from wconv.conversion.output_dtypes import written_dtypes
+from wconv.conversion.quantize import Quantized, quantize_entries
+from wconv.conversion.request import Request
+from wconv.errors import FormatError, WconvError
+from wconv.formats.side_files import read_json
+from wconv.quantized import names as quantized_names
+from wconv.tensors.lazy import LazyTensor
+from wconv.writing import file_formats
+from wconv.writing.plan import MAX_SHARD_SIZE, Entry, Plan, make
+
+
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """A checkpoint, and what of it is wanted.
+
+    Attributes:
+        tensors: those that are converted.
+        filtered: the reason for each name that is not.
+    """
+
+    opened: Checkpoint
+    tensors: dict[str, LazyTensor]
+    filtered: dict[str, str]
+
+
+def pick(request: Request) -> Picked:
+    """Opens the source and picks the tensors that are wanted.
+
+    Raises:
+        FormatError: it cannot be read, holds nothing, or something wanted of it cannot be had.
+        WconvError: a filter is not a regular expression, or takes a part of a quantized weight.
+    """
+    options = request.options
+    opened = checkpoints.open(
+        request.source,
+        key=options.key,
+        variant=request.variant,
+        allow_inflation=options.allow_inflation,
+        skip_unreadable=True,
+        pieces=PIECES,
+    )
+    tensors, filtered = _filtered(opened, options.include, options.exclude)
+    if not options.skip_unreadable:
+        # one that is filtered out is not missed
+        lost = {name: reason for name, reason in opened.lost.items() if name not in filtered}
+        check_lost(request.source, lost, others=bool(tensors))
+    if not opened.tensors:
+        raise FormatError(f"{request.source} holds no tensors")
+    if filtered:
+        quantized_names.check_complete(opened.tensors, tensors)
+    return Picked(*decode.decoded(request, opened, tensors, filtered))
+
+
+def _filtered(
+    opened: Checkpoint, include: str | None, exclude: str | None
+) -> tuple[dict[str, LazyTensor], dict[str, str]]:
+    """The tensors that two expressions leave, and the reason for each that they do not."""
+    if include is None and exclude is None:
+        return dict(opened.tensors), {}
+    wanted = _matching(include, "--include", (*opened, *opened.lost))
+    unwanted = _matching(exclude, "--exclude", (*opened, *opened.lost))
+    picked: dict[str, LazyTensor] = {}
+    filtered: dict[str, str] = {}
+    for name, tensor in (*opened.items(), *opened.lost.items()):
+        if wanted is not None and name not in wanted:
+            filtered[name] = f"not in --include {include}"
+        elif unwanted is not None and name in unwanted:
+            filtered[name] = f"in --exclude {exclude}"
+        elif isinstance(tensor, LazyTensor):
+            picked[name] = tensor
+    return picked, filtered
+
+
+def _matching(text: str | None, option: str, names: Collection[str]) -> set[str] | None:
+    """The names in which an expression is found; None where there is no expression."""
+    if text is None:
+        return None
+    from wconv.layouts.name_filter import NameFilter
+
+    return NameFilter(text, option).matching(names)
+
+
+def merge_and_lay_out(request: Request, opened: Checkpoint, tensors: Mapping[str, LazyTensor]) -> LaidOut:
+    """The tensors in their new layout, adapters merged into them; an adapter alone by its own naming.
+
+    Raises:
+        LayoutError: they do not fit the layout, or the adapters do not fit them.
+    """
+    options = request.options
+
+    def laid_out(tensors: Mapping[str, LazyTensor]) -> LaidOut:
+        return lay_out(
+            request.layout,
+            tensors,
+            opened.description,
+            rules=options.rules,
+            types=opened.modules,
+            options=options.options or {},
+        )
+
+    if request.loras:
+        from wconv.lora import steps
+
+        renames = steps.renames_of(opened.description, tensors)
+        return steps.laid_out(laid_out, tensors, request.loras, request.dtype, str(request.source), renames)
+    if options.rules is None and request.layout != AS_STORED and may_be_adapter(opened, tensors):
+        from wconv.lora import steps
+        from wconv.lora.convert import convert_adapter
+
+        if steps.is_adapter(opened, tensors):
+            adapter = convert_adapter(opened, tensors, request.layout)
+            if adapter is not None:
+                return adapter
+    return laid_out(tensors)
+
+
+def may_be_adapter(opened: Checkpoint, names: Iterable[str]) -> bool:
+    """Whether a file is called as adapters are, or a name has in it what those of adapters have."""
+    if FILES.fullmatch(opened.files[0].name):
+        return True
+    joined = "\n".join(names)
+    return any(mark in joined for mark in MARKS)
+
+
+def with_made_tensors(laid: LaidOut, opened: Checkpoint) -> LaidOut:
+    """With what the consumer keeps among the weights and the source in a file beside them."""
+    settings = opened.path / SETTINGS
+    maker = tensor_maker(laid.table)
+    if maker is None or not opened.path.is_dir() or not settings.is_file():
+        return laid
+    made = maker(read_json(settings), laid.config or {})
+    new = {name: tensor for name, tensor in made.items() if name not in laid.applied.tensors}
+    applied = dataclasses.replace(
+        laid.applied,
+        tensors={**laid.applied.tensors, **new},
+        sources={**laid.applied.sources, **dict.fromkeys(new, ())},
+        notes=(*laid.applied.notes, *(f"{name}: made of {SETTINGS}" for name in new)),
+    )
+    return dataclasses.replace(laid, applied=applied)
+
+
+def cast(request: Request, laid: LaidOut) -> list[Entry]:
+    """Each tensor with the dtype in which it is written.
+
+    Raises:
+        LayoutError: the cast that was asked for would change what belongs to quantized weights.
+    """
+    applied = laid.applied
+    written = written_dtypes(
+        applied.tensors,
+        request.dtype,
+        applied.keep_dtype,
+        casts=laid.casts,
+        for_torch=request.file_format.for_torch,
+    )
+    return list(map(Entry, applied.tensors.keys(), applied.tensors.values(), written))
+
+
+def quantize(request: Request, opened: Checkpoint, laid: LaidOut, dense: Sequence[Entry]) -> Quantized | None:
+    """Several entries in the place of each weight that the consumer's converter would quantize.
+
+    Returns:
+        None where that is not asked for.
+
+    Raises:
+        WconvError: quantized weights have no place in what is written, or there is nothing to quantize.
+    """
+    recipe = request.options.quantize
+    if recipe is None:
+        return None
+    if request.file_format.for_torch or request.options.optimizer:
+        what = "--optimizer" if request.options.optimizer else "--format pt"
+        raise WconvError(f"-q and {what} exclude each other: quantized weights are for MLX's programs")
+    config = laid.config or opened.config or {}
+    model_type = str(config.get("model_type", ""))
+    if not model_type and laid.table is not None and laid.table.model_types:
+        model_type = laid.table.model_types[0]
+    return quantize_entries(dense, laid.consumer, model_type, config, recipe)
+
+
+def plan(request: Request, opened: Checkpoint, laid: LaidOut, entries: Sequence[Entry]) -> Plan:
+    """The model's files: in the consumer's own form, else named as the hub names them."""
+    file_format = request.file_format
+    stem = registry.file_stem(laid.consumer, opened.files[0].name)
+    if stem:
+        file_format = file_formats.with_stem(file_format, stem)
+    form = laid.form if not file_format.for_torch else None
+    filename = request.target.name if request.single else None
+    if form is not None and form.single and request.shard_bytes is None:
+        filename = filename or form.shard
+    planned = make(
+        entries,
+        form.metadata if form else _metadata(opened, laid.format),
+        max_shard_size=request.shard_bytes or (form.max_shard_size if form else MAX_SHARD_SIZE),
+        filename=filename,
+        names=form.names if form else file_format.names,
+        shard=file_format.shard,
+    )
+    index = file_format.index if form is None or not form.single else f"{form.shard}.index.json"
+    return dataclasses.replace(planned, index_name=index, about=form.metadata if form else None)
+
+
+def _metadata(opened: Checkpoint, promise: str | None) -> dict[str, str]:
+    """The source's own header strings, and `format`: "mlx" promises final names, which only rules give."""
+    texts = {name: value for name, value in opened.metadata.items() if isinstance(value, str)}
+    strings = texts if opened.format == "safetensors" else {}
+    return {**strings, "format": promise or strings.get("format", "pt")}
