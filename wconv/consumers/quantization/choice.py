@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from wconv.tensors import dtypes
 from wconv.consumers.quantization.mixed import Mixed
 from wconv.consumers.quantization.modules import (
     MODULES,
@@ -20,6 +19,7 @@ from wconv.consumers.quantization.modules import (
 from wconv.consumers.quantization.recipes import Recipe, Rules, base_of
 from wconv.consumers.quantization.tables import CASES, SMALLER_GROUPS, Answer, Row, exceptions
 from wconv.errors import WconvError
+from wconv.tensors import dtypes
 from wconv.tensors.quantize import Quantization
 
 Tensors = Mapping[str, tuple[Sequence[int], str]]
