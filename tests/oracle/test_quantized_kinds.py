@@ -48,7 +48,7 @@ VISION = {
     "num_attention_heads": 4, "image_size": 28, "patch_size": 14, "embed_dim": 64, "out_hidden_size": 64,
 }  # fmt: skip
 RECIPES = (Recipe(), Recipe(bits=8, group_size=32), Recipe(mode="nvfp4"))
-ENOUGH = {"mlx-lm": 40, "mlx-vlm": 40}
+ENOUGH = {"mlx-lm": 65, "mlx-vlm": 125}
 
 
 def built(consumer: str) -> Iterator[tuple[str, dict[str, Any], Any]]:
