@@ -179,6 +179,18 @@ def test_a_mixed_recipe_gives_more_bits_to_some_layers() -> None:
     assert {how.bits for name, how in choice.quantized.items() if "k_proj" in name} == {3}
 
 
+@pytest.mark.parametrize(("asked", "said"), [(None, 64), (32, 32)])
+def test_a_mixed_recipe_says_the_group_size_in_every_entry(asked: int | None, said: int) -> None:
+    shapes = {f"model.layers.0.mlp.{part}_proj.weight": ((64, 64), "float16") for part in ("up", "down")}
+    choice = choose("mlx-lm", "llama", {}, shapes, Quantize(predicate="mixed_3_4", group_size=asked))
+    assert choice.config["quantization"]["model.layers.0.mlp.up_proj"] == {
+        "group_size": said,
+        "bits": 3,
+        "mode": "affine",
+    }
+    assert {how.group_size for how in choice.quantized.values()} == {said}
+
+
 def test_mlx_vlm_leaves_the_vision_tower_dense_unless_a_rule_says_otherwise() -> None:
     shapes = {"vision_tower.blocks.0.fc1.weight": ((64, 64), "float16")}
     choice = choose("mlx-vlm", "qwen2_5_vl", {}, shapes, Quantize())

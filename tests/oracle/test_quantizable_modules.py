@@ -7,8 +7,8 @@ import functools
 import inspect
 import re
 import sys
-import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -47,7 +47,7 @@ def test_modules_without_a_quantized_form_have_a_row(consumer: str) -> None:
                 wrong.append(f"{name}: {attribute} is a convolution")
             if own_weight(made) and not known(consumer, name, attribute):
                 wrong.append(f"{name}: {attribute} is {made.__name__}: {own_weight(made)}")
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)
     assert seen > 2000
 
 
@@ -103,9 +103,28 @@ def assigned(one: type, package: str) -> list[tuple[str, type]]:
     return found
 
 
-@functools.cache
 def source(kind: type) -> ast.AST:
-    return ast.parse(textwrap.dedent(inspect.getsource(kind)))
+    """The tree of a class; a file is read once, while `inspect.getsource` reads it for every class."""
+    return classes(inspect.getfile(kind))[kind.__qualname__]
+
+
+@functools.cache
+def classes(file: str) -> dict[str, ast.ClassDef]:
+    """The classes of a file by their qualified names, the last one of a name as when the file is run."""
+    found: dict[str, ast.ClassDef] = {}
+
+    def visit(node: ast.AST, above: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            within = above
+            if isinstance(child, ast.ClassDef):
+                found[f"{above}{child.name}"] = child
+                within = f"{above}{child.name}."
+            elif isinstance(child, ast.FunctionDef):
+                within = f"{above}{child.name}.<locals>."
+            visit(child, within)
+
+    visit(ast.parse(Path(file).read_text()), "")
+    return found
 
 
 @functools.cache

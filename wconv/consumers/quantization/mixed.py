@@ -1,4 +1,9 @@
-"""The mixed recipes: more bits for the layers that need them, by the consumers' own formula."""
+"""The mixed recipes: more bits for the layers that need them, by the consumers' own formula.
+
+One thing in config.json is not as mlx-lm writes it. Without a group size from the user it has
+`"group_size": null` in these layers' entries; here they have 64. mlx-lm and mlx-vlm read null as 64 and load
+such a model, but mlx-lm cannot train adapters on its stacks of experts, whose width it takes from the number.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +36,7 @@ class Mixed:
     consumer: str
     low: int
     high: int
-    group_size: int | None
+    group_size: int
     place: int
     layers: int
 
@@ -65,7 +70,7 @@ class Mixed:
             consumer,
             low,
             high,
-            recipe.group_size if consumer == "mlx-lm" else 64,
+            (recipe.group_size or 64) if consumer == "mlx-lm" else 64,
             place,
             max(numbers, default=0) + 1,
         )

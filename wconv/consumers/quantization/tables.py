@@ -1,6 +1,7 @@
 """Where the consumers' converters depart from "every matrix whose rows the group divides", as tables.
 
-`tests/oracle/test_quantized_layers.py` checks every row against the installed consumers.
+`tests/oracle/test_quantization_tables.py` checks the rows against the installed consumers' predicates.
+Only clef's row is not: its predicate asks that of the class above it, which takes a whole model.
 """
 
 from __future__ import annotations
