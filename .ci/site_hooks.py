@@ -24,6 +24,8 @@ COPIED = {
 }
 """Page of the site → file of the repository."""
 
+DECISIONS = sorted((ROOT / ".github" / "decisions").glob("*.md"))
+
 TITLES = {
     "convert": "Converting",
     "load": "Loading and saving",
@@ -62,10 +64,12 @@ def pages() -> Iterator[tuple[str, str, str]]:
 
 
 def on_config(config: Any) -> Any:
-    """Puts the API pages into the navigation."""
+    """Puts the pages that are found into the navigation."""
     for entry in config.nav:
         if "API" in entry:
             entry["API"] = [{title: path} for path, title, _ in pages()]
+        if "Decisions" in entry:
+            entry["Decisions"] = [f"decisions/{path.name}" for path in DECISIONS]
     return config
 
 
@@ -73,7 +77,7 @@ def on_files(files: Files, config: Any) -> Files:
     """Adds the pages that do not lie in wconv/docs."""
     for name, source in COPIED.items():
         files.append(File.generated(config, name, content=(ROOT / source).read_text()))
-    for decision in sorted((ROOT / ".github" / "decisions").glob("*.md")):
+    for decision in DECISIONS:
         files.append(File.generated(config, f"decisions/{decision.name}", content=decision.read_text()))
     for path, _, text in pages():
         files.append(File.generated(config, path, content=text))
