@@ -1,7 +1,7 @@
 """What the site has beside wconv/docs: the README, the guides of .github/, and API pages of the public names.
 
-The public names are those of `wconv.__all__`, by the module in which each is defined, and of the sub-packages that
-the documentation names. So a name that becomes public has its page without a change here.
+The public names are those of `wconv.__all__`, a page for each module in which some are defined. So a name that
+becomes public is on a page without a change here.
 """
 
 from __future__ import annotations
@@ -29,11 +29,13 @@ DECISIONS = sorted((ROOT / ".github" / "decisions").glob("*.md"))
 TITLES = {
     "convert": "Converting",
     "load": "Loading and saving",
-    "open": "Checkpoints and lazy tensors",
+    "open": "Checkpoints",
     "Layout": "Layouts",
+    "LazyTensor": "Lazy tensors",
+    "Report": "Reports",
     "WconvError": "Errors",
 }
-"""Titles of the API pages, by the first public name that each is about; other modules go by their own name."""
+"""Titles of the API pages, by a public name that each is about; other pages go by their module's name."""
 
 MORE = {
     "rules": ("Rules", "wconv.layouts.rules"),
@@ -57,7 +59,7 @@ def pages() -> Iterator[tuple[str, str, str]]:
     """Path, title and Markdown of each API page."""
     for module, names in public().items():
         title = next((title for name, title in TITLES.items() if name in names), module)
-        text = "\n\n".join(f"::: {module}.{name}" for name in names)
+        text = "\n\n".join(f"::: wconv.{name}" for name in names)
         yield f"api/{module.rpartition('.')[2]}.md", title, f"# {title}\n\n{text}\n"
     for name, (title, module) in MORE.items():
         yield f"api/{name}.md", title, f"# {title}\n\n::: {module}\n"

@@ -11,7 +11,7 @@ import pytest
 
 import wconv
 from tests.oracle.consumers import silence
-from tests.oracle.image_models import DTYPES, IMAGES, Image, write
+from tests.oracle.mflux.image_models import DTYPES, IMAGES, Image, write
 from tests.oracles import oracle
 
 pytestmark = pytest.mark.oracle

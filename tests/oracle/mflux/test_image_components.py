@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 import wconv
 from tests.making import bits
 from tests.oracle.consumers import silence
-from tests.oracle.image_models import IMAGES, from_diffusers
+from tests.oracle.mflux.image_models import IMAGES, from_diffusers
 from tests.oracles import oracle
 from wconv.consumers import pipelines
 

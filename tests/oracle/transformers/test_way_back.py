@@ -12,8 +12,9 @@ import pytest
 
 import wconv
 from tests.making import bits
-from tests.oracle import language, language_moe, vision
 from tests.oracle.consumers import IDS, silence
+from tests.oracle.mlx_lm import language, language_moe
+from tests.oracle.mlx_vlm import vision
 from tests.oracle.tiny import Tiny, as_published, save
 from tests.oracles import oracle
 from wconv.consumers.layout_choice import choose_layout

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import wconv
-from tests.oracle.layers import CASES, Case
+from tests.oracle.mlx.layers import CASES, Case
 from tests.oracles import oracle
 from wconv.consumers.mlx_nn.layer_types import LAYERS
 

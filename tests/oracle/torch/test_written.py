@@ -10,9 +10,9 @@ import pytest
 
 import wconv
 from tests.making import random, write_file
-from tests.oracle import language, language_moe
-from tests.oracle.test_way_back import assert_same_model, model
+from tests.oracle.mlx_lm import language, language_moe
 from tests.oracle.tiny import save
+from tests.oracle.transformers.test_way_back import assert_same_model, model
 from tests.oracles import oracle
 from tests.writing.test_file_formats import ARRAYS, FIXTURE
 from wconv.formats.zip import write as zip_write

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.oracle import no_torch
+from tests.oracle.torch import no_torch
 from tests.oracles import oracle
 from wconv.formats import open_file
 

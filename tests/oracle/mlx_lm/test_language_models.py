@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 import wconv
-from tests.oracle import language, language_moe
 from tests.oracle.consumers import (
     assert_same_logits,
     assert_same_parameters,
@@ -20,6 +19,7 @@ from tests.oracle.consumers import (
     stored,
     text_logits,
 )
+from tests.oracle.mlx_lm import language, language_moe
 from tests.oracle.tiny import Tiny, as_published, save
 from wconv.consumers import layout_choice
 

@@ -24,9 +24,9 @@ from tests.oracle.consumers import (
     stored,
     text_logits,
 )
+from tests.oracle.mlx_vlm.vision import FIXTURE as FIXTURE_MODEL
+from tests.oracle.mlx_vlm.vision import MODELS
 from tests.oracle.tiny import FIXTURE, Tiny, as_published, save
-from tests.oracle.vision import FIXTURE as FIXTURE_MODEL
-from tests.oracle.vision import MODELS
 from tests.oracles import oracle
 from wconv.consumers import layout_choice
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.oracle.language_moe import MLA
+from tests.oracle.mlx_lm.language_moe import MLA
 from tests.oracle.tiny import GONE, SIZES, Tiny, merged
 
 AUTO = "AutoModelForImageTextToText"

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 import wconv
 from tests.making import bits
 from tests.oracle.consumers import IDS, mlx_lm_model, silence
-from tests.oracle.test_lora_diffusers import packages
+from tests.oracle.diffusers.test_adapters import packages
 from tests.oracle.tiny import Tiny, save
 from tests.oracles import oracle
 

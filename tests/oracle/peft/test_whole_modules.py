@@ -11,8 +11,8 @@ import pytest
 
 import wconv
 from tests.oracle.consumers import IDS
-from tests.oracle.test_lora_diffusers import packages
-from tests.oracle.test_lora_peft import TARGETS, run
+from tests.oracle.diffusers.test_adapters import packages
+from tests.oracle.peft.test_adapters import TARGETS, run
 from tests.oracle.tiny import Tiny, save
 
 pytestmark = pytest.mark.oracle

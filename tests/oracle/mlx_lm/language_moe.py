@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.oracle.language import PARTIAL, PARTIAL_ROPE, ROPE, THETA, UNTIED
+from tests.oracle.mlx_lm.language import PARTIAL, PARTIAL_ROPE, ROPE, THETA, UNTIED
 from tests.oracle.tiny import Tiny
 
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}

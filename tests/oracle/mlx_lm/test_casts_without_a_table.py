@@ -8,7 +8,7 @@ import pytest
 
 import wconv
 from tests.oracle.consumers import assert_same_parameters, mlx_lm_conversion, mlx_lm_model, parameters
-from tests.oracle.language import ROPE, THETA
+from tests.oracle.mlx_lm.language import ROPE, THETA
 from tests.oracle.tiny import Tiny, as_published, save
 
 pytestmark = pytest.mark.oracle

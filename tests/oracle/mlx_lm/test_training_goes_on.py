@@ -11,7 +11,7 @@ import pytest
 
 import wconv
 from tests.oracle.consumers import IDS, mlx_lm_model, parameters
-from tests.oracle.language import ROPE, TIED, UNTIED
+from tests.oracle.mlx_lm.language import ROPE, TIED, UNTIED
 from tests.oracle.tiny import FIXTURE, SIZES, Tiny
 from tests.oracles import oracle
 

@@ -8,8 +8,8 @@ import pytest
 
 import wconv
 from tests.layouts.test_fused_experts import TABLES
-from tests.oracle import language_moe
 from tests.oracle.consumers import assert_same_parameters, stored
+from tests.oracle.mlx_lm import language_moe
 from tests.oracle.tiny import Tiny, save
 from tests.oracles import oracle
 

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 import wconv
 from tests.making import bits, random
 from tests.oracle.consumers import silence
-from tests.oracle.image_models import from_diffusers
+from tests.oracle.mflux.image_models import from_diffusers
 from tests.oracles import oracle
 
 pytestmark = pytest.mark.oracle
