@@ -1,7 +1,7 @@
 """What the site has beside wconv/docs: the README, the guides of .github/, and API pages of the public names.
 
-The public names are those of `wconv.__all__`, a page for each module in which some are defined. So a name that
-becomes public is on a page without a change here.
+The public names are those of `wconv.__all__`, a page for each module in which some are defined. So a name
+that becomes public is on a page without a change here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What is typed and what is seen: options, the summary, errors of one line, exit codes."""
+"""What is typed and what is seen: options, the summary, errors of one line, exit codes.
+
+Covers `cli/progress.py`, `examine/inspect.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Conversions that are stopped, by signals and by kills at any moment, go on where they were."""
+"""Conversions that are stopped, by signals and by kills at any moment, go on where they were.
+
+Covers `cli/signals.py`.
+"""
 
 from __future__ import annotations
 

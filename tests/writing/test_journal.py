@@ -1,4 +1,7 @@
-"""A shard's log, the disk's part, and what limits a machine sets."""
+"""A shard's log, the disk's part, and what limits a machine sets.
+
+Covers `stores/durable.py`.
+"""
 
 from __future__ import annotations
 

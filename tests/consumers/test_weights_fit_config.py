@@ -1,4 +1,7 @@
-"""Weights that do not fit their config.json are refused in a line; what a config leaves open is not."""
+"""Weights that do not fit their config.json are refused in a line; what a config leaves open is not.
+
+Covers `consumers/fits.py`, `consumers/fields.py`.
+"""
 
 from __future__ import annotations
 
