@@ -1,4 +1,4 @@
-"""The test of a module is found by its path: that of `wconv/tensors/casts.py` is `tests/tensors/test_casts.py`.
+"""The test of a module is found by its path: `tests/tensors/test_casts.py` for `wconv/tensors/casts.py`.
 
 A module that has no test file of its own is covered by one whose docstring says so, in a sentence such as
 "Covers `formats/zip/`, `formats/sources.py`."; a folder stands for all that is in it.
