@@ -195,7 +195,7 @@ def test_a_terminal_sees_progress_and_a_pipe_does_not(tmp_path: Path) -> None:
 SLOW_DISK = """
 import os, time, wconv.cli.program
 write = os.pwrite
-os.pwrite = lambda *words: (time.sleep(0.05), write(*words))[1]
+os.pwrite = lambda *words: (time.sleep(0.2), write(*words))[1]
 wconv.cli.program.main()
 """
 
