@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,7 @@ from safetensors.numpy import load_file
 
 import wconv
 from tests.making import random, write_file
-from tests.oracles import oracle
+from tests.oracles import directory_of, oracle, run_script
 
 pytestmark = pytest.mark.oracle
 
@@ -69,25 +66,12 @@ RUNS = [
 ]
 
 
-def packages() -> list[str]:
-    """The directories of diffusers and PEFT, which lie beside the other packages."""
-    oracle("torch")
-    found = [os.environ.get(name) for name in ("WCONV_DIFFUSERS", "WCONV_PEFT")]
-    if None in found:
-        if os.environ.get("CI"):
-            pytest.fail("WCONV_DIFFUSERS and WCONV_PEFT must name directories in CI")
-        pytest.skip("WCONV_DIFFUSERS and WCONV_PEFT do not name directories")
-    return [place for place in found if place is not None]
-
-
 def run(place: Path, **job: Any) -> None:
     """Lets diffusers do a job in a process of its own."""
-    (place / "job.json").write_text(json.dumps({**job, "packages": packages(), "output": str(place)}))
-    script = Path(__file__).with_name("diffusers_adapters.py")
-    done = subprocess.run(
-        [sys.executable, str(script), str(place / "job.json")], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    oracle("torch")
+    packages = [directory_of("diffusers"), directory_of("peft")]
+    (place / "job.json").write_text(json.dumps({**job, "packages": packages, "output": str(place)}))
+    run_script(Path(__file__).with_name("diffusers_adapters.py"), str(place / "job.json"))
 
 
 def adapter(modules: Mapping[str, tuple[int, int]], scaled: bool, path: Path) -> Path:

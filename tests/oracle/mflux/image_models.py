@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,10 +17,9 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-import pytest
 from safetensors.numpy import save_file
 
-from tests.oracles import oracle
+from tests.oracles import directory_of, oracle
 
 MODELS = "mflux.models"
 
@@ -246,12 +244,8 @@ DTYPES = {"bfloat16": ml_dtypes.bfloat16, "float16": np.float16, "float32": np.f
 
 @contextlib.contextmanager
 def from_diffusers(module: str) -> Iterator[ModuleType]:
-    """A module of diffusers, whose directory WCONV_DIFFUSERS names: it lies beside the other packages."""
-    place = os.environ.get("WCONV_DIFFUSERS")
-    if place is None:
-        if os.environ.get("CI"):
-            pytest.fail("WCONV_DIFFUSERS must name diffusers' directory in CI")
-        pytest.skip("WCONV_DIFFUSERS does not name diffusers' directory")
+    """A module of diffusers, which lies beside the other packages."""
+    place = directory_of("diffusers")
     oracle("torch")
     sys.path.append(place)
     try:

@@ -9,20 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.oracle.torch import no_torch
+from tests.oracle import no_torch
 from tests.oracles import oracle
 from wconv.formats import open_file
 
 pytestmark = pytest.mark.oracle
 
-SCRIPT = Path(__file__).with_name("scripts") / "mflux_load.py"
+SCRIPT = Path(__file__).with_name("mflux_load.py")
 
 RANKS: tuple[tuple[int, ...], ...] = ((3, 2, 4, 5), (3, 2, 2, 4, 5), (4, 3), (6,), (1, 6, 1, 1))
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return no_torch.packages(tmp_path_factory.mktemp("without") / "site-packages")
 
 
 def state_of(component: Any) -> dict[str, Any]:

@@ -27,13 +27,10 @@ from tests.oracle.consumers import (
 from tests.oracle.mlx_vlm.vision import FIXTURE as FIXTURE_MODEL
 from tests.oracle.mlx_vlm.vision import MODELS
 from tests.oracle.tiny import FIXTURE, Tiny, as_published, save
-from tests.oracles import oracle
+from tests.oracles import directory_of, oracle
 from wconv.consumers import layout_choice
 
 pytestmark = pytest.mark.oracle
-
-OLD = "WCONV_OLD_MLX_VLM"
-"""Environment variable: where `pip install --target` put mlx-vlm 0.6.0."""
 
 IN_MLX_LM = [
     one for one in MODELS if "mlx-lm" in layout_choice.layout_of_model_type(one.model_type).consumers
@@ -101,7 +98,7 @@ def test_the_language_model_alone_is_what_mlx_lm_keeps(tiny: Tiny, tmp_path: Pat
 
 
 def test_mlx_vlm_0_6_which_trusts_the_format_loads_them_all(tmp_path: Path) -> None:
-    directory = old_mlx_vlm()
+    directory = directory_of("mlx-vlm 0.6.0")
     tried = [one for one in MODELS if one.model_type not in NEWER]
     pairs = []
     for tiny in tried:
@@ -147,13 +144,3 @@ def answer(path: Path, scratch: Path) -> list[int]:
     with silence():
         result = oracle("mlx_vlm").generate(model, processor, prompt, image=str(picture), max_tokens=5)
     return list(result.token_ids)
-
-
-def old_mlx_vlm() -> str:
-    """The directory of mlx-vlm 0.6.0; without one the test is skipped, and fails in CI."""
-    directory = os.environ.get(OLD)
-    if not directory:
-        if os.environ.get("CI"):
-            pytest.fail(f"{OLD} must name a directory with mlx-vlm 0.6.0 in CI")
-        pytest.skip(f"{OLD} is not set")
-    return directory

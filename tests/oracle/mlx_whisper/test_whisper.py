@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,7 @@ import pytest
 
 import wconv
 from tests.oracle.tiny import randomise
-from tests.oracles import oracle
+from tests.oracles import directory_of, oracle, run_script
 from wconv.errors import WconvError
 
 pytestmark = pytest.mark.oracle
@@ -75,12 +72,7 @@ NAMES = (
 @pytest.fixture(scope="module")
 def packages() -> str:
     """The directory that mlx-whisper is installed in."""
-    place = os.environ.get("WCONV_MLX_WHISPER")
-    if place is None and os.environ.get("CI"):
-        pytest.fail("WCONV_MLX_WHISPER does not name the directory of mlx-whisper in CI")
-    if place is None:
-        pytest.skip("WCONV_MLX_WHISPER names no directory of mlx-whisper")
-    return place
+    return directory_of("mlx-whisper")
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +111,7 @@ def assert_mlx_whisper_computes_the_same(model: Any, converted: Path, packages: 
         expected = model(features, decoder_input_ids=torch.from_numpy(tokens)).logits.numpy()
     script = Path(__file__).with_name("mlx_whisper_logits.py")
     arguments = (packages, str(converted), str(place / "inputs.npz"), str(place / "logits.npy"))
-    subprocess.run([sys.executable, str(script), *arguments], check=True)
+    run_script(script, *arguments)
     assert np.abs(expected).max() > 0.5
     np.testing.assert_allclose(np.load(place / "logits.npy"), expected, rtol=1e-3, atol=2e-4)
 

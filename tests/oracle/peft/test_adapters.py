@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +13,8 @@ from safetensors.numpy import load_file
 import wconv
 from tests.making import bits
 from tests.oracle.consumers import IDS, mlx_lm_model, silence
-from tests.oracle.diffusers.test_adapters import packages
 from tests.oracle.tiny import Tiny, save
-from tests.oracles import oracle
+from tests.oracles import directory_of, oracle, run_script
 
 pytestmark = pytest.mark.oracle
 
@@ -36,7 +33,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("peft")
     save(Tiny("llama", {"tie_word_embeddings": False}), place / "bf16")
     wconv.convert(place / "bf16", place / "model", dtype="float32", layout="hf")
-    job = {"packages": packages(), "model": str(place / "model"), "ids": IDS}
+    job = {"model": str(place / "model"), "ids": IDS}
     saved = {str(place / name): {**config, "target_modules": TARGETS} for name, config in CONFIGS.items()}
     run({**job, "save": saved, "load": {}, "output": str(place / "saved.npz")}, place)
     load = {"model": str(place / "model")}
@@ -51,12 +48,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(job: dict[str, Any], place: Path) -> None:
-    (place / "job.json").write_text(json.dumps(job))
-    script = Path(__file__).with_name("peft_adapters.py")
-    done = subprocess.run(
-        [sys.executable, str(script), str(place / "job.json")], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    """Lets PEFT do a job in a process of its own."""
+    oracle("torch")
+    packages = [directory_of("diffusers"), directory_of("peft")]
+    (place / "job.json").write_text(json.dumps({**job, "packages": packages}))
+    run_script(Path(__file__).with_name("peft_adapters.py"), str(place / "job.json"))
 
 
 @pytest.mark.parametrize("name", CONFIGS)

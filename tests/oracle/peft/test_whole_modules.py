@@ -11,7 +11,6 @@ import pytest
 
 import wconv
 from tests.oracle.consumers import IDS
-from tests.oracle.diffusers.test_adapters import packages
 from tests.oracle.peft.test_adapters import TARGETS, run
 from tests.oracle.tiny import Tiny, save
 
@@ -28,7 +27,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 def test_merged_whole_modules_compute_what_peft_computes(tmp_path: Path) -> None:
     save(Tiny("qwen2", {"tie_word_embeddings": False}), tmp_path / "bf16")
     wconv.convert(tmp_path / "bf16", tmp_path / "model", dtype="float32", layout="hf")
-    job = {"packages": packages(), "model": str(tmp_path / "model"), "ids": IDS}
+    job = {"model": str(tmp_path / "model"), "ids": IDS}
     saved = {str(tmp_path / name): {"r": 4, "lora_alpha": 2, **config} for name, config in CONFIGS.items()}
     run({**job, "save": saved, "load": {}, "output": str(tmp_path / "saved.npz")}, tmp_path)
     load = {"model": str(tmp_path / "model")}
@@ -47,7 +46,7 @@ def test_merged_whole_modules_compute_what_peft_computes(tmp_path: Path) -> None
 @pytest.mark.parametrize("name", ["an output layer", "biases"])
 def test_mlx_lm_is_not_given_what_it_cannot_hold(name: str, tmp_path: Path) -> None:
     save(Tiny("qwen2", {"tie_word_embeddings": False}), tmp_path / "model")
-    job = {"packages": packages(), "model": str(tmp_path / "model"), "ids": IDS, "load": {}}
+    job = {"model": str(tmp_path / "model"), "ids": IDS, "load": {}}
     saved = {str(tmp_path / "peft"): {"r": 4, **CONFIGS[name]}}
     run({**job, "save": saved, "output": str(tmp_path / "saved.npz")}, tmp_path)
     with pytest.raises(wconv.WconvError, match=re.escape("takes the place of the model's own")):

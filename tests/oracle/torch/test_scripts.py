@@ -10,18 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.oracle.torch import no_torch
+from tests.oracle import no_torch
 from tests.oracles import oracle
 from wconv.formats import open_file
 
 pytestmark = pytest.mark.oracle
 
 SCRIPTS = Path(__file__).with_name("scripts")
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return no_torch.packages(tmp_path_factory.mktemp("without") / "site-packages")
 
 
 @pytest.fixture
