@@ -16,20 +16,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 
 import wconv
 import wconv.torch as shim
+from tests.cli.running import run
 from tests.making import random, raw_safetensors, write_directory
-from wconv.cli.program import main
 from wconv.tensors.dtypes import TABLE
 
 FIXTURE = Path(__file__).parent.parent.parent / "fixtures" / "qwen2_5_vl"
 LIBRARIES = "numpy|ml_dtypes|mlx|safetensors|torch"
-
-
-def run(*words: object) -> Result:
-    return CliRunner().invoke(main, [str(word) for word in words])
 
 
 @pytest.fixture
