@@ -38,7 +38,6 @@ TITLES = {
 """Titles of the API pages, by a public name that each is about; other pages go by their module's name."""
 
 MORE = {
-    "rules": ("Rules", "wconv.layouts.rules"),
     "patterns": ("Patterns of names", "wconv.layouts.patterns"),
     "torch": ("wconv.torch", "wconv.torch"),
 }
@@ -55,12 +54,23 @@ def public() -> dict[str, list[str]]:
     return found
 
 
+def makers() -> Iterator[str]:
+    """The functions that make rules: those of wconv/layouts/rules.py that return one of its classes."""
+    tree = ast.parse((ROOT / "wconv" / "layouts" / "rules.py").read_text())
+    classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and ast.unparse(node.returns or node) in classes:
+            yield node.name
+
+
 def pages() -> Iterator[tuple[str, str, str]]:
     """Path, title and Markdown of each API page."""
     for module, names in public().items():
         title = next((title for name, title in TITLES.items() if name in names), module)
         text = "\n\n".join(f"::: wconv.{name}" for name in names)
         yield f"api/{module.rpartition('.')[2]}.md", title, f"# {title}\n\n{text}\n"
+    rules = "\n\n".join(f"::: wconv.layouts.rules.{name}" for name in makers())
+    yield "api/rules.md", "Rules", f"# Rules\n\n{rules}\n"
     for name, (title, module) in MORE.items():
         yield f"api/{name}.md", title, f"# {title}\n\n::: {module}\n"
 

@@ -18,7 +18,7 @@ from wconv.writing.sidecars import Sidecars
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """A conversion that is planned to the last byte but has not begun; `pipeline.run` carries it out.
+    """A conversion that is planned to the last byte but has not begun; `run` carries it out.
 
     Attributes:
         plan: every output byte's place.
