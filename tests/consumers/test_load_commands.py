@@ -1,6 +1,6 @@
 """What the summary says of the programs that load the result, and what becomes of a layout that cannot be.
 
-Covers `consumers/known_model_types.py`, `consumers/taken.py`.
+Covers `consumers/known_models.py`, `consumers/taken.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A file that holds a whole module is laid out for MLX by the class of each layer, with no table.
 
-Covers `layouts/layer_types.py`, `layouts/computed/recurrent.py`.
+Covers `layouts/computed/recurrent.py`.
 """
 
 from __future__ import annotations
