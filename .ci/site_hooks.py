@@ -55,12 +55,11 @@ def public() -> dict[str, list[str]]:
 
 
 def makers() -> Iterator[str]:
-    """The functions that make rules: those of wconv/layouts/rules.py that return one of its classes."""
+    """The functions that make rules: those of wconv/layouts/rules.py that return a class."""
     tree = ast.parse((ROOT / "wconv" / "layouts" / "rules.py").read_text())
-    classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
     for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and ast.unparse(node.returns or node) in classes:
-            yield node.name
+        if isinstance(node, ast.FunctionDef) and isinstance(node.returns, ast.Name):
+            yield from [node.name] if node.returns.id[0].isupper() else []
 
 
 def pages() -> Iterator[tuple[str, str, str]]:
