@@ -207,6 +207,7 @@ MAKERS: dict[str, dict[str, Callable[[Path], None]]] = {
         "Model-4bit-MLX": quantized_for_mlx,
         "Model-GPTQ": quantized("gptq-4-order"),
     },
+    "quantize": {"Logics-Parsing": qwen2_5_vl},
     "rules": {"My-Model": vision_model, "my_model.pt": plain_torch},
     "training": {"checkpoint.ckpt": training},
     "way-back": {"Logics-Parsing-MLX": converted, "model.safetensors": plain},

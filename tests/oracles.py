@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import subprocess
+import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -17,3 +20,30 @@ def oracle(name: str) -> ModuleType:
         if os.environ.get("CI"):
             pytest.fail(f"the oracle {name} is missing in CI: {error}")
         pytest.skip(f"{name} is not installed")
+
+
+BESIDE = {
+    "diffusers": "WCONV_DIFFUSERS",
+    "peft": "WCONV_PEFT",
+    "mlx-whisper": "WCONV_MLX_WHISPER",
+    "mlx-vlm 0.6.0": "WCONV_OLD_MLX_VLM",
+}
+"""Programs that lie beside the environment, because they wish for other versions of what is in it, and the
+variables that name their directories (`pip install --no-deps --target DIRECTORY`)."""
+
+
+def directory_of(name: str) -> str:
+    """Where a program of `BESIDE` is; a missing one skips the test, and fails it in CI."""
+    place = os.environ.get(BESIDE[name])
+    if place:
+        return place
+    if os.environ.get("CI"):
+        pytest.fail(f"{BESIDE[name]} must name the directory of {name} in CI")
+    pytest.skip(f"{BESIDE[name]} does not name the directory of {name}")
+
+
+def run_script(script: Path, *arguments: str) -> None:
+    """Runs a script in a process of its own, which must succeed."""
+    command = [sys.executable, str(script), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -1,6 +1,8 @@
 """What the README and the pages show is true: the table comes from the tables, the examples run.
 
 `python -m tests.test_readme` writes the table anew.
+
+Covers `cli/pages.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""`wconv.open` finds the weights of a file or directory, and names what is damaged or missing."""
+"""`wconv.open` finds the weights of a file or directory, and names what is damaged or missing.
+
+Covers `checkpoints/hints.py`, `checkpoints/variants.py`, `checkpoints/weights_files.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Pieces of a model-parallel checkpoint make whole tensors, and a config that says what they are."""
+"""Pieces of a model-parallel checkpoint make whole tensors, and a config that says what they are.
+
+Covers `consumers/mlx_lm/params_json.py`, `layouts/computed/rotary.py`.
+"""
 
 from __future__ import annotations
 

@@ -12,18 +12,14 @@ from pathlib import Path
 import click
 import pytest
 from click.shell_completion import BashComplete
-from click.testing import CliRunner, Result
 
+from tests.cli.running import run
 from tests.making import random, write_directory
 from wconv.cli import progress
 from wconv.cli.program import main
 from wconv.consumers import registry
 from wconv.errors import WconvError
 from wconv.extras import require
-
-
-def run(*words: object) -> Result:
-    return CliRunner().invoke(main, [str(word) for word in words])
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""What is typed and what is seen: options, the summary, errors of one line, exit codes."""
+"""What is typed and what is seen: options, the summary, errors of one line, exit codes.
+
+Covers `cli/progress.py`, `examine/inspect.py`.
+"""
 
 from __future__ import annotations
 
@@ -13,20 +16,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 
 import wconv
 import wconv.torch as shim
+from tests.cli.running import run
 from tests.making import random, raw_safetensors, write_directory
-from wconv.cli.program import main
 from wconv.tensors.dtypes import TABLE
 
 FIXTURE = Path(__file__).parent.parent.parent / "fixtures" / "qwen2_5_vl"
 LIBRARIES = "numpy|ml_dtypes|mlx|safetensors|torch"
-
-
-def run(*words: object) -> Result:
-    return CliRunner().invoke(main, [str(word) for word in words])
 
 
 @pytest.fixture
@@ -192,7 +190,7 @@ def test_a_terminal_sees_progress_and_a_pipe_does_not(tmp_path: Path) -> None:
 SLOW_DISK = """
 import os, time, wconv.cli.program
 write = os.pwrite
-os.pwrite = lambda *words: (time.sleep(0.05), write(*words))[1]
+os.pwrite = lambda *words: (time.sleep(0.2), write(*words))[1]
 wconv.cli.program.main()
 """
 

@@ -1,4 +1,7 @@
-"""Models without a table are cast as their consumer casts them."""
+"""Models without a table are cast as their consumer casts them.
+
+Covers `consumers/cast_rules.py`.
+"""
 
 from __future__ import annotations
 

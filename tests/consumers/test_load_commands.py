@@ -1,4 +1,7 @@
-"""What the summary says of the programs that load the result, and what becomes of a layout that cannot be."""
+"""What the summary says of the programs that load the result, and what becomes of a layout that cannot be.
+
+Covers `consumers/known_models.py`, `consumers/taken.py`.
+"""
 
 from __future__ import annotations
 

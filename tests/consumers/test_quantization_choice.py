@@ -1,4 +1,7 @@
-"""Which weights are quantized, from names and shapes: the users' rules, the limits, what is told."""
+"""Which weights are quantized, from names and shapes: the users' rules, the limits, what is told.
+
+Covers `consumers/quantization/`.
+"""
 
 from __future__ import annotations
 

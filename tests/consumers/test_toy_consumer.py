@@ -1,4 +1,7 @@
-"""A new consumer is one folder: registered, it converts, and everything that names consumers names it."""
+"""A new consumer is one folder: registered, it converts, and everything that names consumers names it.
+
+Covers `consumers/consumer.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A pipeline's directory is converted as one: every component by its own rules, and all files beside them."""
+"""A pipeline's directory is converted as one: every component by its own rules, and all files beside them.
+
+Covers `consumers/pipelines.py`, `consumers/component_family.py`.
+"""
 
 from __future__ import annotations
 

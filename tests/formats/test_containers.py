@@ -1,4 +1,7 @@
-"""Containers and objects that torch does not write by itself in a test's time: spelled out byte by byte."""
+"""Containers and objects that torch does not write by itself in a test's time: spelled out byte by byte.
+
+Covers `formats/numpy/`, `formats/zip/`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""No file makes wconv run code, read elsewhere, hang, fill memory or misread: see `hostile/`."""
+"""No file makes wconv run code, read elsewhere, hang, fill memory or misread: see `hostile/`.
+
+Covers `formats/json_text.py`, `formats/sources.py`, `formats/sniff.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What is odd and right is read: stale indexes, prefixes, macOS's leftovers, old and plain pickles."""
+"""What is odd and right is read: stale indexes, prefixes, macOS's leftovers, old and plain pickles.
+
+Covers `formats/prefixes.py`, `formats/contents.py`, `formats/modules.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Files that torch wrote, read without torch: every value is the one that torch itself has."""
+"""Files that torch wrote, read without torch: every value is the one that torch itself has.
+
+Covers `formats/torch/`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""A layout's rules apply whole or not at all, account for every tensor, and say what is amiss by name."""
+"""A layout's rules apply whole or not at all, account for every tensor, and say what is amiss by name.
+
+Covers `layouts/conditions.py`, `layouts/patterns.py`, `consumers/registry.py`, `consumers/layout_choice.py`,
+`consumers/lay_out.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The way back gives the source's bits, says what it cannot give, and never guesses."""
+"""The way back gives the source's bits, says what it cannot give, and never guesses.
+
+Covers `consumers/*/`, `layouts/reverse_rules.py`, `layouts/rules.py`, `layouts/rule.py`,
+`layouts/naming_rules.py`, `layouts/shape_rules.py`, `layouts/value_rules.py`.
+"""
 
 from __future__ import annotations
 

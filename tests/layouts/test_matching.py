@@ -1,4 +1,7 @@
-"""Patterns over names: what an expression of greedy groups finds, in linear time whatever the pattern."""
+"""Patterns over names: what an expression of greedy groups finds, in linear time whatever the pattern.
+
+Covers `layouts/places.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A rules file says what tables say: each prints and reads back equal, and a mistake is told by its line."""
+"""A rules file says what tables say: each prints and reads back equal, and a mistake is told by its line.
+
+Covers `layouts/file/`, `layouts/file_form.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Adapters by themselves: to the names that mflux reads, from PEFT to mlx-lm and back, or refused by name."""
+"""Adapters by themselves: to the names that mflux reads, from PEFT to mlx-lm and back, or refused by name.
+
+Covers `lora/language.py`, `lora/peft.py`, `lora/read.py`.
+"""
 
 from __future__ import annotations
 

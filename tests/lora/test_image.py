@@ -1,4 +1,7 @@
-"""An image model's adapter in every naming: to each, back again to the last bit, the same change in all."""
+"""An image model's adapter in every naming: to each, back again to the last bit, the same change in all.
+
+Covers `lora/compose.py`.
+"""
 
 from __future__ import annotations
 

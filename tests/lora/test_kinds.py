@@ -1,4 +1,7 @@
-"""What an adapter is, the settings beside it tell, then its names; what is not known is refused by name."""
+"""What an adapter is, the settings beside it tell, then its names; what is not known is refused by name.
+
+Covers `lora/generations.py`.
+"""
 
 from __future__ import annotations
 

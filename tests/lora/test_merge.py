@@ -1,4 +1,7 @@
-"""An adapter, however it is spelled, adds `scale · B @ A` to its weight, in float32 and rounded once."""
+"""An adapter, however it is spelled, adds `scale · B @ A` to its weight, in float32 and rounded once.
+
+Covers `lora/deltas.py`, `lora/pieces.py`, `lora/steps.py`, `lora/scales.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Optimizer state follows the weights to MLX; where it may not belong to them, it is refused."""
+"""Optimizer state follows the weights to MLX; where it may not belong to them, it is refused.
+
+Covers `optimizers/`.
+"""
 
 from __future__ import annotations
 

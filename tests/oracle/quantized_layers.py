@@ -16,24 +16,6 @@ from wconv.errors import WconvError
 
 RECIPES = {
     "mlx-lm": (
-<<<<<<< HEAD
-        Quantize(),
-        Quantize(bits=8, group_size=32),
-        Quantize(mode="mxfp4"),
-        Quantize(mode="nvfp4"),
-        Quantize(mode="mxfp8"),
-        Quantize(predicate="mixed_2_6"),
-        Quantize(predicate="mixed_3_4", group_size=32),
-    ),
-    "mlx-vlm": (
-        Quantize(),
-        Quantize(bits=8, group_size=32),
-        Quantize(mode="mxfp4"),
-        Quantize(mode="nvfp4"),
-        Quantize(mode="mxfp8"),
-        Quantize(predicate="mixed_3_5"),
-        Quantize(predicate="mixed_4_8", group_size=32),
-=======
         Quantize(),
         Quantize(bits=8, group_size=32),
         Quantize(mode="nvfp4"),
@@ -46,7 +28,6 @@ RECIPES = {
         Quantize(mode="nvfp4"),
         Quantize(predicate="mixed_3_5"),
         Quantize(predicate="mixed_4_8", group_size=32),
->>>>>>> layercheck
     ),
 }
 MODULES = {"mlx-lm": "mlx_lm.convert", "mlx-vlm": "mlx_vlm.convert"}

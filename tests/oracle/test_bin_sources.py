@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 import wconv
-from tests.oracle import language, language_moe, vision
 from tests.oracle.consumers import assert_same_parameters, stored
+from tests.oracle.mlx_lm import language, language_moe
+from tests.oracle.mlx_vlm import vision
 from tests.oracle.tiny import Tiny, as_published, save
 from tests.oracles import oracle
 

@@ -9,7 +9,6 @@ from types import ModuleType
 import pytest
 
 import wconv
-from tests.oracle import language, vision
 from tests.oracle.consumers import (
     assert_same_logits,
     assert_same_parameters,
@@ -20,6 +19,8 @@ from tests.oracle.consumers import (
     parameters,
     stored,
 )
+from tests.oracle.mlx_lm import language
+from tests.oracle.mlx_vlm import vision
 from tests.oracle.tiny import Tiny, as_published, save
 
 pytestmark = pytest.mark.oracle

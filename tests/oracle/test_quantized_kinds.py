@@ -47,13 +47,8 @@ VISION = {
     "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "depth": 2, "num_heads": 4,
     "num_attention_heads": 4, "image_size": 28, "patch_size": 14, "embed_dim": 64, "out_hidden_size": 64,
 }  # fmt: skip
-<<<<<<< HEAD
-RECIPES = (Quantize(), Quantize(bits=8, group_size=32), Quantize(mode="mxfp4"), Quantize(mode="nvfp4"))
-ENOUGH = {"mlx-lm": 40, "mlx-vlm": 40}
-=======
 RECIPES = (Quantize(), Quantize(bits=8, group_size=32), Quantize(mode="nvfp4"))
 ENOUGH = {"mlx-lm": 65, "mlx-vlm": 125}
->>>>>>> layercheck
 
 
 def built(consumer: str) -> Iterator[tuple[str, dict[str, Any], Any]]:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.oracle import language, language_moe, vision
+from tests.oracle.mlx_lm import language, language_moe
+from tests.oracle.mlx_vlm import vision
 from tests.oracle.quantized_layers import compare
 from tests.oracle.tiny import Tiny, as_published, save
 from wconv.consumers import layout_choice

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 import wconv
-from tests.oracle import language_moe, vision
 from tests.oracle.consumers import (
     IDS,
     assert_same_logits,
@@ -22,7 +21,9 @@ from tests.oracle.consumers import (
     parameters,
     stored,
 )
-from tests.oracle.language import THETA, UNTIED, YARN
+from tests.oracle.mlx_lm import language_moe
+from tests.oracle.mlx_lm.language import THETA, UNTIED, YARN
+from tests.oracle.mlx_vlm import vision
 from tests.oracle.tiny import Tiny, as_published, save
 from tests.oracles import oracle
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 import wconv
-from tests.oracle import language, language_moe, vision
 from tests.oracle.consumers import (
     assert_same_logits,
     assert_same_parameters,
@@ -23,6 +22,8 @@ from tests.oracle.consumers import (
     stored,
     text_logits,
 )
+from tests.oracle.mlx_lm import language, language_moe
+from tests.oracle.mlx_vlm import vision
 from tests.oracle.test_stored_in_8_bits import WIDE, in_blocks, rewrite, say_quantized
 from tests.oracle.tiny import FIXTURE, Tiny, as_published, save
 from tests.oracles import oracle

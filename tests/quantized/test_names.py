@@ -1,4 +1,7 @@
-"""Weights with scales of their own keep them and their bytes, or are refused by their scheme's name."""
+"""Weights with scales of their own keep them and their bytes, or are refused by their scheme's name.
+
+Covers `quantized/schemes.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Casts equal numpy's and torch's on every value, and say what overflowed."""
+"""Casts equal numpy's and torch's on every value, and say what overflowed.
+
+Covers `tensors/kernels.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Lazy operations read exactly what numpy would make of the whole array, over every range."""
+"""Lazy operations read exactly what numpy would make of the whole array, over every range.
+
+Covers `tensors/nodes.py`, `tensors/lazy.py`.
+"""
 
 from __future__ import annotations
 

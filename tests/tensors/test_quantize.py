@@ -1,4 +1,7 @@
-"""Quantized weights are MLX's to the last bit, and so is the way back."""
+"""Quantized weights are MLX's to the last bit, and so is the way back.
+
+Covers `tensors/dequantize.py`.
+"""
 
 from __future__ import annotations
 

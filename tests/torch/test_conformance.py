@@ -1,4 +1,7 @@
-"""Every row of the conformance table does on the shim what it does on torch 2.13."""
+"""Every row of the conformance table does on the shim what it does on torch 2.13.
+
+Covers `torch/`.
+"""
 
 from __future__ import annotations
 

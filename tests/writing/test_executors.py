@@ -19,10 +19,10 @@ from wconv.errors import OutputError
 from wconv.writing import shard_file, writer
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shards = [{f"{shard}.{at}": random((1024, 1024), np.float32) for at in range(8)} for shard in range(4)]
-    return write_directory(tmp_path / "model", shards)
+    return write_directory(tmp_path_factory.mktemp("source") / "model", shards)
 
 
 class Watched(ThreadPoolExecutor):

@@ -1,4 +1,7 @@
-"""Weights written for torch: a valid zip of the source's bytes, planned, resumed and spread like others."""
+"""Weights written for torch: a valid zip of the source's bytes, planned, resumed and spread like others.
+
+Covers `writing/crc32.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Writing behind: when pages are given back, when it is given up, and that every byte is right."""
+
 import os
 from pathlib import Path
 

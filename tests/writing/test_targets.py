@@ -24,11 +24,6 @@ from wconv.torch import safetensors_torch
 from wconv.writing import targets
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return write_directory(tmp_path / "model", [{"a": np.arange(6, dtype=np.float32)}])
-
-
 def make_device(path: Path) -> None:
     try:
         # as the system's null device is: what replaces that breaks the machine

@@ -10,15 +10,9 @@ import numpy as np
 import pytest
 
 import wconv
-from tests.making import write_directory
 from wconv.conversion import fingerprint, outputs
 from wconv.errors import FormatError, OutputError, WconvError
 from wconv.writing import workspace
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return write_directory(tmp_path / "model", [{"a": np.arange(6, dtype=np.float32)}])
 
 
 def test_a_link_is_replaced_and_what_it_names_stays(model: Path, tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""Shards come out complete, in any number of threads or processes, and count what casts lose."""
+"""Shards come out complete, in any number of threads or processes, and count what casts lose.
+
+Covers `writing/chunks.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A file that holds a whole module is laid out for MLX by the class of each layer, with no table."""
+"""A file that holds a whole module is laid out for MLX by the class of each layer, with no table.
+
+Covers `layouts/computed/recurrent.py`.
+"""
 
 from __future__ import annotations
 
