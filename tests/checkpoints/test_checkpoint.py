@@ -1,6 +1,7 @@
 """`wconv.open` finds the weights of a file or directory, and names what is damaged or missing.
 
-Covers `checkpoints/hints.py`, `checkpoints/variants.py`, `checkpoints/weights_files.py`.
+Covers `checkpoints/hints.py`, `checkpoints/variants.py`, `checkpoints/weights_files.py`,
+`checkpoints/index.py`, `checkpoints/open.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Pieces of a model-parallel checkpoint make whole tensors, and a config that says what they are.
 
-Covers `consumers/mlx_lm/params_json.py`, `layouts/computed/rotary.py`.
+Covers `consumers/mlx_lm/params_json.py`, `layouts/computed/rotary.py`, `consumers/pieces.py`.
 """
 
 from __future__ import annotations

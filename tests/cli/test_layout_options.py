@@ -1,4 +1,7 @@
-"""`--option NAME=VALUE`, and the options that were called otherwise."""
+"""`--option NAME=VALUE`, and the options that were called otherwise.
+
+Covers `layouts/options.py`.
+"""
 
 from __future__ import annotations
 

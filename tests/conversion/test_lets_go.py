@@ -1,4 +1,7 @@
-"""What a conversion opened and computed does not outlive it."""
+"""What a conversion opened and computed does not outlive it.
+
+Covers `tensors/array_cache.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A model that is quantized while it is converted, and one that is made dense again."""
+"""A model that is quantized while it is converted, and one that is made dense again.
+
+Covers `conversion/quantization_summary.py`, `tensors/quantized.py`.
+"""
 
 from __future__ import annotations
 

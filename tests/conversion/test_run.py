@@ -1,7 +1,8 @@
 """A conversion writes every tensor or says why not, and leaves all or nothing.
 
 Covers `conversion/fingerprint.py`, `conversion/outputs.py`, `conversion/planned.py`,
-`conversion/prepare.py`, `conversion/request.py`.
+`conversion/prepare.py`, `conversion/request.py`, `conversion/config.py`, `conversion/model.py`,
+`conversion/stages.py`, `conversion/report_facts.py`.
 """
 
 from __future__ import annotations

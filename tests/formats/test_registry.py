@@ -1,4 +1,7 @@
-"""One row makes a format: its files are told, opened, found in directories, and known by their names."""
+"""One row makes a format: its files are told, opened, found in directories, and known by their names.
+
+Covers `formats/format.py`.
+"""
 
 from __future__ import annotations
 

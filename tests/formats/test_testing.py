@@ -1,4 +1,7 @@
-"""wconv's own readers pass the test kit, and readers with one fault each do not."""
+"""wconv's own readers pass the test kit, and readers with one fault each do not.
+
+Covers `testing/`.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Optimizer state follows the weights to MLX; where it may not belong to them, it is refused.
 
-Covers `optimizers/`.
+Covers `optimizers/`, `conversion/optimizer_state.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Weights in every scheme, as its own library wrote them, against the dense values that it makes of them."""
+"""Weights in every scheme, as its own library wrote them, against the dense values that it makes of them.
+
+Covers `quantized/`.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Lazy operations read exactly what numpy would make of the whole array, over every range.
 
-Covers `tensors/nodes.py`, `tensors/lazy.py`.
+Covers `tensors/nodes.py`, `tensors/lazy.py`, `tensors/base.py`, `tensors/graph.py`,
+`tensors/methods.py`.
 """
 
 from __future__ import annotations

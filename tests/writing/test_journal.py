@@ -1,7 +1,4 @@
-"""A shard's log, the disk's part, and what limits a machine sets.
-
-Covers `stores/durable.py`.
-"""
+"""A shard's log, the disk's part, and what limits a machine sets."""
 
 from __future__ import annotations
 
@@ -31,6 +28,7 @@ from wconv.tensors import dtypes
 from wconv.tensors.casts import Overflow
 from wconv.tensors.lazy import from_array
 from wconv.writing import buffers, journal, shard_file, workspace, writer
+from wconv.writing.buffers import Buffers
 from wconv.writing.plan import Entry, make
 
 F32 = dtypes.by_name("float32")
@@ -61,15 +59,15 @@ def test_a_line_that_is_not_whole_ends_what_is_believed(tail: bytes, tmp_path: P
 
 
 def test_a_log_does_not_grow_with_tiny_tensors(tmp_path: Path) -> None:
-    entries = [Entry(f"t{at}", from_array(np.full(2, at, np.float32)), F32) for at in range(20_000)]
+    entries = [Entry(f"t{at}", from_array(np.full(2, at, np.float32)), F32) for at in range(40_000)]
     from wconv.writing.file_formats import torch_shard
 
     (tmp_path / "output").mkdir()
     shard = torch_shard("x.pt", entries, {})
-    output = writer._Output(shard, tmp_path, None)
-    buffers = chunks.Buffers()
-    for _ in range(19_999):
-        unit = output.take()
+    output = shard_file.ShardFile(shard, tmp_path, None)
+    memory = Buffers()
+    for _ in range(39_999):
+        unit = output.next_unit()
         assert unit is not None
         output.unit_done(unit, output.run(unit, memory), memory.checksums)
     output.close()

@@ -1,4 +1,7 @@
-"""Nodes with several outputs: one pass over the source writes them all, wherever they stand in a file."""
+"""Nodes with several outputs: one pass over the source writes them all, wherever they stand in a file.
+
+Covers `tensors/multi.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Shards come out complete, in any number of threads or processes, and count what casts lose.
 
-Covers `writing/chunks.py`.
+Covers `writing/chunks.py`, `stores/durable.py`, `writing/buffers.py`, `writing/shard_file.py`.
 """
 
 from __future__ import annotations
