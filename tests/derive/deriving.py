@@ -1,0 +1,182 @@
+"""One model type from its sources to its table, or to the reason why there is none."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from tests.derive import induce, sources
+from tests.derive.induce import Traced
+from tests.derive.programs import Program
+from tests.derive.sources import Source
+from tests.derive.trace import STEP, Origin, Untraceable, traced
+from wconv import layouts
+from wconv.errors import LayoutError
+from wconv.layouts import Layout
+from wconv.layouts.rules import Drop, KeepDtype, Rule
+from wconv.layouts.settings import Setting, When
+from wconv.tensor import from_array
+
+COMMANDS = {
+    "mlx-lm": "mlx_lm.generate --model {model} --prompt 'Hello'",
+    "mlx-vlm": "mlx_vlm.generate --model {model} --prompt 'Hello'",
+}
+OTHER_NUMBERS: Mapping[str, Any] = {
+    "num_experts": 10,
+    "num_local_experts": 10,
+    "n_routed_experts": 10,
+    "moe_num_experts": 10,
+    "qk_nope_head_dim": 18,
+    "qk_head_dim": 26,
+    "v_head_dim": 14,
+    "kv_lora_rank": 22,
+    "num_attention_heads": 8,
+}
+"""A second config, by which fields are told from literal numbers."""
+
+
+@dataclass
+class Derived:
+    """What came of a model type.
+
+    Attributes:
+        kind: "derived", "nothing to do" where names and shapes pass as they are, or "not possible".
+        why: for what is not possible, the reason.
+        layout: the table.
+        source: the checkpoint that it was derived from.
+    """
+
+    model_type: str
+    kind: str
+    why: str = ""
+    layout: Layout | None = None
+    source: Source | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def derive(prog: Program, model_type: str) -> Derived:
+    """The table for one model type."""
+    found: list[Derived] = []
+    for make in sources.makers(model_type):
+        try:
+            source = make(prog, model_type, {})
+        except (Exception, SystemExit) as error:
+            found.append(Derived(model_type, "not possible", f"no tiny model: {_said(error)}"))
+            continue
+        try:
+            return _derived(prog, model_type, make, source)
+        except Untraceable as reason:
+            found.append(Derived(model_type, "not possible", str(reason), source=source))
+        except (LayoutError, ValueError, KeyError, IndexError, TypeError) as error:
+            found.append(Derived(model_type, "not possible", f"{_said(error)}", source=source))
+    best = max(found, key=lambda one: one.source is not None)
+    best.why = "; or ".join(dict.fromkeys(one.why for one in found))
+    return best
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:160]
+
+
+def _derived(prog: Program, model_type: str, make: Any, source: Source) -> Derived:
+    trace = trace_of(source)
+    traces = [trace]
+    try:
+        other = trace_of(make(prog, model_type, OTHER_NUMBERS))
+        if other.shapes.keys() != trace.shapes.keys() or other.shapes != trace.shapes:
+            traces.append(other)
+    except (Exception, SystemExit):
+        pass
+    rules = induce.rules(traces)
+    rules = [*_ties(prog, model_type, make, source, trace), *rules]
+    casts = source.model.casts
+    keep = induce.keeping(list(trace.final), casts)
+    layout = Layout(
+        (prog.name,),
+        (model_type,),
+        induce.known_names(trace.final, trace.owners),
+        (*rules, *keep),
+        command=COMMANDS[prog.name],
+    )
+    check(layout, source, trace)
+    does = any(not isinstance(rule, Drop | KeepDtype) for rule in rules)
+    return Derived(model_type, "derived" if does or keep or rules else "nothing to do", "", layout, source)
+
+
+def trace_of(source: Source) -> Traced:
+    """A source traced, and found to be what the program loads.
+
+    Raises:
+        Untraceable: it is not, or something is computed.
+    """
+    made = copy.copy(source.model)
+    origins = traced(source.shapes, made.fresh)
+    final = made.now()
+    missing, extra = final.keys() - origins.keys(), origins.keys() - final.keys()
+    if missing or extra:
+        first = min(missing or extra)
+        what = "lacks" if missing else "does not know"
+        raise Untraceable(f"the program {what} {first} ({len(missing)} missing, {len(extra)} too many)")
+    for name, origin in origins.items():
+        if isinstance(origin, str):
+            raise Untraceable(f"{name}: {origin}")
+    good: dict[str, Origin] = {name: one for name, one in origins.items() if isinstance(one, Origin)}
+    return Traced(source.shapes, good, final, made.owners, source.config)
+
+
+def _ties(prog: Program, model_type: str, make: Any, source: Source, trace: Traced) -> list[Rule]:
+    """The output layer left out where it is the embedding."""
+    heads = {name: origin for name, origin in trace.origins.items() if name.endswith("lm_head.weight")}
+    try:
+        tied = make(prog, model_type, {"tie_word_embeddings": True})
+        untied = make(prog, model_type, {"tie_word_embeddings": False})
+    except (Exception, SystemExit):
+        return []
+    both = set(tied.model.now()), set(untied.model.now())
+    rules: list[Rule] = []
+    for name in sorted(both[1] - both[0]):
+        origin = heads.get(name) or trace_of(untied).origins.get(name)
+        if isinstance(origin, Origin) and len(origin.sources) == 1 and name.endswith((".weight", ".bias")):
+            default = prog.tied_by_default(model_type)
+            rules.append(
+                Drop(
+                    origin.sources[0],
+                    "tied to the embedding",
+                    when=When(Setting("tie_word_embeddings", default)),
+                )
+            )
+    return rules
+
+
+def check(layout: Layout, source: Source, trace: Traced) -> None:
+    """The rules give, element by element, what sanitize gave, and undo it.
+
+    Raises:
+        Untraceable: they do not.
+    """
+    start = 0
+    tensors = {}
+    for name, shape in source.shapes.items():
+        size = int(np.prod(shape, dtype=np.int64))
+        tags = (np.arange(start, start + size) + 1) * STEP
+        tensors[name] = from_array(tags.reshape(shape).astype(np.float32))
+        start += size
+    import mlx.core as mx
+
+    expected = source.model.fresh({name: mx.array(tensor.numpy()) for name, tensor in tensors.items()})
+    applied = layouts.apply(layout, tensors, source.config)
+    if applied.tensors.keys() != expected.keys():
+        differing = min(applied.tensors.keys() ^ expected.keys())
+        raise Untraceable(f"the rules do not account for {differing}")
+    for name, array in expected.items():
+        got = applied.tensors[name].numpy()
+        if got.shape != array.shape or not np.array_equal(got, np.array(array.astype(mx.float32))):
+            raise Untraceable(f"the rules do not make {name} as sanitize does")
+    again = layouts.apply(layout, applied.tensors, source.config)
+    for name, tensor in applied.tensors.items():
+        if name not in again.tensors or not np.array_equal(again.tensors[name].numpy(), tensor.numpy()):
+            raise Untraceable(f"nothing tells a converted checkpoint from another: {name} would be changed twice")
