@@ -38,13 +38,20 @@ def inverted(prog: Program, model_type: str, source: Source) -> Source:
                 new = change(current)
             except (ValueError, IndexError):
                 continue
-            if label in done or frozenset(new.items()) in seen:
+            if label in done or _reversed(label) in done or frozenset(new.items()) in seen:
                 continue
             seen.add(frozenset(new.items()))
             if takes(new):
                 current = new
                 done.append(label)
     return replace(source, shapes=current, inverted=tuple(done))
+
+
+def _reversed(label: str) -> str:
+    """The label of the change that would undo this one."""
+    name, _, where = label.partition(", at the start")
+    new, back, old = name.partition(" back to ")
+    return f"{old} back to {new}{where}" if back else ""
 
 
 def _taker(source: Source) -> Callable[[Shapes], bool]:
@@ -108,6 +115,7 @@ PREFIX = re.compile(r"""startswith\(\(?\s*["']([\w.]+)["']""")
 def _pairs(code: str) -> list[tuple[str, str]]:
     found = [*REPLACE.findall(code), *PAIR.findall(code)]
     found += [(old.replace("\\", ""), new) for old, new in SUB.findall(code)]
+    found += _near(code)
     prefixes = list(dict.fromkeys(PREFIX.findall(code)))
     found += [(one, "") for one in prefixes]
     usual = [
@@ -121,7 +129,21 @@ def _pairs(code: str) -> list[tuple[str, str]]:
         ("model.", "language_model."),
         ("model.", ""),
     ]
-    return [pair for pair in dict.fromkeys([*found[:120], *usual]) if pair[0] != pair[1] and "{" not in "".join(pair)]
+    return [pair for pair in dict.fromkeys([*found[:320], *usual]) if pair[0] != pair[1] and "{" not in "".join(pair)]
+
+
+LITERALS = re.compile(r"""f?["']([\w.{}]*)["']""")
+
+
+def _near(code: str) -> list[tuple[str, str]]:
+    """Ends of names that stand within three lines of each other: one may become the other."""
+    lines = [[text.rpartition("}")[2] for text in LITERALS.findall(line)] for line in code.splitlines()]
+    kept = [[text for text in line if "." in text and len(text) > 3] for line in lines]
+    found = []
+    for at, line in enumerate(kept):
+        around = [text for near in kept[max(at - 2, 0) : at + 3] for text in near]
+        found += [(old, new) for new in line for old in around if old != new]
+    return list(dict.fromkeys(found))[:200]
 
 
 def _replacing(new: str, old: str) -> Callable[[Shapes], Shapes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
@@ -9,9 +10,37 @@ Segments = tuple[str, ...]
 T = TypeVar("T")
 
 
+REPEATED = re.compile(r"(layers?|blocks?|h|experts|resblocks|stages?|\w+_(layers?|blocks?))")
+"""What lists of like modules are called; numbers after other words may be places in a sequence of unlike ones."""
+
+LITERAL: set[str] = set()
+"""Beginnings of names whose next number stays as it is, for the model in hand."""
+
+
+class UnlikeError(ValueError):
+    """Tensors that differ in a number alone are not treated alike."""
+
+    def __init__(self, pattern: str) -> None:
+        super().__init__(f"{pattern} is not treated alike in every layer")
+        self.pattern = pattern
+
+
 def general(name: str) -> str:
     """The name with `#` for its numbers."""
-    return ".".join("#" if part.isdigit() else part for part in name.split("."))
+    parts: list[str] = []
+    for part in name.split("."):
+        parts.append("#" if part.isdigit() and ".".join(parts) not in LITERAL else part)
+    return ".".join(parts)
+
+
+def keep_numbers(pattern: str) -> bool:
+    """Whether names like this one could be told apart by keeping a number; from now on it is kept."""
+    parts = pattern.split(".")
+    for at in reversed(range(1, len(parts))):
+        if parts[at] == "#" and not REPEATED.fullmatch(parts[at - 1]):
+            LITERAL.add(".".join(parts[:at]))
+            return True
+    return False
 
 
 def numbered(names: Sequence[str]) -> str | None:
@@ -25,7 +54,8 @@ def numbered(names: Sequence[str]) -> str | None:
     at = differing[0]
     if [one[at] for one in parts] != [str(number) for number in range(len(names))]:
         return None
-    return ".".join("{e}" if place == at else ("#" if part.isdigit() else part) for place, part in enumerate(parts[0]))
+    whole = general(names[0]).split(".")
+    return ".".join("{e}" if place == at else part for place, part in enumerate(whole))
 
 
 def merged(rows: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
@@ -105,12 +135,12 @@ def grouped(items: Mapping[str, T], key: Callable[[T], object]) -> dict[str, T]:
     """For each general name its value, where all of that name agree.
 
     Raises:
-        ValueError: two layers' tensors of the same name are treated differently.
+        UnlikeError: two layers' tensors of the same name are treated differently.
     """
     found: dict[str, T] = {}
     for name, value in items.items():
         pattern = general(name)
         if pattern in found and key(found[pattern]) != key(value):
-            raise ValueError(f"{pattern} is not treated alike in every layer")
+            raise UnlikeError(pattern)
         found.setdefault(pattern, value)
     return found

@@ -30,6 +30,13 @@ LONG = {
     "rope_theta": 10000.0,
 }
 PLAIN = {"rope_type": "default", "rope_theta": 10000.0}
+EVERY_ROPE = {
+    "type": "default",
+    "rope_type": "default",
+    "rope_theta": 10000.0,
+    "partial_rotary_factor": 0.5,
+    "mrope_section": [2, 1, 1],
+}
 MIXED = ["sliding_attention", "full_attention", "sliding_attention", "full_attention"]
 CONVOLVED = ["conv", "full_attention", "conv", "full_attention"]
 LINEAR = ["linear_attention", "full_attention", "linear_attention", "full_attention"]
@@ -60,6 +67,11 @@ TRANSFORMERS: Mapping[str, Fields] = {
     "hunyuan_v1_dense": {"rope_parameters": PLAIN},
     "hunyuan_vl": {"text_config": {"rope_parameters": PLAIN}, "rope_parameters": PLAIN},
     "nemotron": {"head_dim": 16},
+    "gemma3": {"mm_tokens_per_image": 4},
+    "molmo2": {"adapter_config": {"vision_feature_layer": [3, 1], "vit_layers": [3, 1]}},
+    "nemotron_h": {"layers_block_type": ["mamba", "attention", "mlp", "moe"]},
+    "rt_detr_v2": {"backbone_config": {"out_features": None, "out_indices": None}},
+    "muse_spark": {"vision_config": {"pos_emb_height": 4, "pos_emb_width": 4}},
     "dinov2": {"out_features": None, "out_indices": None},
     "sapiens2": {"out_features": None, "out_indices": None},
     "qwen4_exp": {"text_config": {"head_dim": 16}},
@@ -145,6 +157,27 @@ CONSUMER: Mapping[tuple[str, str], Fields] = {
         "index_head_dim": 16,
         "compress_ratios": [0, 0, 4, 4],
         "vocab_size": 272,
+    },
+    (ANY, "nemotron_h"): {"layers_block_type": ["mamba", "attention", "mlp", "moe"], "hybrid_override_pattern": ["M", "*", "-", "E"]},
+    (ANY, "muse_spark"): {"vision_config": {"pos_emb_height": 4, "pos_emb_width": 4}},
+    ("mlx-vlm", "mimo_v2"): {"text_config": {"hybrid_layer_pattern": [0, 1, 0, 1], "moe_layer_freq": [0, 1, 1, 1]}},
+    ("mlx-vlm", "gemma3n"): {
+        "text_config": {"layer_types": MIXED, "intermediate_size": [256] * 4, "activation_sparsity_pattern": [0.5, 0.0] * 2}
+    },
+    ("mlx-lm", "gemma3n"): {
+        "text_config": {
+            "@own": "gemma3n:TextConfig",
+            "layer_types": MIXED,
+            "activation_sparsity_pattern": [0.5, 0.0] * 2,
+            "num_kv_shared_layers": 0,
+        }
+    },
+    (ANY, "glm4v"): {"text_config": {"eos_token_id": [1]}},
+    ("mlx-vlm", "laya"): {"encoder_config": {"@own": "modernbert"}},
+    ("mlx-vlm", "paddleocr_vl"): {"vision_config": {"model_type": "paddleocr_vl"}},
+    ("mlx-vlm", "multi_modality"): {
+        "vision_config": {"params": {"image_size": 56, "width": 64}, "width": 64},
+        "aligner_config": {"params": {"input_dim": 64, "n_embed": 64}},
     },
     (ANY, "llama4"): {
         "text_config": {"rope_scaling": None, "rope_theta": 10000.0, "num_experts_per_tok": 1, "interleave_moe_layer_step": 1}

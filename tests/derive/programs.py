@@ -164,7 +164,7 @@ def _mlx_lm(module: Any, config: Config) -> tuple[Any, Any]:
 
 
 def _mlx_vlm(module: Any, config: Config) -> tuple[Any, Any]:
-    from mlx_vlm.utils import sanitize_weights, update_module_configs
+    from mlx_vlm.utils import _drop_modules_without_weights, sanitize_weights, update_module_configs
 
     config.setdefault("text_config", config.pop("llm_config", {}))
     config.setdefault("vision_config", {})
@@ -180,13 +180,22 @@ def _mlx_vlm(module: Any, config: Config) -> tuple[Any, Any]:
                 weights = sanitize_weights(getattr(module, name), weights, getattr(model_config, part))
         return weights
 
-    return model, sanitize
+    def loaded(weights: Arrays) -> Arrays:
+        declared = set(weights)
+        weights = sanitize(weights)
+        _drop_modules_without_weights(model, weights, declared)
+        return weights
+
+    return model, loaded
 
 
 def own_config(prog: Program, model_type: str) -> Config:
     """A tiny config from the defaults of the program's own classes."""
+    model_type, _, part = model_type.partition(":")
     module = prog.module(model_type)
     config: Config = {"model_type": model_type}
+    if part:
+        return nested(filled({}, getattr(module, part)), getattr(module, part))
     if prog.name == "mlx-lm":
         return nested(filled(config, module.ModelArgs), module.ModelArgs)
     config = nested(filled(config, module.ModelConfig), module.ModelConfig)

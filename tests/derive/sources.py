@@ -6,14 +6,19 @@ of what its sanitize does to names.
 
 from __future__ import annotations
 
+import importlib
+import math
+import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tests.derive import overrides
 from tests.derive.programs import Probe, Program, filled, own_config, probe
 from tests.derive.shrink import shrunk
+from tests.derive.trace import EXACT
 from wconv.layouts.configs import normalise
 
 Config = dict[str, Any]
@@ -71,7 +76,7 @@ def transformers_source(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         numbers = {key: value for key, value in changes.items() if type(value) is int}
-        small = shrunk(cls().to_dict(), numbers)
+        small = shrunk(with_parts(cls), numbers)
         merge(small, overrides.TRANSFORMERS.get(model_type, {}))
         set_everywhere(small, changes)
         config = cls.from_dict(small)
@@ -85,6 +90,15 @@ def transformers_source(
     integers = frozenset(key for key, tensor in saved.items() if not tensor.dtype.is_floating_point)
     ours = consumer_config(prog, model_type, config)
     return Source("transformers", ours, shapes, probe(prog, model_type, ours), integers, tied)
+
+
+def with_parts(cls: Any) -> Config:
+    """transformers' config with every part that it may have."""
+    config: Config = cls().to_dict()
+    for name, part in getattr(cls, "sub_configs", {}).items():
+        if config.get(name) is None and hasattr(part, "model_type") and part.model_type:
+            config[name] = part().to_dict()
+    return config
 
 
 def _fused(saved: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
@@ -101,7 +115,8 @@ def fused_source(prog: Program, model_type: str, changes: Mapping[str, Any]) -> 
 
 def _built(transformers: Any, config: Any) -> Any:
     errors = []
-    for auto in AUTOS:
+    seeing = any(hasattr(config, name) for name in ("vision_config", "audio_config"))
+    for auto in sorted(AUTOS, key=lambda name: name != "AutoModelForImageTextToText") if seeing else AUTOS:
         try:
             return getattr(transformers, auto).from_config(config)
         except ValueError as error:
@@ -126,6 +141,10 @@ def consumer_config(prog: Program, model_type: str, config: Any) -> Config:
             inner = getattr(module, f"{part.split('_')[0].title()}Config", None)
             if inner is not None and isinstance(ours.get(part), dict) and ours[part]:
                 ours[part] = filled(ours[part], inner, needed_only=True)
+    if prog.name == "mlx-vlm":
+        for part in (ours, *(value for value in ours.values() if isinstance(value, dict))):
+            if isinstance(part.get("rope_parameters"), dict) and "rope_type" in part["rope_parameters"]:
+                part["rope_parameters"] = {**overrides.EVERY_ROPE, **part["rope_parameters"]}
     merge(ours, expanded(prog, overrides.consumer(prog.name, model_type)))
     return ours
 
@@ -169,15 +188,110 @@ def set_everywhere(config: Config, changes: Mapping[str, Any]) -> None:
 
 
 def own_source(prog: Program, model_type: str, changes: Mapping[str, Any]) -> Source:
-    """The program's own names and shapes, not yet turned back into those of published checkpoints."""
+    """The program's own names and shapes, not yet turned back into those of published checkpoints.
+
+    Raises:
+        Exception: what the program raised for the first config.
+    """
+    first: BaseException | None = None
+    best: Source | None = None
+    for variant in (plain_config, hoisted_config, rope_config, smaller_config):
+        try:
+            config = variant(prog, model_type)
+            merge(config, expanded(prog, overrides.consumer(prog.name, model_type)))
+            set_everywhere(config, changes)
+            set_numbers(config, changes)
+            made = probe(prog, model_type, config)
+        except (Exception, SystemExit) as error:
+            first = first or error
+            continue
+        source = Source(prog.name, config, dict(made.parameters), made)
+        if best is None or size(source) < size(best):
+            best = source
+        if size(best) < EXACT:
+            return best
+    if best is None:
+        raise first or ValueError("no config")
+    return best
+
+
+def size(source: Source) -> int:
+    return sum(math.prod(shape) for shape in source.shapes.values())
+
+
+def plain_config(prog: Program, model_type: str) -> Config:
     config = own_config(prog, model_type)
-    merge(config, expanded(prog, overrides.consumer(prog.name, model_type)))
-    set_everywhere(config, changes)
-    for key, value in changes.items():
-        if key in config and type(value) is int:
-            config[key] = value
-    made = probe(prog, model_type, config)
-    return Source(prog.name, config, dict(made.parameters), made)
+    if prog.name == "mlx-vlm":
+        for name, cls in (("vision_config", "VisionModel"), ("text_config", "LanguageModel")):
+            part = config.get(name)
+            if isinstance(part, dict) and part.get("model_type") in (None, "model"):
+                part.update(_model_type_in_code(prog, model_type, cls))
+    return config
+
+
+def _model_type_in_code(prog: Program, model_type: str, cls: str) -> Config:
+    """The first model type that a part of a model says it takes."""
+    module = prog.module(model_type)
+    classes = [base for one in (getattr(module, cls, None), module.Model) if one for base in one.__mro__]
+    for home in dict.fromkeys(base.__module__ for base in classes if "mlx_" in base.__module__):
+        path = Path(str(importlib.import_module(home).__file__)).parent / ("vision.py" if cls[0] == "V" else "language.py")
+        if path.exists():
+            found = re.search(r"model_type (?:not in|==|!=|in) [\[({]?\s*\"([\w-]+)\"", path.read_text())
+            if found:
+                return {"model_type": found[1]}
+    return {}
+
+
+def hoisted_config(prog: Program, model_type: str) -> Config:
+    """With the language model's fields at the root, where some programs read them."""
+    config = plain_config(prog, model_type)
+    text = config.get("text_config")
+    if isinstance(text, dict):
+        config.update({key: value for key, value in text.items() if key != "model_type"})
+    return config
+
+
+def rope_config(prog: Program, model_type: str) -> Config:
+    """With everything about rotary embeddings that a program may ask for, and a kind for every layer."""
+    config = hoisted_config(prog, model_type)
+    for part in (config, *(value for value in config.values() if isinstance(value, dict))):
+        if "hidden_size" in part or "num_hidden_layers" in part:
+            for name in ("rope_parameters", "rope_scaling"):
+                if name in part and not part[name]:
+                    part[name] = dict(overrides.EVERY_ROPE)
+            if part.get("rope_theta") is None:
+                part["rope_theta"] = 10000.0
+            for name, number in (("head_dim", 16), ("num_key_value_heads", 2)):
+                if name in part and not isinstance(part[name], int):
+                    part[name] = number
+            if not part.get("layer_types"):
+                part["layer_types"] = list(overrides.MIXED)
+    return config
+
+
+def smaller_config(prog: Program, model_type: str) -> Config:
+    """With every number that is still large made small."""
+    config = hoisted_config(prog, model_type)
+    _lessen(config)
+    return config
+
+
+def _lessen(config: Config) -> None:
+    for key, value in config.items():
+        if isinstance(value, dict):
+            _lessen(value)
+        elif type(value) is int and value > 128 and not key.endswith(("_id", "_index", "token", "_ids")):
+            config[key] = 272 if "vocab" in key else 64
+        elif isinstance(value, list | tuple) and any(type(one) is int and one > 96 for one in value):
+            config[key] = [min(one, 64) if type(one) is int else one for one in value]
+
+
+def set_numbers(config: Config, changes: Mapping[str, Any]) -> None:
+    """Other numbers for the fields that the config has, at the root and in its parts."""
+    for part in (config, *(value for value in config.values() if isinstance(value, dict))):
+        for key, value in changes.items():
+            if key in part and type(value) is int and type(part[key]) is int:
+                part[key] = value
 
 
 def inverted_source(prog: Program, model_type: str, changes: Mapping[str, Any]) -> Source:

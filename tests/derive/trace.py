@@ -19,7 +19,10 @@ Shape = tuple[int, ...]
 Places = npt.NDArray[np.int64]
 
 STEP = 8
-LARGEST = (1 << 24) // STEP
+EXACT = (1 << 24) // STEP
+"""Numbers that float32 tells apart; a larger checkpoint is traced twice, by each half of its numbers."""
+
+LARGEST = 24_000_000
 
 
 class Untraceable(Exception):
@@ -50,41 +53,67 @@ def traced(
     Raises:
         Untraceable: the checkpoint is too large for it.
     """
-    import mlx.core as mx
-
     names = list(shapes)
     sizes = [math.prod(shapes[name]) for name in names]
     starts = np.concatenate(([0], np.cumsum(sizes)))
     if starts[-1] >= LARGEST:
         raise Untraceable(f"the tiny model has {starts[-1]:,} elements, more than float32 tells apart")
-    weights = {}
-    for name, start, size in zip(names, starts[:-1], sizes, strict=True):
-        tags = (np.arange(start, start + size) + 1) * STEP
-        weights[name] = mx.array(tags.reshape(shapes[name]).astype(np.float32))
+    low = _passed(shapes, starts, lambda numbers: numbers % EXACT, sanitize)
+    high = _passed(shapes, starts, lambda numbers: numbers // EXACT, sanitize) if starts[-1] >= EXACT else {}
     found: dict[str, Origin | str] = {}
-    for name, array in sanitize(weights).items():
+    for name, values in low.items():
         try:
-            found[name] = _origin(np.array(array.astype(mx.float32)), names, starts, shapes)
+            places, added = _places(values)
+            if name in high:
+                places = places + _places(high[name])[0] * EXACT
+            found[name] = _origin(places, added, names, starts, shapes)
         except Untraceable as reason:
             found[name] = str(reason)
     return found
 
 
-def _origin(values: npt.NDArray[np.float32], names: Sequence[str], starts: Places, shapes: Mapping[str, Shape]) -> Origin:
-    wide = values.astype(np.float64)
-    places = np.rint(wide / STEP).astype(np.int64)
-    rest = wide - places * STEP
+def _passed(
+    shapes: Mapping[str, Shape],
+    starts: Places,
+    number: Callable[[Places], Places],
+    sanitize: Callable[[dict[str, Any]], dict[str, Any]],
+) -> dict[str, npt.NDArray[np.float32]]:
+    """What sanitize makes of tensors in which each element holds a number of its place."""
+    import mlx.core as mx
+
+    weights = {}
+    for (name, shape), start in zip(shapes.items(), starts[:-1], strict=True):
+        places = np.arange(start, start + math.prod(shape), dtype=np.int64)
+        tags = (number(places) + 1) * STEP
+        weights[name] = mx.array(tags.reshape(shape).astype(np.float32))
+    return {name: np.array(array.astype(mx.float32)) for name, array in sanitize(weights).items()}
+
+
+def _places(values: npt.NDArray[np.float32]) -> tuple[Places, float]:
+    """The numbers that elements hold, and what was added to all of them."""
     if not values.size:
         raise Untraceable("an empty tensor")
-    if np.ptp(rest) > 0 or places.min() < 1 or places.max() > starts[-1]:
+    wide = values.astype(np.float64)
+    if not np.isfinite(wide).all():
         raise Untraceable("computed: its elements are not the checkpoint's")
-    places -= 1
+    places = np.rint(wide / STEP).astype(np.int64)
+    rest = wide - places * STEP
+    if np.ptp(rest) > 0 or places.min() < 1:
+        raise Untraceable("computed: its elements are not the checkpoint's")
+    return places - 1, float(rest.flat[0])
+
+
+def _origin(
+    places: Places, added: float, names: Sequence[str], starts: Places, shapes: Mapping[str, Shape]
+) -> Origin:
+    if places.max() >= starts[-1]:
+        raise Untraceable("computed: its elements are not the checkpoint's")
     which = np.searchsorted(starts, places, side="right") - 1
     local = places - starts[which]
     used = list(dict.fromkeys(which.reshape(-1).tolist()))
     sources = tuple(names[at] for at in used)
     if len(used) == 1:
-        return Origin(sources, _steps(local, shapes[sources[0]]), float(rest.flat[0]))
+        return Origin(sources, _steps(local, shapes[sources[0]]), added)
     return _of_several(local, which, used, sources, shapes)
 
 

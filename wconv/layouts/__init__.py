@@ -44,7 +44,13 @@ def choose(name: str | Layout, config: Mapping[str, Any] | None, names: Collecti
         for layout in tables(consumer):
             if name in ("auto", *layout.consumers) and _fits(layout, model_type, names):
                 return layout
-    return pipelines.of_component(name, config, names)
+    return pipelines.of_component(name, config, names) or _derived(name, config, names)
+
+
+def _derived(name: str, config: Mapping[str, Any] | None, names: Collection[str]) -> Layout | None:
+    from wconv.consumers import derived_tables
+
+    return derived_tables.choose(name, config, names)
 
 
 def find(model_type: str, name: str = "auto") -> Layout:

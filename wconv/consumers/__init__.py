@@ -1,0 +1,1 @@
+"""The programs that load what wconv writes: for each a folder with its tables."""

@@ -1,0 +1,120 @@
+"""Tables that were derived from the consumers themselves: a rules file for each model type, read when asked for.
+
+They stand in `<consumer>/tables/<model_type>.toml`, as `python -m tests.derive` writes them. A file may say
+`same_as = "llama"` in place of rules. A table counts only for a checkpoint of which it accounts for every name:
+another passes as it would without one.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from importlib.resources import files
+from typing import Any
+
+from wconv.layouts.engine import QUANTIZED, Layout, matches
+from wconv.layouts.opposites import Join, Unstack
+from wconv.layouts.patterns import compile_pattern
+from wconv.layouts.rules import Copy, Drop, Rule
+from wconv.layouts.settings import Context
+
+CONSUMERS = ("mlx-lm", "mlx-vlm")
+"""In the order in which "auto" asks them for a language model; the other way round for one that sees or hears."""
+
+SEEING = ("vision_config", "audio_config", "vit_config", "visual")
+"""Fields of config.json of models that are more than a language model."""
+
+SAME_AS = re.compile(r'^same_as = "([a-z0-9_.-]+)"$', re.MULTILINE)
+FILE_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+
+
+def choose(name: object, config: Mapping[str, Any] | None, names: Collection[str]) -> Layout | None:
+    """The derived table for a model; None where there is none that accounts for all of its names.
+
+    Args:
+        name: a consumer, or "auto" for the one that runs the model.
+        config: the model's config.json.
+        names: the source's tensor names; without any, the table is given as it stands.
+    """
+    config = config or {}
+    model_type = str(config.get("model_type", "")).lower()
+    order = list(CONSUMERS)
+    if any(isinstance(config.get(field), Mapping) for field in SEEING):
+        order.reverse()
+    for consumer in order:
+        layout = find(consumer, model_type) if name in ("auto", consumer) else None
+        if layout is not None and accounts_for(layout, config, names):
+            return layout
+    return None
+
+
+def model_types(consumer: str) -> Iterator[str]:
+    """Every model type that has a derived table, without reading any."""
+    folder = files(__package__ or "wconv.consumers") / consumer.replace("-", "_") / "tables"
+    if folder.is_dir():
+        yield from sorted(one.name.removesuffix(".toml") for one in folder.iterdir() if one.name.endswith(".toml"))
+
+
+@functools.lru_cache(maxsize=8)
+def find(consumer: str, model_type: str) -> Layout | None:
+    """The derived table of a model type; only its own file is read, and the one that it says it is the same as.
+
+    Raises:
+        LayoutError: the file is not a rules file.
+    """
+    from wconv.layouts.rules_file import parse
+
+    wanted = model_type
+    for _ in range(2):
+        text = _text(consumer, wanted)
+        if text is None:
+            return None
+        same = SAME_AS.search(text)
+        if same is None:
+            layout = parse(text, f"{consumer}/{wanted}.toml")
+            return replace(layout, model_types=(model_type,))
+        wanted = same[1]
+    return None
+
+
+def _text(consumer: str, model_type: str) -> str | None:
+    if not FILE_NAME.fullmatch(model_type):
+        return None
+    folder = files(__package__ or "wconv.consumers") / consumer.replace("-", "_") / "tables"
+    entry = folder / f"{model_type}.toml"
+    return entry.read_text(encoding="utf-8") if entry.is_file() else None
+
+
+def accounts_for(layout: Layout, config: Mapping[str, Any], names: Collection[str]) -> bool:
+    """Whether all names become names that the consumer knows, by the rules or because they are such names."""
+    context = Context(config, {})
+    known = layout.names
+    current = list(names)
+    for rule in (*layout.spellings, *layout.rules):
+        if rule.active(context):
+            current = _after(rule, current, context)
+    quantized = any(config.get(field) for field in ("quantization", "quantization_config"))
+    return all(
+        matches(known, name) or (quantized and matches(known, QUANTIZED.sub(".weight", name))) for name in current
+    )
+
+
+def _after(rule: Rule, names: list[str], context: Context) -> list[str]:
+    """The names after a rule, by its patterns alone."""
+    if isinstance(rule, Drop):
+        drops = rule.dropping(context)
+        return [name for name in names if not drops(name)]
+    if not rule.targets or isinstance(rule, Copy | Unstack):
+        return names
+    pattern = rule.pattern
+    used = rule.others if isinstance(rule, Join) else ()
+    result: dict[str, None] = {}
+    for name in names:
+        match = pattern.match(name)
+        if match is not None:
+            result.update(dict.fromkeys(compile_pattern(target).render(match, pattern) for target in rule.targets))
+        elif not any(compile_pattern(other).match(name) for other in used):
+            result[name] = None
+    return list(result)
