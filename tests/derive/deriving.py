@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -126,9 +125,11 @@ def trace_of(source: Source) -> Traced:
     Raises:
         Untraceable: it is not, or something is computed.
     """
-    made = copy.copy(source.model)
+    made = source.model
     origins = traced(source.shapes, made.fresh)
     final = made.now()
+    if not origins:
+        raise Untraceable("sanitize leaves nothing of a checkpoint")
     missing, extra = final.keys() - origins.keys(), origins.keys() - final.keys()
     if missing or extra:
         first = min(missing or extra)
@@ -149,10 +150,14 @@ def _ties(prog: Program, model_type: str, make: Any, source: Source, trace: Trac
         untied = make(prog, model_type, {"tie_word_embeddings": False})
     except (Exception, SystemExit):
         return []
-    both = set(tied.model.now()), set(untied.model.now())
+    both = set(tied.model.parameters), set(untied.model.parameters)
+    try:
+        heads = {**trace_of(untied).origins, **heads}
+    except Untraceable:
+        pass
     rules: list[Rule] = []
     for name in sorted(both[1] - both[0]):
-        origin = heads.get(name) or trace_of(untied).origins.get(name)
+        origin = heads.get(name)
         if isinstance(origin, Origin) and len(origin.sources) == 1 and name.endswith((".weight", ".bias")):
             default = prog.tied_by_default(model_type)
             rules.append(

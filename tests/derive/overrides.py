@@ -7,7 +7,7 @@ from typing import Any
 
 Fields = Mapping[str, Any]
 
-TRANSFORMERS_NAMES: Mapping[str, str] = {"phixtral": "-", "laguna": "-"}
+TRANSFORMERS_NAMES: Mapping[str, str] = {"phixtral": "-"}
 """A program's model type → transformers', where they differ; "-" for one that only shares its name."""
 
 YARN = {
@@ -55,8 +55,8 @@ TRANSFORMERS: Mapping[str, Fields] = {
     "glm5_next": {"num_key_value_heads": 4},
     "deepseek_v2": {"rope_parameters": YARN, "n_group": 1, "topk_group": 1},
     "minicpm3": {"rope_parameters": LONG},
-    "gemma4_text": BY_LAYER,
-    "gemma4": {"text_config": BY_LAYER},
+    "gemma4_text": {**BY_LAYER, "layer_types": MIXED, "num_kv_shared_layers": 0},
+    "gemma4": {"text_config": {**BY_LAYER, "layer_types": MIXED, "num_kv_shared_layers": 0}},
     "gemma4_unified": {"text_config": BY_LAYER},
     "diffusion_gemma": {"text_config": BY_LAYER},
     "embedding_gemma2": {"text_config": BY_LAYER, **BY_LAYER},
@@ -68,6 +68,7 @@ TRANSFORMERS: Mapping[str, Fields] = {
     "hunyuan_vl": {"text_config": {"rope_parameters": PLAIN}, "rope_parameters": PLAIN},
     "nemotron": {"head_dim": 16},
     "gemma3": {"mm_tokens_per_image": 4},
+    "llama4_text": {"moe_layers": [], "interleave_moe_layer_step": 0},
     "molmo2": {"adapter_config": {"vision_feature_layer": [3, 1], "vit_layers": [3, 1]}},
     "nemotron_h": {"layers_block_type": ["mamba", "attention", "mlp", "moe"]},
     "rt_detr_v2": {"backbone_config": {"out_features": None, "out_indices": None}},
@@ -182,7 +183,10 @@ CONSUMER: Mapping[tuple[str, str], Fields] = {
     (ANY, "llama4"): {
         "text_config": {"rope_scaling": None, "rope_theta": 10000.0, "num_experts_per_tok": 1, "interleave_moe_layer_step": 1}
     },
-    (ANY, "llama4_text"): {"num_experts_per_tok": 1, "interleave_moe_layer_step": 1, "rope_scaling": None},
+    (ANY, "llama4_text"): {"no_rope_layers": [1, 1, 1, 0], "rope_scaling": None},
+    (ANY, "gemma4_text"): {"global_head_dim": 16, "num_kv_shared_layers": 0, "layer_types": MIXED, "sliding_window_pattern": 2},
+    (ANY, "gemma4"): {"text_config": {"global_head_dim": 16, "layer_types": MIXED, "sliding_window_pattern": 2}},
+    ("mlx-vlm", "gemma3"): {"text_config": {"mm_tokens_per_image": 4}},
     ("mlx-lm", "lfm2-vl"): {"text_config": {"@own": "lfm2", "block_ff_dim": 96}},
     ("mlx-lm", "pixtral"): {"text_config": {"@own": "llama"}},
 }

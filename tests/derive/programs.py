@@ -68,9 +68,11 @@ class Probe:
 
     Attributes:
         parameters: path → (shape, dtype name), as the model is made.
-        owners: the class of module that holds each parameter.
         sanitize: what the program does to a checkpoint before it loads it.
         casts: whether its conversion casts a parameter.
+        make: makes it anew, with its sanitize.
+        without: takes parts away of which a checkpoint has nothing, where the program does.
+        owners: the class of module that holds each parameter.
     """
 
     config: Config
@@ -78,14 +80,17 @@ class Probe:
     parameters: dict[str, tuple[int, ...]]
     sanitize: Callable[[Arrays], Arrays]
     casts: Callable[[str], bool]
+    make: Callable[[], tuple[Any, Callable[[Arrays], Arrays]]]
+    without: Callable[[Arrays, set[str]], None]
     owners: dict[str, str] = field(default_factory=dict)
-    make: Callable[[], tuple[Any, Callable[[Arrays], Arrays]]] | None = None
 
     def fresh(self, weights: Arrays) -> Arrays:
         """What sanitize of a model made anew makes of tensors; `now` is then that model's."""
-        if self.make is not None:
-            self.model, self.sanitize = self.make()
-        return self.sanitize(weights)
+        self.model, self.sanitize = self.make()
+        declared = set(weights)
+        weights = self.sanitize(weights)
+        self.without(weights, declared)
+        return weights
 
     def now(self) -> dict[str, tuple[int, ...]]:
         """The parameters as they are now: sanitize may take some away."""
@@ -155,7 +160,21 @@ def probe(prog: Program, model_type: str, config: Config) -> Probe:
         for name in shapes:
             if name.rpartition(".")[0] == path:
                 owners[name] = type(inner).__name__
-    return Probe(config, model, shapes, sanitize, casts, owners, lambda: make(module, copy.deepcopy(config)))
+    found = Probe(
+        config,
+        model,
+        shapes,
+        sanitize,
+        casts,
+        lambda: make(module, copy.deepcopy(config)),
+        lambda weights, declared: None,
+        owners,
+    )
+    if prog.name == "mlx-vlm":
+        from mlx_vlm.utils import _drop_modules_without_weights
+
+        found.without = lambda weights, declared: _drop_modules_without_weights(found.model, weights, declared)
+    return found
 
 
 def _mlx_lm(module: Any, config: Config) -> tuple[Any, Any]:
@@ -164,7 +183,7 @@ def _mlx_lm(module: Any, config: Config) -> tuple[Any, Any]:
 
 
 def _mlx_vlm(module: Any, config: Config) -> tuple[Any, Any]:
-    from mlx_vlm.utils import _drop_modules_without_weights, sanitize_weights, update_module_configs
+    from mlx_vlm.utils import sanitize_weights, update_module_configs
 
     config.setdefault("text_config", config.pop("llm_config", {}))
     config.setdefault("vision_config", {})
@@ -180,13 +199,7 @@ def _mlx_vlm(module: Any, config: Config) -> tuple[Any, Any]:
                 weights = sanitize_weights(getattr(module, name), weights, getattr(model_config, part))
         return weights
 
-    def loaded(weights: Arrays) -> Arrays:
-        declared = set(weights)
-        weights = sanitize(weights)
-        _drop_modules_without_weights(model, weights, declared)
-        return weights
-
-    return model, loaded
+    return model, sanitize
 
 
 def own_config(prog: Program, model_type: str) -> Config:

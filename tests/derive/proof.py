@@ -17,7 +17,9 @@ import numpy as np
 import wconv
 from tests.derive.programs import Program, probe
 from tests.derive.sources import Source
-from wconv.layouts import Layout
+from wconv.errors import LayoutError
+from wconv.layouts import CONSUMERS, Layout, apply, tables
+from wconv.tensor import from_array
 
 Arrays = dict[str, Any]
 KEPT_WIDE = ("A_log", "dt_bias", "D", "e_score_correction_bias", "expert_bias", "router_bias", "sinks")
@@ -56,8 +58,8 @@ def compare(prog: Program, model_type: str, source: Source, layout: Layout, work
             wconv.convert(work / "source", work / label, dtype=dtype, rules=layout)
             differs(converted(prog, model_type, source, work / label, None), expected)
             found[label] = "same"
-        except (wconv.WconvError, DifferentError, ValueError) as error:
-            found[label] = str(error)
+        except (wconv.WconvError, DifferentError, ValueError, KeyError) as error:
+            found[label] = f"{type(error).__name__}: {error}".replace(str(work), "")
     found["back"] = _back(source, layout, work)
     return found
 
@@ -71,10 +73,12 @@ def converted(prog: Program, model_type: str, source: Source, path: Path, dtype:
     for shard in sorted(path.glob("*.safetensors")):
         weights.update(mx.load(str(shard)))
     made = probe(prog, model_type, source.config)
-    made.model.load_weights(list(made.sanitize(weights).items()), strict=True)
+    loaded = made.fresh(weights)
+    casts = getattr(made.model, "cast_predicate", lambda _: True)
+    made.model.load_weights(list(loaded.items()), strict=True)
     result = {}
     for name, array in tree_flatten(made.model.parameters()):
-        if dtype is not None and made.casts(name) and mx.issubdtype(array.dtype, mx.floating):
+        if dtype is not None and casts(name) and mx.issubdtype(array.dtype, mx.floating):
             array = array.astype(getattr(mx, dtype))
         result[name] = array
     return result
@@ -108,3 +112,33 @@ def _back(source: Source, layout: Layout, work: Path) -> str:
         if array.dtype != before[name].dtype or array.tobytes() != before[name].tobytes():
             return f"{name} has other bits"
     return f"same, without {len(lost)} left out" if lost else "same"
+
+
+def against_written(prog: Program, model_type: str, source: Source, layout: Layout) -> str:
+    """How a derived table differs in effect from the one that a person wrote; "" where there is none, or "same"."""
+    written = next(
+        (
+            one
+            for consumer in (prog.name, *CONSUMERS)
+            for one in tables(consumer)
+            if model_type.lower() in one.model_types and prog.name in one.consumers
+        ),
+        None,
+    )
+    if written is None:
+        return ""
+    tensors = {name: from_array(array) for name, array in checkpoint(source).items()}
+    try:
+        theirs = apply(written, tensors, source.config)
+    except LayoutError as error:
+        return f"the written one refuses the checkpoint: {error}"
+    ours = apply(layout, tensors, source.config)
+    for name in sorted(ours.tensors.keys() ^ theirs.tensors.keys()):
+        return f"{name} is {'not in' if name in ours.tensors else 'only in'} the written one's result"
+    for name, tensor in ours.tensors.items():
+        if tensor.numpy().tobytes() != theirs.tensors[name].numpy().tobytes():
+            return f"{name} holds other numbers by the written one"
+    more, less = ours.keep_dtype - theirs.keep_dtype, theirs.keep_dtype - ours.keep_dtype
+    for name in sorted(more | less):
+        return f"the dtype of {name} is kept by the {'derived' if name in more else 'written'} one alone"
+    return "same"

@@ -57,7 +57,7 @@ NUMBERS: tuple[tuple[str, int], ...] = (
 """By the field's name, the first that fits: what it becomes."""
 
 KEPT = re.compile(
-    r".*token_id|.*_token_index|.*token|sliding_window.*|rope_theta|pad_.*|.*_idx|rms_norm_eps|model_type|.*_eps"
+    r".*conv.*(width|dim|kernel).*|.*token_id|.*_token_index|.*token|sliding_window.*|rope_theta|pad_.*|.*_idx|rms_norm_eps|model_type|.*_eps"
 )
 LENGTHS = re.compile(r"(num_hidden_layers|num_layers|n_layers?|depth)")
 

@@ -11,7 +11,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,18 +56,18 @@ class Source:
 
 
 def transformers_source(
-    prog: Program, model_type: str, changes: Mapping[str, Any], fuse: bool = False
+    prog: Program, model_type: str, changes: Mapping[str, Any], fuse: bool = False, all_fields: bool = False
 ) -> Source:
     """What transformers saves of a tiny model.
 
     Args:
         changes: other values for some fields of its config.
+        all_fields: also fields of the program's config that transformers' does not have, made small.
         fuse: names as transformers itself has them, experts in one tensor, instead of as it saves them.
 
     Raises:
         Exception: whatever transformers or the program raises.
     """
-    import torch
     import transformers
     from transformers.core_model_loading import revert_weight_conversion
 
@@ -79,17 +79,16 @@ def transformers_source(
         small = shrunk(with_parts(cls), numbers)
         merge(small, overrides.TRANSFORMERS.get(model_type, {}))
         set_everywhere(small, changes)
-        config = cls.from_dict(small)
-        with torch.device("meta"):
-            model = _built(transformers, config)
+        config, model = _small_model(cls, small)
         state = model.state_dict()
         tied = frozenset(getattr(model, "all_tied_weights_keys", {}) or {})
         kept = {key: tensor for key, tensor in state.items() if key not in tied}
         saved = _fused(revert_weight_conversion(model, kept), kept) if fuse else revert_weight_conversion(model, kept)
     shapes = {key: tuple(tensor.shape) for key, tensor in saved.items()}
     integers = frozenset(key for key, tensor in saved.items() if not tensor.dtype.is_floating_point)
-    ours = consumer_config(prog, model_type, config)
-    return Source("transformers", ours, shapes, probe(prog, model_type, ours), integers, tied)
+    ours = consumer_config(prog, model_type, config, all_fields)
+    kind = "transformers, experts in one tensor" if fuse else "transformers"
+    return Source(kind, ours, shapes, probe(prog, model_type, ours), integers, tied)
 
 
 def with_parts(cls: Any) -> Config:
@@ -113,6 +112,16 @@ def fused_source(prog: Program, model_type: str, changes: Mapping[str, Any]) -> 
     return transformers_source(prog, model_type, changes, fuse=True)
 
 
+def swapped_source(prog: Program, model_type: str, changes: Mapping[str, Any]) -> Source:
+    """The same with the experts' inputs before their outputs."""
+    source = fused_source(prog, model_type, changes)
+    shapes = {
+        name: (*shape[:-2], shape[-1], shape[-2]) if ".experts." in name and len(shape) == 3 else shape
+        for name, shape in source.shapes.items()
+    }
+    return replace(source, shapes=shapes, kind=f"{source.kind}, inputs before outputs")
+
+
 def _built(transformers: Any, config: Any) -> Any:
     errors = []
     seeing = any(hasattr(config, name) for name in ("vision_config", "audio_config"))
@@ -124,7 +133,28 @@ def _built(transformers: Any, config: Any) -> Any:
     raise ValueError(errors[-1][:200])
 
 
-def consumer_config(prog: Program, model_type: str, config: Any) -> Config:
+def _small_model(cls: Any, small: Config) -> tuple[Any, Any]:
+    """A config and its model without memory; with every number less where it is still large."""
+    import torch
+    import transformers
+
+    for lessen in (False, True):
+        if lessen:
+            _lessen(small)
+        config = cls.from_dict(small)
+        with torch.device("meta"):
+            model = _built(transformers, config)
+        if sum(tensor.numel() for tensor in model.state_dict().values()) < EXACT:
+            break
+    return config, model
+
+
+def filled_source(prog: Program, model_type: str, changes: Mapping[str, Any]) -> Source:
+    """The same where the program's config has sizes under names of its own."""
+    return transformers_source(prog, model_type, changes, all_fields=True)
+
+
+def consumer_config(prog: Program, model_type: str, config: Any, all_fields: bool = False) -> Config:
     """transformers' config as the program reads it: old fields beside new ones, and what it needs besides."""
     import json
 
@@ -133,14 +163,14 @@ def consumer_config(prog: Program, model_type: str, config: Any) -> Config:
     ours, _ = normalise(written)
     if prog.name == "mlx-lm":
         args = prog.module(model_type).ModelArgs
-        ours = {**filled(ours, args, needed_only=True)}
+        ours = {**filled(ours, args, needed_only=not all_fields)}
     else:
         module = prog.module(model_type)
-        ours = filled(ours, module.ModelConfig, needed_only=True)
+        ours = filled(ours, module.ModelConfig, needed_only=not all_fields)
         for part in ("text_config", "vision_config", "audio_config"):
             inner = getattr(module, f"{part.split('_')[0].title()}Config", None)
             if inner is not None and isinstance(ours.get(part), dict) and ours[part]:
-                ours[part] = filled(ours[part], inner, needed_only=True)
+                ours[part] = filled(ours[part], inner, needed_only=not all_fields)
     if prog.name == "mlx-vlm":
         for part in (ours, *(value for value in ours.values() if isinstance(value, dict))):
             if isinstance(part.get("rope_parameters"), dict) and "rope_type" in part["rope_parameters"]:
@@ -301,9 +331,15 @@ def inverted_source(prog: Program, model_type: str, changes: Mapping[str, Any]) 
     return inverted(prog, model_type, own_source(prog, model_type, changes))
 
 
+def untied_source(prog: Program, model_type: str, changes: Mapping[str, Any]) -> Source:
+    """The same with an output layer of its own."""
+    return inverted_source(prog, model_type, {"tie_word_embeddings": False, **changes})
+
+
 def makers(model_type: str) -> list[Callable[[Program, str, Mapping[str, Any]], Source]]:
     """How a source may be made, the best first."""
     import transformers
 
     known = overrides.TRANSFORMERS_NAMES.get(model_type, model_type) in transformers.CONFIG_MAPPING
-    return [transformers_source, fused_source, inverted_source] if known else [inverted_source]
+    own = [inverted_source, untied_source]
+    return [transformers_source, fused_source, swapped_source, filled_source, *own] if known else own

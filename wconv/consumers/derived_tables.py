@@ -14,7 +14,7 @@ from dataclasses import replace
 from importlib.resources import files
 from typing import Any
 
-from wconv.layouts.engine import QUANTIZED, Layout, matches
+from wconv.layouts.engine import Layout, matches
 from wconv.layouts.opposites import Join, Unstack
 from wconv.layouts.patterns import compile_pattern
 from wconv.layouts.rules import Copy, Drop, Rule
@@ -27,6 +27,9 @@ SEEING = ("vision_config", "audio_config", "vit_config", "visual")
 """Fields of config.json of models that are more than a language model."""
 
 SAME_AS = re.compile(r'^same_as = "([a-z0-9_.-]+)"$', re.MULTILINE)
+QUANTIZED = re.compile(r"\.(scales|biases)$")
+"""Companions of a weight that is quantized in MLX's own way; other ways may want decoding, which no rule here does."""
+
 FILE_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
 
@@ -95,7 +98,7 @@ def accounts_for(layout: Layout, config: Mapping[str, Any], names: Collection[st
     for rule in (*layout.spellings, *layout.rules):
         if rule.active(context):
             current = _after(rule, current, context)
-    quantized = any(config.get(field) for field in ("quantization", "quantization_config"))
+    quantized = bool(config.get("quantization"))
     return all(
         matches(known, name) or (quantized and matches(known, QUANTIZED.sub(".weight", name))) for name in current
     )

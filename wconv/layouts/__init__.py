@@ -91,3 +91,16 @@ def describe() -> Iterator[tuple[str, str, str]]:
         for place, layout in pipelines.places(consumer):
             verbs = dict.fromkeys(rule.verb for rule in layout.rules)
             yield consumer, place, ", ".join(verbs) or "names kept"
+    from wconv.consumers import derived_tables
+
+    for consumer in derived_tables.CONSUMERS:
+        written = {
+            model_type
+            for one in CONSUMERS
+            for layout in tables(one)
+            if consumer in layout.consumers
+            for model_type in layout.model_types
+        }
+        for model_type in derived_tables.model_types(consumer):
+            if model_type not in written:
+                yield consumer, model_type, "derived from the consumer itself"
