@@ -1,4 +1,4 @@
-"""Derived tables: each is found by its model type alone, accounts for the checkpoint it came from, and is undone."""
+"""Derived tables: found by model type alone, they account for the checkpoint they came from."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ def test_every_table_reads_and_writes_and_names_no_other_file_than_its_own() -> 
         assert text.startswith(("# Derived from", "same_as = "))
 
 
-def test_every_checkpoint_becomes_what_the_consumer_knows_and_comes_back(rows: tuple[str, dict[str, Any]]) -> None:
+def test_every_checkpoint_becomes_what_the_consumer_knows_and_comes_back(
+    rows: tuple[str, dict[str, Any]],
+) -> None:
     program, found = rows
     derived = {name: row for name, row in found.items() if "shapes" in row}
     assert len(derived) > 100

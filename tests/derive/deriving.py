@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from tests.derive import induce, names, sources
+from tests.derive.besides import left_out
 from tests.derive.induce import Traced
 from tests.derive.names import UnlikeError, keep_numbers
 from tests.derive.programs import Program
 from tests.derive.sources import Source
-from tests.derive.trace import EXACT, STEP, Origin, Untraceable, traced
+from tests.derive.trace import EXACT, STEP, Origin, UntraceableError, traced
 from wconv import layouts
 from wconv.errors import LayoutError
 from wconv.layouts import Layout
-from wconv.layouts.rules import Drop, KeepDtype, Rule
+from wconv.layouts.rules import Drop, Rule
 from wconv.layouts.settings import Setting, When
 from wconv.tensor import from_array
 
@@ -70,7 +72,7 @@ def derive(prog: Program, model_type: str) -> Derived:
         names.LITERAL.clear()
         try:
             return _retried(prog, model_type, make, source)
-        except Untraceable as reason:
+        except UntraceableError as reason:
             found.append(Derived(model_type, "not possible", str(reason), source=source))
         except (LayoutError, ValueError, KeyError, IndexError, TypeError) as error:
             found.append(Derived(model_type, "not possible", f"{_said(error)}", source=source))
@@ -86,8 +88,8 @@ def _retried(prog: Program, model_type: str, make: Any, source: Source) -> Deriv
             return _derived(prog, model_type, make, source)
         except UnlikeError as error:
             if not keep_numbers(error.pattern):
-                raise Untraceable(str(error)) from None
-    raise Untraceable("too many numbers in names mean too many things")
+                raise UntraceableError(str(error)) from None
+    raise UntraceableError("too many numbers in names mean too many things")
 
 
 def _said(error: BaseException) -> str:
@@ -104,7 +106,12 @@ def _derived(prog: Program, model_type: str, make: Any, source: Source) -> Deriv
     except (Exception, SystemExit):
         pass
     rules = induce.rules(traces)
-    rules = [*_ties(prog, model_type, make, source, trace), *rules]
+    ties = _ties(prog, model_type, make, source, trace)
+    gone = [one for one in (*ties, *rules) if isinstance(one, Drop)]
+    besides = [
+        one for one in left_out(source) if not any(other.pattern.match(_sample(one)) for other in gone)
+    ]
+    rules = [*ties, *besides, *rules]
     casts = source.model.casts
     keep = induce.keeping(list(trace.final), casts)
     layout = Layout(
@@ -115,29 +122,32 @@ def _derived(prog: Program, model_type: str, make: Any, source: Source) -> Deriv
         command=COMMANDS[prog.name],
     )
     check(layout, source, trace)
-    does = any(not isinstance(rule, Drop | KeepDtype) for rule in rules)
-    return Derived(model_type, "derived" if does or keep or rules else "nothing to do", "", layout, source)
+    return Derived(model_type, "derived" if rules or keep else "nothing to do", "", layout, source)
+
+
+def _sample(rule: Rule) -> str:
+    return rule.source.replace("**", "x").replace("#", "9")
 
 
 def trace_of(source: Source) -> Traced:
     """A source traced, and found to be what the program loads.
 
     Raises:
-        Untraceable: it is not, or something is computed.
+        UntraceableError: it is not, or something is computed.
     """
     made = source.model
     origins = traced(source.shapes, made.fresh)
     final = made.now()
     if not origins:
-        raise Untraceable("sanitize leaves nothing of a checkpoint")
+        raise UntraceableError("sanitize leaves nothing of a checkpoint")
     missing, extra = final.keys() - origins.keys(), origins.keys() - final.keys()
     if missing or extra:
         first = min(missing or extra)
         what = "lacks" if missing else "does not know"
-        raise Untraceable(f"the program {what} {first} ({len(missing)} missing, {len(extra)} too many)")
+        raise UntraceableError(f"the program {what} {first} ({len(missing)} missing, {len(extra)} too many)")
     for name, origin in origins.items():
         if isinstance(origin, str):
-            raise Untraceable(f"{name}: {origin}")
+            raise UntraceableError(f"{name}: {origin}")
     good: dict[str, Origin] = {name: one for name, one in origins.items() if isinstance(one, Origin)}
     return Traced(source.shapes, good, final, made.owners, source.config)
 
@@ -151,10 +161,8 @@ def _ties(prog: Program, model_type: str, make: Any, source: Source, trace: Trac
     except (Exception, SystemExit):
         return []
     both = set(tied.model.parameters), set(untied.model.parameters)
-    try:
+    with contextlib.suppress(UntraceableError):
         heads = {**trace_of(untied).origins, **heads}
-    except Untraceable:
-        pass
     rules: list[Rule] = []
     for name in sorted(both[1] - both[0]):
         origin = heads.get(name)
@@ -174,7 +182,7 @@ def check(layout: Layout, source: Source, trace: Traced) -> None:
     """The rules give, element by element, what sanitize gave, and undo it.
 
     Raises:
-        Untraceable: they do not.
+        UntraceableError: they do not.
     """
     start = 0
     tensors = {}
@@ -188,16 +196,26 @@ def check(layout: Layout, source: Source, trace: Traced) -> None:
     expected = source.model.fresh({name: mx.array(tensor.numpy()) for name, tensor in tensors.items()})
     for name, array in expected.items():
         if tuple(array.shape) != trace.final[name]:
-            raise Untraceable(f"the program wants {name} as {trace.final[name]}, not {tuple(array.shape)}")
+            raise UntraceableError(
+                f"the program wants {name} as {trace.final[name]}, not {tuple(array.shape)}"
+            )
+    repeated = source.model.fresh(dict(expected))
+    if repeated.keys() != expected.keys():
+        name = min(repeated.keys() ^ expected.keys())
+        raise UntraceableError(
+            f"the program's sanitize does not leave its own result alone: {name} comes of it"
+        )
     applied = layouts.apply(layout, tensors, source.config)
     if applied.tensors.keys() != expected.keys():
         differing = min(applied.tensors.keys() ^ expected.keys())
-        raise Untraceable(f"the rules do not account for {differing}")
+        raise UntraceableError(f"the rules do not account for {differing}")
     for name, array in expected.items():
         got = applied.tensors[name].numpy()
         if got.shape != array.shape or not np.array_equal(got, np.array(array.astype(mx.float32))):
-            raise Untraceable(f"the rules do not make {name} as sanitize does")
+            raise UntraceableError(f"the rules do not make {name} as sanitize does")
     again = layouts.apply(layout, applied.tensors, source.config)
     for name, tensor in applied.tensors.items():
         if name not in again.tensors or not np.array_equal(again.tensors[name].numpy(), tensor.numpy()):
-            raise Untraceable(f"nothing tells a converted checkpoint from another: {name} would be changed twice")
+            raise UntraceableError(
+                f"nothing tells a converted checkpoint from another: {name} would be changed twice"
+            )

@@ -18,7 +18,7 @@ def path(program: str) -> Path:
 
 
 def load(program: str) -> dict[str, Any]:
-    """By model type: `kind`, `why`; for a table `source`, `config`, `shapes`, `integers` and what was compared."""
+    """By model type: `kind`, `why`; for a table its checkpoint, and what was compared."""
     rows: dict[str, Any] = _content(program).get("rows", {})
     return rows
 

@@ -10,9 +10,21 @@ from typing import Any
 from tests.derive.fields import Fields
 from tests.derive.names import general, grouped, merged, numbered
 from tests.derive.renames import renamed, renames
-from tests.derive.trace import Origin, Shape, Untraceable
+from tests.derive.trace import Origin, Shape, UntraceableError
 from wconv.layouts.opposites import Join
-from wconv.layouts.rules import ROLES, Add, Copy, Drop, KeepDtype, Rename, Reshape, Rule, Split, Stack, Transpose
+from wconv.layouts.rules import (
+    ROLES,
+    Add,
+    Copy,
+    Drop,
+    KeepDtype,
+    Rename,
+    Reshape,
+    Rule,
+    Split,
+    Stack,
+    Transpose,
+)
 from wconv.layouts.settings import Setting, When
 
 LEFT_OUT = "the consumer's sanitize leaves it out"
@@ -51,10 +63,10 @@ class Made:
 
 
 def rules(traces: Sequence[Traced]) -> list[Rule]:
-    """The rules that make a program's parameters of a checkpoint: the first trace's, numbers read off all of them.
+    """The rules that make a program's parameters of the first trace's checkpoint; the others tell numbers.
 
     Raises:
-        Untraceable: something that no rule writes.
+        UntraceableError: something that no rule writes.
     """
     return Induction(traces).rules()
 
@@ -77,7 +89,7 @@ class Induction:
         for name, origin in simple.items():
             source = origin.sources[0]
             if source in slices:
-                raise Untraceable(f"{source} is used whole and in part")
+                raise UntraceableError(f"{source} is used whole and in part")
             if source in first:
                 copies[name] = first[source]
             else:
@@ -131,7 +143,7 @@ class Induction:
             return self._order(step[1], pattern)
         if step[0] == "reshape":
             return self._reshape(pattern)
-        raise Untraceable(f"{pattern}: {step[0]} has no rule")
+        raise UntraceableError(f"{pattern}: {step[0]} has no rule")
 
     def _order(self, axes: tuple[int, ...], pattern: str) -> tuple[Any, ...]:
         owner = self.owner(pattern)
@@ -140,7 +152,7 @@ class Induction:
         if axes == swapped and not (role == "conv1d" and "Conv" in owner) and role != "matrix":
             role = "swap_last"
         if role is None:
-            raise Untraceable(f"{pattern}: axes in the order {axes}, which no role has")
+            raise UntraceableError(f"{pattern}: axes in the order {axes}, which no role has")
         last = self._last(pattern, role) if role in ("conv1d", "conv2d", "conv3d") else None
         return ("order", role, last)
 
@@ -161,14 +173,17 @@ class Induction:
         result: list[int | Setting] = []
         for axis in range(len(after[0])):
             lengths = [shape[axis] for shape in after]
-            if all(axis < len(shape) and shape[axis] == length for shape, length in zip(before, lengths, strict=True)):
+            if all(
+                axis < len(shape) and shape[axis] == length
+                for shape, length in zip(before, lengths, strict=True)
+            ):
                 result.append(0)
             elif set(lengths) == {1}:
                 result.append(1)
             else:
                 result.append(self.fields.of(lengths) or -1)
         if result.count(-1) > 1:
-            raise Untraceable(f"{pattern}: lengths {after[0]} that no field of config.json explains")
+            raise UntraceableError(f"{pattern}: lengths {after[0]} that no field of config.json explains")
         return tuple(result)
 
     def owner(self, pattern: str) -> str:
@@ -182,7 +197,7 @@ class Induction:
         for source, targets in pairs.items():
             for target in targets:
                 if target.count("#") != source.count("#"):
-                    raise Untraceable(f"{source} is copied to a place for each number")
+                    raise UntraceableError(f"{source} is copied to a place for each number")
                 self.made.copies.append(Copy(source, target))
 
     def _slices(self, slices: Mapping[str, list[str]]) -> None:
@@ -222,17 +237,18 @@ class Induction:
         cuts = [one[0] for one in steps]
         axis = cuts[0][1]
         if any(cut[0] != "slice" or cut[1] != axis for cut in cuts):
-            raise Untraceable(f"{source} is cut along several axes")
+            raise UntraceableError(f"{source} is cut along several axes")
         sizes, interleaved = self._sizes(source, targets, cuts, shape[axis])
         after = tuple(
-            tuple(self._what_of_part(step, target) for step in one[1:]) for one, target in zip(steps, targets, strict=True)
+            tuple(self._what_of_part(step, target) for step in one[1:])
+            for one, target in zip(steps, targets, strict=True)
         )
         return (reshaped, axis - len(shape), sizes, interleaved, after)
 
     def _what_of_part(self, step: tuple[Any, ...], target: str) -> tuple[Any, ...]:
         if step[0] == "order":
             return self._order(step[1], target)
-        raise Untraceable(f"{target}: a part that is reshaped")
+        raise UntraceableError(f"{target}: a part that is reshaped")
 
     def _reshaped_source(self, first: str, source: str, shape: Shape) -> tuple[Any, Any]:
         count = [
@@ -249,7 +265,9 @@ class Induction:
         heads = self.fields.of(count, "head")
         inner = self.fields.of([trace.shapes[first][-1] for trace in self.traces if first in trace.shapes])
         if heads is None or inner is None or len(shape) != 3:
-            raise Untraceable(f"{source} is taken apart into {shape}, which no field of config.json explains")
+            raise UntraceableError(
+                f"{source} is taken apart into {shape}, which no field of config.json explains"
+            )
         return (heads, -1, inner), (-1, inner)
 
     def _sizes(
@@ -257,10 +275,10 @@ class Induction:
     ) -> tuple[tuple[Setting, ...], bool]:
         lengths = [(stop - start) // step for _, _, start, stop, step in cuts]
         if sum(lengths) != whole:
-            raise Untraceable(f"a part of {source} is left out")
+            raise UntraceableError(f"a part of {source} is left out")
         if cuts[0][4] > 1:
             if [cut[2] for cut in cuts] != list(range(len(cuts))):
-                raise Untraceable(f"{source} is cut in an order of its own")
+                raise UntraceableError(f"{source} is cut in an order of its own")
             return (), True
         if len(set(lengths)) == 1:
             return (), False
@@ -269,7 +287,9 @@ class Induction:
             values = [length, *(self._length_elsewhere(other, target) for other in self.traces[1:])]
             setting = self.fields.of(values)
             if setting is None:
-                raise Untraceable(f"{source} is cut into {lengths}, which no field of config.json explains")
+                raise UntraceableError(
+                    f"{source} is cut into {lengths}, which no field of config.json explains"
+                )
             found.append(setting)
         return tuple(found), False
 
@@ -311,7 +331,8 @@ class Induction:
             targets = [target for target, _ in parts]
             sizes, interleaved = self._sizes(source, targets, cuts, shape[cuts[0][1]])
             then = tuple(
-                tuple(self._stacked_what(step, target) for step in steps if step[0] != "slice") for target, steps in parts
+                tuple(self._stacked_what(step, target) for step in steps if step[0] != "slice")
+                for target, steps in parts
             )
             cut[None, cuts[0][1] - len(shape), sizes, interleaved, then].append((between, *targets))
         count = self._count(stacks)
@@ -325,19 +346,23 @@ class Induction:
     def _stacked_what(self, step: tuple[Any, ...], target: str) -> tuple[Any, ...]:
         if step[0] == "order" and step[1] == (1, 0):
             return ("order", "swap_last", None)
-        raise Untraceable(f"{target}: tensors that are rearranged before they are stacked")
+        raise UntraceableError(f"{target}: tensors that are rearranged before they are stacked")
 
     def _stack_of(self, origin: Origin) -> tuple[str, tuple[tuple[Any, ...], ...]]:
         names = [renamed(source, self.made.renames) for source in origin.sources]
         pattern = numbered(names)
         if pattern is None:
-            raise Untraceable(f"{names[0]} and {len(names) - 1} more are stacked, which do not count from 0")
+            raise UntraceableError(
+                f"{names[0]} and {len(names) - 1} more are stacked, which do not count from 0"
+            )
         return pattern, origin.steps[:-1]
 
     def _count(self, stacks: Mapping[str, Origin]) -> Setting | None:
         counts = []
         for trace in self.traces:
-            sizes = {len(origin.sources) for origin in trace.origins.values() if origin.steps[-1:] == (("stack",),)}
+            sizes = {
+                len(origin.sources) for origin in trace.origins.values() if origin.steps[-1:] == (("stack",),)
+            }
             if len(sizes) != 1:
                 return None
             counts.append(sizes.pop())
@@ -378,14 +403,14 @@ class Induction:
         if step[0] == "join":
             shapes = {self.trace.shapes[source][step[1]] for source in origin.sources}
             if len(shapes) != 1:
-                raise Untraceable(f"{name} is joined of parts of several lengths")
+                raise UntraceableError(f"{name} is joined of parts of several lengths")
             if len(names) > 16:
-                raise Untraceable(f"{name} is joined of {len(names)} tensors")
+                raise UntraceableError(f"{name} is joined of {len(names)} tensors")
             return tuple(general(one) for one in names), step[1], False
         per = step[2]
         columns = [numbered(names[at::per]) for at in range(per)]
         if None in columns:
-            raise Untraceable(f"{name} is made of {len(names)} tensors that do not count from 0")
+            raise UntraceableError(f"{name} is made of {len(names)} tensors that do not count from 0")
         return tuple(str(column) for column in columns), step[1], True
 
 
@@ -444,7 +469,7 @@ def _drops(shapes: Mapping[str, Shape], used: set[str]) -> list[Rule]:
         if any(_fits(pattern, name) for name in used):
             for one in patterns:
                 if any(_fits(one, name) for name in used):
-                    raise Untraceable(f"{one} is left out in some layers only")
+                    raise UntraceableError(f"{one} is left out in some layers only")
             found.extend(Drop(one, LEFT_OUT) for one in patterns)
             return found
         found.append(Drop(pattern, LEFT_OUT))

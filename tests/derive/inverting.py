@@ -1,4 +1,4 @@
-"""A program's own names turned back into those that its sanitize takes: what can be undone is found by trying.
+"""A program's own names turned back into those that its sanitize takes, as far as trying finds them.
 
 A change is kept when sanitize still makes exactly the program's parameters of the result.
 """
@@ -10,7 +10,6 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
 
 from tests.derive.programs import Program
 from tests.derive.sources import Shape, Source
@@ -20,8 +19,14 @@ Shapes = dict[str, Shape]
 
 W123 = {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3"}
 FUSED = (
-    (("gate_proj", "up_proj"), ("gate_up_proj", "gate_and_up_proj", "in_proj", "fc1", "dense_h_to_4h", "up_gate_proj")),
-    (("q_proj", "k_proj", "v_proj"), ("qkv_proj", "query_key_value", "qkv", "Wqkv", "c_attn", "in_proj", "wqkv", "W_pack")),
+    (
+        ("gate_proj", "up_proj"),
+        ("gate_up_proj", "gate_and_up_proj", "in_proj", "fc1", "dense_h_to_4h", "up_gate_proj"),
+    ),
+    (
+        ("q_proj", "k_proj", "v_proj"),
+        ("qkv_proj", "query_key_value", "qkv", "Wqkv", "c_attn", "in_proj", "wqkv", "W_pack"),
+    ),
     (("w1", "w3"), ("w13", "gate_up_proj")),
 )
 
@@ -68,7 +73,9 @@ def _taker(source: Source) -> Callable[[Shapes], bool]:
     return takes
 
 
-def _changes(prog: Program, model_type: str, source: Source) -> Iterator[tuple[str, Callable[[Shapes], Shapes]]]:
+def _changes(
+    prog: Program, model_type: str, source: Source
+) -> Iterator[tuple[str, Callable[[Shapes], Shapes]]]:
     code = _code(prog, model_type)
     for old, new in _pairs(code):
         yield f"{new} back to {old}", _replacing(new, old)
@@ -78,7 +85,10 @@ def _changes(prog: Program, model_type: str, source: Source) -> Iterator[tuple[s
             for parent in ("experts", "local_experts"):
                 yield f"{stacked} apart into {parent} {bool(names)}", _apart(stacked, parent, names)
                 for inner in ("mlp", "block_sparse_moe", "moe", "feed_forward"):
-                    yield f"{stacked} apart into {inner}.{parent} {bool(names)}", _apart(stacked, f"{parent}", names, inner)
+                    yield (
+                        f"{stacked} apart into {inner}.{parent} {bool(names)}",
+                        _apart(stacked, f"{parent}", names, inner),
+                    )
     for parts, wholes in FUSED:
         for whole in wholes:
             yield f"{', '.join(parts)} in {whole}", _fusing(parts, whole)
@@ -129,7 +139,11 @@ def _pairs(code: str) -> list[tuple[str, str]]:
         ("model.", "language_model."),
         ("model.", ""),
     ]
-    return [pair for pair in dict.fromkeys([*found[:320], *usual]) if pair[0] != pair[1] and "{" not in "".join(pair)]
+    return [
+        pair
+        for pair in dict.fromkeys([*found[:320], *usual])
+        if pair[0] != pair[1] and "{" not in "".join(pair)
+    ]
 
 
 LITERALS = re.compile(r"""f?["']([\w.{}]*)["']""")
@@ -150,7 +164,10 @@ def _replacing(new: str, old: str) -> Callable[[Shapes], Shapes]:
     def change(shapes: Shapes) -> Shapes:
         if not new or len(new) < 2:
             return shapes
-        return _unique({name.replace(new, old, 1) if new in name else name: shape for name, shape in shapes.items()}, shapes)
+        return _unique(
+            {name.replace(new, old, 1) if new in name else name: shape for name, shape in shapes.items()},
+            shapes,
+        )
 
     return change
 
@@ -158,7 +175,11 @@ def _replacing(new: str, old: str) -> Callable[[Shapes], Shapes]:
 def _starting(new: str, old: str) -> Callable[[Shapes], Shapes]:
     def change(shapes: Shapes) -> Shapes:
         return _unique(
-            {old + name.removeprefix(new) if name.startswith(new) else name: shape for name, shape in shapes.items()}, shapes
+            {
+                old + name.removeprefix(new) if name.startswith(new) else name: shape
+                for name, shape in shapes.items()
+            },
+            shapes,
         )
 
     return change
@@ -219,7 +240,9 @@ def _kv_b(shapes: Shapes) -> Shapes:
 def _convolutions(source: Source, kind: str) -> Callable[[Shapes], Shapes]:
     def change(shapes: Shapes) -> Shapes:
         return {
-            name: _torch_order(shape, kind) if _is(source, name, kind) and source.shapes.get(name) == shape else shape
+            name: _torch_order(shape, kind)
+            if _is(source, name, kind) and source.shapes.get(name) == shape
+            else shape
             for name, shape in shapes.items()
         }
 

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 REPEATED = re.compile(r"(layers?|blocks?|h|experts|resblocks|stages?|\w+_(layers?|blocks?))")
-"""What lists of like modules are called; numbers after other words may be places in a sequence of unlike ones."""
+"""What lists of like modules are called; after other words, numbers may stand for unlike modules."""
 
 LITERAL: set[str] = set()
 """Beginnings of names whose next number stays as it is, for the model in hand."""
@@ -59,7 +59,7 @@ def numbered(names: Sequence[str]) -> str | None:
 
 
 def merged(rows: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Rows of patterns, those that differ in one word of the first column, and answer that in every other, as one.
+    """Rows of patterns; those that differ in one word of the first column, answered in every other, as one.
 
     A row is (source, target, …); all its columns have the wildcards of the first.
     """

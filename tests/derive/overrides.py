@@ -52,7 +52,8 @@ BY_LAYER = {"per_layer_config": None}
 
 TRANSFORMERS: Mapping[str, Fields] = {
     "mamba2": {"num_heads": 8, "head_dim": 16},
-    "glm5_next": {"num_key_value_heads": 4},
+    "glm5_next": {"num_key_value_heads": 4, "text_config": {"num_key_value_heads": 4}},
+    "recurrent_gemma": {"num_key_value_heads": 1},
     "deepseek_v2": {"rope_parameters": YARN, "n_group": 1, "topk_group": 1},
     "minicpm3": {"rope_parameters": LONG},
     "gemma4_text": {**BY_LAYER, "layer_types": MIXED, "num_kv_shared_layers": 0},
@@ -93,9 +94,17 @@ CONSUMER: Mapping[tuple[str, str], Fields] = {
     (ANY, "exaone4"): {"sliding_window_pattern": "LLLG", "rope_scaling": None, "sliding_window": 32},
     (ANY, "exaone_moe"): {"is_moe_layer": [False, True, True, True], "layer_types": MIXED},
     (ANY, "gear"): {"layer_types": [*CONVOLVED[:3], "sliding_attention"]},
-    (ANY, "glm_moe_dsa"): {"topk_method": "noaux_tc", "rope_parameters": PLAIN, "rope_theta": 10000.0, "first_k_dense_replace": 1},
+    (ANY, "glm_moe_dsa"): {
+        "topk_method": "noaux_tc",
+        "rope_parameters": PLAIN,
+        "rope_theta": 10000.0,
+        "first_k_dense_replace": 1,
+    },
     (ANY, "granitemoehybrid"): {"layer_types": MAMBA},
-    (ANY, "hunyuan"): {"rope_scaling": {"factor": 1.0, "type": "dynamic", "alpha": 1000.0}, "num_shared_expert": 1},
+    (ANY, "hunyuan"): {
+        "rope_scaling": {"factor": 1.0, "type": "dynamic", "alpha": 1000.0},
+        "num_shared_expert": 1,
+    },
     (ANY, "jamba"): {"layers_block_type": MAMBA, "attn_layer_period": 2, "attn_layer_offset": 1},
     (ANY, "kimi_linear"): {
         "linear_attn_config": DELTA,
@@ -158,12 +167,52 @@ CONSUMER: Mapping[tuple[str, str], Fields] = {
         "index_head_dim": 16,
         "compress_ratios": [0, 0, 4, 4],
         "vocab_size": 272,
+        "engram_layer_ids": [],
     },
-    (ANY, "nemotron_h"): {"layers_block_type": ["mamba", "attention", "mlp", "moe"], "hybrid_override_pattern": ["M", "*", "-", "E"]},
+    **{
+        ("mlx-vlm", name): {
+            "text_config": {"rope_parameters": EVERY_ROPE, "head_dim": 16, "num_hidden_layers": 4},
+            "rope_parameters": EVERY_ROPE,
+        }
+        for name in ("clef", "decider2", "indic_ocr")
+    },
+    ("mlx-vlm", "clef"): {
+        "text_config": {"rope_parameters": EVERY_ROPE, "head_dim": 16},
+        "head_config": {
+            "hidden_size": 64,
+            "width": 64,
+            "routing_layers": 2,
+            "layers": 2,
+            "heads": 4,
+            "feedforward": 64,
+        },
+    },
+    ("mlx-vlm", "deepseekocr_2"): {"vision_config": {"width": {"qwen2-0-5b": {"dim": 64}, "sam_vit_b": {}}}},
+    ("mlx-vlm", "glm5_next"): {
+        "text_config": {"num_key_value_heads": 4, "index_topk": 8, "index_kpool": 4},
+        "num_key_value_heads": 4,
+        "index_topk": 8,
+        "index_kpool": 4,
+    },
+    (ANY, "recurrent_gemma"): {
+        "block_types": ["recurrent", "recurrent", "attention", "recurrent"],
+        "_block_types": ["recurrent", "recurrent", "attention", "recurrent"],
+        "num_key_value_heads": 1,
+    },
+    (ANY, "nemotron_h"): {
+        "layers_block_type": ["mamba", "attention", "mlp", "moe"],
+        "hybrid_override_pattern": ["M", "*", "-", "E"],
+    },
     (ANY, "muse_spark"): {"vision_config": {"pos_emb_height": 4, "pos_emb_width": 4}},
-    ("mlx-vlm", "mimo_v2"): {"text_config": {"hybrid_layer_pattern": [0, 1, 0, 1], "moe_layer_freq": [0, 1, 1, 1]}},
+    ("mlx-vlm", "mimo_v2"): {
+        "text_config": {"hybrid_layer_pattern": [0, 1, 0, 1], "moe_layer_freq": [0, 1, 1, 1]}
+    },
     ("mlx-vlm", "gemma3n"): {
-        "text_config": {"layer_types": MIXED, "intermediate_size": [256] * 4, "activation_sparsity_pattern": [0.5, 0.0] * 2}
+        "text_config": {
+            "layer_types": MIXED,
+            "intermediate_size": [256] * 4,
+            "activation_sparsity_pattern": [0.5, 0.0] * 2,
+        }
     },
     ("mlx-lm", "gemma3n"): {
         "text_config": {
@@ -181,11 +230,23 @@ CONSUMER: Mapping[tuple[str, str], Fields] = {
         "aligner_config": {"params": {"input_dim": 64, "n_embed": 64}},
     },
     (ANY, "llama4"): {
-        "text_config": {"rope_scaling": None, "rope_theta": 10000.0, "num_experts_per_tok": 1, "interleave_moe_layer_step": 1}
+        "text_config": {
+            "rope_scaling": None,
+            "rope_theta": 10000.0,
+            "num_experts_per_tok": 1,
+            "interleave_moe_layer_step": 1,
+        }
     },
     (ANY, "llama4_text"): {"no_rope_layers": [1, 1, 1, 0], "rope_scaling": None},
-    (ANY, "gemma4_text"): {"global_head_dim": 16, "num_kv_shared_layers": 0, "layer_types": MIXED, "sliding_window_pattern": 2},
-    (ANY, "gemma4"): {"text_config": {"global_head_dim": 16, "layer_types": MIXED, "sliding_window_pattern": 2}},
+    (ANY, "gemma4_text"): {
+        "global_head_dim": 16,
+        "num_kv_shared_layers": 0,
+        "layer_types": MIXED,
+        "sliding_window_pattern": 2,
+    },
+    (ANY, "gemma4"): {
+        "text_config": {"global_head_dim": 16, "layer_types": MIXED, "sliding_window_pattern": 2}
+    },
     ("mlx-vlm", "gemma3"): {"text_config": {"mm_tokens_per_image": 4}},
     ("mlx-lm", "lfm2-vl"): {"text_config": {"@own": "lfm2", "block_ff_dim": 96}},
     ("mlx-lm", "pixtral"): {"text_config": {"@own": "llama"}},

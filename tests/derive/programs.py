@@ -1,4 +1,4 @@
-"""mlx-lm and mlx-vlm as the prober sees them: their modules, a model from a config, its sanitize, its casts."""
+"""mlx-lm and mlx-vlm as the prober sees them: modules, a model from a config, its sanitize, its casts."""
 
 from __future__ import annotations
 
@@ -173,7 +173,9 @@ def probe(prog: Program, model_type: str, config: Config) -> Probe:
     if prog.name == "mlx-vlm":
         from mlx_vlm.utils import _drop_modules_without_weights
 
-        found.without = lambda weights, declared: _drop_modules_without_weights(found.model, weights, declared)
+        found.without = lambda weights, declared: _drop_modules_without_weights(
+            found.model, weights, declared
+        )
     return found
 
 
@@ -194,7 +196,11 @@ def _mlx_vlm(module: Any, config: Config) -> tuple[Any, Any]:
 
     def sanitize(weights: Arrays) -> Arrays:
         weights = sanitize_weights(model, weights)
-        for name, part in (("VisionModel", "vision_config"), ("LanguageModel", "text_config"), ("AudioModel", "audio_config")):
+        for name, part in (
+            ("VisionModel", "vision_config"),
+            ("LanguageModel", "text_config"),
+            ("AudioModel", "audio_config"),
+        ):
             if hasattr(module, name) and hasattr(model_config, part):
                 weights = sanitize_weights(getattr(module, name), weights, getattr(model_config, part))
         return weights

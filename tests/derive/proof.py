@@ -1,7 +1,7 @@
 """A derived table against the consumer: both convert the same tiny checkpoint, parameter by parameter.
 
-The consumer's own conversion is its loader's sanitize, its strict load, and its cast; wconv's is a conversion to
-files by the table, which the consumer then loads, and the way back.
+The consumer's own conversion is its loader's sanitize, its strict load, its cast, and what it then loads of
+that; wconv's is a conversion to files by the table, which the consumer then loads, and the way back.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ def compare(prog: Program, model_type: str, source: Source, layout: Layout, work
     found = {}
     for label, dtype in (("own", None), ("float16", "float16")):
         try:
-            expected = converted(prog, model_type, source, work / "source", dtype)
+            theirs = work / f"theirs-{label}"
+            stored(converted(prog, model_type, source, work / "source", dtype), theirs)
+            expected = converted(prog, model_type, source, theirs, None)
             wconv.convert(work / "source", work / label, dtype=dtype, rules=layout)
             differs(converted(prog, model_type, source, work / label, None), expected)
             found[label] = "same"
@@ -82,6 +84,14 @@ def converted(prog: Program, model_type: str, source: Source, path: Path, dtype:
             array = array.astype(getattr(mx, dtype))
         result[name] = array
     return result
+
+
+def stored(arrays: Arrays, to: Path) -> None:
+    """Writes a consumer's own conversion, as its converter does."""
+    import mlx.core as mx
+
+    to.mkdir()
+    mx.save_safetensors(str(to / "model.safetensors"), arrays, {"format": "mlx"})
 
 
 def differs(got: Arrays, expected: Arrays) -> None:
@@ -115,7 +125,7 @@ def _back(source: Source, layout: Layout, work: Path) -> str:
 
 
 def against_written(prog: Program, model_type: str, source: Source, layout: Layout) -> str:
-    """How a derived table differs in effect from the one that a person wrote; "" where there is none, or "same"."""
+    """How a derived table differs in effect from a written one: "same", or "" where there is none."""
     written = next(
         (
             one

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from tests.derive.names import UnlikeError, general, merged
-from tests.derive.trace import Untraceable
+from tests.derive.trace import UntraceableError
 from wconv.errors import LayoutError
 from wconv.layouts.patterns import check_target, compile_pattern
 from wconv.layouts.rules import Rename
@@ -24,7 +24,7 @@ def renames(wanted: Mapping[str, str]) -> list[Rename]:
     """Rules that take every name in `wanted` to its value, and names that stay to themselves.
 
     Raises:
-        Untraceable: there are none.
+        UntraceableError: there are none.
     """
     depth = {source: 0 for source, target in wanted.items() if source != target}
     depth = {general(source): 0 for source in depth}
@@ -41,15 +41,15 @@ def renames(wanted: Mapping[str, str]) -> list[Rename]:
             return rules
         if not _refine(wrong, wanted[wrong], rules, pairs, depth):
             break
-    raise Untraceable(f"no order of renamings takes {wrong} to {wanted.get(wrong or '')}")
+    raise UntraceableError(f"no order of renamings takes {wrong} to {wanted.get(wrong or '')}")
 
 
 def _narrower(
     rules: list[Rename], wanted: Mapping[str, str], pairs: Mapping[str, str], depth: dict[str, int]
 ) -> bool:
-    """Makes rules more special by which a converted checkpoint could not be told from another; False when none is.
+    """Makes rules more special that leave unclear whether a checkpoint is converted; False when none is.
 
-    A name that is final must not look as if it were still to be renamed, nor one that stays as if it had been.
+    A final name must not look as if it were still to be renamed, nor one that stays as if it had been.
     """
     final = set(wanted.values())
     stays = {name for name, target in wanted.items() if name == target}
@@ -79,7 +79,7 @@ def _rules(pairs: Mapping[str, str], depth: Mapping[str, int]) -> list[Rename]:
         try:
             check_target(source, target)
         except LayoutError as error:
-            raise Untraceable(str(error)) from None
+            raise UntraceableError(str(error)) from None
         rules.append(Rename(source, target))
     return rules
 
@@ -89,7 +89,8 @@ def _ordered(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
     left, done = list(rows), []
     while left:
         free = next(
-            (row for row in left if not any(_feeds(row[1], other[0]) for other in left if other is not row)), left[0]
+            (row for row in left if not any(_feeds(row[1], other[0]) for other in left if other is not row)),
+            left[0],
         )
         left.remove(free)
         done.append(free)
@@ -115,7 +116,9 @@ def _cut(source: str, target: str, longer: int) -> tuple[str, str]:
     return ".".join([*start, "**"]), ".".join([*end, "**"])
 
 
-def _refine(wrong: str, target: str, rules: list[Rename], pairs: Mapping[str, str], depth: dict[str, int]) -> bool:
+def _refine(
+    wrong: str, target: str, rules: list[Rename], pairs: Mapping[str, str], depth: dict[str, int]
+) -> bool:
     """Makes the rule that took a name to the wrong place more special; False when none can be."""
     name = wrong
     blamed: list[Rename] = []
@@ -125,7 +128,7 @@ def _refine(wrong: str, target: str, rules: list[Rename], pairs: Mapping[str, st
             name = renamed(name, [rule])
     changed = False
     for rule in reversed(blamed):
-        for source, to in pairs.items():
+        for source in pairs:
             if general(wrong) == source and len(blamed) == 1:
                 continue
             sample = source.replace("#", "0")

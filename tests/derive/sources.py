@@ -1,7 +1,7 @@
-"""Tiny checkpoints in the form that they are published in: names and shapes, and a config that the program takes.
+"""Tiny checkpoints as they are published: names, shapes, and a config that the program takes.
 
-Where transformers has the model, its own class says the names; elsewhere the program's class does, with the inverse
-of what its sanitize does to names.
+Where transformers has the model, its own class says the names; elsewhere the program's class does, with the
+inverse of what its sanitize does to names.
 """
 
 from __future__ import annotations
@@ -83,7 +83,11 @@ def transformers_source(
         state = model.state_dict()
         tied = frozenset(getattr(model, "all_tied_weights_keys", {}) or {})
         kept = {key: tensor for key, tensor in state.items() if key not in tied}
-        saved = _fused(revert_weight_conversion(model, kept), kept) if fuse else revert_weight_conversion(model, kept)
+        saved = (
+            _fused(revert_weight_conversion(model, kept), kept)
+            if fuse
+            else revert_weight_conversion(model, kept)
+        )
     shapes = {key: tuple(tensor.shape) for key, tensor in saved.items()}
     integers = frozenset(key for key, tensor in saved.items() if not tensor.dtype.is_floating_point)
     ours = consumer_config(prog, model_type, config, all_fields)
@@ -264,7 +268,9 @@ def _model_type_in_code(prog: Program, model_type: str, cls: str) -> Config:
     module = prog.module(model_type)
     classes = [base for one in (getattr(module, cls, None), module.Model) if one for base in one.__mro__]
     for home in dict.fromkeys(base.__module__ for base in classes if "mlx_" in base.__module__):
-        path = Path(str(importlib.import_module(home).__file__)).parent / ("vision.py" if cls[0] == "V" else "language.py")
+        path = Path(str(importlib.import_module(home).__file__)).parent / (
+            "vision.py" if cls[0] == "V" else "language.py"
+        )
         if path.exists():
             found = re.search(r"model_type (?:not in|==|!=|in) [\[({]?\s*\"([\w-]+)\"", path.read_text())
             if found:

@@ -25,13 +25,17 @@ def text(prog: Program, derived: Derived) -> str:
     """
     assert derived.layout is not None
     assert derived.source is not None
-    lines = [f"# Derived from {prog.name} {prog.version}: what its sanitize does, followed element by element."]
+    lines = [
+        f"# Derived from {prog.name} {prog.version}: what its sanitize does, followed element by element."
+    ]
     if derived.source.kind.startswith("transformers"):
         how = derived.source.kind.removeprefix("transformers")
         version = importlib.metadata.version("transformers")
         lines.append(f"# Names of checkpoints: as transformers {version} saves them{how}.")
     else:
-        lines.append(f"# Names of checkpoints: {prog.name}'s own, turned back as far as its sanitize undoes that.")
+        lines.append(
+            f"# Names of checkpoints: {prog.name}'s own, turned back as far as its sanitize undoes that."
+        )
     body = write(derived.layout)
     assert parse(body) == derived.layout
     return "\n".join([*lines, "", body])

@@ -1,7 +1,7 @@
 """What becomes of every element: a checkpoint of different integers, followed through a program's sanitize.
 
-Element i of the whole checkpoint holds 8 × (i + 1): what comes out says where it was, and a remainder says that a
-number was added. float32 holds such integers exactly up to 2^24, so tiny models are traced as they are.
+Element i of the whole checkpoint holds 8 × (i + 1): what comes out says where it was, and a remainder says
+that a number was added. float32 holds such integers exactly up to 2^24, so tiny models are traced as they are.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ STEP = 8
 EXACT = (1 << 24) // STEP
 """Numbers that float32 tells apart; a larger checkpoint is traced twice, by each half of its numbers."""
 
-LARGEST = 24_000_000
+LARGEST = 130_000_000
 
 
-class Untraceable(Exception):
+class UntraceableError(Exception):
     """What a program does that cannot be followed, or written as rules: the reason, as a sentence."""
 
 
@@ -36,7 +36,7 @@ class Origin:
     Attributes:
         sources: the tensors, in order of first use.
         steps: what is done, by `(verb, *numbers)`: ("reshape", shape), ("slice", axis, start, stop, step),
-            ("order", axes), ("stack",), ("join", axis), ("stack join", axis); empty for a tensor that passes as it is.
+            ("order", axes), ("stack",), ("join", axis), ("stack join", axis); empty for a tensor as it is.
         added: what was added to every element.
     """
 
@@ -51,13 +51,13 @@ def traced(
     """The origin of everything that sanitize makes of a checkpoint with these shapes, or why there is none.
 
     Raises:
-        Untraceable: the checkpoint is too large for it.
+        UntraceableError: the checkpoint is too large for it.
     """
     names = list(shapes)
     sizes = [math.prod(shapes[name]) for name in names]
     starts = np.concatenate(([0], np.cumsum(sizes)))
     if starts[-1] >= LARGEST:
-        raise Untraceable(f"the tiny model has {starts[-1]:,} elements, more than float32 tells apart")
+        raise UntraceableError(f"the tiny model has {starts[-1]:,} elements, too many to follow")
     low = _passed(shapes, starts, lambda numbers: numbers % EXACT, sanitize)
     high = _passed(shapes, starts, lambda numbers: numbers // EXACT, sanitize) if starts[-1] >= EXACT else {}
     found: dict[str, Origin | str] = {}
@@ -67,7 +67,7 @@ def traced(
             if name in high:
                 places = places + _places(high[name])[0] * EXACT
             found[name] = _origin(places, added, names, starts, shapes)
-        except Untraceable as reason:
+        except UntraceableError as reason:
             found[name] = str(reason)
     return found
 
@@ -92,14 +92,14 @@ def _passed(
 def _places(values: npt.NDArray[np.float32]) -> tuple[Places, float]:
     """The numbers that elements hold, and what was added to all of them."""
     if not values.size:
-        raise Untraceable("an empty tensor")
+        raise UntraceableError("an empty tensor")
     wide = values.astype(np.float64)
     if not np.isfinite(wide).all():
-        raise Untraceable("computed: its elements are not the checkpoint's")
+        raise UntraceableError("computed: its elements are not the checkpoint's")
     places = np.rint(wide / STEP).astype(np.int64)
     rest = wide - places * STEP
     if np.ptp(rest) > 0 or places.min() < 1:
-        raise Untraceable("computed: its elements are not the checkpoint's")
+        raise UntraceableError("computed: its elements are not the checkpoint's")
     return places - 1, float(rest.flat[0])
 
 
@@ -107,7 +107,7 @@ def _origin(
     places: Places, added: float, names: Sequence[str], starts: Places, shapes: Mapping[str, Shape]
 ) -> Origin:
     if places.max() >= starts[-1]:
-        raise Untraceable("computed: its elements are not the checkpoint's")
+        raise UntraceableError("computed: its elements are not the checkpoint's")
     which = np.searchsorted(starts, places, side="right") - 1
     local = places - starts[which]
     used = list(dict.fromkeys(which.reshape(-1).tolist()))
@@ -126,7 +126,7 @@ def _steps(local: Places, shape: Shape) -> tuple[tuple[Any, ...], ...]:
         apart = whole.reshape(count, shape[0] // count, *shape[1:])
         if found := _simple(local, apart):
             return (("reshape", apart.shape), *found[0])
-    raise Untraceable(f"rearranged in a way that no rule writes, from {shape} to {local.shape}")
+    raise UntraceableError(f"rearranged in a way that no rule writes, from {shape} to {local.shape}")
 
 
 def _divisors(number: int) -> list[int]:
@@ -146,7 +146,9 @@ def _simple(local: Places, whole: Places) -> tuple[tuple[tuple[Any, ...], ...]] 
         return (steps,)
     if local.ndim == part.ndim and sorted(local.shape) == sorted(part.shape) and local.ndim <= 6:
         for axes in itertools.permutations(range(part.ndim)):
-            if tuple(part.shape[axis] for axis in axes) == local.shape and np.array_equal(part.transpose(axes), local):
+            if tuple(part.shape[axis] for axis in axes) == local.shape and np.array_equal(
+                part.transpose(axes), local
+            ):
                 return ((*steps, ("order", axes)),)
     if np.array_equal(local.reshape(-1), part.reshape(-1)):
         return ((*steps, ("reshape", local.shape)),)
@@ -156,7 +158,9 @@ def _simple(local: Places, whole: Places) -> tuple[tuple[tuple[Any, ...], ...]] 
 def _slice(local: Places, whole: Places) -> tuple[Places, tuple[tuple[Any, ...], ...]] | None:
     """The part of the whole, along one axis, that has these elements."""
     coordinates = np.unravel_index(local.reshape(-1), whole.shape)
-    short = [(axis, np.unique(at)) for axis, at in enumerate(coordinates) if len(np.unique(at)) < whole.shape[axis]]
+    short = [
+        (axis, np.unique(at)) for axis, at in enumerate(coordinates) if len(np.unique(at)) < whole.shape[axis]
+    ]
     if len(short) != 1:
         return None
     axis, at = short[0]
@@ -169,17 +173,21 @@ def _slice(local: Places, whole: Places) -> tuple[Places, tuple[tuple[Any, ...],
     return part, (("slice", axis, int(at[0]), int(at[-1]) + step, step),)
 
 
-def _of_several(local: Places, which: Places, used: list[int], sources: tuple[str, ...], shapes: Mapping[str, Shape]) -> Origin:
+def _of_several(
+    local: Places, which: Places, used: list[int], sources: tuple[str, ...], shapes: Mapping[str, Shape]
+) -> Origin:
     rows = which.reshape(len(which), -1) if which.ndim > 1 else which.reshape(-1, 1)
     if len(used) == len(which) and all(np.ptp(row) == 0 for row in rows):
         steps = {_steps(local[at], shapes[name]) for at, name in enumerate(sources)}
         if len(steps) != 1:
-            raise Untraceable("stacked of tensors that are not treated alike")
+            raise UntraceableError("stacked of tensors that are not treated alike")
         return Origin(sources, (*steps.pop(), ("stack",)))
     for axis in range(which.ndim):
         if cuts := _sections(which, axis):
-            parts = [part for part in np.split(local, cuts, axis)]
-            if len(parts) == len(used) and all(_steps(part, shapes[name]) == () for part, name in zip(parts, sources, strict=True)):
+            parts = list(np.split(local, cuts, axis))
+            if len(parts) == len(used) and all(
+                _steps(part, shapes[name]) == () for part, name in zip(parts, sources, strict=True)
+            ):
                 return Origin(sources, (("join", axis - which.ndim),))
     if len(which) > 1 and len(used) % len(which) == 0:
         inner = range(len(which))
@@ -194,7 +202,7 @@ def _of_several(local: Places, which: Places, used: list[int], sources: tuple[st
                 )
                 if plain:
                     return Origin(sources, (("stack join", axis - which.ndim, per),))
-    raise Untraceable(f"made of {len(used)} tensors in a way that no rule writes")
+    raise UntraceableError(f"made of {len(used)} tensors in a way that no rule writes")
 
 
 def _sections(which: Places, axis: int) -> list[int]:

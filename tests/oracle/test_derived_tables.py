@@ -20,8 +20,12 @@ ROWS = [(name, model_type, row) for name in PROGRAMS for model_type, row in fixt
 DERIVED = [(name, model_type, row) for name, model_type, row in ROWS if "shapes" in row]
 
 
-@pytest.mark.parametrize(("name", "model_type", "row"), DERIVED, ids=[f"{one[0]}-{one[1]}" for one in DERIVED])
-def test_it_converts_as_the_consumer_does(name: str, model_type: str, row: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "model_type", "row"), DERIVED, ids=[f"{one[0]}-{one[1]}" for one in DERIVED]
+)
+def test_it_converts_as_the_consumer_does(
+    name: str, model_type: str, row: dict[str, Any], tmp_path: Path
+) -> None:
     oracle(PROGRAMS[name])
     prog = program(name)
     layout = derived_tables.find(name, model_type.lower())

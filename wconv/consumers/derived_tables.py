@@ -1,8 +1,8 @@
-"""Tables that were derived from the consumers themselves: a rules file for each model type, read when asked for.
+"""Tables that were derived from the consumers themselves: a rules file for a model type, read when asked for.
 
 They stand in `<consumer>/tables/<model_type>.toml`, as `python -m tests.derive` writes them. A file may say
-`same_as = "llama"` in place of rules. A table counts only for a checkpoint of which it accounts for every name:
-another passes as it would without one.
+`same_as = "llama"` in place of rules. A table counts only for a checkpoint of which it accounts for every
+name: another passes as it would without one.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from wconv.layouts.rules import Copy, Drop, Rule
 from wconv.layouts.settings import Context
 
 CONSUMERS = ("mlx-lm", "mlx-vlm")
-"""In the order in which "auto" asks them for a language model; the other way round for one that sees or hears."""
+"""In the order in which "auto" asks them; the other way round for a model that sees or hears."""
 
 SEEING = ("vision_config", "audio_config", "vit_config", "visual")
 """Fields of config.json of models that are more than a language model."""
 
 SAME_AS = re.compile(r'^same_as = "([a-z0-9_.-]+)"$', re.MULTILINE)
 QUANTIZED = re.compile(r"\.(scales|biases)$")
-"""Companions of a weight that is quantized in MLX's own way; other ways may want decoding, which no rule here does."""
+"""Companions of a weight that is quantized in MLX's own way; other ways want decoding."""
 
 FILE_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
@@ -57,12 +57,14 @@ def model_types(consumer: str) -> Iterator[str]:
     """Every model type that has a derived table, without reading any."""
     folder = files(__package__ or "wconv.consumers") / consumer.replace("-", "_") / "tables"
     if folder.is_dir():
-        yield from sorted(one.name.removesuffix(".toml") for one in folder.iterdir() if one.name.endswith(".toml"))
+        yield from sorted(
+            one.name.removesuffix(".toml") for one in folder.iterdir() if one.name.endswith(".toml")
+        )
 
 
 @functools.lru_cache(maxsize=8)
 def find(consumer: str, model_type: str) -> Layout | None:
-    """The derived table of a model type; only its own file is read, and the one that it says it is the same as.
+    """The derived table of a model type, by its own file, or the one that this says it is the same as.
 
     Raises:
         LayoutError: the file is not a rules file.
@@ -100,7 +102,8 @@ def accounts_for(layout: Layout, config: Mapping[str, Any], names: Collection[st
             current = _after(rule, current, context)
     quantized = bool(config.get("quantization"))
     return all(
-        matches(known, name) or (quantized and matches(known, QUANTIZED.sub(".weight", name))) for name in current
+        matches(known, name) or (quantized and matches(known, QUANTIZED.sub(".weight", name)))
+        for name in current
     )
 
 
@@ -117,7 +120,9 @@ def _after(rule: Rule, names: list[str], context: Context) -> list[str]:
     for name in names:
         match = pattern.match(name)
         if match is not None:
-            result.update(dict.fromkeys(compile_pattern(target).render(match, pattern) for target in rule.targets))
+            result.update(
+                dict.fromkeys(compile_pattern(target).render(match, pattern) for target in rule.targets)
+            )
         elif not any(compile_pattern(other).match(name) for other in used):
             result[name] = None
     return list(result)
