@@ -85,6 +85,24 @@ def test_a_table_counts_only_where_it_accounts_for_every_name(tmp_path: Path) ->
     assert set(wconv.open(report.output)) == set(names)
 
 
+def test_the_chooser_gives_each_checkpoint_its_table(rows: tuple[str, dict[str, Any]]) -> None:
+    program, found = rows
+    for name, row in found.items():
+        if "shapes" not in row:
+            continue
+        config = {**row["config"], "model_type": name}
+        chosen = layouts.choose(program, config, row["shapes"])
+        assert chosen is not None, name
+        assert program in chosen.consumers
+
+
+def test_a_table_whose_field_config_json_does_not_have_does_not_count() -> None:
+    row = fixtures.load("mlx-lm")["jamba"]
+    assert layouts.choose("mlx-lm", row["config"], row["shapes"]) is not None
+    config = {key: value for key, value in row["config"].items() if key != "num_experts"}
+    assert layouts.choose("mlx-lm", config, row["shapes"]) is None
+
+
 def test_written_tables_come_first() -> None:
     written = next(one for one in layouts.tables("mlx-lm") if "llama" in one.model_types)
     assert layouts.choose("mlx-lm", {"model_type": "llama"}, []) is written

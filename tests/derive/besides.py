@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from tests.derive.plain_rules import LEFT_OUT
 from tests.derive.sources import Shape, Source
 from wconv.layouts.patterns import compile_pattern
 from wconv.layouts.rules import Drop, Rule
 from wconv.layouts.settings import Setting
 
-LEFT_OUT = "the consumer's sanitize leaves it out"
 FURTHER = "predicts further tokens, which the consumer's sanitize leaves out"
 LAYER = re.compile(r"(.*?\blayers)\.(\d+)\.(.*)")
 

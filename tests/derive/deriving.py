@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.derive import induce, names, sources
+from tests.derive import induce, names, plain_rules, sources
 from tests.derive.besides import left_out
 from tests.derive.induce import Traced
 from tests.derive.names import UnlikeError, keep_numbers
@@ -113,11 +113,11 @@ def _derived(prog: Program, model_type: str, make: Any, source: Source) -> Deriv
     ]
     rules = [*ties, *besides, *rules]
     casts = source.model.casts
-    keep = induce.keeping(list(trace.final), casts)
+    keep = plain_rules.keeping(list(trace.final), casts)
     layout = Layout(
         (prog.name,),
         (model_type,),
-        induce.known_names(trace.final, trace.owners),
+        plain_rules.known_names(trace.final, trace.owners),
         (*rules, *keep),
         command=COMMANDS[prog.name],
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tests.derive.fields import Fields
 from tests.derive.names import general, grouped, merged, numbered
+from tests.derive.plain_rules import drops, fits
 from tests.derive.renames import renamed, renames
 from tests.derive.trace import Origin, Shape, UntraceableError
 from wconv.layouts.opposites import Join
@@ -16,8 +17,6 @@ from wconv.layouts.rules import (
     ROLES,
     Add,
     Copy,
-    Drop,
-    KeepDtype,
     Rename,
     Reshape,
     Rule,
@@ -25,10 +24,7 @@ from wconv.layouts.rules import (
     Stack,
     Transpose,
 )
-from wconv.layouts.settings import Setting, When
-
-LEFT_OUT = "the consumer's sanitize leaves it out"
-TIED = When(Setting("tie_word_embeddings", False))
+from wconv.layouts.settings import Setting
 
 
 @dataclass(frozen=True)
@@ -98,7 +94,7 @@ class Induction:
         wanted = dict(first)
         made.renames = renames(wanted)
         used = {source for origin in trace.origins.values() for source in origin.sources}
-        made.drops = _drops(trace.shapes, used)
+        made.drops = drops(trace.shapes, used)
         self._after(simple, copies)
         self._copies(copies)
         self._slices(slices)
@@ -327,7 +323,7 @@ class Induction:
             rows.append((source, between))
             parts.sort(key=lambda one: (_slice_of_steps(one[1])[2], one[0]))
             cuts = [_slice_of_steps(steps) for _, steps in parts]
-            shape = self.trace.shapes[next(name for name in self.trace.shapes if _fits(source, name))]
+            shape = self.trace.shapes[next(name for name in self.trace.shapes if fits(source, name))]
             targets = [target for target, _ in parts]
             sizes, interleaved = self._sizes(source, targets, cuts, shape[cuts[0][1]])
             then = tuple(
@@ -414,12 +410,6 @@ class Induction:
         return tuple(str(column) for column in columns), step[1], True
 
 
-def _fits(pattern: str, name: str) -> bool:
-    from wconv.layouts.patterns import compile_pattern
-
-    return compile_pattern(pattern).match(name) is not None
-
-
 def _by_pattern(trace: Traced) -> dict[str, tuple[Shape, Shape]]:
     """By final pattern: the shape of the one source, and the final shape."""
     return {
@@ -448,45 +438,3 @@ def _single(what: tuple[Any, ...], pattern: str) -> Rule:
     if what[0] == "reshape":
         return Reshape(pattern, what[1], what[2])
     return Add(pattern, what[1])
-
-
-def _drops(shapes: Mapping[str, Shape], used: set[str]) -> list[Rule]:
-    """Rules for what is left out, by the longest beginnings of names that nothing else has."""
-    gone = [name for name in shapes if name not in used]
-    patterns: dict[str, None] = {}
-    for name in gone:
-        parts = name.split(".")
-        for length in range(1, len(parts) + 1):
-            start = ".".join(parts[:length])
-            whole = length == len(parts)
-            if not any(other == start or other.startswith(f"{start}.") for other in used):
-                patterns.setdefault(general(start) + ("" if whole else ".**"))
-                break
-        else:
-            patterns.setdefault(general(name))
-    found: list[Rule] = []
-    for (pattern,) in merged((one,) for one in patterns):
-        if any(_fits(pattern, name) for name in used):
-            for one in patterns:
-                if any(_fits(one, name) for name in used):
-                    raise UntraceableError(f"{one} is left out in some layers only")
-            found.extend(Drop(one, LEFT_OUT) for one in patterns)
-            return found
-        found.append(Drop(pattern, LEFT_OUT))
-    return found
-
-
-def keeping(names: Sequence[str], casts: Callable[[str], bool]) -> list[Rule]:
-    """Rules for names that a conversion does not cast."""
-    kept = dict.fromkeys(general(name) for name in names if not casts(name))
-    return [KeepDtype(pattern) for (pattern,) in merged((one,) for one in kept)]
-
-
-def known_names(final: Mapping[str, Shape], owners: Mapping[str, str]) -> tuple[str, ...]:
-    """Patterns of all names that the program may have: a bias where a layer can have one."""
-    found = dict.fromkeys((general(name),) for name in final)
-    for name, owner in owners.items():
-        start, _, last = name.rpartition(".")
-        if last == "weight" and ("Linear" in owner or "Conv" in owner):
-            found.setdefault((f"{general(start)}.bias",))
-    return tuple(pattern for (pattern,) in merged(found))

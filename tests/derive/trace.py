@@ -1,7 +1,7 @@
 """What becomes of every element: a checkpoint of different integers, followed through a program's sanitize.
 
-Element i of the whole checkpoint holds 8 × (i + 1): what comes out says where it was, and a remainder says
-that a number was added. float32 holds such integers exactly up to 2^24, so tiny models are traced as they are.
+Element i of the whole checkpoint holds 8 × (i + 1): what comes out says where it was, a remainder that
+something was added. float32 holds such integers exactly up to 2^24; a larger checkpoint is traced twice.
 """
 
 from __future__ import annotations

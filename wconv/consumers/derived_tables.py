@@ -10,15 +10,16 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from importlib.resources import files
 from typing import Any
 
+from wconv.errors import LayoutError
 from wconv.layouts.engine import Layout, matches
 from wconv.layouts.opposites import Join, Unstack
 from wconv.layouts.patterns import compile_pattern
 from wconv.layouts.rules import Copy, Drop, Rule
-from wconv.layouts.settings import Context
+from wconv.layouts.settings import Context, Setting, When
 
 CONSUMERS = ("mlx-lm", "mlx-vlm")
 """In the order in which "auto" asks them; the other way round for a model that sees or hears."""
@@ -93,8 +94,13 @@ def _text(consumer: str, model_type: str) -> str | None:
 
 
 def accounts_for(layout: Layout, config: Mapping[str, Any], names: Collection[str]) -> bool:
-    """Whether all names become names that the consumer knows, by the rules or because they are such names."""
+    """Whether all names become names that the consumer knows, by the rules or because they are such names.
+
+    Not so where a rule depends on a field that config.json does not have.
+    """
     context = Context(config, {})
+    if names and not all(_has(setting, context) for rule in layout.rules for setting in _settings(rule)):
+        return False
     known = layout.names
     current = list(names)
     for rule in (*layout.spellings, *layout.rules):
@@ -105,6 +111,26 @@ def accounts_for(layout: Layout, config: Mapping[str, Any], names: Collection[st
         matches(known, name) or (quantized and matches(known, QUANTIZED.sub(".weight", name)))
         for name in current
     )
+
+
+def _settings(value: Any) -> Iterator[Setting]:
+    """The fields of config.json that a rule depends on."""
+    if isinstance(value, Setting):
+        yield value
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _settings(item)
+    elif is_dataclass(value) and not isinstance(value, When):
+        for one in fields(value):
+            yield from _settings(getattr(value, one.name))
+
+
+def _has(setting: Setting, context: Context) -> bool:
+    try:
+        setting.number(context)
+    except LayoutError:
+        return False
+    return True
 
 
 def _after(rule: Rule, names: list[str], context: Context) -> list[str]:
