@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import wconv
-from tests.derive import fixtures
+from tests.derive import fixtures, page
 from tests.making import random, write_directory
 from wconv import layouts
 from wconv.consumers import derived_tables
@@ -83,6 +83,10 @@ def test_a_table_counts_only_where_it_accounts_for_every_name(tmp_path: Path) ->
     report = wconv.convert(source, dtype="float16")
     assert report.layout == "mlx-lm"
     assert set(wconv.open(report.output)) == set(names)
+
+
+def test_the_page_of_all_architectures_is_what_was_derived() -> None:
+    assert page.PAGE.read_text() == page.text(), "run python -m tests.derive --page"
 
 
 def test_the_chooser_gives_each_checkpoint_its_table(rows: tuple[str, dict[str, Any]]) -> None:

@@ -19,6 +19,7 @@ from tests.derive.trace import EXACT, STEP, Origin, UntraceableError, traced
 from wconv import layouts
 from wconv.errors import LayoutError
 from wconv.layouts import Layout
+from wconv.layouts.inverse import restore
 from wconv.layouts.rules import Drop, Rule
 from wconv.layouts.settings import Setting, When
 from wconv.tensor import from_array
@@ -39,6 +40,10 @@ OTHER_NUMBERS: Mapping[str, Any] = {
     "num_attention_heads": 8,
 }
 """A second config, by which fields are told from literal numbers."""
+
+
+class NotRestoredError(Exception):
+    """The rules do what the program does, and cannot be undone."""
 
 
 @dataclass
@@ -105,24 +110,30 @@ def _derived(prog: Program, model_type: str, make: Any, source: Source) -> Deriv
             traces.append(other)
     except (Exception, SystemExit):
         pass
-    rules = induce.rules(traces)
-    ties = _ties(prog, model_type, make, source, trace)
-    gone = [one for one in (*ties, *rules) if isinstance(one, Drop)]
-    besides = [
-        one for one in left_out(source) if not any(other.pattern.match(_sample(one)) for other in gone)
-    ]
-    rules = [*ties, *besides, *rules]
-    casts = source.model.casts
-    keep = plain_rules.keeping(list(trace.final), casts)
-    layout = Layout(
-        (prog.name,),
-        (model_type,),
-        plain_rules.known_names(trace.final, trace.owners),
-        (*rules, *keep),
-        command=COMMANDS[prog.name],
-    )
-    check(layout, source, trace)
-    return Derived(model_type, "derived" if rules or keep else "nothing to do", "", layout, source)
+    ties, besides = _ties(prog, model_type, make, source, trace), left_out(source)
+    keep = plain_rules.keeping(list(trace.final), source.model.casts)
+    best: Layout | None = None
+    for whole in (False, True):
+        rules = induce.rules(traces, whole=whole)
+        gone = [one for one in (*ties, *rules) if isinstance(one, Drop)]
+        more = [one for one in besides if not any(other.pattern.match(_sample(one)) for other in gone)]
+        layout = Layout(
+            (prog.name,),
+            (model_type,),
+            plain_rules.known_names(trace.final, trace.owners),
+            (*ties, *more, *rules, *keep),
+            command=COMMANDS[prog.name],
+        )
+        try:
+            check(layout, source, trace)
+        except NotRestoredError:
+            best = best or layout
+            continue
+        best = layout
+        break
+    assert best is not None
+    layout = best
+    return Derived(model_type, "derived" if layout.rules else "nothing to do", "", layout, source)
 
 
 def _sample(rule: Rule) -> str:
@@ -182,7 +193,8 @@ def check(layout: Layout, source: Source, trace: Traced) -> None:
     """The rules give, element by element, what sanitize gave, and undo it.
 
     Raises:
-        UntraceableError: they do not.
+        UntraceableError: they do not give it.
+        NotRestoredError: they do not undo it.
     """
     start = 0
     tensors = {}
@@ -199,7 +211,11 @@ def check(layout: Layout, source: Source, trace: Traced) -> None:
             raise UntraceableError(
                 f"the program wants {name} as {trace.final[name]}, not {tuple(array.shape)}"
             )
-    repeated = source.model.fresh(dict(expected))
+    try:
+        repeated = source.model.fresh(dict(expected))
+    except Exception as error:
+        said = f"the program's sanitize does not take its own result: {_said(error)}"
+        raise UntraceableError(said) from None
     if repeated.keys() != expected.keys():
         name = min(repeated.keys() ^ expected.keys())
         raise UntraceableError(
@@ -219,3 +235,10 @@ def check(layout: Layout, source: Source, trace: Traced) -> None:
             raise UntraceableError(
                 f"nothing tells a converted checkpoint from another: {name} would be changed twice"
             )
+    try:
+        restored = restore(layout, applied.tensors, source.config)
+    except LayoutError as error:
+        raise NotRestoredError(str(error)) from None
+    for name, tensor in (restored.tensors if restored else applied.tensors).items():
+        if name not in tensors or not np.array_equal(tensor.numpy(), tensors[name].numpy()):
+            raise NotRestoredError(name)

@@ -58,19 +58,20 @@ class Made:
     copies: list[Rule] = field(default_factory=list)
 
 
-def rules(traces: Sequence[Traced]) -> list[Rule]:
+def rules(traces: Sequence[Traced], *, whole: bool = False) -> list[Rule]:
     """The rules that make a program's parameters of the first trace's checkpoint; the others tell numbers.
 
     Raises:
         UntraceableError: something that no rule writes.
     """
-    return Induction(traces).rules()
+    return Induction(traces, whole).rules()
 
 
 class Induction:
     """One model's rules."""
 
-    def __init__(self, traces: Sequence[Traced]) -> None:
+    def __init__(self, traces: Sequence[Traced], whole: bool) -> None:
+        self.whole = whole
         self.traces = traces
         self.trace = traces[0]
         self.fields = Fields([trace.config for trace in traces])
@@ -92,7 +93,7 @@ class Induction:
                 first[source] = name
         # the copy is the name that differs from the source's
         wanted = dict(first)
-        made.renames = renames(wanted)
+        made.renames = renames(wanted, whole=self.whole)
         used = {source for origin in trace.origins.values() for source in origin.sources}
         made.drops = drops(trace.shapes, used)
         self._after(simple, copies)

@@ -187,6 +187,12 @@ CONSUMER: Mapping[tuple[str, str], Fields] = {
             "feedforward": 64,
         },
     },
+    ("mlx-vlm", "limite"): {"rope_n_pairs": 4, "text_config": {"rope_n_pairs": 4}},
+    ("mlx-vlm", "mage_vl"): {"vision_config": {"hidden_size": 128}},
+    ("mlx-vlm", "longcat_flash_sparse"): {"index_n_heads": 2, "index_topk": 4, "index_head_dim": 16},
+    ("mlx-vlm", "nemotron_h_nano_omni"): {
+        "text_config": {"hybrid_override_pattern": ["M", "*", "-", "M"]},
+    },
     ("mlx-vlm", "deepseekocr_2"): {"vision_config": {"width": {"qwen2-0-5b": {"dim": 64}, "sam_vit_b": {}}}},
     ("mlx-vlm", "glm5_next"): {
         "text_config": {"num_key_value_heads": 4, "index_topk": 8, "index_kpool": 4},
@@ -226,8 +232,17 @@ CONSUMER: Mapping[tuple[str, str], Fields] = {
     ("mlx-vlm", "laya"): {"encoder_config": {"@own": "modernbert"}},
     ("mlx-vlm", "paddleocr_vl"): {"vision_config": {"model_type": "paddleocr_vl"}},
     ("mlx-vlm", "multi_modality"): {
-        "vision_config": {"params": {"image_size": 56, "width": 64}, "width": 64},
-        "aligner_config": {"params": {"input_dim": 64, "n_embed": 64}},
+        "vision_config": {"params": {}},
+        "projector_config": {
+            "cls": "MlpProjector",
+            "model_type": "aligner",
+            "params": {"projector_type": "mlp_gelu", "depth": 2, "input_dim": 64, "n_embed": 64},
+        },
+        "aligner_config": {
+            "cls": "MlpProjector",
+            "model_type": "aligner",
+            "params": {"projector_type": "mlp_gelu", "depth": 2, "input_dim": 64, "n_embed": 64},
+        },
     },
     (ANY, "llama4"): {
         "text_config": {

@@ -20,14 +20,17 @@ def renamed(name: str, rules: Iterable[Rename]) -> str:
     return name
 
 
-def renames(wanted: Mapping[str, str]) -> list[Rename]:
+def renames(wanted: Mapping[str, str], *, whole: bool = False) -> list[Rename]:
     """Rules that take every name in `wanted` to its value, and names that stay to themselves.
+
+    Args:
+        whole: by whole names, not by beginnings.
 
     Raises:
         UntraceableError: there are none.
     """
     depth = {source: 0 for source, target in wanted.items() if source != target}
-    depth = {general(source): 0 for source in depth}
+    depth = {general(source): 99 if whole else 0 for source in depth}
     pairs = {general(source): general(target) for source, target in wanted.items() if source != target}
     for source, target in wanted.items():
         if source != target and pairs[general(source)] != general(target):
@@ -79,6 +82,8 @@ def _rules(pairs: Mapping[str, str], depth: Mapping[str, int]) -> list[Rename]:
         try:
             check_target(source, target)
         except LayoutError as error:
+            if source.count("#") != target.count("#"):
+                raise UnlikeError(max(source, target, key=lambda one: one.count("#"))) from None
             raise UntraceableError(str(error)) from None
         rules.append(Rename(source, target))
     return rules

@@ -48,9 +48,10 @@ def write_all(prog: Program, found: list[Derived]) -> list[Path]:
     written: list[Path] = []
     bodies: dict[str, str] = {}
     for derived in found:
-        if derived.layout is None:
-            continue
         name = derived.model_type.lower()
+        if derived.layout is None:
+            (to / f"{name}.toml").unlink(missing_ok=True)
+            continue
         body = text(prog, replace(derived, layout=replace(derived.layout, model_types=(name,))))
         path = to / f"{name}.toml"
         plain = body.replace(f'model_types = ["{name}"]\n', "")
