@@ -110,7 +110,8 @@ def _derived(prog: Program, model_type: str, make: Any, source: Source) -> Deriv
             traces.append(other)
     except (Exception, SystemExit):
         pass
-    ties, besides = _ties(prog, model_type, make, source, trace), left_out(source)
+    ties, all_names = _ties(prog, model_type, make, source, trace)
+    besides = left_out(source)
     keep = plain_rules.keeping(list(trace.final), source.model.casts)
     best: Layout | None = None
     for whole in (False, True):
@@ -120,7 +121,7 @@ def _derived(prog: Program, model_type: str, make: Any, source: Source) -> Deriv
         layout = Layout(
             (prog.name,),
             (model_type,),
-            plain_rules.known_names(trace.final, trace.owners),
+            plain_rules.known_names([*trace.final, *all_names], trace.owners),
             (*ties, *more, *rules, *keep),
             command=COMMANDS[prog.name],
         )
@@ -163,14 +164,16 @@ def trace_of(source: Source) -> Traced:
     return Traced(source.shapes, good, final, made.owners, source.config)
 
 
-def _ties(prog: Program, model_type: str, make: Any, source: Source, trace: Traced) -> list[Rule]:
-    """The output layer left out where it is the embedding."""
+def _ties(
+    prog: Program, model_type: str, make: Any, source: Source, trace: Traced
+) -> tuple[list[Rule], list[str]]:
+    """The output layer left out where it is the embedding; the names that the program has, tied or not."""
     heads = {name: origin for name, origin in trace.origins.items() if name.endswith("lm_head.weight")}
     try:
         tied = make(prog, model_type, {"tie_word_embeddings": True})
         untied = make(prog, model_type, {"tie_word_embeddings": False})
     except (Exception, SystemExit):
-        return []
+        return [], []
     both = set(tied.model.parameters), set(untied.model.parameters)
     with contextlib.suppress(UntraceableError):
         heads = {**trace_of(untied).origins, **heads}
@@ -186,7 +189,7 @@ def _ties(prog: Program, model_type: str, make: Any, source: Source, trace: Trac
                     when=When(Setting("tie_word_embeddings", default)),
                 )
             )
-    return rules
+    return rules, sorted(both[0] | both[1])
 
 
 def check(layout: Layout, source: Source, trace: Traced) -> None:

@@ -49,7 +49,7 @@ def keeping(names: Sequence[str], casts: Callable[[str], bool]) -> list[Rule]:
     return [KeepDtype(pattern) for (pattern,) in merged((one,) for one in kept)]
 
 
-def known_names(final: Mapping[str, Shape], owners: Mapping[str, str]) -> tuple[str, ...]:
+def known_names(final: Sequence[str], owners: Mapping[str, str]) -> tuple[str, ...]:
     """Patterns of all names that the program may have: a bias where a layer can have one."""
     found = dict.fromkeys((general(name),) for name in final)
     for name, owner in owners.items():

@@ -22,7 +22,7 @@ STEP = 8
 EXACT = (1 << 24) // STEP
 """Numbers that float32 tells apart; a larger checkpoint is traced twice, by each half of its numbers."""
 
-LARGEST = 130_000_000
+LARGEST = 100_000_000
 
 
 class UntraceableError(Exception):

@@ -16,6 +16,7 @@ from typing import Any
 
 from wconv.errors import LayoutError
 from wconv.layouts.engine import Layout, matches
+from wconv.layouts.known_model_types import KNOWN
 from wconv.layouts.opposites import Join, Unstack
 from wconv.layouts.patterns import compile_pattern
 from wconv.layouts.rules import Copy, Drop, Rule
@@ -47,9 +48,13 @@ def choose(name: object, config: Mapping[str, Any] | None, names: Collection[str
     order = list(CONSUMERS)
     if any(isinstance(config.get(field), Mapping) for field in SEEING):
         order.reverse()
-    for consumer in order:
-        layout = find(consumer, model_type) if name in ("auto", consumer) else None
-        if layout is not None and accounts_for(layout, config, names):
+    asked = [consumer for consumer in order if name in ("auto", consumer) and model_type in KNOWN[consumer]]
+    for at, consumer in enumerate(asked):
+        layout = find(consumer, model_type)
+        if layout is None:
+            continue
+        # one that is asked second must not lay out anew what the first loads as it is
+        if accounts_for(layout, config, names) if at == 0 else is_laid_out(layout, names):
             return layout
     return None
 
@@ -110,6 +115,14 @@ def accounts_for(layout: Layout, config: Mapping[str, Any], names: Collection[st
     return all(
         matches(known, name) or (quantized and matches(known, QUANTIZED.sub(".weight", name)))
         for name in current
+    )
+
+
+def is_laid_out(layout: Layout, names: Collection[str]) -> bool:
+    """Whether all names are the consumer's already, and some are by the rules."""
+    targets = tuple(target for rule in layout.rules for target in rule.targets)
+    return all(matches(layout.names, name) for name in names) and any(
+        matches(targets, name) for name in names
     )
 
 
