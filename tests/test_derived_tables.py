@@ -107,6 +107,18 @@ def test_a_table_whose_field_config_json_does_not_have_does_not_count() -> None:
     assert layouts.choose("mlx-lm", config, row["shapes"]) is None
 
 
+def test_only_the_consumer_that_is_asked_first_lays_a_model_out_anew() -> None:
+    hub = ["model.embed_tokens.weight", "model.norm.weight", "lm_head.weight", "model.of.its.own"]
+    laid_out = [f"language_model.{name}" for name in hub[:3]]
+    config = {"model_type": "granite", "tie_word_embeddings": False}
+    assert layouts.choose("auto", config, hub) is None
+    for_vlm = layouts.choose("mlx-vlm", config, hub[:3])
+    assert for_vlm is not None
+    assert for_vlm.consumers == ("mlx-vlm",)
+    assert layouts.choose("auto", config, hub[:3]) == derived_tables.find("mlx-lm", "granite")
+    assert layouts.choose("auto", config, laid_out) == for_vlm
+
+
 def test_written_tables_come_first() -> None:
     written = next(one for one in layouts.tables("mlx-lm") if "llama" in one.model_types)
     assert layouts.choose("mlx-lm", {"model_type": "llama"}, []) is written

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.derive import induce, names, plain_rules, sources
+from tests.derive import induce, names, plain_rules, sources, variants
 from tests.derive.besides import left_out
 from tests.derive.induce import Traced
 from tests.derive.names import UnlikeError, keep_numbers
@@ -111,7 +111,7 @@ def _derived(prog: Program, model_type: str, make: Any, source: Source) -> Deriv
     except (Exception, SystemExit):
         pass
     ties, all_names = _ties(prog, model_type, make, source, trace)
-    besides = left_out(source)
+    besides, more_names = left_out(source), variants.names(prog, model_type, source)
     keep = plain_rules.keeping(list(trace.final), source.model.casts)
     best: Layout | None = None
     for whole in (False, True):
@@ -121,7 +121,7 @@ def _derived(prog: Program, model_type: str, make: Any, source: Source) -> Deriv
         layout = Layout(
             (prog.name,),
             (model_type,),
-            plain_rules.known_names([*trace.final, *all_names], trace.owners),
+            plain_rules.known_names([*trace.final, *all_names, *more_names], {**trace.owners, **more_names}),
             (*ties, *more, *rules, *keep),
             command=COMMANDS[prog.name],
         )

@@ -131,7 +131,7 @@ def against_written(prog: Program, model_type: str, source: Source, layout: Layo
             one
             for consumer in (prog.name, *CONSUMERS)
             for one in tables(consumer)
-            if model_type.lower() in one.model_types and prog.name in one.consumers
+            if model_type.lower() in one.model_types and prog.name == one.consumers[0]
         ),
         None,
     )
