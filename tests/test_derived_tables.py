@@ -100,6 +100,17 @@ def test_the_chooser_gives_each_checkpoint_its_table(rows: tuple[str, dict[str, 
         assert program in chosen.consumers
 
 
+def test_a_number_that_counts_nothing_is_no_layer() -> None:
+    row = fixtures.load("mlx-lm")["glm4_moe"]
+    layout = derived_tables.find("mlx-lm", "glm4_moe")
+    assert layout is not None
+    assert derived_tables.accounts_for(layout, row["config"], row["shapes"])
+    beyond = [*row["shapes"], "model.layers.123.eh_proj.weight"]
+    assert derived_tables.accounts_for(layout, row["config"], beyond)
+    name = f"model.layers.{'9' * 5000}.eh_proj.weight"
+    assert not derived_tables.accounts_for(layout, row["config"], [*row["shapes"], name])
+
+
 def test_a_table_whose_field_config_json_does_not_have_does_not_count() -> None:
     row = fixtures.load("mlx-lm")["jamba"]
     assert layouts.choose("mlx-lm", row["config"], row["shapes"]) is not None

@@ -32,6 +32,12 @@ SAME_AS = re.compile(r'^same_as = "([a-z0-9_.-]+)"$', re.MULTILINE)
 QUANTIZED = re.compile(r"\.(scales|biases)$")
 """Companions of a weight that is quantized in MLX's own way; other ways want decoding."""
 
+NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
+"""A number between dots."""
+
+TOO_LONG = re.compile(r"\d{10}")
+"""A number that counts no layer or expert of any model."""
+
 FILE_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
 
@@ -107,7 +113,9 @@ def accounts_for(layout: Layout, config: Mapping[str, Any], names: Collection[st
     if names and not all(_has(setting, context) for rule in layout.rules for setting in _settings(rule)):
         return False
     known = layout.names
-    current = list(names)
+    if any(TOO_LONG.search(name) for name in names):
+        return False
+    current = _unlike(layout, names, context)
     for rule in (*layout.spellings, *layout.rules):
         if rule.active(context):
             current = _after(rule, current, context)
@@ -116,6 +124,23 @@ def accounts_for(layout: Layout, config: Mapping[str, Any], names: Collection[st
         matches(known, name) or (quantized and matches(known, QUANTIZED.sub(".weight", name)))
         for name in current
     )
+
+
+def _unlike(layout: Layout, names: Collection[str], context: Context) -> list[str]:
+    """Names that stand for all, where others differ in a number alone that no rule looks at."""
+    texts = [*layout.names]
+    for rule in layout.rules:
+        texts += (rule.source, *rule.targets, *getattr(rule, "others", ()))
+    literal = set(re.findall(r"\d+", " ".join(texts)))
+    limits = [rule.beyond.number(context) for rule in layout.rules if isinstance(rule, Drop) and rule.beyond]
+
+    def plain(found: re.Match[str]) -> str:
+        number = found[0]
+        if number in literal:
+            return number
+        return str(max((limit for limit in limits if int(number) >= limit), default=0))
+
+    return list({NUMBER.sub(plain, name): None for name in names})
 
 
 def is_laid_out(layout: Layout, names: Collection[str]) -> bool:
