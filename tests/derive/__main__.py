@@ -67,6 +67,7 @@ def row(prog: Program, derived: Derived) -> dict[str, Any]:
     return {
         **result,
         **compared,
+        "sanitizes": prog.sanitizes(derived.model_type),
         "source": source.kind,
         "config": json.loads(json.dumps(source.config, default=str)),
         "shapes": source.shapes,

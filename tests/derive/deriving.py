@@ -20,6 +20,7 @@ from wconv import layouts
 from wconv.errors import LayoutError
 from wconv.layouts import Layout
 from wconv.layouts.inverse import restore
+from wconv.layouts.primitives import check as check_rule
 from wconv.layouts.rules import Drop, Rule
 from wconv.layouts.settings import Setting, When
 from wconv.tensor import from_array
@@ -125,6 +126,8 @@ def _derived(prog: Program, model_type: str, make: Any, source: Source) -> Deriv
             (*ties, *more, *rules, *keep),
             command=COMMANDS[prog.name],
         )
+        for rule in layout.rules:
+            check_rule(rule)
         try:
             check(layout, source, trace)
         except NotRestoredError:

@@ -12,7 +12,7 @@ from tests.derive.names import general, grouped, merged, numbered
 from tests.derive.plain_rules import drops, fits
 from tests.derive.renames import renamed, renames
 from tests.derive.trace import Origin, Shape, UntraceableError
-from wconv.layouts.opposites import Join
+from wconv.layouts.opposites import Join, Unstack
 from wconv.layouts.rules import (
     ROLES,
     Add,
@@ -200,6 +200,7 @@ class Induction:
     def _slices(self, slices: Mapping[str, list[str]]) -> None:
         """Splits, by the source's name as the renamings leave it."""
         items = {}
+        slices = self._unstacked(slices)
         for source, names in slices.items():
             origins = [self.trace.origins[name] for name in names]
             parts = sorted(zip(names, origins, strict=True), key=lambda one: (_slice_of(one[1])[2], one[0]))
@@ -211,6 +212,43 @@ class Induction:
             key = self._split_key(first, source, targets, steps)
             rows[key].append((self._name_now(first), *targets))
         self._splits(rows)
+
+    def _unstacked(self, slices: Mapping[str, list[str]]) -> dict[str, list[str]]:
+        """Writes rules for tensors that are cut into numbered ones, and gives the others."""
+        left, made = {}, dict[tuple[str, str], tuple[tuple[Any, ...], ...]]()
+        for source, names in slices.items():
+            names = sorted(names, key=lambda name: _slice_of(self.trace.origins[name])[2])
+            steps = [self.trace.origins[name].steps for name in names]
+            target = numbered(names)
+            if (
+                target is None
+                or len({one[1:] for one in steps}) > 1
+                or any(one[0][:2] != ("slice", 0) for one in steps)
+            ):
+                left[source] = names
+            else:
+                made[self._name_now(source), target] = steps[0][1:]
+        counts = [
+            max((len(names) for names in _cut_by_source(trace).values()), default=0) for trace in self.traces
+        ]
+        for (source, target), after in made.items():
+            count = self.fields.of(counts, "expert")
+            widths = [
+                trace.shapes[name][-1]
+                for trace in self.traces
+                for name in trace.shapes
+                if _leads(source, name)
+            ]
+            inner = self.fields.of(widths[: len(self.traces)])
+            if count is None or inner is None:
+                raise UntraceableError(f"{source} is cut into numbers that no field of config.json explains")
+            self.made.structure.append(Reshape(source, (count, -1, inner), (-1, inner)))
+            self.made.structure.append(Unstack(source, target, count))
+            for step in after:
+                self.made.structure.append(
+                    _single(self._what_of_part(step, general_of(target)), general_of(target))
+                )
+        return left
 
     def _splits(self, rows: Mapping[tuple[Any, ...], list[tuple[str, ...]]]) -> None:
         for (reshaped, axis, sizes, interleaved, after), members in rows.items():
@@ -409,6 +447,25 @@ class Induction:
         if None in columns:
             raise UntraceableError(f"{name} is made of {len(names)} tensors that do not count from 0")
         return tuple(str(column) for column in columns), step[1], True
+
+
+def _cut_by_source(trace: Traced) -> dict[str, list[str]]:
+    """For each source that is cut along its first axis, the names of its parts."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for name, origin in trace.origins.items():
+        if origin.steps and origin.steps[0][:2] == ("slice", 0):
+            found[origin.sources[0]].append(name)
+    return found
+
+
+def _leads(pattern: str, name: str) -> bool:
+    """Whether a source's name ends as a pattern does, which renamings of its beginning leave."""
+    return general(name).split(".")[-3:] == pattern.split(".")[-3:]
+
+
+def general_of(pattern: str) -> str:
+    """The pattern with any number in place of the one that is counted."""
+    return pattern.replace("{e}", "#")
 
 
 def _by_pattern(trace: Traced) -> dict[str, tuple[Shape, Shape]]:

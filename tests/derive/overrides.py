@@ -51,6 +51,13 @@ DELTA = {
 BY_LAYER = {"per_layer_config": None}
 
 TRANSFORMERS: Mapping[str, Fields] = {
+    "dbrx": {
+        "d_model": 64,
+        "n_heads": 4,
+        "n_layers": 4,
+        "attn_config": {"kv_n_heads": 2, "clip_qkv": 8.0, "rope_theta": 10000.0},
+        "ffn_config": {"ffn_hidden_size": 96, "moe_num_experts": 6, "moe_top_k": 2, "hidden_size": 64},
+    },
     "mamba2": {"num_heads": 8, "head_dim": 16},
     "glm5_next": {"num_key_value_heads": 4, "text_config": {"num_key_value_heads": 4}},
     "recurrent_gemma": {"num_key_value_heads": 1},

@@ -45,6 +45,14 @@ class Program:
     def module(self, model_type: str) -> Any:
         return importlib.import_module(f"{self.package}.models.{model_type}")
 
+    def sanitizes(self, model_type: str) -> bool:
+        """Whether a model of the program, or a part of one, has a sanitize."""
+        module = self.module(model_type)
+        parts = (
+            getattr(module, name, None) for name in ("Model", "VisionModel", "LanguageModel", "AudioModel")
+        )
+        return any(hasattr(part, "sanitize") for part in parts if part is not None)
+
     def tied_by_default(self, model_type: str) -> bool:
         """What the program takes `tie_word_embeddings` for where config.json does not say."""
         module = self.module(model_type)

@@ -176,7 +176,7 @@ def _after(rule: Rule, names: list[str], context: Context) -> list[str]:
     if isinstance(rule, Drop):
         drops = rule.dropping(context)
         return [name for name in names if not drops(name)]
-    if not rule.targets or isinstance(rule, Copy | Unstack):
+    if not rule.targets or isinstance(rule, Copy):
         return names
     pattern = rule.pattern
     used = rule.others if isinstance(rule, Join) else ()
@@ -184,6 +184,7 @@ def _after(rule: Rule, names: list[str], context: Context) -> list[str]:
     for name in names:
         match = pattern.match(name)
         if match is not None:
+            match = replace(match, index=0) if isinstance(rule, Unstack) else match
             result.update(
                 dict.fromkeys(compile_pattern(target).render(match, pattern) for target in rule.targets)
             )
