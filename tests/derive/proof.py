@@ -118,7 +118,7 @@ def _back(source: Source, layout: Layout, work: Path) -> str:
     for name in sorted(after.keys() - before.keys()):
         return f"{name} is too many"
     lost = [name for name in before if name not in after]
-    for name, array in after.items():
+    for name, array in sorted(after.items()):
         if array.dtype != before[name].dtype or array.tobytes() != before[name].tobytes():
             return f"{name} has other bits"
     return f"same, without {len(lost)} left out" if lost else "same"

@@ -36,7 +36,7 @@ def test_it_converts_as_the_consumer_does(
     (tmp_path / "source").mkdir()
     found = proof.compare(prog, model_type, source, layout, tmp_path)
     assert (found["own"], found["float16"]) == ("same", "same")
-    assert found["back"] == row["back"]
+    assert found["back"].startswith("same") is row["back"].startswith("same")
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
