@@ -44,7 +44,7 @@ def test_torch_loads_a_single_file(tmp_path: Path) -> None:
 
 def test_torch_loads_what_is_told_in_64_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zip_write, "LIMIT", 1000)
-    monkeypatch.setattr(zip_write, "_told", lambda value: 0xFFFFFFFF if value >= 1000 else value)
+    monkeypatch.setattr(zip_write, "_size_fields", lambda value: 0xFFFFFFFF if value >= 1000 else value)
     arrays = {"large": random((700, 1000)), "small": np.arange(3)}
     source = write_file(tmp_path / "x.safetensors", arrays)
     check(wconv.convert(source, tmp_path / "x.pt").output, arrays)

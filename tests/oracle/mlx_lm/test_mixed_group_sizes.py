@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.oracle.consumers import assert_same_logits, assert_same_parameters, logits, parameters, silence
-from tests.oracle.language import ROPE, THETA, UNTIED
+from tests.oracle.mlx_lm.language import ROPE, THETA, UNTIED
 from tests.oracle.quantized_layers import quantized
 from tests.oracle.tiny import Tiny, as_published, save
 from tests.oracles import oracle
