@@ -66,7 +66,7 @@ def test_the_names_that_are_exported_are_all_tried(tmp_path: Path) -> None:
 def test_a_repr_tells_what_it_is(tmp_path: Path) -> None:
     source = write_file(tmp_path / "m.safetensors", {"a": random((4, 4))})
     assert repr(dtypes.by_name("bfloat16")) == "<DType bfloat16>"
-    assert repr(wconv.open(source)["a"]) == "Stored(bfloat16, (4, 4))"
+    assert repr(wconv.open(source)["a"]) == "FileTensor(bfloat16, (4, 4))"
     assert repr(wconv.open(source)).endswith("m.safetensors: safetensors, 1 tensor>")
     assert repr(layout_choice.layout_of_model_type("qwen2_5_vl")).startswith("<Layout of mlx-vlm")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from wconv.consumers.quantization import Choice, Quantize, choose, parse_rule
+from wconv.consumers.quantization import LayerChoice, Quantize, choose_layers, parse_rule
 from wconv.errors import WconvError
 from wconv.tensors.quantize import Quantization
 
@@ -28,8 +28,8 @@ GATE, DOWN = "model.layers.0.mlp.gate.weight", "model.layers.0.mlp.switch_mlp.do
 V_PROJ = "model.layers.0.self_attn.v_proj.weight"
 
 
-def chosen(*rules: str, model: str = "qwen3_moe", consumer: str = "mlx-lm", **recipe: Any) -> Choice:
-    return choose(
+def chosen(*rules: str, model: str = "qwen3_moe", consumer: str = "mlx-lm", **recipe: Any) -> LayerChoice:
+    return choose_layers(
         consumer, model, {}, TENSORS, Quantize(**recipe, rules=tuple(parse_rule(rule) for rule in rules))
     )
 
@@ -69,7 +69,7 @@ def test_rows_that_no_group_divides_stay_dense_and_are_told() -> None:
 
 def test_the_consumers_groups_of_64_do_not_stop_it_where_32_were_asked_for() -> None:
     shapes = {"lm_head.weight": ((8, 96), "float16")}
-    choice = choose("mlx-lm", "granite", {}, shapes, Quantize(group_size=32))
+    choice = choose_layers("mlx-lm", "granite", {}, shapes, Quantize(group_size=32))
     assert choice.left == {"lm_head.weight": "no group of 64 divides its rows of 96"}
     assert choice.config["quantization"] == {"group_size": 32, "bits": 4, "mode": "affine"}
 
@@ -167,7 +167,7 @@ def test_what_a_mode_or_a_consumer_does_not_have_is_refused(
 def test_a_mixed_recipe_needs_layers_of_its_kind() -> None:
     shapes = {"lm_head.weight": ((8, 64), "float16")}
     with pytest.raises(WconvError, match="has none: use --q-rule instead"):
-        choose("mlx-lm", "gpt2", {}, shapes, Quantize(predicate="mixed_3_4"))
+        choose_layers("mlx-lm", "gpt2", {}, shapes, Quantize(predicate="mixed_3_4"))
 
 
 def test_a_mixed_recipe_gives_more_bits_to_some_layers() -> None:
@@ -176,7 +176,7 @@ def test_a_mixed_recipe_gives_more_bits_to_some_layers() -> None:
         for at in range(16)
         for part in ("self_attn.v_proj", "self_attn.k_proj", "mlp.down_proj")
     }
-    choice = choose("mlx-lm", "llama", {}, shapes, Quantize(predicate="mixed_3_6"))
+    choice = choose_layers("mlx-lm", "llama", {}, shapes, Quantize(predicate="mixed_3_6"))
     six = [at for at in range(16) if choice.quantized[f"model.layers.{at}.mlp.down_proj.weight"].bits == 6]
     assert six == [0, 1, 4, 7, 10, 13, 14, 15]
     assert {how.bits for name, how in choice.quantized.items() if "k_proj" in name} == {3}
@@ -185,7 +185,7 @@ def test_a_mixed_recipe_gives_more_bits_to_some_layers() -> None:
 @pytest.mark.parametrize(("asked", "said"), [(None, 64), (32, 32)])
 def test_a_mixed_recipe_says_the_group_size_in_every_entry(asked: int | None, said: int) -> None:
     shapes = {f"model.layers.0.mlp.{part}_proj.weight": ((64, 64), "float16") for part in ("up", "down")}
-    choice = choose("mlx-lm", "llama", {}, shapes, Quantize(predicate="mixed_3_4", group_size=asked))
+    choice = choose_layers("mlx-lm", "llama", {}, shapes, Quantize(predicate="mixed_3_4", group_size=asked))
     assert choice.config["quantization"]["model.layers.0.mlp.up_proj"] == {
         "group_size": said,
         "bits": 3,
@@ -196,9 +196,9 @@ def test_a_mixed_recipe_says_the_group_size_in_every_entry(asked: int | None, sa
 
 def test_mlx_vlm_leaves_the_vision_tower_dense_unless_a_rule_says_otherwise() -> None:
     shapes = {"vision_tower.blocks.0.fc1.weight": ((64, 64), "float16")}
-    choice = choose("mlx-vlm", "qwen2_5_vl", {}, shapes, Quantize())
+    choice = choose_layers("mlx-vlm", "qwen2_5_vl", {}, shapes, Quantize())
     assert "images and sound" in choice.left["vision_tower.blocks.0.fc1.weight"]
-    asked = choose("mlx-vlm", "qwen2_5_vl", {}, shapes, Quantize(rules=(parse_rule("vision=8"),)))
+    asked = choose_layers("mlx-vlm", "qwen2_5_vl", {}, shapes, Quantize(rules=(parse_rule("vision=8"),)))
     assert asked.quantized == {"vision_tower.blocks.0.fc1.weight": Quantization("affine", 8, 64)}
 
 
@@ -209,7 +209,7 @@ def test_what_is_quantized_already_stays() -> None:
         "x.weight": ((8, 64), "float16"),
     }
     before = {"quantization": {"group_size": 64, "bits": 4}}
-    choice = choose("mlx-lm", "llama", before, shapes, Quantize(bits=8))
+    choice = choose_layers("mlx-lm", "llama", before, shapes, Quantize(bits=8))
     assert choice.left["lm_head.weight"] == "its numbers are uint32, which is not quantized"
     assert choice.config["quantization"] == {
         "group_size": 64,
@@ -220,29 +220,33 @@ def test_what_is_quantized_already_stays() -> None:
 
 def test_bytes_and_bits_per_weight() -> None:
     shapes = {"a.weight": ((64, 64), "bfloat16"), "a.bias": ((64,), "float32")}
-    choice = choose("mlx-lm", "llama", {}, shapes, Quantize())
+    choice = choose_layers("mlx-lm", "llama", {}, shapes, Quantize())
     assert choice.bytes == 64 * 64 // 2 + 64 * 4 + 64 * 4
     assert choice.bits_per_weight == choice.bytes * 8 / (64 * 64 + 64)
-    assert choose("mlx-lm", "llama", {}, shapes, Quantize(mode="nvfp4")).bytes == 2048 + 64 * 4 + 64 * 4
+    assert (
+        choose_layers("mlx-lm", "llama", {}, shapes, Quantize(mode="nvfp4")).bytes == 2048 + 64 * 4 + 64 * 4
+    )
 
 
 def test_mflux_keeps_a_family_s_sensitive_layers() -> None:
     shapes = {"blocks.0.img_mod_linear.weight": ((64, 64), "bfloat16"), "b.weight": ((64, 64), "bfloat16")}
-    choice = choose("mflux", "qwen/transformer", {}, shapes, Quantize(bits=4))
+    choice = choose_layers("mflux", "qwen/transformer", {}, shapes, Quantize(bits=4))
     assert {name: how.bits for name, how in choice.quantized.items()} == {
         "blocks.0.img_mod_linear.weight": 8,
         "b.weight": 4,
     }
     assert choice.config == {}
-    assert not choose("mflux", "qwen/text_encoder", {}, shapes, Quantize(bits=4)).quantized
-    small = choose("mflux", "boogu/transformer", {}, {"b.weight": ((8, 96), "bfloat16")}, Quantize(bits=4))
+    assert not choose_layers("mflux", "qwen/text_encoder", {}, shapes, Quantize(bits=4)).quantized
+    small = choose_layers(
+        "mflux", "boogu/transformer", {}, {"b.weight": ((8, 96), "bfloat16")}, Quantize(bits=4)
+    )
     assert small.quantized["b.weight"].group_size == 32
 
 
 def test_a_rule_cannot_make_mflux_load_what_it_keeps_dense() -> None:
     shapes = {"lm_head.weight": ((64, 64), "bfloat16"), "a.weight": ((64, 96), "bfloat16")}
     recipe = Quantize(bits=4, rules=(parse_rule("lm_head|a=8:32"),))
-    choice = choose("mflux", "fibo_vlm/decoder", {}, shapes, recipe)
+    choice = choose_layers("mflux", "fibo_vlm/decoder", {}, shapes, recipe)
     assert choice.left == {
         "lm_head.weight": "mflux keeps it dense in this kind of model",
         "a.weight": "no group of 64 divides its rows of 96",

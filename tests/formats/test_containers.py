@@ -248,11 +248,11 @@ def test_plain_pickle_of_any_protocol_is_read(path: Path, protocol: int) -> None
 
 
 def test_large_arrays_of_a_pickle_stay_in_the_file(path: Path) -> None:
-    from wconv.tensors.lazy import Stored
+    from wconv.tensors.lazy import FileTensor
 
     array = np.arange(1 << 20, dtype=np.float32)
     contents = opened(path, pickle.dumps({"a": array, "b": array[:8] * 2}, protocol=4))
-    assert type(contents.tensors["a"]) is Stored
+    assert type(contents.tensors["a"]) is FileTensor
     assert np.array_equal(contents.tensors["a"].numpy(), array)
     assert np.array_equal(contents.tensors["b"].numpy(), array[:8] * 2)
 

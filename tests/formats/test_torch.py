@@ -72,7 +72,7 @@ def test_lazy_tensors_can_be_sent_to_another_process(name: str) -> None:
 
 
 def test_contiguous_tensors_lie_in_the_file_as_they_are() -> None:
-    from wconv.tensors.lazy import Stored
+    from wconv.tensors.lazy import FileTensor
 
     contents = wconv.formats.open_file(str(FIXTURES / "many_tensors.bin"))
-    assert all(type(tensor) is Stored for tensor in contents.tensors.values())
+    assert all(type(tensor) is FileTensor for tensor in contents.tensors.values())

@@ -19,7 +19,7 @@ from wconv.consumers import lay_out, layout_choice, registry
 from wconv.consumers.layout_choice import choose_layout
 from wconv.consumers.taken import check_scheme
 from wconv.errors import LayoutError
-from wconv.layouts.apply import Applied, Layout, apply
+from wconv.layouts.apply import Layout, LayoutResult, apply
 from wconv.layouts.conditions import setting, tied
 from wconv.layouts.patterns import compile_pattern
 from wconv.layouts.rules import (
@@ -35,7 +35,7 @@ from wconv.layouts.rules import (
     transpose,
     view_flat,
 )
-from wconv.tensors.lazy import InMemory, LazyTensor, from_array
+from wconv.tensors.lazy import ArrayTensor, LazyTensor, from_array
 
 FIXTURE = Path(__file__).parent.parents[1] / "fixtures" / "qwen2_5_vl"
 QWEN = {"model_type": "qwen2_5_vl", "tie_word_embeddings": False}
@@ -54,11 +54,11 @@ def run(
     state: Mapping[str, LazyTensor],
     config: Mapping[str, Any] | None = None,
     names: tuple[str, ...] = ("**",),
-) -> Applied:
+) -> LayoutResult:
     return apply(Layout(("test",), ("any",), names, rules), state, config)
 
 
-def arrays(applied: Applied) -> dict[str, list[Any]]:
+def arrays(applied: LayoutResult) -> dict[str, list[Any]]:
     return {name: tensor.numpy().tolist() for name, tensor in applied.tensors.items()}
 
 
@@ -243,13 +243,13 @@ def test_a_stack_reads_only_the_experts_that_are_asked_for(monkeypatch: pytest.M
     parts = {f"e.{at}.w": from_array(np.full((64, 64), at, np.float32)) for at in range(128)}
     stacked = run((stack("e.{e}.w", "all.w"),), parts).tensors["all.w"]
     read: list[tuple[int, int]] = []
-    fill = InMemory.fill
+    read_into = ArrayTensor.read_into
 
-    def counted(self: InMemory, start: int, stop: int, out: Any) -> None:
+    def counted(self: ArrayTensor, start: int, stop: int, out: Any) -> None:
         read.append((int(self.array.reshape(-1)[0]), stop - start))
-        fill(self, start, stop, out)
+        read_into(self, start, stop, out)
 
-    monkeypatch.setattr(InMemory, "fill", counted)
+    monkeypatch.setattr(ArrayTensor, "read_into", counted)
     assert set(stacked.elements(5 * 4096 - 10, 5 * 4096 + 10)) == {4, 5}
     assert read == [(4, 10), (5, 10)]
 

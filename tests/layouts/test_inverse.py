@@ -24,7 +24,7 @@ from tests.making import bits, random, write_directory, write_file
 from wconv import testing
 from wconv.consumers import layout_choice, registry
 from wconv.errors import LayoutError
-from wconv.layouts.apply import Applied, Layout, apply
+from wconv.layouts.apply import Layout, LayoutResult, apply
 from wconv.layouts.conditions import Context, setting
 from wconv.layouts.file.primitives import VERBS
 from wconv.layouts.inverse import INVERSES, restore
@@ -52,7 +52,7 @@ FIXTURE = Path(__file__).parent.parents[1] / "fixtures" / "qwen2_5_vl"
 
 def there_and_back(
     layout: Layout, arrays: Mapping[str, Any], config: Mapping[str, Any] | None = None
-) -> Applied:
+) -> LayoutResult:
     applied = apply(layout, {name: from_array(one) for name, one in arrays.items()}, config)
     stored = {name: from_array(tensor.numpy()) for name, tensor in applied.tensors.items()}
     restored = restore(layout, stored, config)

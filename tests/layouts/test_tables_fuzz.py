@@ -17,7 +17,7 @@ from wconv.layouts.inverse import restore
 from wconv.layouts.patterns import sample
 from wconv.layouts.rules import Rule
 from wconv.tensors import dtypes
-from wconv.tensors.lazy import LazyTensor, Stored
+from wconv.tensors.lazy import FileTensor, LazyTensor
 
 DTYPES = ("bfloat16", "bfloat16", "bfloat16", "float32", "uint8", "float8_e4m3fn", "bool", "float4_e2m1fn_x2")
 LENGTHS = (0, 1, 2, 3, 4, 8, 128, 129)
@@ -64,7 +64,7 @@ def state(layout: Layout, random_: random.Random) -> dict[str, LazyTensor]:
     for pattern in random_.sample(patterns, min(len(patterns), random_.randrange(1, 20))):
         for name in random_.sample(sample(pattern), 1):
             shape = tuple(random_.choices(LENGTHS, k=random_.randrange(6)))
-            found[name] = Stored("x", 0, dtypes.by_name(random_.choice(DTYPES)), shape)
+            found[name] = FileTensor("x", 0, dtypes.by_name(random_.choice(DTYPES)), shape)
     return found
 
 

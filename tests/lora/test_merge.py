@@ -23,7 +23,7 @@ from wconv.cli.program import main
 from wconv.errors import WconvError
 from wconv.lora import deltas
 from wconv.lora.deltas import Merged, Product, Term
-from wconv.tensors.lazy import Stored, from_array
+from wconv.tensors.lazy import FileTensor, from_array
 
 Q = "transformer_blocks.0.attn.to_q"
 RANK = 2
@@ -420,14 +420,14 @@ def test_no_weight_is_ever_read_whole(tmp_path: Path, monkeypatch: pytest.Monkey
     tensors = {"a.lora_A.weight": grid((2, columns), 1), "a.lora_B.weight": grid((rows, 2), 2)}
     lora = write_file(tmp_path / "lora.safetensors", tensors)
     largest = 0
-    fill = Stored.fill
+    read_into = FileTensor.read_into
 
-    def watched(self: Stored, start: int, stop: int, out: Any) -> None:
+    def watched(self: FileTensor, start: int, stop: int, out: Any) -> None:
         nonlocal largest
         largest = max(largest, stop - start)
-        fill(self, start, stop, out)
+        read_into(self, start, stop, out)
 
-    monkeypatch.setattr(Stored, "fill", watched)
+    monkeypatch.setattr(FileTensor, "read_into", watched)
     wconv.convert(tmp_path / "model.safetensors", tmp_path / "out.safetensors", merge_lora=[str(lora)])
     assert 0 < largest * 4 <= deltas.STEP
     got = load_file(tmp_path / "out.safetensors")["a.weight"]

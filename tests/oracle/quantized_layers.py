@@ -11,7 +11,7 @@ import pytest
 
 from tests.oracle.consumers import mlx_lm_conversion, mlx_vlm_conversion, silence, stored
 from tests.oracles import oracle
-from wconv.consumers.quantization import Choice, Quantize, choose
+from wconv.consumers.quantization import LayerChoice, Quantize, choose_layers
 from wconv.errors import WconvError
 
 RECIPES = {
@@ -84,7 +84,7 @@ def compare(consumer: str, source: Path, scratch: Path, monkeypatch: pytest.Monk
         to = scratch / str(at)
         refusal = quantized(consumer, source, to, recipe)
         try:
-            choice = choose(consumer, config["model_type"], config, before, recipe)
+            choice = choose_layers(consumer, config["model_type"], config, before, recipe)
         except WconvError as error:
             if refusal is None:
                 wrong.append(f"{recipe}: {error}")
@@ -96,12 +96,12 @@ def compare(consumer: str, source: Path, scratch: Path, monkeypatch: pytest.Monk
     return wrong
 
 
-def known(refusal: str, choice: Choice) -> bool:
+def known(refusal: str, choice: LayerChoice) -> bool:
     """Rows that fixed groups of 64 do not divide stop the consumer; here they stay dense and are told."""
     return "divisible" in refusal and bool(choice.undivided())
 
 
-def differences(choice: Choice, to: Path, before: Mapping[str, Any]) -> list[str]:
+def differences(choice: LayerChoice, to: Path, before: Mapping[str, Any]) -> list[str]:
     """Where names, parameters, config.json or bytes are not the consumer's."""
     written = tensors(to)
     theirs = parameters(written, before)

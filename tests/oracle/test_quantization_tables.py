@@ -15,7 +15,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from tests.oracles import oracle
-from wconv.consumers.quantization import Quantize, choose
+from wconv.consumers.quantization import Quantize, choose_layers
 from wconv.consumers.quantization.modules import PLAIN_GATES
 from wconv.consumers.quantization.tables import CASES
 
@@ -149,7 +149,7 @@ def test_the_tables_answer_as_the_predicates_do(consumer: str, probes: list[str]
         if predicate is None and name in special:
             continue
         tensors = {f"{path}.weight": ((64, 64), "float16") for path in probes}
-        choice = choose(consumer, name, CONFIG, tensors, Quantize())
+        choice = choose_layers(consumer, name, CONFIG, tensors, Quantize())
         entries = choice.config["quantization"]
         for path in probes:
             reason = choice.left.get(f"{path}.weight", "")
@@ -194,7 +194,7 @@ def test_mflux_answers_as_the_table_says(probes: list[str]) -> None:
                 more = (bits,) if len(words) > 2 else ()
                 expected = definition.quantization_predicate(path, linear, *more)
                 tensors = {f"{path}.weight": ((64, 64), "bfloat16")}
-                choice = choose("mflux", family, {}, tensors, Quantize(bits=bits))
+                choice = choose_layers("mflux", family, {}, tensors, Quantize(bits=bits))
                 if any("normal" in why or "bare" in why for why in choice.left.values()):
                     continue
                 level = expected.get("bits") if isinstance(expected, dict) else bits if expected else None

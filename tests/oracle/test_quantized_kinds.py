@@ -12,7 +12,7 @@ from tests.oracle.consumers import silence
 from tests.oracle.quantized_layers import parameters
 from tests.oracle.test_quantization_tables import PACKAGES, models
 from tests.oracles import oracle
-from wconv.consumers.quantization import Quantize, choose
+from wconv.consumers.quantization import Quantize, choose_layers
 
 pytestmark = pytest.mark.oracle
 
@@ -93,7 +93,7 @@ def test_the_consumers_quantize_the_same_layers(consumer: str) -> None:
             except (ValueError, TypeError):  # rows that its groups do not divide
                 continue
             theirs = parameters(shapes(flatten(model.parameters())), before)
-            choice = choose(consumer, name, config, before, recipe)
+            choice = choose_layers(consumer, name, config, before, recipe)
             ours = {key: (how.bits, how.group_size, how.has_biases) for key, how in choice.quantized.items()}
             odd = [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
             wrong += [f"{name} {recipe.mode}: {key}: {ours.get(key)}, {theirs.get(key)}" for key in odd]

@@ -232,7 +232,7 @@ class Wide(LazyTensor):
     dtype: dtypes.DType
     shape: tuple[int, ...]
 
-    def fill(self, start: int, stop: int, out: Any) -> None:
+    def read_into(self, start: int, stop: int, out: Any) -> None:
         raise AssertionError
 
 

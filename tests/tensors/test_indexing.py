@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from wconv.stores import files
 from wconv.tensors import dtypes, indexing, operations
-from wconv.tensors.lazy import LazyTensor, Stored, from_array
+from wconv.tensors.lazy import FileTensor, LazyTensor, from_array
 
 lengths = st.integers(0, 5)
 shapes = st.lists(lengths, max_size=4).map(tuple)
@@ -67,13 +67,13 @@ def test_a_file_that_is_read_in_pieces_gives_the_same(shape: tuple[int, ...], in
     assert np.array_equal(found, expected)
 
 
-class _Counted(Stored):
+class _Counted(FileTensor):
     """A stored tensor that reads an array and remembers the most that was asked for at once."""
 
     most = 0
     values: Any = None
 
-    def fill(self, start: int, stop: int, out: Any) -> None:
+    def read_into(self, start: int, stop: int, out: Any) -> None:
         type(self).most = max(type(self).most, stop - start)
         first = self.offset // self.dtype.itemsize
         out[:] = type(self).values.reshape(-1)[first + start : first + stop]
@@ -93,7 +93,7 @@ def test_a_column_of_a_large_tensor_is_read_in_pieces(monkeypatch: pytest.Monkey
 
 def test_rows_of_a_file_are_read_alone(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(bytes(range(100)))
-    tensor = Stored(str(tmp_path / "x"), 0, dtypes.by_name("uint8"), (10, 10))
+    tensor = FileTensor(str(tmp_path / "x"), 0, dtypes.by_name("uint8"), (10, 10))
     (tmp_path / "x").write_bytes(bytes(range(100))[:50])
     files.close(str(tmp_path / "x"))
     assert tensor[4:1:-1, 0].tolist() == [40, 30, 20]

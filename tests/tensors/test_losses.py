@@ -178,8 +178,8 @@ def test_operations_of_which_nothing_is_known_are_reported_too() -> None:
     """Every cast is tallied; what is infinite afterwards was lost."""
 
     @dataclass(frozen=True, slots=True, eq=False, repr=False)
-    class Doubled(nodes.Derived):
-        def fill(self, start: int, stop: int, out: Array) -> None:
+    class Doubled(nodes.UnaryNode):
+        def read_into(self, start: int, stop: int, out: Array) -> None:
             out[:] = self.parent.elements(start, stop) * out.dtype.type(2)
 
     base = from_array(np.array([1.0, 1e6, 2.0, 1e9], np.float32)).cast("float16")

@@ -18,7 +18,14 @@ import pytest
 
 from wconv.errors import FormatError
 from wconv.tensors import dtypes, nodes, operations
-from wconv.tensors.lazy import InMemory, LazyTensor, Packed, Stored, checked_shape, from_array
+from wconv.tensors.lazy import (
+    ArrayTensor,
+    FileTensor,
+    LazyTensor,
+    PackedFileTensor,
+    checked_shape,
+    from_array,
+)
 
 AXES = list(itertools.permutations(range(4)))
 
@@ -29,10 +36,10 @@ def values() -> Any:
 
 
 @pytest.fixture
-def stored(values: Any, tmp_path: Path) -> Stored:
+def stored(values: Any, tmp_path: Path) -> FileTensor:
     path = tmp_path / "x.bin"
     path.write_bytes(b"123" + values.tobytes())
-    return Stored(str(path), 3, dtypes.by_name("int16"), values.shape)
+    return FileTensor(str(path), 3, dtypes.by_name("int16"), values.shape)
 
 
 @pytest.fixture(params=["whole", "in slabs"])
@@ -53,13 +60,13 @@ def check(lazy: LazyTensor, expected: Any) -> None:
         assert np.array_equal(lazy.elements(start, stop), flat[start:stop]), (lazy, start, stop)
     if lazy.shape and len(lazy) > 1:
         assert np.array_equal(lazy.read(1, len(lazy)), expected[1:])
-    assert 1 <= lazy.grain <= max(lazy.size, 1)
+    assert 1 <= lazy.block_size <= max(lazy.size, 1)
     assert np.array_equal(pickle.loads(pickle.dumps(lazy)).numpy(), expected)
 
 
 @pytest.mark.usefixtures("_limits")
 @pytest.mark.parametrize("axes", AXES)
-def test_transpose_then_slice_split_join(axes: tuple[int, ...], stored: Stored, values: Any) -> None:
+def test_transpose_then_slice_split_join(axes: tuple[int, ...], stored: FileTensor, values: Any) -> None:
     lazy, expected = stored.transpose(axes), values.transpose(axes)
     check(lazy, expected)
     check(lazy.reshape((-1, 5)), expected.reshape(-1, 5))
@@ -75,17 +82,17 @@ def test_transpose_then_slice_split_join(axes: tuple[int, ...], stored: Stored, 
 
 @pytest.mark.usefixtures("_limits")
 @pytest.mark.parametrize("dtype", ["int32", "uint8", "uint16"])
-def test_view_of_stored_and_of_derived(dtype: str, stored: Stored, values: Any) -> None:
+def test_view_of_stored_and_of_derived(dtype: str, stored: FileTensor, values: Any) -> None:
     check(stored.view(dtype), values.view(dtype))
     moved = np.ascontiguousarray(values.transpose(3, 0, 1, 2))
     check(stored.transpose((3, 0, 1, 2)).view(dtype), moved.view(dtype))
 
 
-def test_contiguous_operations_stay_plain_reads(stored: Stored) -> None:
-    assert isinstance(stored.reshape((24, 80)), Stored)
-    assert isinstance(stored.split(3)[1], Stored)
-    assert isinstance(stored.view("float16"), Stored)
-    assert isinstance(stored.slice(0, 2, 3).transpose((1, 0, 2, 3)), Stored)
+def test_contiguous_operations_stay_plain_reads(stored: FileTensor) -> None:
+    assert isinstance(stored.reshape((24, 80)), FileTensor)
+    assert isinstance(stored.split(3)[1], FileTensor)
+    assert isinstance(stored.view("float16"), FileTensor)
+    assert isinstance(stored.slice(0, 2, 3).transpose((1, 0, 2, 3)), FileTensor)
 
 
 def test_add_rounds_once_in_its_own_dtype() -> None:
@@ -101,7 +108,7 @@ def test_cast_of_a_cast() -> None:
     assert np.array_equal(lazy.numpy(), values.astype(np.float16))
 
 
-def test_indexing_reads_a_region(stored: Stored, values: Any) -> None:
+def test_indexing_reads_a_region(stored: FileTensor, values: Any) -> None:
     assert np.array_equal(stored[2], values[2])
     assert np.array_equal(stored[1, ..., 2:6:3], values[1, ..., 2:6:3])
     assert np.array_equal(stored[:, 1:3], values[:, 1:3])
@@ -131,7 +138,7 @@ def test_the_other_byte_order_is_swapped(dtype: str, tmp_path: Path) -> None:
     width = native.itemsize // (2 if native.dtype.kind == "c" else 1)
     raw = native.view(np.uint8).reshape(-1, width)[:, ::-1].tobytes()
     (tmp_path / "big").write_bytes(raw)
-    lazy = Stored(str(tmp_path / "big"), 0, dtypes.by_name(dtype), (3, 4), swap=True)
+    lazy = FileTensor(str(tmp_path / "big"), 0, dtypes.by_name(dtype), (3, 4), swap=True)
     assert np.array_equal(lazy.read(1, 3), native.reshape(3, 4)[1:])
 
 
@@ -141,18 +148,18 @@ def test_packed_elements_are_unpacked(name: str, tmp_path: Path) -> None:
     codes = np.random.default_rng(1).integers(0, 2**dtype.bits, 48).astype(np.uint8)
     number = sum(int(code) << (dtype.bits * at) for at, code in enumerate(codes))
     (tmp_path / "packed").write_bytes(b"?" + number.to_bytes(dtype.nbytes(48), "little"))
-    lazy = Packed(str(tmp_path / "packed"), 1, dtype, (48,))
+    lazy = PackedFileTensor(str(tmp_path / "packed"), 1, dtype, (48,))
     for start, stop in [(0, 48), (1, 47), (5, 6), (8, 16)]:
         assert np.array_equal(lazy.elements(start, stop).view(np.uint8), codes[start:stop])
 
 
 def test_big_endian_arrays_become_native() -> None:
     lazy = from_array(np.arange(6, dtype=">f4").reshape(2, 3))
-    assert isinstance(lazy, InMemory)
+    assert isinstance(lazy, ArrayTensor)
     assert np.array_equal(lazy.numpy(), np.arange(6, dtype="<f4").reshape(2, 3))
 
 
-def test_what_does_not_fit_is_refused(stored: Stored) -> None:
+def test_what_does_not_fit_is_refused(stored: FileTensor) -> None:
     with pytest.raises(ValueError, match="reshaped"):
         stored.reshape((7, -1))
     with pytest.raises(ValueError, match="no order"):
@@ -175,7 +182,7 @@ def test_impossible_shapes_are_refused(shape: list[Any]) -> None:
         checked_shape(shape, "x")
 
 
-def test_a_truncated_file_is_named(stored: Stored) -> None:
+def test_a_truncated_file_is_named(stored: FileTensor) -> None:
     with open(stored.path, "r+b") as file:
         file.truncate(100)
     with pytest.raises(FormatError, match="truncated"):

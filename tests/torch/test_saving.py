@@ -22,7 +22,7 @@ from wconv.errors import FormatError, OutputError
 from wconv.formats import open_file
 from wconv.formats.torch import write as torch_write
 from wconv.tensors.dtypes import by_name
-from wconv.tensors.lazy import LazyTensor, Stored, from_array
+from wconv.tensors.lazy import FileTensor, LazyTensor, from_array
 
 
 def everything() -> Any:
@@ -186,7 +186,7 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
     path = tmp_path / "x.pt"
     torch.save({"a": torch.ones(1)}, path)
     before = path.read_bytes()
-    missing = Stored(str(tmp_path / "gone"), 0, by_name("float32"), (4,))
+    missing = FileTensor(str(tmp_path / "gone"), 0, by_name("float32"), (4,))
     with pytest.raises(FormatError):
         torch_write.save({"a": missing}, path)
     assert path.read_bytes() == before
@@ -215,9 +215,9 @@ import resource, sys
 import numpy as np
 from wconv.tensors.dtypes import by_name
 from wconv.formats.torch import write as torch_write
-from wconv.tensors.lazy import Stored
+from wconv.tensors.lazy import FileTensor
 path, out = sys.argv[1:3]
-tensor = Stored(path, 0, by_name("float32"), (256 << 18,))
+tensor = FileTensor(path, 0, by_name("float32"), (256 << 18,))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 torch_write.save({"a": tensor, "b": tensor.cast("float16")}, out)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)

@@ -75,7 +75,7 @@ class Counted(LazyTensor):
     shape: Shape
     counts: list[int] = field(default_factory=list)
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
+    def read_into(self, start: int, stop: int, out: Array) -> None:
         self.counts.append(stop - start)
         out[:] = self.array.reshape(-1)[start:stop]
 

@@ -9,14 +9,14 @@ import pytest
 
 from wconv.errors import WconvError
 from wconv.tensors import dtypes
-from wconv.tensors.lazy import Stored, from_array
+from wconv.tensors.lazy import FileTensor, from_array
 from wconv.writing.plan import Entry, make, parse_size
 
 F32, F16 = dtypes.by_name("float32"), dtypes.by_name("float16")
 
 
 def entry(name: str, path: str, offset: int, size: int = 100) -> Entry:
-    return Entry(name, Stored(path, offset, F32, (size,)), F16)
+    return Entry(name, FileTensor(path, offset, F32, (size,)), F16)
 
 
 def test_shards_follow_the_source_files_and_their_bytes() -> None:

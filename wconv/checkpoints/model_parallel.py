@@ -18,7 +18,7 @@ import numpy as np
 from wconv.errors import FormatError
 from wconv.tensors import operations
 from wconv.tensors.lazy import Array, LazyTensor
-from wconv.tensors.nodes import Derived
+from wconv.tensors.nodes import UnaryNode
 
 PIECE = re.compile(r"consolidated\.(?P<number>\d{2})\.(?P<suffix>pth|pt)")
 """The name of a rank's file."""
@@ -34,7 +34,7 @@ AXES = {COLUMNS: 0, ROWS: 1}
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Replicated(Derived):
+class Replicated(UnaryNode):
     """A tensor that every rank holds whole: read from all, which must agree.
 
     Attributes:
@@ -47,13 +47,13 @@ class Replicated(Derived):
     others: tuple[LazyTensor, ...]
     name: str
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
-        self.parent.fill(start, stop, out)
+    def read_into(self, start: int, stop: int, out: Array) -> None:
+        self.parent.read_into(start, stop, out)
         again = np.empty_like(out)
         for other in self.others:
-            other.fill(start, stop, again)
+            other.read_into(start, stop, again)
             if again.tobytes() != out.tobytes():
-                path, _ = other.origin
+                path, _ = other.file_position
                 raise FormatError(
                     f"{path}: {self.name:.80} differs from that of the first piece, though every"
                     " piece holds it whole: the files are of different checkpoints"

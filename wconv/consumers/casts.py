@@ -9,10 +9,10 @@ from typing import Any
 from wconv.consumers import registry
 from wconv.consumers.consumer import Consumer
 from wconv.consumers.load_commands import likeliest_first
-from wconv.layouts.apply import SCALES, Applied, fitting
+from wconv.layouts.apply import SCALES, LayoutResult, fitting
 
 
-def of_consumer(applied: Applied, layout: object, config: Mapping[str, Any] | None) -> Applied:
+def of_consumer(applied: LayoutResult, layout: object, config: Mapping[str, Any] | None) -> LayoutResult:
     """A model without a table whose dtypes are kept as the consumer that will load it keeps them.
 
     Args:

@@ -18,7 +18,7 @@ from wconv.consumers.taken import ANY, check_scheme, check_taken
 from wconv.consumers.transformers.consumer import TRANSFORMERS
 from wconv.errors import LayoutError
 from wconv.formats.modules import Module
-from wconv.layouts.apply import Applied, ConvertedInPartError, Layout, UnknownNamesError, apply
+from wconv.layouts.apply import ConvertedInPartError, Layout, LayoutResult, UnknownNamesError, apply
 from wconv.layouts.file_form import Form
 from wconv.layouts.options import options_of
 from wconv.tensors.lazy import LazyTensor
@@ -34,7 +34,7 @@ SINGLE_FILE = BLACK_FOREST_LABS.layout_name
 
 
 @dataclass(frozen=True, slots=True)
-class LaidOut:
+class PreparedModel:
     """The tensors as they will be written, and for whom.
 
     Attributes:
@@ -53,7 +53,7 @@ class LaidOut:
         config_name: what that file is called.
     """
 
-    applied: Applied
+    applied: LayoutResult
     consumer: str | None = None
     format: str | None = None
     command: str = ""
@@ -76,7 +76,7 @@ def lay_out(
     rules: str | os.PathLike[str] | Layout | None = None,
     types: Mapping[str, Module] | None = None,
     options: Mapping[str, Any] | None = None,
-) -> LaidOut:
+) -> PreparedModel:
     """Lays a state dict out as it is asked for, without writing anything.
 
     Args:
@@ -92,7 +92,7 @@ def lay_out(
         LayoutError: there is no such layout, or the tensors do not fit it.
     """
     if layout == AS_STORED:
-        return LaidOut(apply(None, tensors, config, options))
+        return PreparedModel(apply(None, tensors, config, options))
     own = _own(layout, rules)
     if layout == SINGLE_FILE and own is None:
         return _single_file(tensors, config)
@@ -103,14 +103,16 @@ def lay_out(
         from wconv.consumers.mlx_nn import by_layer
 
         if by_layer.fits(types):
-            return LaidOut(by_layer.apply(tensors, types), by_layer.CONSUMER, "mlx", rules="by layer type")
+            return PreparedModel(
+                by_layer.apply(tensors, types), by_layer.CONSUMER, "mlx", rules="by layer type"
+            )
     if chosen is None and isinstance(layout, str) and layout != "auto":
         raise NoLayoutError(_lacking(layout, config))
     if chosen is None:
         check_taken(ANY, tensors, config)
         command, sentence = load_command(None, config)
         kept = consumer_casts.of_consumer(apply(None, tensors, config, options), layout, config)
-        return LaidOut(kept, command=command, known=sentence)
+        return PreparedModel(kept, command=command, known=sentence)
     applied = _applied(chosen, tensors, config, options)
     if own is not None and own.form is None:
         unmatched = tuple(f"no tensor matches the rule: {rule}" for rule in applied.unmatched)
@@ -119,7 +121,7 @@ def lay_out(
     consumer = layout if isinstance(layout, str) and layout in chosen.consumers else chosen.consumers[0]
     known = registry.find_consumer(consumer)
     format = "mlx" if own is not None else known.format if known is not None else TRANSFORMERS.format
-    done = LaidOut(applied, consumer, format, rules=str(chosen), stale=stale, table=chosen)
+    done = PreparedModel(applied, consumer, format, rules=str(chosen), stale=stale, table=chosen)
     done = replace(done, form=chosen.form, casts=chosen.casts, options=options_of(chosen))
     if chosen.config:
         done = replace(done, config=config_maker(chosen.config)(config or {}, tensors))
@@ -149,7 +151,7 @@ def config_maker(name: str) -> ConfigMaker:
     return makers[name]
 
 
-def _loading(done: LaidOut, chosen: Layout, config: Mapping[str, Any] | None) -> tuple[str, str]:
+def _loading(done: PreparedModel, chosen: Layout, config: Mapping[str, Any] | None) -> tuple[str, str]:
     """What loads a result of a table or of rules of one's own."""
     consumer = registry.find_consumer(done.consumer or "")
     if consumer is None or consumer.role != "automatic" or consumer.known_models is None:
@@ -165,7 +167,7 @@ def _applied(
     tensors: Mapping[str, LazyTensor],
     config: Mapping[str, Any] | None,
     options: Mapping[str, Any] | None,
-) -> Applied:
+) -> LayoutResult:
     """What `apply` gives; a refusal says which other consumer takes a part of the model."""
     try:
         return apply(chosen, tensors, config, options, check_scheme)
@@ -205,7 +207,7 @@ def _own(layout: str | Layout, rules: str | os.PathLike[str] | Layout | None) ->
     return read(os.fspath(rules))
 
 
-def _single_file(tensors: Mapping[str, LazyTensor], config: Mapping[str, Any] | None) -> LaidOut:
+def _single_file(tensors: Mapping[str, LazyTensor], config: Mapping[str, Any] | None) -> PreparedModel:
     from wconv.layouts.inverse import restore
 
     table = pipelines.of_component(DIFFUSERS.name, config, tensors)
@@ -215,7 +217,7 @@ def _single_file(tensors: Mapping[str, LazyTensor], config: Mapping[str, Any] | 
             "--layout bfl is for a component in diffusers' form whose config.json says its class, of:"
             f" {', '.join(layout.model_types[0] for _, layout in pipelines.places(DIFFUSERS.name))}"
         )
-    return LaidOut(restored, BLACK_FOREST_LABS.name, BLACK_FOREST_LABS.format, rules=f"undone: {table}")
+    return PreparedModel(restored, BLACK_FOREST_LABS.name, BLACK_FOREST_LABS.format, rules=f"undone: {table}")
 
 
 def _back(
@@ -223,11 +225,11 @@ def _back(
     tensors: Mapping[str, LazyTensor],
     config: Mapping[str, Any] | None,
     options: Mapping[str, Any] | None,
-) -> LaidOut:
+) -> PreparedModel:
     from wconv.layouts.inverse import restore
 
     command, sentence = load_command(TRANSFORMERS.name, config)
-    unchanged = LaidOut(apply(None, tensors, config, options), None, "pt", command, known=sentence)
+    unchanged = PreparedModel(apply(None, tensors, config, options), None, "pt", command, known=sentence)
     unchanged = replace(unchanged, options=options_of(table))
     try:
         restored = restore(table, tensors, config, options)
@@ -238,7 +240,7 @@ def _back(
         return unchanged
     stated = ((config or {}).get("quantization_config") or {}).get("quant_method")
     stale = ("quantization_config",) if stated == "fp8" and not _holds_8_bits(restored.tensors) else ()
-    undone = LaidOut(
+    undone = PreparedModel(
         restored, TRANSFORMERS.name, TRANSFORMERS.format, command, f"undone: {table}", stale, known=sentence
     )
     return replace(undone, options=unchanged.options)

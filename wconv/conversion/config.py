@@ -8,7 +8,7 @@ from typing import Any
 
 from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.consumers import config_dtypes
-from wconv.consumers.lay_out import LaidOut
+from wconv.consumers.lay_out import PreparedModel
 from wconv.consumers.mlx import config_fields
 from wconv.conversion.request import Request
 from wconv.writing.plan import Entry
@@ -30,7 +30,7 @@ class WrittenConfig:
 
 
 def written_config(
-    request: Request, opened: Checkpoint, entries: Sequence[Entry], laid: LaidOut, *, has_sidecars: bool
+    request: Request, opened: Checkpoint, entries: Sequence[Entry], laid: PreparedModel, *, has_sidecars: bool
 ) -> WrittenConfig:
     """The config that fits the weights as they are written: their dtypes, tied heads, the consumer's fields.
 

@@ -6,7 +6,7 @@ import dataclasses
 
 from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.consumers import fits, registry
-from wconv.consumers.lay_out import LaidOut
+from wconv.consumers.lay_out import PreparedModel
 from wconv.conversion import outputs, report_facts, stages
 from wconv.conversion.config import untied_notes, written_config
 from wconv.conversion.planned import Conversion, stamps_of
@@ -112,7 +112,7 @@ def plan_model(request: Request) -> Conversion:
     )
 
 
-def _with_bits(laid: LaidOut, made: Quantized) -> LaidOut:
+def _with_bits(laid: PreparedModel, made: Quantized) -> PreparedModel:
     """A form whose header tells the bits tells these."""
     form = laid.form
     if form is None or made.level is None or QUANTIZATION_LEVEL not in form.metadata:
@@ -121,7 +121,7 @@ def _with_bits(laid: LaidOut, made: Quantized) -> LaidOut:
     return dataclasses.replace(laid, form=dataclasses.replace(form, metadata=metadata))
 
 
-def _check_fits(request: Request, opened: Checkpoint, laid: LaidOut, *, whole: bool) -> tuple[str, ...]:
+def _check_fits(request: Request, opened: Checkpoint, laid: PreparedModel, *, whole: bool) -> tuple[str, ...]:
     """Refuses a model's empty weights, and where it was asked for as a whole such as do not fit its config.
 
     Of tensors of which nothing is known, the empty ones are told.
@@ -139,7 +139,7 @@ def _check_fits(request: Request, opened: Checkpoint, laid: LaidOut, *, whole: b
     return ()
 
 
-def _with_room_for_config(request: Request, laid: LaidOut) -> Request:
+def _with_room_for_config(request: Request, laid: PreparedModel) -> Request:
     """Where the consumer wants a config beside the weights: a directory, named after what it is."""
     if request.file_format.for_torch and laid.form is not None and laid.form.needs_header:
         raise OutputError(

@@ -11,7 +11,7 @@ from typing import Any
 from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.conversion.report import Report
 from wconv.errors import FormatError, told
-from wconv.stores.files import Stamp, stamp_of
+from wconv.stores.files import FileStamp, stamp_of
 from wconv.tensors import array_cache
 from wconv.wording import fitted
 from wconv.writing.plan import Plan
@@ -45,7 +45,7 @@ class Conversion:
     sidecars: Sidecars | None
     report: Report
     parameters: Mapping[str, Any]
-    stamps: tuple[Stamp, ...]
+    stamps: tuple[FileStamp, ...]
     parts: Mapping[str, Conversion] = field(default_factory=dict)
     config_name: str = "config.json"
     needs_header: bool = False
@@ -86,7 +86,7 @@ def reading(opened: Checkpoint) -> Iterator[None]:
 
 
 @told(FormatError, "read")
-def stamps_of(files: Sequence[Path]) -> tuple[Stamp, ...]:
+def stamps_of(files: Sequence[Path]) -> tuple[FileStamp, ...]:
     """What tells each source file from what it may become.
 
     Raises:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wconv.consumers.quantization.choice import Choice, Tensors, choose
+from wconv.consumers.quantization.choice import LayerChoice, Tensors, choose_layers
 from wconv.consumers.quantization.recipes import Quantize, parse_rule
 from wconv.conversion.quantization_summary import Summary
 from wconv.errors import LayoutError, WconvError
@@ -90,7 +90,7 @@ def quantize_entries(
             f"{f', and this one is for {consumer}' if consumer else ': there are no rules for this one'}"
         )
     tensors = {entry.name: (entry.shape, entry.dtype.name) for entry in entries}
-    choice = choose(consumer, model_type, config, tensors, recipe)
+    choice = choose_layers(consumer, model_type, config, tensors, recipe)
     if not choice.quantized:
         raise WconvError(f"-q found no weight to quantize in {model_type}: see --dry-run for its tensors")
     made: list[Entry] = []
@@ -120,7 +120,7 @@ def quantize_entries(
     )
 
 
-def _summary(entries: Sequence[Entry], made: Sequence[Entry], choice: Choice) -> Summary:
+def _summary(entries: Sequence[Entry], made: Sequence[Entry], choice: LayerChoice) -> Summary:
     weights: dict[str, int] = {}
     for how in choice.quantized.values():
         told = f"{how.bits} bits in groups of {how.group_size}"
@@ -183,7 +183,7 @@ def sizes_of(
     sizes: dict[str, int] = {}
     for one in (recipe, *(replace(other, rules=recipe.rules) for other in OTHERS)):
         try:
-            sizes.setdefault(title(one), choose(consumer, model_type, config, tensors, one).bytes)
+            sizes.setdefault(title(one), choose_layers(consumer, model_type, config, tensors, one).bytes)
         except WconvError:
             continue
     return sizes

@@ -9,7 +9,7 @@ from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.consumers import casts
 from wconv.conversion import decode
 from wconv.conversion.quantize import Quantized
-from wconv.layouts.apply import Applied
+from wconv.layouts.apply import LayoutResult
 from wconv.tensors.dtypes import DType
 from wconv.tensors.lazy import LazyTensor
 from wconv.writing.plan import Entry
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from wconv.lora.read import Lora
 
 
-def kept(entries: Sequence[Entry], requested: DType | None, applied: Applied) -> dict[str, str]:
+def kept(entries: Sequence[Entry], requested: DType | None, applied: LayoutResult) -> dict[str, str]:
     """The tensors that a cast that was asked for left alone, each with its dtype and the reason."""
     if requested is None:
         return {}
@@ -31,7 +31,9 @@ def kept(entries: Sequence[Entry], requested: DType | None, applied: Applied) ->
     return found
 
 
-def computed(entries: Sequence[Entry], applied: Applied, picked: Mapping[str, LazyTensor]) -> tuple[str, ...]:
+def computed(
+    entries: Sequence[Entry], applied: LayoutResult, picked: Mapping[str, LazyTensor]
+) -> tuple[str, ...]:
     """A note on tensors that are cast before the consumer computes with them."""
     cast = [
         entry
@@ -61,7 +63,7 @@ def left_out(opened: Checkpoint, side_files: Sidecars | None) -> dict[str, str]:
 
 
 def sources(
-    applied: Applied,
+    applied: LayoutResult,
     opened: Checkpoint,
     of_state: Mapping[str, tuple[str, ...]],
     made: Quantized | None,

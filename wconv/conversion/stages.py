@@ -14,7 +14,7 @@ from wconv.checkpoints import open as checkpoints
 from wconv.checkpoints.checkpoint import Checkpoint, check_lost
 from wconv.consumers import registry
 from wconv.consumers.adapters.namings import FILES, MARKS
-from wconv.consumers.lay_out import AS_STORED, LaidOut, lay_out
+from wconv.consumers.lay_out import AS_STORED, PreparedModel, lay_out
 from wconv.consumers.made_tensors import SETTINGS, tensor_maker
 from wconv.consumers.pieces import PIECES
 from wconv.conversion import decode
@@ -100,7 +100,9 @@ def _matching(text: str | None, option: str, names: Collection[str]) -> set[str]
     return NameFilter(text, option).matching(names)
 
 
-def merge_and_lay_out(request: Request, opened: Checkpoint, tensors: Mapping[str, LazyTensor]) -> LaidOut:
+def merge_and_lay_out(
+    request: Request, opened: Checkpoint, tensors: Mapping[str, LazyTensor]
+) -> PreparedModel:
     """The tensors in their new layout, adapters merged into them; an adapter alone by its own naming.
 
     Raises:
@@ -108,7 +110,7 @@ def merge_and_lay_out(request: Request, opened: Checkpoint, tensors: Mapping[str
     """
     options = request.options
 
-    def laid_out(tensors: Mapping[str, LazyTensor]) -> LaidOut:
+    def laid_out(tensors: Mapping[str, LazyTensor]) -> PreparedModel:
         return lay_out(
             request.layout,
             tensors,
@@ -142,7 +144,7 @@ def may_be_adapter(opened: Checkpoint, names: Iterable[str]) -> bool:
     return any(mark in joined for mark in MARKS)
 
 
-def with_made_tensors(laid: LaidOut, opened: Checkpoint) -> LaidOut:
+def with_made_tensors(laid: PreparedModel, opened: Checkpoint) -> PreparedModel:
     """With what the consumer keeps among the weights and the source in a file beside them."""
     settings = opened.path / SETTINGS
     maker = tensor_maker(laid.table)
@@ -159,7 +161,7 @@ def with_made_tensors(laid: LaidOut, opened: Checkpoint) -> LaidOut:
     return dataclasses.replace(laid, applied=applied)
 
 
-def cast(request: Request, laid: LaidOut) -> list[Entry]:
+def cast(request: Request, laid: PreparedModel) -> list[Entry]:
     """Each tensor with the dtype in which it is written.
 
     Raises:
@@ -176,7 +178,9 @@ def cast(request: Request, laid: LaidOut) -> list[Entry]:
     return list(map(Entry, applied.tensors.keys(), applied.tensors.values(), written))
 
 
-def quantize(request: Request, opened: Checkpoint, laid: LaidOut, dense: Sequence[Entry]) -> Quantized | None:
+def quantize(
+    request: Request, opened: Checkpoint, laid: PreparedModel, dense: Sequence[Entry]
+) -> Quantized | None:
     """Several entries in the place of each weight that the consumer's converter would quantize.
 
     Returns:
@@ -198,7 +202,7 @@ def quantize(request: Request, opened: Checkpoint, laid: LaidOut, dense: Sequenc
     return quantize_entries(dense, laid.consumer, model_type, config, recipe)
 
 
-def plan(request: Request, opened: Checkpoint, laid: LaidOut, entries: Sequence[Entry]) -> Plan:
+def plan(request: Request, opened: Checkpoint, laid: PreparedModel, entries: Sequence[Entry]) -> Plan:
     """The model's files: in the consumer's own form, else named as the hub names them."""
     file_format = request.file_format
     stem = registry.file_stem(laid.consumer, opened.files[0].name)

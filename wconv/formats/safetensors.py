@@ -18,7 +18,7 @@ from wconv.formats.contents import Contents
 from wconv.stores import files
 from wconv.tensors import dtypes
 from wconv.tensors.dtypes import DType
-from wconv.tensors.lazy import LazyTensor, Packed, Shape, Stored, is_shape
+from wconv.tensors.lazy import FileTensor, LazyTensor, PackedFileTensor, Shape, is_shape
 
 HEADER_LIMIT = 100_000_000
 """Bytes of header that are read at most: the format's own limit."""
@@ -133,7 +133,7 @@ def tensors(header: dict[str, Any], path: str, base: int, size: int) -> dict[str
     _check_cover(found, path, base, size)
     tensors: dict[str, LazyTensor] = {}
     for begin, _, name, dtype, shape in found:
-        leaf = Stored if dtype.bits >= 8 else Packed
+        leaf = FileTensor if dtype.bits >= 8 else PackedFileTensor
         tensors[name] = leaf(path, base + begin, dtype, shape)
     return tensors
 

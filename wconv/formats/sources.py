@@ -19,7 +19,7 @@ import numpy as np
 from wconv.errors import FormatError, UnsafeError
 from wconv.stores import files
 from wconv.tensors.dtypes import DType
-from wconv.tensors.lazy import Array, InMemory, LazyTensor, Shape, Stored, swap_bytes
+from wconv.tensors.lazy import Array, ArrayTensor, FileTensor, LazyTensor, Shape, swap_bytes
 
 READ_LIMIT = 512 << 20
 """Bytes that are ever read at once outside of tensors: a pickle's string, a directory, a JSON member."""
@@ -85,7 +85,7 @@ class FileSource(Source):
         return bytes(files.source(self.path).read(self.start + offset, count))
 
     def tensor(self, offset: int, dtype: DType, count: int, swap: bool) -> LazyTensor:
-        return Stored(self.path, self.start + offset, dtype, (count,), swap)
+        return FileTensor(self.path, self.start + offset, dtype, (count,), swap)
 
     def part(self, offset: int, size: int) -> Source:
         return FileSource(self.path, self.start + offset, size)
@@ -109,7 +109,7 @@ class MemorySource(Source):
         if swap:
             raw = raw.copy()
             swap_bytes(raw, dtype)
-        return InMemory(raw.view(dtype.numpy), dtype, (count,))
+        return ArrayTensor(raw.view(dtype.numpy), dtype, (count,))
 
     def part(self, offset: int, size: int) -> Source:
         return MemorySource(self.data[offset : offset + size], self.where)
@@ -257,7 +257,7 @@ class Inflated(LazyTensor):
     shape: Shape
     swap: bool
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
+    def read_into(self, start: int, stop: int, out: Array) -> None:
         raw = out.view(np.uint8)
         self.source.inflate_into(self.offset + start * self.dtype.itemsize, memoryview(raw))  # type: ignore[arg-type]
         if self.swap:

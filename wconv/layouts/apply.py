@@ -110,7 +110,7 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
+class LayoutResult:
     """A state dict in a consumer's layout.
 
     Attributes:
@@ -148,7 +148,7 @@ def apply(
     config: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
     check: Check | None = None,
-) -> Applied:
+) -> LayoutResult:
     """Lays a state dict out as `layout` says; only heads that are said to be tied are read, to compare them.
 
     A checkpoint that is laid out already keeps its names; without a layout all tensors do.
@@ -163,7 +163,9 @@ def apply(
     """
     if layout is None:
         kept = fitting(KEEP_DTYPE, tensors)
-        return Applied(dict(tensors), {}, kept, {name: (name,) for name in tensors}, keep_why=KEPT_BY_SOME)
+        return LayoutResult(
+            dict(tensors), {}, kept, {name: (name,) for name in tensors}, keep_why=KEPT_BY_SOME
+        )
     context = Context(config or {}, options or {})
     state = {name: TracedTensor(tensor, (name,)) for name, tensor in tensors.items()}
     dropped: dict[str, str] = {}
@@ -179,7 +181,7 @@ def apply(
     if check is not None:
         check(layout, state, tensors, context)
     check_names(layout, state, quantized=is_quantized(context.config))
-    return Applied(
+    return LayoutResult(
         {name: entry.tensor for name, entry in state.items()},
         dropped,
         kept_names(layout, state),

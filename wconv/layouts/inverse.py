@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from wconv.errors import LayoutError
-from wconv.layouts.apply import Applied, Layout, is_converted, kept_names, run_rules
+from wconv.layouts.apply import Layout, LayoutResult, is_converted, kept_names, run_rules
 from wconv.layouts.computed.rotary import RotaryRule
 from wconv.layouts.conditions import Context
 from wconv.layouts.patterns import compile_pattern, sample
@@ -93,7 +93,7 @@ def restore(
     tensors: Mapping[str, LazyTensor],
     config: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
-) -> Applied | None:
+) -> LayoutResult | None:
     """Lays a state dict that is in `layout`'s consumer's layout out as the hub has it.
 
     None when it is not, or when there is no telling: names and layouts are the hub's already.
@@ -126,7 +126,7 @@ def restore(
     _check(layout, restored, tensors, context)
     notes.extend(_not_restored(layout, restored, context))
     kept = kept_names(layout, tensors)
-    return Applied(
+    return LayoutResult(
         restored,
         {},
         frozenset(name for name, entry in state.items() if kept.issuperset(entry.sources)),

@@ -7,7 +7,7 @@ import numpy as np
 from wconv.errors import LayoutError
 from wconv.layouts.conditions import Context
 from wconv.layouts.rules import DropRule, State, TracedTensor
-from wconv.tensors.lazy import LazyTensor, Stored
+from wconv.tensors.lazy import FileTensor, LazyTensor
 
 CHUNK = 4 << 20
 """Elements that are compared at a time."""
@@ -56,8 +56,8 @@ def same(one: LazyTensor, other: LazyTensor) -> bool:
 
 def _is_one_place(one: LazyTensor, other: LazyTensor) -> bool:
     return (
-        isinstance(one, Stored)
-        and isinstance(other, Stored)
+        isinstance(one, FileTensor)
+        and isinstance(other, FileTensor)
         and (one.path, one.offset, one.dtype, one.swap) == (other.path, other.offset, other.dtype, other.swap)
     )
 

@@ -10,10 +10,10 @@ from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.consumers import registry
 from wconv.consumers.adapters.modules import WRAPPERS
 from wconv.consumers.adapters.namings import FILES, METADATA
-from wconv.consumers.lay_out import HUB, LaidOut
+from wconv.consumers.lay_out import HUB, PreparedModel
 from wconv.errors import FormatError, LayoutError
 from wconv.formats.side_files import read_json
-from wconv.layouts.apply import Applied
+from wconv.layouts.apply import LayoutResult
 from wconv.layouts.file_form import Form
 from wconv.lora import image, language
 from wconv.lora.kinds import LORA, kind_of, other_kind
@@ -65,7 +65,9 @@ def _texts(opened: Checkpoint) -> dict[str, str]:
     return {key: value for key, value in strings if isinstance(value, str)}
 
 
-def convert_adapter(opened: Checkpoint, tensors: Mapping[str, LazyTensor], layout: object) -> LaidOut | None:
+def convert_adapter(
+    opened: Checkpoint, tensors: Mapping[str, LazyTensor], layout: object
+) -> PreparedModel | None:
     """An adapter as its consumer reads it; None where nothing changes.
 
     Args:
@@ -80,7 +82,7 @@ def convert_adapter(opened: Checkpoint, tensors: Mapping[str, LazyTensor], layou
     from_mlx = any(name.endswith(".lora_a") for name in tensors)
     if layout == HUB and not from_mlx:
         form = _as_it_is(opened)
-        return LaidOut(Applied(dict(tensors)), form=form) if form is not None else None
+        return PreparedModel(LayoutResult(dict(tensors)), form=form) if form is not None else None
     _check_kind(opened)
     laid = _laid_out(opened, tensors, layout, from_mlx)
     if laid.form is None:
@@ -103,7 +105,7 @@ def _check_kind(opened: Checkpoint) -> None:
 
 def _laid_out(
     opened: Checkpoint, tensors: Mapping[str, LazyTensor], layout: object, from_mlx: bool
-) -> LaidOut:
+) -> PreparedModel:
     found = adapters(dataclasses.replace(opened, tensors=dict(tensors)))
     whole = next((one for one in found if one.wholes), None)
     if whole is not None:

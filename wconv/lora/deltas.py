@@ -14,7 +14,7 @@ from wconv.tensors.array_cache import array_cache
 from wconv.tensors.dtypes import DType
 from wconv.tensors.graph import leaves
 from wconv.tensors.lazy import Array, LazyTensor, Shape
-from wconv.tensors.nodes import Derived, by_blocks
+from wconv.tensors.nodes import UnaryNode, by_blocks
 
 BLOCK = 32 << 20
 """Bytes of the wide matrix, in float32, that are held at once; of a larger one a part of the rank."""
@@ -45,15 +45,15 @@ class Product(LazyTensor):
         return dtypes.by_name("float32")
 
     @property
-    def origin(self) -> tuple[str, int]:
-        return self.up.origin
+    def file_position(self) -> tuple[str, int]:
+        return self.up.file_position
 
     @property
-    def grain(self) -> int:
+    def block_size(self) -> int:
         columns = self.down.shape[1]
         return max(STEP // (4 * columns), 1) * columns
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
+    def read_into(self, start: int, stop: int, out: Array) -> None:
         by_blocks(start, stop, out, self.down.shape[1], self._rows)
 
     def _rows(self, first: int, last: int, out: Array) -> None:
@@ -88,7 +88,7 @@ def single(array: Array) -> Array:
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Scaled(Derived):
+class Scaled(UnaryNode):
     """A tensor times a number, in float32."""
 
     scale: float
@@ -97,7 +97,7 @@ class Scaled(Derived):
     def dtype(self) -> DType:  # type: ignore[override]
         return dtypes.by_name("float32")
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
+    def read_into(self, start: int, stop: int, out: Array) -> None:
         casts.cast(self.parent.elements(start, stop), out)
         before = casts.count_not_finite(out)
         with np.errstate(all="ignore"):
@@ -164,18 +164,18 @@ class Merged(LazyTensor):
         return self.base.shape
 
     @property
-    def origin(self) -> tuple[str, int]:
-        return self.base.origin
+    def file_position(self) -> tuple[str, int]:
+        return self.base.file_position
 
     @property
     def _row(self) -> int:
         return math.prod(self.base.shape[1:])
 
     @property
-    def grain(self) -> int:
+    def block_size(self) -> int:
         return max(STEP // (4 * self._row), 1) * self._row
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
+    def read_into(self, start: int, stop: int, out: Array) -> None:
         by_blocks(start, stop, out, self._row, self._blocks)
 
     def _blocks(self, first: int, last: int, out: Array) -> None:

@@ -14,10 +14,10 @@ from wconv.consumers.adapters.families import FAMILIES, TEXTS, AdapterFamily
 from wconv.consumers.adapters.modules import CLIP, WRAPPERS, backwards, flat, forwards, unflatten
 from wconv.consumers.adapters.naming import Naming
 from wconv.consumers.adapters.namings import METADATA
-from wconv.consumers.lay_out import LaidOut
+from wconv.consumers.lay_out import PreparedModel
 from wconv.consumers.registry import adapter_naming
 from wconv.errors import LayoutError
-from wconv.layouts.apply import Applied, matches, nearest
+from wconv.layouts.apply import LayoutResult, matches, nearest
 from wconv.layouts.file_form import Form
 from wconv.layouts.patterns import compile_pattern
 from wconv.layouts.rules import Rule
@@ -72,7 +72,7 @@ def _in_language_model(name: str) -> bool:
     return name.startswith(tuple(f"{wrapper}transformer." for wrapper in WRAPPERS))
 
 
-def in_naming(found: Sequence[Adapter], layout: str) -> LaidOut:
+def in_naming(found: Sequence[Adapter], layout: str) -> PreparedModel:
     """An image model's adapter in a naming.
 
     Args:
@@ -262,7 +262,9 @@ def _parts(found: Sequence[Adapter], fit: Fit, naming: Naming) -> dict[Home, Ada
     }
 
 
-def _written(name: str, naming: Naming, family: AdapterFamily, parts: Mapping[Home, Adapter]) -> LaidOut:
+def _written(
+    name: str, naming: Naming, family: AdapterFamily, parts: Mapping[Home, Adapter]
+) -> PreparedModel:
     tensors: dict[str, LazyTensor] = {}
     sources: dict[str, tuple[str, ...]] = {}
     alphas: list[str] = []
@@ -283,9 +285,9 @@ def _written(name: str, naming: Naming, family: AdapterFamily, parts: Mapping[Ho
         metadata[METADATA] = json.dumps(_by_component(parts))
     form = Form(naming.filename, ONE_FILE, metadata, needs_header=METADATA in metadata)
     notes = (f"an adapter of {family.name}: {len(parts)} layers",)
-    applied = Applied(tensors, keep_dtype=frozenset(alphas), sources=sources, notes=notes)
+    applied = LayoutResult(tensors, keep_dtype=frozenset(alphas), sources=sources, notes=notes)
     rules = f"to the names {name}: {metadata} {config}"
-    laid = LaidOut(applied, name, "pt", naming.command, rules, form=form)
+    laid = PreparedModel(applied, name, "pt", naming.command, rules, form=form)
     return laid if config is None else dataclasses.replace(laid, config=config, config_name=CONFIG)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from wconv.consumers.lay_out import LaidOut
+from wconv.consumers.lay_out import PreparedModel
 from wconv.consumers.mlx_lm.consumer import ADAPTER_COMMAND, ADAPTER_FILE, MLX_LM
 from wconv.consumers.peft.consumer import NAMING, PEFT
 from wconv.errors import LayoutError
-from wconv.layouts.apply import Applied
+from wconv.layouts.apply import LayoutResult
 from wconv.layouts.file_form import Form
 from wconv.lora import peft
 from wconv.lora.deltas import Scaled
@@ -25,7 +25,7 @@ USUAL = "model.layers."
 """How modules begin that both programs call the same in nearly all models."""
 
 
-def to_mlx_lm(found: Sequence[Adapter]) -> LaidOut:
+def to_mlx_lm(found: Sequence[Adapter]) -> PreparedModel:
     """`adapters.safetensors` and `adapter_config.json` as mlx-lm reads them.
 
     Raises:
@@ -62,8 +62,8 @@ def to_mlx_lm(found: Sequence[Adapter]) -> LaidOut:
     other = next((module for module in modules if not module.startswith(USUAL)), None)
     if other is not None:
         notes.append(f"mlx-lm passes over modules that its model calls otherwise: see whether it has {other}")
-    applied = Applied(tensors, sources=sources, notes=tuple(notes))
-    return LaidOut(
+    applied = LayoutResult(tensors, sources=sources, notes=tuple(notes))
+    return PreparedModel(
         applied,
         MLX_LM.name,
         MLX_LM.format,
@@ -75,7 +75,7 @@ def to_mlx_lm(found: Sequence[Adapter]) -> LaidOut:
     )
 
 
-def to_peft(found: Sequence[Adapter]) -> LaidOut:
+def to_peft(found: Sequence[Adapter]) -> PreparedModel:
     """`adapter_model.safetensors` and `adapter_config.json` as PEFT reads them.
 
     Raises:
@@ -96,8 +96,10 @@ def to_peft(found: Sequence[Adapter]) -> LaidOut:
     form = Form(naming.filename, ONE_FILE, {"format": PEFT.format})
     scales = sorted({one.scale for one in found})
     shown = ", ".join(f"{scale:g}" for scale in scales[:3]) + (", …" if len(scales) > 3 else "")
-    applied = Applied(tensors, sources=sources, notes=(f"an adapter of {len(found)} layers, scale {shown}",))
-    return LaidOut(
+    applied = LayoutResult(
+        tensors, sources=sources, notes=(f"an adapter of {len(found)} layers, scale {shown}",)
+    )
+    return PreparedModel(
         applied,
         PEFT.name,
         PEFT.format,

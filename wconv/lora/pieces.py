@@ -13,7 +13,7 @@ from wconv.layouts.reverse_rules import JoinRule
 from wconv.layouts.rules import Rule, State, TracedTensor
 from wconv.tensors import dtypes
 from wconv.tensors.lazy import Array, LazyTensor
-from wconv.tensors.nodes import ConcatNode, Derived, SliceNode, ZerosNode
+from wconv.tensors.nodes import ConcatNode, SliceNode, UnaryNode, ZerosNode
 
 ABSENT = ""
 """Stands for a module that is not there."""
@@ -29,13 +29,13 @@ class ModuleRows:
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Marked(Derived):
+class Marked(UnaryNode):
     """A tensor that can be told among the parts that rules make of it."""
 
     name: str
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
-        self.parent.fill(start, stop, out)
+    def read_into(self, start: int, stop: int, out: Array) -> None:
+        self.parent.read_into(start, stop, out)
 
 
 def pieces(tensor: LazyTensor) -> tuple[ModuleRows, ...] | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from wconv.consumers.adapters.modules import renames
-from wconv.consumers.lay_out import LaidOut
+from wconv.consumers.lay_out import PreparedModel
 from wconv.consumers.layout_choice import choose_layout
 from wconv.errors import LayoutError
 from wconv.layouts.rules import Rule
@@ -41,13 +41,13 @@ def renames_of(config: Mapping[str, Any] | None, names: Collection[str]) -> tupl
 
 
 def laid_out(
-    lay_out: Callable[[Mapping[str, LazyTensor]], LaidOut],
+    lay_out: Callable[[Mapping[str, LazyTensor]], PreparedModel],
     tensors: Mapping[str, LazyTensor],
     loras: Sequence[Lora],
     requested: DType | None,
     where: str,
     respelling: Sequence[Rule] = (),
-) -> LaidOut:
+) -> PreparedModel:
     """Merges, then lays out; what is cast afterwards is rounded to that dtype alone.
 
     A tensor that rules make one with a merged one is cast with it.

@@ -17,7 +17,7 @@ import numpy as np
 
 from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.errors import FormatError, LayoutError
-from wconv.layouts.apply import Applied
+from wconv.layouts.apply import LayoutResult
 from wconv.optimizers import torch_state
 from wconv.optimizers.kinds import COMPARED, OptimizerKind, constructor, kind_of, remarks
 from wconv.optimizers.matching import match
@@ -54,7 +54,7 @@ class MlxOptimizerState:
 def lay_out(
     opened: Checkpoint,
     picked: dict[str, LazyTensor],
-    laid_out: Callable[[Mapping[str, LazyTensor]], Applied],
+    laid_out: Callable[[Mapping[str, LazyTensor]], LayoutResult],
 ) -> MlxOptimizerState:
     """The state of a checkpoint's optimizer under the names, and in the layout, of its weights.
 
@@ -129,7 +129,7 @@ def _laid_out(
     moments: Mapping[str, LazyTensor],
     opened: Checkpoint,
     picked: dict[str, LazyTensor],
-    laid_out: Callable[[Mapping[str, LazyTensor]], Applied],
+    laid_out: Callable[[Mapping[str, LazyTensor]], LayoutResult],
     state: TorchState,
 ) -> dict[str, tuple[LazyTensor, tuple[str, ...]]]:
     """What the layout makes of the moments, in the places of their parameters among all other tensors."""

@@ -46,8 +46,8 @@ class Unpacked(LazyTensor):
         return (*self.packed.shape[:-1], self.columns)
 
     @property
-    def origin(self) -> tuple[str, int]:
-        return self.packed.origin
+    def file_position(self) -> tuple[str, int]:
+        return self.packed.file_position
 
     @property
     def in_pairs(self) -> bool:
@@ -61,11 +61,11 @@ class Unpacked(LazyTensor):
         return 8 // math.gcd(8, self.bits) if whole else max(self.columns, 1)
 
     @property
-    def grain(self) -> int:
-        inner = self.packed.grain
+    def block_size(self) -> int:
+        inner = self.packed.block_size
         return math.lcm(self._block, inner * 8 // self.bits) if inner > 1 else self._block
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
+    def read_into(self, start: int, stop: int, out: Array) -> None:
         by_blocks(start, stop, out, self._block, self._blocks)
 
     def _blocks(self, first: int, last: int, out: Array) -> None:
@@ -130,8 +130,8 @@ class Turned(LazyTensor):
         return self.parent.shape[::-1]
 
     @property
-    def origin(self) -> tuple[str, int]:
-        return self.parent.origin
+    def file_position(self) -> tuple[str, int]:
+        return self.parent.file_position
 
     @property
     def step(self) -> int:
@@ -141,10 +141,10 @@ class Turned(LazyTensor):
         return min(fitting // 32 * 32, max(rows, 1))
 
     @property
-    def grain(self) -> int:
+    def block_size(self) -> int:
         return max(self.step * self.shape[1], 1)
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
+    def read_into(self, start: int, stop: int, out: Array) -> None:
         by_blocks(start, stop, out, max(self.shape[1], 1), self._rows)
 
     def _rows(self, first: int, last: int, out: Array) -> None:
@@ -161,7 +161,7 @@ class Turned(LazyTensor):
             return
         lines = np.empty((height, count), self.dtype.numpy)
         for at in range(height):
-            self.parent.fill(at * width + first, at * width + last, lines[at])
+            self.parent.read_into(at * width + first, at * width + last, lines[at])
         np.copyto(target, lines.T)
 
 
@@ -191,8 +191,8 @@ class Spread(LazyTensor):
         return (self.rows, self.words.shape[1])
 
     @property
-    def origin(self) -> tuple[str, int]:
-        return self.words.origin
+    def file_position(self) -> tuple[str, int]:
+        return self.words.file_position
 
     @property
     def _unit(self) -> tuple[int, int]:
@@ -207,10 +207,10 @@ class Spread(LazyTensor):
         return max(inner // words, 1) * codes
 
     @property
-    def grain(self) -> int:
+    def block_size(self) -> int:
         return max(self.step * self.shape[1], 1)
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
+    def read_into(self, start: int, stop: int, out: Array) -> None:
         columns = max(self.shape[1], 1)
         by_blocks(start, stop, out, columns, self._rows)
 
@@ -259,11 +259,11 @@ class BitField(LazyTensor):
         return self.parent.shape
 
     @property
-    def origin(self) -> tuple[str, int]:
-        return self.parent.origin
+    def file_position(self) -> tuple[str, int]:
+        return self.parent.file_position
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
-        self.parent.fill(start, stop, out)
+    def read_into(self, start: int, stop: int, out: Array) -> None:
+        self.parent.read_into(start, stop, out)
         np.right_shift(out, self.shift, out=out)
         np.bitwise_and(out, self.mask, out=out)
         if out.size and out.max() > self.most:
@@ -285,11 +285,11 @@ class Flipped(LazyTensor):
         return self.parent.shape
 
     @property
-    def origin(self) -> tuple[str, int]:
-        return self.parent.origin
+    def file_position(self) -> tuple[str, int]:
+        return self.parent.file_position
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
-        self.parent.fill(start, stop, out.view(self.parent.dtype.numpy))
+    def read_into(self, start: int, stop: int, out: Array) -> None:
+        self.parent.read_into(start, stop, out.view(self.parent.dtype.numpy))
         np.bitwise_xor(out, 128, out=out)
 
 
@@ -309,14 +309,14 @@ class Repacked(LazyTensor):
         return (*self.codes.shape[:-1], self.codes.shape[-1] * self.bits // 32)
 
     @property
-    def origin(self) -> tuple[str, int]:
-        return self.codes.origin
+    def file_position(self) -> tuple[str, int]:
+        return self.codes.file_position
 
     @property
-    def grain(self) -> int:
-        return max(math.lcm(self.codes.grain, 32) * self.bits // 32, 1)
+    def block_size(self) -> int:
+        return max(math.lcm(self.codes.block_size, 32) * self.bits // 32, 1)
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
+    def read_into(self, start: int, stop: int, out: Array) -> None:
         by_blocks(start, stop, out, self.bits, self._runs)
 
     def _runs(self, first: int, last: int, out: Array) -> None:

@@ -41,14 +41,14 @@ class Dequantized(LazyTensor):
         return (*self.weight.shape[:-1], self.weight.shape[-1] * 32 // self.how.bits)
 
     @property
-    def origin(self) -> tuple[str, int]:
-        return self.weight.origin
+    def file_position(self) -> tuple[str, int]:
+        return self.weight.file_position
 
     @property
-    def grain(self) -> int:
+    def block_size(self) -> int:
         return self.how.group_size
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
+    def read_into(self, start: int, stop: int, out: Array) -> None:
         by_blocks(start, stop, out, self.how.group_size, self._groups)
 
     def _groups(self, first: int, last: int, out: Array) -> None:

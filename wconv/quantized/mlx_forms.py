@@ -44,14 +44,14 @@ class Biases(LazyTensor):
         return self.scales.shape
 
     @property
-    def origin(self) -> tuple[str, int]:
-        return self.scales.origin
+    def file_position(self) -> tuple[str, int]:
+        return self.scales.file_position
 
     @property
-    def grain(self) -> int:
-        return math.lcm(self.scales.grain, self.zeros.grain if self.zeros is not None else 1)
+    def block_size(self) -> int:
+        return math.lcm(self.scales.block_size, self.zeros.block_size if self.zeros is not None else 1)
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
+    def read_into(self, start: int, stop: int, out: Array) -> None:
         values = self.scales.elements(start, stop).astype(np.float32)
         zeros = np.float32(self.zero) if self.zeros is None else self.zeros.elements(start, stop)
         np.multiply(values, -np.asarray(zeros, np.float32), out=values)
@@ -72,10 +72,10 @@ class Widened(LazyTensor):
         return self.parent.dtype
 
     @property
-    def origin(self) -> tuple[str, int]:
-        return self.parent.origin
+    def file_position(self) -> tuple[str, int]:
+        return self.parent.file_position
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
+    def read_into(self, start: int, stop: int, out: Array) -> None:
         by_blocks(start, stop, out, max(self.shape[-1], 1), self._rows)
 
     def _rows(self, first: int, last: int, out: Array) -> None:
@@ -101,10 +101,10 @@ class Exponents(LazyTensor):
         return self.scales.shape
 
     @property
-    def origin(self) -> tuple[str, int]:
-        return self.scales.origin
+    def file_position(self) -> tuple[str, int]:
+        return self.scales.file_position
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
+    def read_into(self, start: int, stop: int, out: Array) -> None:
         _, exponents = np.frexp(self.scales.elements(start, stop).astype(np.float32))
         np.copyto(out, exponents + 126, casting="unsafe")
 
@@ -154,10 +154,10 @@ def holds(scales: LazyTensor, zeros: LazyTensor | None, zero: int, most: int) ->
 
     It reads the scales, up to the first that does not.
     """
-    grain = max(scales.grain, zeros.grain if zeros is not None else 1)
-    step = max(ROWS_AT_ONCE // grain, 1) * grain
+    block_size = max(scales.block_size, zeros.block_size if zeros is not None else 1)
+    step = max(ROWS_AT_ONCE // block_size, 1) * block_size
     codes = np.arange(most + 1, dtype=np.float32)
-    at, count = 0, min(64, scales.size) if grain == 1 else step
+    at, count = 0, min(64, scales.size) if block_size == 1 else step
     while at < scales.size:
         until = min(at + count, scales.size)
         found = scales.elements(at, until)

@@ -100,7 +100,7 @@ def find_weights(
         for weight in read(tensors, settings, metadata or {}):
             if weight.name in found:
                 raise FormatError(f"{weight.name} is stored in two schemes, {weight.parts[0]} shows: damaged")
-            if weight.dense.grain > AT_ONCE:
+            if weight.dense.block_size > AT_ONCE:
                 raise FormatError(
                     f"{weight.parts[0]} has rows of {weight.dense.shape[-1]:,} elements, more than any layer:"
                     " it is not decoded"

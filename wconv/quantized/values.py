@@ -53,14 +53,14 @@ class ScaleValues(LazyTensor):
         return self.parent.shape
 
     @property
-    def origin(self) -> tuple[str, int]:
-        return self.parent.origin
+    def file_position(self) -> tuple[str, int]:
+        return self.parent.file_position
 
     @property
-    def grain(self) -> int:
-        return self.parent.grain
+    def block_size(self) -> int:
+        return self.parent.block_size
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
+    def read_into(self, start: int, stop: int, out: Array) -> None:
         found = self.parent.elements(start, stop)
         if self.exponents:
             if found.view(np.uint8).max(initial=0) == 255:
@@ -120,10 +120,10 @@ class NestedScales(LazyTensor):
         return self.codes.shape
 
     @property
-    def origin(self) -> tuple[str, int]:
-        return self.codes.origin
+    def file_position(self) -> tuple[str, int]:
+        return self.codes.file_position
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
+    def read_into(self, start: int, stop: int, out: Array) -> None:
         values = self.table.elements()[self.codes.elements(start, stop)]
         first = start // self.block
         absmax = self.absmax.elements(first, -(-stop // self.block))
@@ -168,18 +168,18 @@ class Decoded(LazyTensor):
         return self.codes.shape
 
     @property
-    def origin(self) -> tuple[str, int]:
-        return self.codes.origin
+    def file_position(self) -> tuple[str, int]:
+        return self.codes.file_position
 
     @property
     def _columns(self) -> int:
         return max(self.shape[-1], 1)
 
     @property
-    def grain(self) -> int:
-        return math.lcm(self._columns, self.codes.grain)
+    def block_size(self) -> int:
+        return math.lcm(self._columns, self.codes.block_size)
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
+    def read_into(self, start: int, stop: int, out: Array) -> None:
         by_blocks(start, stop, out, self._columns, self._rows)
 
     def _rows(self, first: int, last: int, out: Array) -> None:
@@ -292,14 +292,14 @@ class FlatDecoded(LazyTensor):
         return self.target
 
     @property
-    def origin(self) -> tuple[str, int]:
-        return self.codes.origin
+    def file_position(self) -> tuple[str, int]:
+        return self.codes.file_position
 
     @property
-    def grain(self) -> int:
+    def block_size(self) -> int:
         return self.block
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
+    def read_into(self, start: int, stop: int, out: Array) -> None:
         table = self.table.elements()
         both = pairs(table, high_first=True)
         step = max(AT_ONCE // self.block, 1) * self.block

@@ -21,7 +21,7 @@ CALL = 1 << 30
 """Bytes that the system is asked to read or write in one call: macOS refuses 2 GiB."""
 
 
-Stamp = tuple[int, int, int, int]
+FileStamp = tuple[int, int, int, int]
 """Inode, size, time of change of the content, and of anything: another stamp is another file. The last one
 is the system's own, which no program sets back."""
 
@@ -33,7 +33,7 @@ class SourcePath(str):
     bytes. It pickles, and otherwise is the path.
     """
 
-    stamp: Stamp
+    stamp: FileStamp
 
 
 class SourceFile:
@@ -116,12 +116,12 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def stamp_of(status: os.stat_result) -> Stamp:
+def stamp_of(status: os.stat_result) -> FileStamp:
     """The stamp of a file that has this status."""
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _now(path: str) -> Stamp | None:
+def _now(path: str) -> FileStamp | None:
     try:
         return stamp_of(os.stat(path))
     except OSError:

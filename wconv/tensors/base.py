@@ -53,7 +53,7 @@ class LazyTensor(ABC):
     shape: Shape
 
     @abstractmethod
-    def fill(self, start: int, stop: int, out: Array) -> None:
+    def read_into(self, start: int, stop: int, out: Array) -> None:
         """Writes the flattened elements `start` to `stop` (C order) into `out`.
 
         Args:
@@ -78,12 +78,12 @@ class LazyTensor(ABC):
         return made
 
     @property
-    def grain(self) -> int:
+    def block_size(self) -> int:
         """Elements that are cheapest read together, counted from 0: the writer cuts at multiples of it."""
         return 1
 
     @property
-    def origin(self) -> tuple[str, int]:
+    def file_position(self) -> tuple[str, int]:
         """File and offset of its first bytes ("" for none): the writer reads in that order."""
         return "", 0
 
@@ -125,7 +125,7 @@ class LazyTensor(ABC):
         if out is None:
             out = np.empty(stop - start, self.dtype.numpy)
         if stop > start:
-            self.fill(start, stop, out)
+            self.read_into(start, stop, out)
         return out
 
     def read(self, start: int = 0, stop: int | None = None, out: Array | None = None) -> Array:

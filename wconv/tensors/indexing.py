@@ -79,9 +79,9 @@ def _range(entry: Any, length: int, axis: int) -> tuple[int, int, int, Any]:
 
 def _in_pieces(picked: LazyTensor, tensor: LazyTensor) -> Array:
     """`picked` as an array; where it is gathered from all over a file, a part of the file at a time."""
-    if tensor.parents or not tensor.origin[0] or not picked.size or tensor.nbytes <= PIECE:
+    if tensor.parents or not tensor.file_position[0] or not picked.size or tensor.nbytes <= PIECE:
         return picked.numpy()
-    count = max(picked.size * PIECE // tensor.nbytes // picked.grain, 1) * picked.grain
+    count = max(picked.size * PIECE // tensor.nbytes // picked.block_size, 1) * picked.block_size
     made = np.empty(picked.size, picked.dtype.numpy)
     for start in range(0, picked.size, count):
         stop = min(start + count, picked.size)

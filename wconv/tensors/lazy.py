@@ -23,7 +23,7 @@ from wconv.tensors.dtypes import DType
 
 
 @dataclass(slots=True, eq=False, repr=False)
-class Stored(LazyTensor):
+class FileTensor(LazyTensor):
     """A tensor whose bytes lie in C order in one file.
 
     Nobody changes one; it is not frozen because a header makes tens of thousands, which takes thrice as long.
@@ -41,7 +41,7 @@ class Stored(LazyTensor):
     swap: bool = False
 
     @property
-    def origin(self) -> tuple[str, int]:
+    def file_position(self) -> tuple[str, int]:
         return self.path, self.offset
 
     def consecutive(self, start: int, shape: Shape) -> LazyTensor:
@@ -50,7 +50,7 @@ class Stored(LazyTensor):
     def reinterpreted(self, dtype: DType, shape: Shape) -> LazyTensor | None:
         return None if self.swap else replace(self, dtype=dtype, shape=shape)
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
+    def read_into(self, start: int, stop: int, out: Array) -> None:
         raw = out.view(np.uint8)
         files.source(self.path).read_into(self.offset + start * self.dtype.itemsize, raw.data)
         if self.swap:
@@ -58,7 +58,7 @@ class Stored(LazyTensor):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Packed(LazyTensor):
+class PackedFileTensor(LazyTensor):
     """A tensor of 4- or 6-bit elements, packed little-endian in one file; in memory a byte holds one."""
 
     path: str
@@ -67,17 +67,17 @@ class Packed(LazyTensor):
     shape: Shape
 
     @property
-    def origin(self) -> tuple[str, int]:
+    def file_position(self) -> tuple[str, int]:
         return self.path, self.offset
 
     @property
-    def grain(self) -> int:
+    def block_size(self) -> int:
         return 8 // math.gcd(8, self.dtype.bits)
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
-        bits, grain = self.dtype.bits, self.grain
-        first, last = start // grain, -(-stop // grain)
-        group = grain * bits // 8
+    def read_into(self, start: int, stop: int, out: Array) -> None:
+        bits, block_size = self.dtype.bits, self.block_size
+        first, last = start // block_size, -(-stop // block_size)
+        group = block_size * bits // 8
         end = min(last * group, self.nbytes)
         packed = files.source(self.path).read(self.offset + first * group, end - first * group)
         packed.extend(bytes(last * group - end))
@@ -86,25 +86,25 @@ class Packed(LazyTensor):
         for at in range(group):
             word |= groups[:, at].astype(np.uint32) << np.uint32(8 * at)
         lanes = np.stack(
-            [(word >> np.uint32(bits * at)) & np.uint32(2**bits - 1) for at in range(grain)], axis=1
+            [(word >> np.uint32(bits * at)) & np.uint32(2**bits - 1) for at in range(block_size)], axis=1
         )
         flat = lanes.astype(np.uint8).reshape(-1)
-        out.view(np.uint8)[:] = flat[start - first * grain : stop - first * grain]
+        out.view(np.uint8)[:] = flat[start - first * block_size : stop - first * block_size]
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class InMemory(LazyTensor):
+class ArrayTensor(LazyTensor):
     """A tensor that is an array already."""
 
     array: Array
     dtype: DType
     shape: Shape
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
+    def read_into(self, start: int, stop: int, out: Array) -> None:
         out[:] = self.array.reshape(-1)[start:stop]
 
 
-def from_array(array: Array) -> InMemory:
+def from_array(array: Array) -> ArrayTensor:
     """An array as a `LazyTensor` (native byte order, C order; copied where it has neither).
 
     Raises:
@@ -113,7 +113,7 @@ def from_array(array: Array) -> InMemory:
     from wconv.tensors import dtypes
 
     native = array.astype(array.dtype.newbyteorder("="), copy=False)
-    return InMemory(
+    return ArrayTensor(
         np.ascontiguousarray(native).reshape(array.shape), dtypes.from_numpy(array.dtype), array.shape
     )
 

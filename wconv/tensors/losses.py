@@ -16,13 +16,13 @@ import numpy as np
 from wconv.tensors import casts, dtypes
 from wconv.tensors.casts import NONE, Overflow
 from wconv.tensors.dtypes import DType
-from wconv.tensors.lazy import Array, InMemory, LazyTensor, Packed, Shape, Stored
+from wconv.tensors.lazy import Array, ArrayTensor, FileTensor, LazyTensor, PackedFileTensor, Shape
 from wconv.tensors.nodes import (
     AddNumberNode,
     AddTensorsNode,
     CastNode,
-    Derived,
     ReshapeNode,
+    UnaryNode,
     ViewNode,
     ZerosNode,
 )
@@ -47,7 +47,7 @@ def _like(dtype: DType) -> DType:
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class _Lost(Derived):
+class _Lost(UnaryNode):
     """For each element of a cast the magnitude that it lost, or that `before` says was lost on the way."""
 
     target: DType
@@ -57,7 +57,7 @@ class _Lost(Derived):
     def dtype(self) -> DType:  # type: ignore[override]
         return _like(self.target)
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
+    def read_into(self, start: int, stop: int, out: Array) -> None:
         source = self.parent.elements(start, stop)
         result = np.empty(stop - start, self.target.numpy)
         out[:] = 0
@@ -108,20 +108,20 @@ class _Either(LazyTensor):
     def shape(self) -> Shape:  # type: ignore[override]
         return self.one.shape
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
-        self.one.fill(start, stop, out)
+    def read_into(self, start: int, stop: int, out: Array) -> None:
+        self.one.read_into(start, stop, out)
         _larger(out, self.other.elements(start, stop))
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class _Computed(Derived):
+class _Computed(UnaryNode):
     """Magnitudes for an operation of which only the tally is known: what is not finite was lost."""
 
     @property
     def dtype(self) -> DType:  # type: ignore[override]
         return _like(self.parent.dtype)
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
+    def read_into(self, start: int, stop: int, out: Array) -> None:
         out[:] = 0
         casts.take_losses()
         values = self.parent.elements(start, stop)
@@ -184,9 +184,9 @@ def _of_stored(tensor: LazyTensor) -> LazyTensor | None:
 
 
 _BY_TYPE: dict[type[LazyTensor], Callable[..., LazyTensor | None]] = {
-    Stored: _of_stored,
-    Packed: _of_stored,
-    InMemory: _of_stored,
+    FileTensor: _of_stored,
+    PackedFileTensor: _of_stored,
+    ArrayTensor: _of_stored,
     ZerosNode: _of_stored,
     CastNode: _of_cast,
     AddNumberNode: _of_add,

@@ -53,7 +53,7 @@ class MultiNode(ABC):
         """
 
     @property
-    def grain(self) -> int:
+    def block_size(self) -> int:
         """Steps that are cheapest computed together, counted from 0."""
         return 1
 
@@ -108,15 +108,15 @@ class Output(LazyTensor):
         return Output(self.node.with_parents(*parents), self.index)
 
     @property
-    def grain(self) -> int:
-        return max(self.node.grain * self.node.step_sizes[self.index], 1)
+    def block_size(self) -> int:
+        return max(self.node.block_size * self.node.step_sizes[self.index], 1)
 
     @property
-    def origin(self) -> tuple[str, int]:
+    def file_position(self) -> tuple[str, int]:
         parents = self.node.parents
-        return parents[0].origin if parents else ("", 0)
+        return parents[0].file_position if parents else ("", 0)
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
+    def read_into(self, start: int, stop: int, out: Array) -> None:
         by_blocks(start, stop, out, self.node.step_sizes[self.index], self._steps)
 
     def _steps(self, first: int, last: int, out: Array) -> None:

@@ -23,7 +23,7 @@ SEGMENT = 64 << 10
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Derived(LazyTensor):
+class UnaryNode(LazyTensor):
     """An operation on one tensor that keeps its dtype and, unless it says otherwise, its shape."""
 
     PARENTS: ClassVar[tuple[str, ...]] = ("parent",)
@@ -39,12 +39,12 @@ class Derived(LazyTensor):
         return self.parent.shape
 
     @property
-    def grain(self) -> int:
-        return self.parent.grain
+    def block_size(self) -> int:
+        return self.parent.block_size
 
     @property
-    def origin(self) -> tuple[str, int]:
-        return self.parent.origin
+    def file_position(self) -> tuple[str, int]:
+        return self.parent.file_position
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -54,12 +54,12 @@ class ZerosNode(LazyTensor):
     shape: Shape
     dtype: DType
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
+    def read_into(self, start: int, stop: int, out: Array) -> None:
         out[:] = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class CastNode(Derived):
+class CastNode(UnaryNode):
     """The parent's values in another dtype; what overflows is told by `casts.take_losses`."""
 
     target: DType
@@ -68,18 +68,18 @@ class CastNode(Derived):
     def dtype(self) -> DType:  # type: ignore[override]
         return self.target
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
+    def read_into(self, start: int, stop: int, out: Array) -> None:
         casts.cast(self.parent.elements(start, stop), out)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class AddNumberNode(Derived):
+class AddNumberNode(UnaryNode):
     """The parent plus a number: computed in the parent's dtype, as MLX does with a Python scalar."""
 
     value: float
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
-        self.parent.fill(start, stop, out)
+    def read_into(self, start: int, stop: int, out: Array) -> None:
+        self.parent.read_into(start, stop, out)
         before = casts.count_not_finite(out)
         with np.errstate(all="ignore"):
             np.add(out, out.dtype.type(self.value), out=out)
@@ -88,7 +88,7 @@ class AddNumberNode(Derived):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class AddTensorsNode(Derived):
+class AddTensorsNode(UnaryNode):
     """The parent plus another tensor of its dtype and shape, element by element."""
 
     PARENTS: ClassVar[tuple[str, ...]] = ("parent", "other")
@@ -96,11 +96,11 @@ class AddTensorsNode(Derived):
     other: LazyTensor
 
     @property
-    def grain(self) -> int:
-        return math.lcm(self.parent.grain, self.other.grain)
+    def block_size(self) -> int:
+        return math.lcm(self.parent.block_size, self.other.block_size)
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
-        self.parent.fill(start, stop, out)
+    def read_into(self, start: int, stop: int, out: Array) -> None:
+        self.parent.read_into(start, stop, out)
         other = self.other.elements(start, stop)
         before = casts.count_not_finite(out) + casts.count_not_finite(other)
         with np.errstate(all="ignore"):
@@ -112,7 +112,7 @@ class AddTensorsNode(Derived):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class ReshapeNode(Derived):
+class ReshapeNode(UnaryNode):
     """The parent's elements in another shape."""
 
     MOVES: ClassVar[bool] = True
@@ -123,12 +123,12 @@ class ReshapeNode(Derived):
     def shape(self) -> Shape:  # type: ignore[override]
         return self.new_shape
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
-        self.parent.fill(start, stop, out)
+    def read_into(self, start: int, stop: int, out: Array) -> None:
+        self.parent.read_into(start, stop, out)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class ViewNode(Derived):
+class ViewNode(UnaryNode):
     """The parent's bytes as another dtype."""
 
     target: DType
@@ -143,11 +143,11 @@ class ViewNode(Derived):
         return self.new_shape
 
     @property
-    def grain(self) -> int:
+    def block_size(self) -> int:
         old, new = self.parent.dtype.itemsize, self.target.itemsize
-        return math.lcm(self.parent.grain * old, new) // new
+        return math.lcm(self.parent.block_size * old, new) // new
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
+    def read_into(self, start: int, stop: int, out: Array) -> None:
         old, new = self.parent.dtype.itemsize, self.target.itemsize
         first = start * new // old
         covering = self.parent.elements(first, -(-stop * new // old)).view(np.uint8)
@@ -155,7 +155,7 @@ class ViewNode(Derived):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class TransposeNode(Derived):
+class TransposeNode(UnaryNode):
     """The parent with its axes in another order.
 
     Leading axes that stay in place make it a row of independent blocks; a block is read whole, or, above
@@ -176,14 +176,14 @@ class TransposeNode(Derived):
         return next(at for at, axis in enumerate(self.axes) if at != axis)
 
     @property
-    def grain(self) -> int:
+    def block_size(self) -> int:
         block = math.prod(self.shape[self._kept :])
         if block * self.dtype.itemsize <= WHOLE_LIMIT:
             return max(block, 1)
         row = math.prod(self.shape[self._kept + 1 :])
         return max(WHOLE_LIMIT // (row * self.dtype.itemsize), 1) * row
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
+    def read_into(self, start: int, stop: int, out: Array) -> None:
         kept = self._kept
         block = math.prod(self.shape[kept:])
         if block * self.dtype.itemsize <= WHOLE_LIMIT:
@@ -232,7 +232,7 @@ class TransposeNode(Derived):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class SliceNode(Derived):
+class SliceNode(UnaryNode):
     """Every `step`-th element of a range of one axis."""
 
     MOVES: ClassVar[bool] = True
@@ -258,12 +258,12 @@ class SliceNode(Derived):
         return math.prod(self.shape[self.axis :])
 
     @property
-    def grain(self) -> int:
+    def block_size(self) -> int:
         if not self._by_segment:
             return max(self._picked, 1)
-        return self.parent.grain if self._picked % self.parent.grain == 0 else 1
+        return self.parent.block_size if self._picked % self.parent.block_size == 0 else 1
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
+    def read_into(self, start: int, stop: int, out: Array) -> None:
         picked = self._picked
         if not self._by_segment:
             by_blocks(start, stop, out, picked, self._whole_blocks)
@@ -274,7 +274,7 @@ class SliceNode(Derived):
             outer, at = divmod(start, picked)
             count = min(picked - at, stop - start)
             begin = outer * block + self.start * inner + at
-            self.parent.fill(begin, begin + count, out[:count])
+            self.parent.read_into(begin, begin + count, out[:count])
             out = out[count:]
             start += count
 
@@ -304,24 +304,24 @@ class ConcatNode(LazyTensor):
         return self.parts[0].dtype
 
     @property
-    def origin(self) -> tuple[str, int]:
-        return self.parts[0].origin
+    def file_position(self) -> tuple[str, int]:
+        return self.parts[0].file_position
 
     @property
     def _outer(self) -> int:
         return math.prod(self.parts[0].shape[: self.axis])
 
     @property
-    def grain(self) -> int:
-        grains = {part.grain for part in self.parts}
+    def block_size(self) -> int:
+        grains = {part.block_size for part in self.parts}
         if self._outer == 1:
             runs = (math.prod(part.shape[self.axis :]) for part in self.parts)
-            grain = grains.pop()
-            return grain if not grains and all(run % grain == 0 for run in runs) else 1
+            block_size = grains.pop()
+            return block_size if not grains and all(run % block_size == 0 for run in runs) else 1
         block = self.ends[-1]
         return max(block, 1) if block * self.dtype.itemsize < len(self.parts) * SEGMENT else 1
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
+    def read_into(self, start: int, stop: int, out: Array) -> None:
         ends = self.ends
         block = ends[-1]
         if self._outer > 1 and block * self.dtype.itemsize < len(self.parts) * SEGMENT:
@@ -333,7 +333,7 @@ class ConcatNode(LazyTensor):
             run = ends[index] - (ends[index - 1] if index else 0)
             within = at - (ends[index] - run)
             count = min(run - within, stop - start)
-            self.parts[index].fill(outer * run + within, outer * run + within + count, out[:count])
+            self.parts[index].read_into(outer * run + within, outer * run + within + count, out[:count])
             out = out[count:]
             start += count
 

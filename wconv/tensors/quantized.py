@@ -47,8 +47,8 @@ class QuantizeNode(MultiNode):
         return self.parent.size // self.how.group_size
 
     @property
-    def grain(self) -> int:
-        whole = math.lcm(self.parent.grain, self.how.group_size) // self.how.group_size
+    def block_size(self) -> int:
+        whole = math.lcm(self.parent.block_size, self.how.group_size) // self.how.group_size
         return max(GROUPS_AT_ONCE // whole, 1) * whole
 
     def read_into(self, first_step: int, last_step: int, outs: Sequence[Array | None]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from wconv.layouts.apply import Applied, Layout, apply
+from wconv.layouts.apply import Layout, LayoutResult, apply
 from wconv.layouts.inverse import restore
 from wconv.tensors.lazy import Array, LazyTensor, from_array
 
@@ -47,7 +47,7 @@ def check_every_rule(
     arrays: Mapping[str, Array],
     config: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
-) -> Applied:
+) -> LayoutResult:
     """Every rule finds a tensor, and every tensor is in the result or left out with a reason.
 
     Raises:
@@ -83,7 +83,7 @@ def check_way_back(
     arrays: Mapping[str, Array],
     config: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
-) -> Applied:
+) -> LayoutResult:
     """The way back from the result gives the source's names and bits, but for what the table drops.
 
     Returns:
@@ -105,7 +105,7 @@ def _applied(
     arrays: Mapping[str, Array],
     config: Mapping[str, Any] | None,
     options: Mapping[str, Any] | None,
-) -> Applied:
+) -> LayoutResult:
     return apply(layout, {name: from_array(array) for name, array in arrays.items()}, config, options)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from wconv.tensors.dtypes import DType
-from wconv.tensors.lazy import LazyTensor, Packed, Shape, Stored
+from wconv.tensors.lazy import FileTensor, LazyTensor, PackedFileTensor, Shape
 from wconv.torch import dtypes
 from wconv.torch.dtypes import dtype
 from wconv.torch.storage import Bytes, UntypedStorage, map_file
@@ -57,7 +57,7 @@ def tensor(lazy: LazyTensor, maps: Maps, what: str) -> Tensor:
     """A lazy tensor as a tensor: over mapped bytes where the file holds them as they are."""
     to, shape = offered(lazy.dtype, what), shape_of(lazy, what)
     strides = contiguous_strides(shape)
-    if type(lazy) is Packed or (type(lazy) is Stored and not lazy.swap):
+    if type(lazy) is PackedFileTensor or (type(lazy) is FileTensor and not lazy.swap):
         return Tensor._at(maps.range(lazy.path, lazy.offset, lazy.nbytes), to, 0, shape, strides)
     dtypes.require_values(to)
     storage = UntypedStorage.pending(lazy.nbytes, reading(lazy))

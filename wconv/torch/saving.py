@@ -119,7 +119,7 @@ class _Saver:
         count = storage.nbytes() // kind.itemsize
         raw = storage.bytes[: count * kind.itemsize]
         flat = np.frombuffer(raw, np.uint8).view(kind.numpy) if count else np.empty(0, kind.numpy)
-        return torch_write.SavedStorage(lazy_tensors.InMemory(flat, kind.row, (count,)))
+        return torch_write.SavedStorage(lazy_tensors.ArrayTensor(flat, kind.row, (count,)))
 
 
 def _numpy(value: np.ndarray[Any, Any] | np.generic) -> Any:

@@ -161,7 +161,7 @@ def _compute(unit: WorkUnit, values: Sequence[Array]) -> dict[str, Overflow]:
     for piece in unit.work:
         length = piece.stop - piece.start
         try:
-            piece.tensor.fill(piece.start, piece.stop, values[0][at : at + length])
+            piece.tensor.read_into(piece.start, piece.stop, values[0][at : at + length])
         except ComputedOverflowError as error:
             raise OutputError(f"{piece.name}: {error}") from None
         at += length

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from wconv.tensors.dtypes import DType
-from wconv.tensors.lazy import LazyTensor, Stored
+from wconv.tensors.lazy import FileTensor, LazyTensor
 from wconv.tensors.multi import MultiNode, may_hold_outputs, output_of
 from wconv.writing.plan import Entry, Shard
 
@@ -180,7 +180,7 @@ def _cut_together(shard: Shard, numbers: Sequence[int], offsets: Sequence[int]) 
     if first is None:
         return
     node = first.node
-    chunk = max(CHUNK // max(node.step_nbytes, 1) // node.grain, 1) * node.grain
+    chunk = max(CHUNK // max(node.step_nbytes, 1) // node.block_size, 1) * node.block_size
     in_file = sorted(range(len(entries)), key=lambda index: offsets[numbers[index]])
     order = tuple(in_file.index(index) for index in range(len(entries)))
     sizes = node.step_sizes
@@ -203,10 +203,10 @@ def _cut_together(shard: Shard, numbers: Sequence[int], offsets: Sequence[int]) 
 def _chunk(tensor: LazyTensor, target: DType) -> int:
     """Elements in a unit of this tensor: a multiple of what is cheapest read together."""
     elements = CHUNK // max(tensor.dtype.itemsize, target.itemsize)
-    if isinstance(tensor, Stored):
+    if isinstance(tensor, FileTensor):
         return elements
-    grain = tensor.grain
-    return max(elements // grain, 1) * grain
+    block_size = tensor.block_size
+    return max(elements // block_size, 1) * block_size
 
 
 def _cut(entry: Entry, tensor: LazyTensor, offset: int, chunk: int) -> Iterator[WorkUnit]:
@@ -229,7 +229,7 @@ class _Joiner:
         self.count = 0
         self.pieces: list[TensorRange] = []
         self.spans: list[tuple[str, int]] = []
-        self._run: Stored | None = None
+        self._run: FileTensor | None = None
         self._run_size = 0
         self._run_end = 0
 
@@ -240,7 +240,7 @@ class _Joiner:
     def add(self, name: str, tensor: LazyTensor, size: int) -> None:
         self.spans.append((name, size))
         self.count += size
-        if not isinstance(tensor, Stored):
+        if not isinstance(tensor, FileTensor):
             self._end_run()
             self.pieces.append(TensorRange(tensor, 0, size, name))
             return

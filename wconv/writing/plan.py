@@ -208,7 +208,7 @@ def within(directory: str, name: str) -> str:
 
 def _in_source_order(entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
     """The entries, and the files that they come from."""
-    origins = [entry.tensor.origin for entry in entries]
+    origins = [entry.tensor.file_position for entry in entries]
     rank = {path: at for at, path in enumerate(dict.fromkeys(path for path, _ in origins))}
     keys = [(rank[path], offset) for path, offset in origins]
     order: Sequence[int] = range(len(entries))

@@ -11,7 +11,7 @@ import pytest
 
 from tests.oracles import oracle
 from wconv.consumers.layout_choice import choose_layout
-from wconv.layouts.apply import Applied, apply
+from wconv.layouts.apply import LayoutResult, apply
 from wconv.tensors.lazy import from_array
 
 pytestmark = pytest.mark.oracle
@@ -89,7 +89,7 @@ def theirs(state: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return {name: np.array(array) for name, array in flat}
 
 
-def laid_out(state: dict[str, Any], **options: bool) -> Applied:
+def laid_out(state: dict[str, Any], **options: bool) -> LayoutResult:
     tensors = {name: from_array(array) for name, array in state.items()}
     return apply(choose_layout("auto", None, tensors), tensors, None, options)
 

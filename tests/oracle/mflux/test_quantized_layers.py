@@ -10,7 +10,7 @@ import pytest
 
 from tests.oracle.test_quantization_tables import MFLUX
 from tests.oracles import oracle
-from wconv.consumers.quantization import Quantize, choose
+from wconv.consumers.quantization import Quantize, choose_layers
 
 pytestmark = pytest.mark.oracle
 
@@ -65,7 +65,7 @@ def test_mflux_quantizes_the_same_layers(family: str, bits: int) -> None:
         before = shapes(module)
         applier._quantize({component: module}, bits, found, definition)
         after = shapes(module)
-        choice = choose("mflux", f"{family}/{component}", {}, before, Quantize(bits=bits))
+        choice = choose_layers("mflux", f"{family}/{component}", {}, before, Quantize(bits=bits))
         theirs = {f"{name.removesuffix('.scales')}.weight" for name in after if name.endswith(".scales")}
         assert choice.quantized.keys() == theirs, component
         for name, how in choice.quantized.items():

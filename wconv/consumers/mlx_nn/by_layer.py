@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from wconv.consumers.mlx_nn.layer_types import CONSUMER, HOLDERS, LAYERS, SEQUENTIAL, Layer, TransposedKernel
 from wconv.errors import LayoutError
 from wconv.formats.modules import Module
-from wconv.layouts.apply import KEEP_DTYPE, KEPT_BY_SOME, Applied, fitting
+from wconv.layouts.apply import KEEP_DTYPE, KEPT_BY_SOME, LayoutResult, fitting
 from wconv.layouts.computed import recurrent
 from wconv.layouts.rules import State, TracedTensor
 from wconv.tensors.lazy import LazyTensor
@@ -25,7 +25,7 @@ def fits(modules: Mapping[str, Module]) -> bool:
     return any(module.class_name in LAYERS for module in modules.values())
 
 
-def apply(tensors: Mapping[str, LazyTensor], modules: Mapping[str, Module]) -> Applied:
+def apply(tensors: Mapping[str, LazyTensor], modules: Mapping[str, Module]) -> LayoutResult:
     """Lays each tensor out as the mlx.nn counterpart of its layer has it, without reading any.
 
     Tensors of classes that the table lacks pass unchanged, and the report names them.
@@ -41,7 +41,7 @@ def apply(tensors: Mapping[str, LazyTensor], modules: Mapping[str, Module]) -> A
     for path, own in _owned(tensors, modules).items():
         done.add(path, own)
     kept = fitting(KEEP_DTYPE, done.state)
-    return Applied(
+    return LayoutResult(
         {name: entry.tensor for name, entry in done.state.items()},
         done.dropped,
         kept,

@@ -31,7 +31,7 @@ MFLUX_BITS = (3, 4, 5, 6, 8)
 
 
 @dataclass(slots=True)
-class Choice:
+class LayerChoice:
     """What becomes of each tensor.
 
     Attributes:
@@ -66,9 +66,9 @@ class Choice:
 UNDIVIDED = "no group of "
 
 
-def choose(
+def choose_layers(
     consumer: str, model_type: str, config: Mapping[str, Any], tensors: Tensors, recipe: Quantize
-) -> Choice:
+) -> LayerChoice:
     """The choice of a consumer's converter, without a model and without arrays.
 
     Args:
@@ -82,7 +82,7 @@ def choose(
         WconvError: the recipe asks for what the mode or the consumer does not have.
     """
     chooser = _Chooser(consumer, model_type, config, tensors, recipe)
-    choice = Choice()
+    choice = LayerChoice()
     entries: dict[str, Any] = {}
     for name, (shape, dtype) in tensors.items():
         answer = chooser.answer(name, tuple(shape), dtype)

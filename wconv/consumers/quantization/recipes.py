@@ -26,7 +26,7 @@ MIXED_OF = {"mlx-lm": ("mixed_2_6", "mixed_3_4", "mixed_3_6", "mixed_4_6"), "mlx
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class LayerRule:
     """How the layers that `pattern` finds are stored.
 
     Attributes:
@@ -81,7 +81,7 @@ class Quantize:
     bits: int | None = None
     group_size: int | None = None
     predicate: str | None = None
-    rules: Sequence[Rule | str] = ()
+    rules: Sequence[LayerRule | str] = ()
 
     def __post_init__(self) -> None:
         parsed = tuple(parse_rule(rule) if isinstance(rule, str) else rule for rule in self.rules)
@@ -103,7 +103,7 @@ class Quantize:
         return {**found, "rules": " ".join(map(str, self.rules))} if self.rules else found
 
 
-def parse_rule(text: str) -> Rule:
+def parse_rule(text: str) -> LayerRule:
     r"""A rule as it is written for the command: PATTERN=BITS[:GROUP[:MODE]], or PATTERN=none.
 
     Raises:
@@ -121,7 +121,7 @@ def parse_rule(text: str) -> Rule:
         )
     _compiled(pattern, text)
     if value == "none":
-        return Rule(pattern, None, text=text)
+        return LayerRule(pattern, None, text=text)
     parts = value.split(":")
     if len(parts) > 3 or not all(re.fullmatch("[0-9]{1,4}", part) for part in parts[:2]):
         raise WconvError(
@@ -129,7 +129,7 @@ def parse_rule(text: str) -> Rule:
             "BITS[:GROUP[:MODE]] or none belongs there"
         )
     bits, group_size = int(parts[0]), int(parts[1]) if len(parts) > 1 else None
-    rule = Rule(pattern, bits, group_size, parts[2] if len(parts) == 3 else None, text)
+    rule = LayerRule(pattern, bits, group_size, parts[2] if len(parts) == 3 else None, text)
     rule.quantization(Quantization.of())
     return rule
 
@@ -147,12 +147,12 @@ class Rules:
     """A recipe's rules, made ready: whose layer is it, and which of them found none."""
 
     def __init__(self, recipe: Quantize, base: Quantization) -> None:
-        rules = [rule for rule in recipe.rules if isinstance(rule, Rule)]
+        rules = [rule for rule in recipe.rules if isinstance(rule, LayerRule)]
         self._rules = [(rule, _compiled(rule.pattern, str(rule)), rule.quantization(base)) for rule in rules]
         self._found: set[int] = set()
         self._in_force: set[int] = set()
 
-    def of(self, path: str) -> tuple[Rule, Quantization | None] | None:
+    def of(self, path: str) -> tuple[LayerRule, Quantization | None] | None:
         """The last rule that fits a layer."""
         last = None
         for at, (rule, pattern, how) in enumerate(self._rules):

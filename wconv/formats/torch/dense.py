@@ -12,8 +12,8 @@ from wconv.formats.sources import FileSource
 from wconv.formats.torch.objects import TorchTensor, UnavailableError
 from wconv.tensors import dtypes, operations
 from wconv.tensors.dtypes import DType
-from wconv.tensors.lazy import Array, LazyTensor, Packed, Shape, Stored
-from wconv.tensors.nodes import Derived
+from wconv.tensors.lazy import Array, FileTensor, LazyTensor, PackedFileTensor, Shape
+from wconv.tensors.nodes import UnaryNode
 
 SPAN = 1 << 20
 """Elements of a storage that a gather reads at once, where a view does not need all of them."""
@@ -48,11 +48,11 @@ def strided(tensor: TorchTensor, dtype: DType) -> LazyTensor:
     shape, stride = tensor.shape, tensor.stride
     if not (tensor.conj or tensor.neg) and contiguous(shape, stride):
         if 0 in shape:
-            return Strided(Stored("", 0, dtype, (0,)), 0, shape, stride)
+            return Strided(FileTensor("", 0, dtype, (0,)), 0, shape, stride)
         source = storage.source
         if type(source) is FileSource:
             start = source.start + storage.start + tensor.offset * dtype.itemsize
-            return Stored(source.path, start, dtype, shape, storage.swap)
+            return FileTensor(source.path, start, dtype, shape, storage.swap)
     flat = storage.elements(dtype)
     return gathered(flat, tensor.offset, shape, stride, tensor.conj and dtype.kind == "complex", tensor.neg)
 
@@ -113,7 +113,7 @@ class Strided(LazyTensor):
     def dtype(self) -> DType:  # type: ignore[override]
         return self.flat.dtype
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
+    def read_into(self, start: int, stop: int, out: Array) -> None:
         self._gather(0, self.offset, start, stop, out)
         if self.conj:
             np.conjugate(out, out=out)
@@ -124,7 +124,7 @@ class Strided(LazyTensor):
         """Flattened elements `start` to `stop` of the axes from `axis` on, whose first one is at `origin`."""
         shape, stride = self.shape[axis:], self.stride[axis:]
         if not shape:
-            self.flat.fill(origin, origin + 1, out)
+            self.flat.read_into(origin, origin + 1, out)
             return
         row = math.prod(shape[1:])
         first, last = start // row, -(-stop // row)
@@ -132,7 +132,7 @@ class Strided(LazyTensor):
         count = (last - first) * row
         if span == count and contiguous((last - first, *shape[1:]), stride):
             begin = origin + first * stride[0] + start - first * row
-            self.flat.fill(begin, begin + stop - start, out)
+            self.flat.read_into(begin, begin + stop - start, out)
             return
         if span <= SPAN and (span <= 8 * count or span * self.dtype.itemsize <= 4096) and count <= 2 * SPAN:
             begin = origin + first * stride[0]
@@ -157,7 +157,7 @@ class Strided(LazyTensor):
     def _gather_line(self, origin: int, step: int, start: int, stop: int, out: Array) -> None:
         """One axis: in windows where its elements are close, one by one where they are far apart."""
         if step <= 1 and step == 1:
-            self.flat.fill(origin + start, origin + stop, out)
+            self.flat.read_into(origin + start, origin + stop, out)
             return
         if step == 0:
             out[:] = self.flat.elements(origin, origin + 1)[0]
@@ -165,7 +165,7 @@ class Strided(LazyTensor):
         if step * self.dtype.itemsize >= 4096:
             for index in range(start, stop):
                 at = origin + index * step
-                self.flat.fill(at, at + 1, out[index - start : index - start + 1])
+                self.flat.read_into(at, at + 1, out[index - start : index - start + 1])
             return
         lines = max(SPAN // step, 1)
         for begin in range(start, stop, lines):
@@ -175,7 +175,7 @@ class Strided(LazyTensor):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Dequantized(Derived):
+class Dequantized(UnaryNode):
     """Quantized integers as float32: `(q - zero point) * scale`, per tensor or along an axis."""
 
     scale: Array
@@ -186,7 +186,7 @@ class Dequantized(Derived):
     def dtype(self) -> DType:  # type: ignore[override]
         return dtypes.by_name("float32")
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
+    def read_into(self, start: int, stop: int, out: Array) -> None:
         q = self.parent.elements(start, stop)
         scale, zero = self.scale, self.zero
         if scale.size > 1:
@@ -222,7 +222,7 @@ class SubBytes(LazyTensor):
     shape: Shape
     dtype: DType
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
+    def read_into(self, start: int, stop: int, out: Array) -> None:
         per = 8 // self.bits
         first = start // per
         raw = self.flat.elements(first, -(-stop // per)).view(np.uint8)
@@ -244,8 +244,8 @@ def _pairs(tensor: TorchTensor) -> LazyTensor:
     float4 = dtypes.by_name("float4_e2m1fn_x2")
     shape = (*tensor.shape[:-1], 2 * tensor.shape[-1])
     raw = strided(replace_dtype(tensor), dtypes.by_name("uint8"))
-    if isinstance(raw, Stored):
-        return Packed(raw.path, raw.offset, float4, shape)
+    if isinstance(raw, FileTensor):
+        return PackedFileTensor(raw.path, raw.offset, float4, shape)
     return SubBytes(operations.reshape(raw, (raw.size,)), 4, shape, float4)
 
 
@@ -257,7 +257,7 @@ def replace_dtype(tensor: TorchTensor) -> TorchTensor:
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class ComplexPairs(Derived):
+class ComplexPairs(UnaryNode):
     """complex32 as complex64: pairs of float16, the last axis of the parent."""
 
     @property
@@ -268,19 +268,19 @@ class ComplexPairs(Derived):
     def shape(self) -> Shape:  # type: ignore[override]
         return self.parent.shape[:-1]
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
+    def read_into(self, start: int, stop: int, out: Array) -> None:
         out.view(np.float32)[:] = self.parent.elements(2 * start, 2 * stop)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Signed(Derived):
+class Signed(UnaryNode):
     """The parent conjugated, negated, or both."""
 
     conj: bool
     neg: bool
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
-        self.parent.fill(start, stop, out)
+    def read_into(self, start: int, stop: int, out: Array) -> None:
+        self.parent.read_into(start, stop, out)
         if self.conj:
             np.conjugate(out, out=out)
         if self.neg:

@@ -95,10 +95,10 @@ class Dense(LazyTensor):
         return self.values.dtype
 
     @property
-    def grain(self) -> int:
+    def block_size(self) -> int:
         return max(self.size, 1)
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
+    def read_into(self, start: int, stop: int, out: Array) -> None:
         places, values = (self._coo if self.layout == "sparse_coo" else self._compressed)()
         inside = (places >= start) & (places < stop)
         places, values = places[inside] - start, values[inside]

@@ -175,7 +175,7 @@ def _write(file: IO[bytes], plan: Arranged, storages: Sequence[SavedStorage]) ->
 
 def _stream(elements: LazyTensor, file: IO[bytes]) -> int:
     """Writes all elements; their CRC-32."""
-    step = max(BLOCK // elements.dtype.itemsize // elements.grain, 1) * elements.grain
+    step = max(BLOCK // elements.dtype.itemsize // elements.block_size, 1) * elements.block_size
     checksum = 0
     for start in range(0, elements.size, step):
         raw = elements.elements(start, min(start + step, elements.size)).view("u1").data

@@ -42,10 +42,10 @@ class Scaled(LazyTensor):
         return self.weight.shape
 
     @property
-    def grain(self) -> int:
+    def block_size(self) -> int:
         return max(self.shape[-1], 1) if self.scale.ndim == 2 else 1
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
+    def read_into(self, start: int, stop: int, out: Array) -> None:
         if self.scale.ndim == 0:
             self._times(self.weight.elements(start, stop), self.scale.elements(), out)
         elif self.scale.ndim == 1:
@@ -70,7 +70,7 @@ class Scaled(LazyTensor):
             np.copyto(out, weight.astype(out.dtype) * scale, casting="same_kind")
             odd = casts.count_not_finite(out)
             if odd and odd > casts.count_not_finite(weight):
-                path, _ = self.scale.origin
+                path, _ = self.scale.file_position
                 raise ComputedOverflowError(f"its scales in {path} make it infinite in {RESULT}")
 
 

@@ -9,11 +9,11 @@ import numpy as np
 
 from wconv.errors import ComputedOverflowError, LayoutError
 from wconv.tensors.lazy import Array, LazyTensor
-from wconv.tensors.nodes import Derived, by_blocks
+from wconv.tensors.nodes import UnaryNode, by_blocks
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class WeightNorm(Derived):
+class WeightNorm(UnaryNode):
     """The parent's rows, each brought to the length that `length` has for it.
 
     Computed in float32 and rounded once to the parent's dtype.
@@ -24,14 +24,14 @@ class WeightNorm(Derived):
     length: LazyTensor
 
     @property
-    def grain(self) -> int:
+    def block_size(self) -> int:
         return max(self._columns, 1)
 
     @property
     def _columns(self) -> int:
         return self.size // self.shape[0] if self.shape[0] else 0
 
-    def fill(self, start: int, stop: int, out: Array) -> None:
+    def read_into(self, start: int, stop: int, out: Array) -> None:
         by_blocks(start, stop, out, self._columns, self._rows)
 
     def _rows(self, first: int, last: int, out: Array) -> None:
