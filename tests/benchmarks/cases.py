@@ -77,6 +77,17 @@ MFLUX = "wconv --layout mflux"
 DENSE = "wconv --dequantize"
 DECODED = {DENSE: wconv("-d", "--layout", "hf"), "torch script": script("torch_dequantize", "torch")}
 
+
+def mlx_lm(*options: str) -> Program:
+    """mlx-lm's own converter."""
+    return Program(
+        lambda src, out: python("-m", "mlx_lm", "convert", "--hf-path", src, "--mlx-path", out, *options),
+        ("mlx_lm",),
+    )
+
+
+QUANTIZERS = {"wconv": wconv, "mlx_lm.convert": mlx_lm}
+
 CASES = {
     "model": Case(
         data.qwen,
@@ -85,12 +96,7 @@ CASES = {
             FLOAT16: wconv("--dtype", "float16"),
             "wconv (same dtype)": wconv(),
             "wconv (same dtype, on the disk)": wconv(sync=True),
-            "mlx_lm.convert": Program(
-                lambda src, out: python(
-                    "-m", "mlx_lm", "convert", "--hf-path", src, "--mlx-path", out, "--dtype", "float16"
-                ),
-                ("mlx_lm",),
-            ),
+            "mlx_lm.convert": mlx_lm("--dtype", "float16"),
             "torch script": script("torch_cast", "torch"),
             "numpy script": script("numpy_cast"),
         },
@@ -117,6 +123,21 @@ CASES = {
         data.float32,
         {"cp -r": COPY, FLOAT16: wconv("--dtype", "float16"), "torch script": script("torch_cast", "torch")},
         (Goal(FLOAT16, 0.8, "cp -r"), Goal(FLOAT16, 48, quantity="MB")),
+    ),
+    "quantize": Case(
+        data.qwen,
+        {"wconv -q": wconv("-q"), "mlx_lm.convert -q": mlx_lm("-q")},
+        (Goal("wconv -q", 1 / 5, "mlx_lm.convert -q"), Goal("wconv -q", 64, quantity="MB")),
+    ),
+    "mxfp4": Case(
+        data.one_layer,
+        {name: program("-q", "--q-mode", "mxfp4") for name, program in QUANTIZERS.items()},
+        (Goal("wconv", 1 / 50, "mlx_lm.convert"), Goal("wconv", 64, quantity="MB")),
+    ),
+    "nvfp4": Case(
+        data.one_layer,
+        {name: program("-q", "--q-mode", "nvfp4") for name, program in QUANTIZERS.items()},
+        (Goal("wconv", 1 / 50, "mlx_lm.convert"), Goal("wconv", 64, quantity="MB")),
     ),
     "fp8": Case(
         quantized_data.fp8_blocks,

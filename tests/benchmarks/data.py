@@ -121,6 +121,13 @@ def qwen(path: Path, scale: float) -> Path:
     return path
 
 
+def one_layer(path: Path, scale: float) -> Path:
+    """0.5 GB in the shape of Qwen2.5-7B: one layer and a small vocabulary."""
+    config, shapes = qwen_shapes(5e8 * scale)
+    write_model(path, config, split(shapes, 2), "bfloat16")
+    return path
+
+
 def flux2_shapes(nbytes: float) -> list[Named]:
     """Names and shapes of FLUX.2's transformer (klein 4B), with fewer blocks, for about so many bytes."""
     hidden = 3072
