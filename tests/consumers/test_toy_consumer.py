@@ -17,7 +17,13 @@ from tests.consumers.toy.consumer import TOY
 from tests.making import random, write_directory
 from wconv.consumers import layout_choice, registry
 
-PROGRAM = """
+ROOT = str(Path(__file__).parents[2])
+
+PROGRAM = f"""
+import sys
+
+sys.path.append({ROOT!r})
+
 from tests.consumers.toy.consumer import TOY
 from wconv.consumers import registry
 

@@ -302,9 +302,12 @@ def test_tasks_of_an_executor_write_in_one_pass(source: dict[str, Array], tmp_pa
     check(results(path, ".pt"), source)
 
 
-KILLED = """
+ROOT = str(Path(__file__).parents[2])
+
+KILLED = f"""
 import sys
 from pathlib import Path
+sys.path.append({ROOT!r})
 from tests.writing.test_multi_outputs import plan_of
 from wconv.writing import chunks, journal, writer
 chunks.CHUNK, journal.STEP = 64 << 10, 1 << 18
@@ -316,7 +319,7 @@ def test_a_run_that_is_killed_goes_on_where_it_was(
     source: dict[str, Array], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = partial(tmp_path / "p")
-    killed = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], cwd=Path(__file__).parents[2])
+    killed = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)])
     began = time.monotonic()
     while not any(log.stat().st_size > 200 for log in path.glob("*.log")):
         assert killed.poll() is None
