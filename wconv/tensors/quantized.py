@@ -19,7 +19,7 @@ from wconv.tensors.quantize import Quantization, quantize
 DENSE = ("float16", "bfloat16", "float32")
 """Dtypes that are quantized, as MLX does."""
 
-GROUPS_AT_ONCE = 1024
+GROUPS_AT_ONCE = 2048
 """Groups that are cheapest computed together: what the kernels take at once."""
 
 
