@@ -14,13 +14,10 @@ from wconv.tensors.casts import Overflow
 from wconv.tensors.dtypes import DType
 from wconv.tensors.lazy import Array, LazyTensor, Shape
 from wconv.tensors.multi import MultiNode
-from wconv.tensors.quantize import Quantization, quantize
+from wconv.tensors.quantize import GROUPS_AT_ONCE, Quantization, quantize
 
 DENSE = ("float16", "bfloat16", "float32")
 """Dtypes that are quantized, as MLX does."""
-
-GROUPS_AT_ONCE = 2048
-"""Groups that are cheapest computed together: what the kernels take at once."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
