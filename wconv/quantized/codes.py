@@ -11,7 +11,7 @@ from wconv.errors import FormatError
 from wconv.tensors import dtypes
 from wconv.tensors.dtypes import DType
 from wconv.tensors.lazy import Array, LazyTensor, Shape
-from wconv.tensors.nodes import by_blocks
+from wconv.tensors.nodes import UnaryNode, by_blocks
 
 UINT8 = dtypes.by_name("uint8")
 
@@ -241,10 +241,9 @@ class Spread(LazyTensor):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class BitField(LazyTensor):
+class BitField(UnaryNode):
     """Some bits of every byte, which may not exceed `most`."""
 
-    parent: LazyTensor
     shift: int
     mask: int
     most: int
@@ -253,14 +252,6 @@ class BitField(LazyTensor):
     @property
     def dtype(self) -> DType:  # type: ignore[override]
         return UINT8
-
-    @property
-    def shape(self) -> Shape:  # type: ignore[override]
-        return self.parent.shape
-
-    @property
-    def file_position(self) -> tuple[str, int]:
-        return self.parent.file_position
 
     def read_into(self, start: int, stop: int, out: Array) -> None:
         self.parent.read_into(start, stop, out)
@@ -271,22 +262,12 @@ class BitField(LazyTensor):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Flipped(LazyTensor):
+class Flipped(UnaryNode):
     """Signed bytes as unsigned ones, 128 higher."""
-
-    parent: LazyTensor
 
     @property
     def dtype(self) -> DType:  # type: ignore[override]
         return UINT8
-
-    @property
-    def shape(self) -> Shape:  # type: ignore[override]
-        return self.parent.shape
-
-    @property
-    def file_position(self) -> tuple[str, int]:
-        return self.parent.file_position
 
     def read_into(self, start: int, stop: int, out: Array) -> None:
         self.parent.read_into(start, stop, out.view(self.parent.dtype.numpy))
