@@ -111,7 +111,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 @contextlib.contextmanager
-def told(kind: type[WconvError], what: str) -> Iterator[None]:
+def os_errors_as(kind: type[WconvError], what: str) -> Iterator[None]:
     """Makes what the system refuses, such as listing a directory of another user's, an error of that kind.
 
     A decorator, too. `what` could not be done with the file: "read", "written".

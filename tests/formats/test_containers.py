@@ -109,8 +109,8 @@ def test_expanded_view_inflates_only_when_asked(path: Path) -> None:
     data = containers.torch_zip(pk.push({"w": view((1 << 20, 1 << 10), (0, 0))}))
     with pytest.raises(UnsafeError, match="allow_inflation=True"):
         opened(path, data)
-    contents = opened(path, data, expand=True)
-    assert contents.tensors["w"].elements(10**9, 10**9 + 3).tolist() == [VALUES[0]] * 3
+    contents = opened(path, data, allow_inflation=True)
+    assert contents.tensors["w"].read_range(10**9, 10**9 + 3).tolist() == [VALUES[0]] * 3
 
 
 def test_prefix_that_every_name_has_is_taken_off_once_for_skipped_names_too(path: Path) -> None:
@@ -347,7 +347,7 @@ def test_deflated_storage_is_read_by_range(path: Path) -> None:
     began = time.process_time()
     for start in (899_990, 5, 450_000, 0, 700_000, 450_003):
         stop = min(start + 100_000, values.size)
-        assert np.array_equal(tensor.elements(start, stop), values[start:stop])
+        assert np.array_equal(tensor.read_range(start, stop), values[start:stop])
     assert np.array_equal(contents.tensors["t"].numpy(), values.reshape(900, 1000).T)
     assert time.process_time() - began < 5
 

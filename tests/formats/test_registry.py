@@ -27,7 +27,7 @@ from wconv.writing import file_formats, targets
 MAGIC = b"TOY1"
 
 
-def read_toy(candidate: Candidate, expand: bool) -> Contents:
+def read_toy(candidate: Candidate, allow_inflation: bool) -> Contents:
     """A toy: the magic number, how many float32 values there are, the values."""
     source = candidate.source
     (count,) = struct.unpack("<I", source.read(4, 4))

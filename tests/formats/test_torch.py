@@ -56,12 +56,12 @@ def test_torch_file_is_read_as_torch_reads_it(name: str) -> None:
 def test_any_range_of_any_tensor_is_the_same_as_a_part_of_the_whole(name: str) -> None:
     contents = wconv.formats.open_file(str(FIXTURES / f"{name}.bin"))
     for tensor in contents.tensors.values():
-        whole = tensor.elements().tobytes()
+        whole = tensor.read_range().tobytes()
         width = tensor.dtype.itemsize
         step = max(tensor.size // 5, 1)
         for start in range(0, tensor.size, step):
             for stop in range(start + 1, tensor.size + 1, step):
-                assert tensor.elements(start, stop).tobytes() == whole[start * width : stop * width]
+                assert tensor.read_range(start, stop).tobytes() == whole[start * width : stop * width]
 
 
 @pytest.mark.parametrize("name", EXPECTED)

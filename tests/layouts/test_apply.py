@@ -250,7 +250,7 @@ def test_a_stack_reads_only_the_experts_that_are_asked_for(monkeypatch: pytest.M
         read_into(self, start, stop, out)
 
     monkeypatch.setattr(ArrayTensor, "read_into", counted)
-    assert set(stacked.elements(5 * 4096 - 10, 5 * 4096 + 10)) == {4, 5}
+    assert set(stacked.read_range(5 * 4096 - 10, 5 * 4096 + 10)) == {4, 5}
     assert read == [(4, 10), (5, 10)]
 
 

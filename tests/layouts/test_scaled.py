@@ -33,7 +33,7 @@ def test_each_block_has_its_scale() -> None:
 def test_any_range_is_decoded_alone(start: int, stop: int) -> None:
     scale = np.random.default_rng(1).random((3, 2), np.float32)
     decoded = dequantized(from_array(weight(300, 200)), from_array(scale))
-    assert decoded.elements(start, stop).tobytes() == decoded.elements()[start:stop].tobytes()
+    assert decoded.read_range(start, stop).tobytes() == decoded.read_range()[start:stop].tobytes()
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
@@ -54,7 +54,7 @@ def test_each_expert_has_its_scale(start: int, stop: int) -> None:
     decoded = dequantized(from_array(stored), from_array(scale))
     expected = (stored.astype(np.float32) * scale.astype(np.float32)).astype(ml_dtypes.bfloat16)
     assert decoded.shape == (3, 5, 4)
-    assert decoded.elements(start, stop).tobytes() == expected.reshape(-1)[start:stop].tobytes()
+    assert decoded.read_range(start, stop).tobytes() == expected.reshape(-1)[start:stop].tobytes()
 
 
 @pytest.mark.parametrize("blocks", [(2, 2), (3, 1), (3, 2, 1), (300, 200)])

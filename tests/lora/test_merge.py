@@ -444,7 +444,7 @@ def test_any_range_of_a_merged_weight_is_the_same(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(deltas, "BLOCK", 64)
     monkeypatch.setattr(deltas, "STEP", 64)
     for start, stop in ((0, 320), (3, 7), (79, 81), (75, 250), (239, 320)):
-        assert bits(tensor.elements(start, stop)) == bits(whole[start:stop])
+        assert bits(tensor.read_range(start, stop)) == bits(whole[start:stop])
 
 
 def test_a_pickle_that_holds_alpha_as_a_number(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_any_range_is_that_of_the_whole(case: str) -> None:
         whole = tensor.numpy().reshape(-1)
         for _ in range(8):
             start, stop = sorted(random.integers(0, whole.size + 1, 2))
-            same(name, tensor.elements(int(start), int(stop)), whole[start:stop])
+            same(name, tensor.read_range(int(start), int(stop)), whole[start:stop])
 
 
 HELD = {
@@ -186,7 +186,7 @@ def test_blocks_that_the_weight_does_not_fill(rows: int, leading: tuple[int, ...
     whole = np.repeat(np.repeat(scales, 16, axis=-2), 24, axis=-1)[..., :rows, :64]
     found = scheme.decode(tensors).tensors[name]
     same(name, found.numpy(), codes.astype(np.float32) * whole)
-    same(name, found.elements(70, 1000), (codes.astype(np.float32) * whole).reshape(-1)[70:1000])
+    same(name, found.read_range(70, 1000), (codes.astype(np.float32) * whole).reshape(-1)[70:1000])
 
 
 @pytest.mark.parametrize("shape", [(3,), (3, 1, 1), (3, 8, 1), ()])

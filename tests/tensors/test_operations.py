@@ -57,7 +57,7 @@ def check(lazy: LazyTensor, expected: Any) -> None:
     picked = random.Random(lazy.size)
     for _ in range(12):
         start, stop = sorted((picked.randint(0, lazy.size), picked.randint(0, lazy.size)))
-        assert np.array_equal(lazy.elements(start, stop), flat[start:stop]), (lazy, start, stop)
+        assert np.array_equal(lazy.read_range(start, stop), flat[start:stop]), (lazy, start, stop)
     if lazy.shape and len(lazy) > 1:
         assert np.array_equal(lazy.read(1, len(lazy)), expected[1:])
     assert 1 <= lazy.block_size <= max(lazy.size, 1)
@@ -150,7 +150,7 @@ def test_packed_elements_are_unpacked(name: str, tmp_path: Path) -> None:
     (tmp_path / "packed").write_bytes(b"?" + number.to_bytes(dtype.nbytes(48), "little"))
     lazy = PackedFileTensor(str(tmp_path / "packed"), 1, dtype, (48,))
     for start, stop in [(0, 48), (1, 47), (5, 6), (8, 16)]:
-        assert np.array_equal(lazy.elements(start, stop).view(np.uint8), codes[start:stop])
+        assert np.array_equal(lazy.read_range(start, stop).view(np.uint8), codes[start:stop])
 
 
 def test_big_endian_arrays_become_native() -> None:

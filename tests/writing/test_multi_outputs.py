@@ -176,9 +176,9 @@ def test_an_output_alone_reads_any_range_and_nothing_else() -> None:
     ):
         assert (output.dtype.numpy, output.shape) == (wanted.dtype, wanted.shape)
         for start, stop in ((0, output.size), (3, 5), (1, output.size - 1), (4, 4)):
-            assert output.elements(start, stop).tolist() == wanted.reshape(-1)[start:stop].tolist()
+            assert output.read_range(start, stop).tolist() == wanted.reshape(-1)[start:stop].tolist()
     source.counts.clear()
-    SignMagnitude(source).outputs[1].elements(8, 12)
+    SignMagnitude(source).outputs[1].read_range(8, 12)
     assert source.counts == [7]
 
 

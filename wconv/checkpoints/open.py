@@ -15,7 +15,7 @@ from wconv.checkpoints.hints import missing_source
 from wconv.checkpoints.index import check_index
 from wconv.checkpoints.variants import of_variant
 from wconv.checkpoints.weights_files import is_weights
-from wconv.errors import FormatError, require_name, told
+from wconv.errors import FormatError, os_errors_as, require_name
 from wconv.formats import prefixes, registry
 from wconv.formats.side_files import PIPELINE_INDEX, read_json
 from wconv.quantized import names as quantized_names
@@ -25,7 +25,7 @@ QUANTIZATION = "hf_quant_config.json"
 """Where ModelOpt says how weights are quantized."""
 
 
-@told(FormatError, "read")
+@os_errors_as(FormatError, "read")
 def open(
     path: str | os.PathLike[str],
     *,
@@ -64,7 +64,7 @@ def open(
 def _open_file(place: Path, key: str | None, allow_inflation: bool) -> Checkpoint:
     if not place.exists():
         raise FormatError(missing_source(place))
-    (contents,) = _without_prefixes([formats.open_file(str(place), key=key, expand=allow_inflation)])
+    (contents,) = _without_prefixes([formats.open_file(str(place), key=key, allow_inflation=allow_inflation)])
     return Checkpoint(
         place,
         contents.format,
@@ -177,7 +177,7 @@ def _merge(
     merged: list[formats.Contents] = []
     owner: dict[str, str] = {}
     for shard in shards:
-        contents = formats.open_file(str(directory / shard), key=key, expand=allow_inflation)
+        contents = formats.open_file(str(directory / shard), key=key, allow_inflation=allow_inflation)
         if not apart and not owner.keys().isdisjoint(contents.tensors):
             name = next(name for name in contents.tensors if name in owner)
             raise FormatError(f"{directory}: {name:.80} stands in both {owner[name]} and {shard}")

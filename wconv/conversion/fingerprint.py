@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import wconv
-from wconv.errors import FormatError, told
+from wconv.errors import FormatError, os_errors_as
 from wconv.stores.files import stamp_of
 from wconv.writing.plan import Plan
 
@@ -24,7 +24,7 @@ CODE = (".py", ".json", ".toml")
 """Suffixes of the files in which wconv's own code and rules are."""
 
 
-@told(FormatError, "read")
+@os_errors_as(FormatError, "read")
 def fingerprint(plan: Plan, sources: Iterable[Path], parameters: dict[str, Any]) -> str:
     """The program's digest, a colon, and one of sources, parameters and plan.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.conversion.report import Report
-from wconv.errors import FormatError, told
+from wconv.errors import FormatError, os_errors_as
 from wconv.stores.files import FileStamp, stamp_of
 from wconv.tensors import array_cache
 from wconv.wording import fitted
@@ -85,7 +85,7 @@ def reading(opened: Checkpoint) -> Iterator[None]:
         array_cache.clear()
 
 
-@told(FormatError, "read")
+@os_errors_as(FormatError, "read")
 def stamps_of(files: Sequence[Path]) -> tuple[FileStamp, ...]:
     """What tells each source file from what it may become.
 

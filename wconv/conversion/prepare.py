@@ -17,7 +17,7 @@ from wconv.conversion.options import (
 from wconv.conversion.pipeline import plan_pipeline
 from wconv.conversion.planned import Conversion
 from wconv.conversion.request import make_request
-from wconv.errors import FormatError, told
+from wconv.errors import FormatError, os_errors_as
 
 
 @takes_options(ConvertArguments)
@@ -44,7 +44,7 @@ def prepare(
     return plan(src, dst, options_of("prepare", options))
 
 
-@told(FormatError, "read")
+@os_errors_as(FormatError, "read")
 def plan(
     src: str | os.PathLike[str], dst: str | os.PathLike[str] | None, options: ConvertOptions
 ) -> Conversion:

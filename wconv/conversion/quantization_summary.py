@@ -43,6 +43,6 @@ class Summary:
         yield f"  {gigabytes(self.dense_bytes)} dense, {gigabytes(self.nbytes)} quantized"
         if self.errors:
             worst = sorted(self.errors, key=lambda name: self.errors[name], reverse=True)[:WORST]
-            told = ", ".join(f"{name} {self.errors[name]:.2%}" for name in worst)
-            yield f"  largest relative errors: {told}"
+            shown = ", ".join(f"{name} {self.errors[name]:.2%}" for name in worst)
+            yield f"  largest relative errors: {shown}"
         yield from (f"  {note}" for note in self.notes)

@@ -123,9 +123,9 @@ def quantize_entries(
 def _summary(entries: Sequence[Entry], made: Sequence[Entry], choice: LayerChoice) -> Summary:
     weights: dict[str, int] = {}
     for how in choice.quantized.values():
-        told = f"{how.bits} bits in groups of {how.group_size}"
-        told = told if how.mode == "affine" else f"{how.mode}"
-        weights[told] = weights.get(told, 0) + 1
+        label = f"{how.bits} bits in groups of {how.group_size}"
+        label = label if how.mode == "affine" else f"{how.mode}"
+        weights[label] = weights.get(label, 0) + 1
     notes = [f"no layer matches the quantization rule {text}" for text in choice.unmatched]
     notes += [f"later rules take all layers of the quantization rule {text}" for text in choice.overruled]
     undivided = choice.undivided()
@@ -152,7 +152,7 @@ def relative_error(tensor: LazyTensor, how: Quantization, *, whole: bool = False
     for start in places:
         for at in range(start, min(start + step, size), SAMPLE // group * group):
             stop = min(at + SAMPLE // group * group, start + step, size)
-            values = tensor.elements(at, stop)
+            values = tensor.read_range(at, stop)
             made = quantize(values, how)
             back = dequantize(made.codes, made.scales, made.biases, how, values.dtype)
             exact = values.astype(np.float64)

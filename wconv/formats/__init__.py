@@ -24,19 +24,20 @@ LONGEST_NAME = 2_000
 """Characters of a tensor's name at most: ten times as many as any model's has."""
 
 
-def open_file(path: str, *, key: str | None = None, expand: bool = False) -> Contents:
+def open_file(path: str, *, key: str | None = None, allow_inflation: bool = False) -> Contents:
     """Opens one weights file of any supported format.
 
     Args:
         key: the path to the state dict within a wrapped checkpoint ("model.encoder"); found when absent.
-        expand: allows tensors that take far more than the file (expanded views, sparse and deflated ones).
+        allow_inflation: allows tensors that take far more than the file: expanded views, sparse and
+            deflated ones.
 
     Raises:
         FormatError: the file is damaged or of another kind, which the message names.
         UnsafeError: the file asks for something that no weights need.
     """
     with _no_collector():
-        contents = _open(stamped(path), key, expand)
+        contents = _open(stamped(path), key, allow_inflation)
     _check_names(contents, path)
     return contents
 
@@ -64,25 +65,25 @@ def _no_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _open(path: str, key: str | None, expand: bool) -> Contents:
+def _open(path: str, key: str | None, allow_inflation: bool) -> Contents:
     source = FileSource(path)
-    found = _read(source, expand)
+    found = _read(source, allow_inflation)
     if isinstance(found, Tree):
         from wconv.formats.torch import file
 
-        return file.contents(found, source, key, expand)
+        return file.contents(found, source, key, allow_inflation)
     if key is not None:
         raise FormatError(f"{path} is flat ({found.format}): there is nothing to pick with --key")
     return found
 
 
-def _read(source: Source, expand: bool) -> Tree | Contents:
+def _read(source: Source, allow_inflation: bool) -> Tree | Contents:
     """What a file of a known format holds; others are named in the error."""
     candidate = Candidate(source)
     row = registry.recognise(candidate)
     if row is None:
         raise sniff.refuse(candidate)
-    return row.read(candidate, expand)
+    return row.read(candidate, allow_inflation)
 
 
 def load_tree(path: str, how: Reading | None = None) -> Any:
@@ -110,7 +111,7 @@ def load_first(path: str, how: Reading | None = None) -> tuple[Any, int | None]:
 
     path = stamped(path)
     with _no_collector(), reading(how):
-        found = _read(FileSource(path), expand=False)
+        found = _read(FileSource(path), allow_inflation=False)
         if isinstance(found, Contents):
             _check_names(found, path)
             return found.tensors, None

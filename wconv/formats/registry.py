@@ -26,7 +26,7 @@ def _is_safetensors(candidate: Candidate) -> bool:
     return candidate.start[8:9] == b"{" and not candidate.start.startswith((b"PK", NUMPY))
 
 
-def _read_safetensors(candidate: Candidate, expand: bool) -> Contents:
+def _read_safetensors(candidate: Candidate, allow_inflation: bool) -> Contents:
     from wconv.formats import safetensors
 
     return safetensors.open_file(candidate.source.where)
@@ -43,7 +43,7 @@ def _is_torch_zip(candidate: Candidate) -> bool:
     return folder is not None and not candidate.holds(folder + "archive_format")
 
 
-def _read_torch_zip(candidate: Candidate, expand: bool) -> Tree:
+def _read_torch_zip(candidate: Candidate, allow_inflation: bool) -> Tree:
     from wconv.formats.torch import file
 
     return file.read_zip(candidate.archive, read_nested)
@@ -53,7 +53,7 @@ def _is_export(candidate: Candidate) -> bool:
     return candidate.folder("archive_format") is not None
 
 
-def _read_export(candidate: Candidate, expand: bool) -> Tree:
+def _read_export(candidate: Candidate, allow_inflation: bool) -> Tree:
     from wconv.formats.torch import export
 
     folder = candidate.folder("archive_format")
@@ -65,7 +65,7 @@ def _is_old_export(candidate: Candidate) -> bool:
     return candidate.folder("serialized_exported_program.json") is not None
 
 
-def _read_old_export(candidate: Candidate, expand: bool) -> Tree:
+def _read_old_export(candidate: Candidate, allow_inflation: bool) -> Tree:
     from wconv.formats.torch import export
 
     return Tree(OLD_EXPORT.name, export.load_old(candidate.archive, read_nested), 0)
@@ -75,7 +75,7 @@ def _is_old_script(candidate: Candidate) -> bool:
     return candidate.folder("model.json") is not None
 
 
-def _read_old_script(candidate: Candidate, expand: bool) -> Tree:
+def _read_old_script(candidate: Candidate, allow_inflation: bool) -> Tree:
     from wconv.formats.torch import script
 
     folder = candidate.folder("model.json")
@@ -89,7 +89,7 @@ def _is_legacy(candidate: Candidate) -> bool:
     return not candidate.is_zip and legacy.recognise(candidate.source)
 
 
-def _read_legacy(candidate: Candidate, expand: bool) -> Tree:
+def _read_legacy(candidate: Candidate, allow_inflation: bool) -> Tree:
     from wconv.formats.torch import legacy
 
     root, end = legacy.load(candidate.source, read_nested)
@@ -102,7 +102,7 @@ def _is_tar(candidate: Candidate) -> bool:
     return not candidate.is_zip and tar.recognise(candidate.start)
 
 
-def _read_tar(candidate: Candidate, expand: bool) -> Tree:
+def _read_tar(candidate: Candidate, allow_inflation: bool) -> Tree:
     from wconv.formats.torch import tar
 
     return Tree(TAR.name, tar.load(candidate.source, read_nested), candidate.source.size)
@@ -114,7 +114,7 @@ def _is_pickle(candidate: Candidate) -> bool:
     return file.is_pickle(candidate.source, candidate.start)
 
 
-def _read_pickle(candidate: Candidate, expand: bool) -> Tree:
+def _read_pickle(candidate: Candidate, allow_inflation: bool) -> Tree:
     from wconv.formats.torch import file
 
     return file.read_pickle(candidate.source, read_nested)
@@ -124,17 +124,17 @@ def _is_npz(candidate: Candidate) -> bool:
     return candidate.is_zip and all(name.endswith(".npy") for name in candidate.archive.entries)
 
 
-def _read_npz(candidate: Candidate, expand: bool) -> Contents | Tree:
+def _read_npz(candidate: Candidate, allow_inflation: bool) -> Contents | Tree:
     from wconv.formats.numpy import file
 
-    return file.open_npz(candidate.archive, expand, read_nested)
+    return file.open_npz(candidate.archive, allow_inflation, read_nested)
 
 
 def _is_npy(candidate: Candidate) -> bool:
     return candidate.start.startswith(NUMPY)
 
 
-def _read_npy(candidate: Candidate, expand: bool) -> Contents | Tree:
+def _read_npy(candidate: Candidate, allow_inflation: bool) -> Contents | Tree:
     from wconv.formats.numpy import file
 
     return file.open_npy(candidate.source, read_nested)

@@ -44,7 +44,7 @@ def same(one: LazyTensor, other: LazyTensor) -> bool:
         return True
     for start in range(0, one.size, CHUNK):
         stop = min(start + CHUNK, one.size)
-        left, right = one.elements(start, stop), other.elements(start, stop)
+        left, right = one.read_range(start, stop), other.read_range(start, stop)
         if one.dtype is other.dtype:
             equal = np.array_equal(left.view(np.uint8), right.view(np.uint8))
         else:

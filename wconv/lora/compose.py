@@ -163,16 +163,16 @@ def _product(
 ) -> tuple[LazyTensor | None, LazyTensor | None, float]:
     """The two matrices of all rows, and their scale."""
     pairs = [(one, one.up, one.down) for one in sources]
-    given = [(one, up, down) for one, up, down in pairs if up is not None and down is not None]
-    if not given:
+    complete = [(one, up, down) for one, up, down in pairs if up is not None and down is not None]
+    if not complete:
         return None, None, 1.0
-    scale = next((one.scale for one, _, _ in given if one.scale), 0.0)
-    downs = [down for _, _, down in given]
+    scale = next((one.scale for one, _, _ in complete if one.scale), 0.0)
+    downs = [down for _, _, down in complete]
     shared = all(down is downs[0] or same(down, downs[0]) for down in downs)
     starts = np.cumsum([0, *(down.shape[0] for down in downs)]).tolist()
     width = downs[0].shape[0] if shared else starts[-1]
-    at = {id(one): 0 if shared else start for (one, _, _), start in zip(given, starts, strict=False)}
-    dtype = given[0][1].dtype
+    at = {id(one): 0 if shared else start for (one, _, _), start in zip(complete, starts, strict=False)}
+    dtype = complete[0][1].dtype
     rows: list[LazyTensor] = []
     for piece in found:
         one = adapters[piece.base] if piece.base != ABSENT else None

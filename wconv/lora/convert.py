@@ -31,8 +31,8 @@ def is_adapter(opened: Checkpoint, tensors: Mapping[str, LazyTensor]) -> bool:
     path = config_path(opened)
     wrapped = all(name.startswith(WRAPPERS) for name in tensors)
     if FILES.fullmatch(opened.files[0].name):
-        told = path is not None and kind_of(read_json(path)) is not None
-        if told or wrapped:
+        described = path is not None and kind_of(read_json(path)) is not None
+        if described or wrapped:
             return True
     slots = {name: found for name in tensors if (found := slot_of(name)) is not None}
     others = [name for name in tensors if name not in slots]

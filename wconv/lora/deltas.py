@@ -98,7 +98,7 @@ class Scaled(UnaryNode):
         return dtypes.by_name("float32")
 
     def read_into(self, start: int, stop: int, out: Array) -> None:
-        casts.cast(self.parent.elements(start, stop), out)
+        casts.cast(self.parent.read_range(start, stop), out)
         before = casts.count_not_finite(out)
         with np.errstate(all="ignore"):
             out *= np.float32(self.scale)
@@ -186,7 +186,7 @@ class Merged(LazyTensor):
 
     def _rows(self, first: int, last: int, out: Array) -> None:
         row = self._row
-        stored = self.base.elements(first * row, last * row)
+        stored = self.base.read_range(first * row, last * row)
         weight = single(stored).reshape(last - first, row)
         odd = casts.count_not_finite(weight)
         if odd > casts.count_not_finite(stored):
@@ -209,11 +209,11 @@ class Merged(LazyTensor):
 def _change(part: Array, term: Term, begin: int, end: int) -> None:
     """Adds rows `begin` to `end` of a delta to the same rows of a weight, in float32."""
     row = part.shape[1]
-    delta = term.delta.elements(begin * row, end * row)
+    delta = term.delta.read_range(begin * row, end * row)
     np.add(part, single(delta).reshape(part.shape), out=part)
     if term.magnitude is not None:
         lengths = np.sqrt(np.einsum("ij,ij->i", part, part))
-        wanted = single(term.magnitude.elements(begin, end))
+        wanted = single(term.magnitude.read_range(begin, end))
         # a row of zeros has no direction: it stays as it is
         part *= np.divide(wanted, lengths, out=np.ones_like(lengths), where=lengths > 0)[:, None]
 
@@ -222,7 +222,7 @@ def _why_not_finite(term: Term) -> str:
     """What is wrong with an adapter that makes finite weights infinite or NaN."""
     for tensor in leaves(*term.tensors):
         odd = sum(
-            casts.count_not_finite(tensor.elements(at, min(at + STEP, tensor.size)))
+            casts.count_not_finite(tensor.read_range(at, min(at + STEP, tensor.size)))
             for at in range(0, tensor.size, STEP)
         )
         if odd:

@@ -122,8 +122,8 @@ def _home(family: AdapterFamily, adapter: Adapter) -> Home | None:
         return next(
             (
                 (component, module)
-                for given in (place.module, (flat(CLIP) if place.flat else CLIP) + place.module)
-                if (module := unflatten(patterns, given) if place.flat else given)
+                for name in (place.module, (flat(CLIP) if place.flat else CLIP) + place.module)
+                if (module := unflatten(patterns, name) if place.flat else name)
                 and matches(patterns, f"{module}.weight")
                 and component
             ),
@@ -242,15 +242,15 @@ def _check_plain(one: Adapter, naming: Naming) -> None:
 def _parts(found: Sequence[Adapter], fit: Fit, naming: Naming) -> dict[Home, Adapter]:
     """The adapters by component and module, in the naming's names of modules."""
     family = fit.family
-    given: dict[Home, Adapter] = {}
+    adapters: dict[Home, Adapter] = {}
     for one, home in zip(found, fit.names, strict=True):
         assert home is not None
-        twin = given.setdefault(home, one)
+        twin = adapters.setdefault(home, one)
         if twin is not one:
             raise LayoutError(f"{one.keys[0]} and {twin.keys[0]} are both for {home[1]}")
     # one by one, so that what two of them would both become can be told by name
     known: dict[str, Adapter] = {}
-    for module, one in ((home[1], one) for home, one in given.items() if home[0] == family.main):
+    for module, one in ((home[1], one) for home, one in adapters.items() if home[0] == family.main):
         for made, part in rearranged(forwards(family), {module: one}).items():
             twin = known.setdefault(made, part)
             if twin is not part:
@@ -258,7 +258,7 @@ def _parts(found: Sequence[Adapter], fit: Fit, naming: Naming) -> dict[Home, Ada
     main = rearranged(_onwards(family, naming), known)
     return {
         **{(family.main, module): one for module, one in main.items()},
-        **{home: one for home, one in given.items() if home[0] != family.main},
+        **{home: one for home, one in adapters.items() if home[0] != family.main},
     }
 
 

@@ -220,9 +220,9 @@ def _terms(
             pairs = zip(names, changes, strict=True)
             return [term for name, one in pairs for term in _placed(name, one, view, lora)]
     own = next(views())
-    given = [(again.find(change.adapter.place, change.kind), change) for change in changes]
-    if all(name is not None for name, _ in given):
-        return [term for name, one in given for term in _placed(str(name), one, own, lora)]
+    places = [(again.find(change.adapter.place, change.kind), change) for change in changes]
+    if all(name is not None for name, _ in places):
+        return [term for name, one in places for term in _placed(str(name), one, own, lora)]
     for rules in FAMILIES:
         spelled = [_respelled(rules, change) for change in changes]
         parts = {name: one for found_parts in spelled for name, one in (found_parts or {}).items()}

@@ -250,8 +250,8 @@ def _check_lengths(opened: Checkpoint, scales: Scales, found: tuple[Adapter, ...
     if config.get("use_dora") or config.get("fine_tune_type") == "dora":
         for one in found:
             if one.magnitude is None and one.up is not None:
-                told = f"though {scales.config_path} tells of a DoRA"
-                raise FormatError(f"{opened.path}: {one.name} has no magnitudes, {told}")
+                reason = f"though {scales.config_path} tells of a DoRA"
+                raise FormatError(f"{opened.path}: {one.name} has no magnitudes, {reason}")
 
 
 def _adapter(

@@ -63,7 +63,7 @@ class Scales:
         if alpha is not None:
             if alpha.size != 1:
                 raise FormatError(f"{self._path}: {module}.alpha has shape {alpha.shape}, not one number")
-            return self._checked(alpha.elements()[0], module) / rank
+            return self._checked(alpha.read_range()[0], module) / rank
         if isinstance(own, int | float):
             return self._checked(own, module) / rank
         if self.config is not None:

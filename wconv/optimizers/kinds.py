@@ -125,21 +125,21 @@ def constructor(kind: OptimizerKind, group: Group) -> tuple[str, dict[str, Any]]
 def remarks(kind: OptimizerKind, group: Group) -> list[str]:
     """What keeps MLX's optimizer from taking the same step, with the remedy; what the state does not say."""
     options = group.options
-    told = []
+    notes = []
     foreign = sorted(options.keys() - kind.marks - kind.others)
     if foreign:
-        told.append(f"options that torch's {kind.name} has not are ignored: {', '.join(foreign)[:200]}")
+        notes.append(f"options that torch's {kind.name} has not are ignored: {', '.join(foreign)[:200]}")
     decay = options.get("weight_decay", 0)
     if kind.name != "Adam" or not decay:
-        return told
+        return notes
     if "decoupled_weight_decay" not in options:
-        told.append(
+        notes.append(
             f"the state does not say whether it is of AdamW or of Adam with weight decay {decay:g}:"
             " if of Adam, make mlx.optimizers.Adam and add weight decay × parameter to the gradients"
         )
     elif not options["decoupled_weight_decay"]:
-        told.append(f"mlx.optimizers.Adam has no weight decay: add {decay:g} × parameter to the gradients")
-    return told
+        notes.append(f"mlx.optimizers.Adam has no weight decay: add {decay:g} × parameter to the gradients")
+    return notes
 
 
 def _check_options(where: str, group: Group) -> None:

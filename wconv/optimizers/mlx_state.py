@@ -117,9 +117,9 @@ def _step(kind: OptimizerKind, state: TorchState, group: Group) -> int:
         return 0
     steps = {state.steps[identity]: identity for identity in group.ids if identity in state.steps}
     if len(steps) > 1:
-        told = ", ".join(map(str, sorted(steps)[:4]))
+        counts = ", ".join(map(str, sorted(steps)[:4]))
         raise FormatError(
-            f"{state.where}: its parameters have seen different numbers of steps ({told}); MLX counts them"
+            f"{state.where}: its parameters have seen different numbers of steps ({counts}); MLX counts them"
             " once for all parameters of an optimizer"
         )
     return next(iter(steps), 0)
@@ -184,16 +184,16 @@ def _notes(
         made = f"mlx.optimizers.{calls[0]}"
     step = _step(kind, state, groups[0])
     at = f" at step {step:,}" if kind.counts and len(groups) == 1 else ""
-    told = [f"{FILENAME}: {kind.name}'s state of {len(state.slots):,} parameters{at}; it continues {made}"]
-    told += dict.fromkeys(remark for group in groups for remark in remarks(kind, group))
+    notes = [f"{FILENAME}: {kind.name}'s state of {len(state.slots):,} parameters{at}; it continues {made}"]
+    notes += dict.fromkeys(remark for group in groups for remark in remarks(kind, group))
     without = [names[one] for group in groups for one in group.ids if names and not state.slots.get(one)]
     if without and kind.counts:
         more = f" and {len(without) - 4} more" if len(without) > 4 else ""
-        told.append(f"without a state in the checkpoint, so new in MLX: {', '.join(without[:4])}{more}")
+        notes.append(f"without a state in the checkpoint, so new in MLX: {', '.join(without[:4])}{more}")
     left = [name for name in names.values() if name not in picked]
     if left:
-        told.append(f"the states of {len(left)} parameters are left out with them")
-    return told
+        notes.append(f"the states of {len(left)} parameters are left out with them")
+    return notes
 
 
 def _call(name: str, arguments: Mapping[str, Any]) -> str:

@@ -188,9 +188,8 @@ def _number(where: str, leaf: Any) -> Any:
     tensor = _lazy(where, leaf)
     if tensor.size != 1:
         raise FormatError(f"{where} has a tensor of {tensor.size:,} elements in place of a number")
-    return (
-        tensor.elements().astype("float64").item() if tensor.dtype.is_floating else tensor.elements().item()
-    )
+    values = tensor.read_range()
+    return values.astype("float64").item() if tensor.dtype.is_floating else values.item()
 
 
 def _lazy(where: str, leaf: Any) -> LazyTensor:

@@ -49,8 +49,8 @@ def _weight(name: str, tensor: LazyTensor, scale: LazyTensor, *, divide: bool) -
         size = next((one for one in (128, 64, 32) if columns % one == 0), 0)
         if not size or not sixteen(scale.dtype):
             return None
-        scales.elements()
-        value = scale.elements().astype(np.float32)
+        scales.read_range()
+        value = scale.read_range().astype(np.float32)
         value = (1 / value if divide else value).astype(scale.dtype.numpy).reshape(1, 1)
         shape = (codes.shape[0], columns // size)
         same = mlx_forms.Widened(from_array(value), *shape, shape)

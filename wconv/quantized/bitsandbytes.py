@@ -112,7 +112,7 @@ def _eight_bits(stem: str, tensors: Tensors) -> StoredWeight:
     parts = [name, label]
     if form in tensors:
         parts.append(form)
-        if tensors[form].size != 1 or int(tensors[form].elements()[0]) != 0:
+        if tensors[form].size != 1 or int(tensors[form].read_range()[0]) != 0:
             raise FormatError(f"{form} says an order of elements for a GPU, which is not decoded")
     scales = ScaleValues(found.reshape((codes.shape[0], 1)), label)
     return StoredWeight(

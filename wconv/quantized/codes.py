@@ -71,7 +71,7 @@ class Unpacked(LazyTensor):
     def _blocks(self, first: int, last: int, out: Array) -> None:
         whole = self._block != self.columns or self.packed.shape[-1] * 8 == self.columns * self.bits
         width = self._block * self.bits // 8 if whole else self.packed.shape[-1]
-        packed = self.packed.elements(first * width, last * width)
+        packed = self.packed.read_range(first * width, last * width)
         if whole:
             unpack(packed, self.bits, out, high_first=self.high_first)
             return
@@ -156,7 +156,7 @@ class Turned(LazyTensor):
             step = max((1 << 20) // max(line, 1), 1)
             for at in range(0, height, step):
                 until = min(at + step, height)
-                lines = self.parent.elements(at * width, until * width).reshape(until - at, width)
+                lines = self.parent.read_range(at * width, until * width).reshape(until - at, width)
                 target[:, at:until] = lines[:, first:last].T
             return
         lines = np.empty((height, count), self.dtype.numpy)
@@ -301,7 +301,7 @@ class Repacked(LazyTensor):
         by_blocks(start, stop, out, self.bits, self._runs)
 
     def _runs(self, first: int, last: int, out: Array) -> None:
-        codes = self.codes.elements(first * 32, last * 32).reshape(-1, 32)
+        codes = self.codes.read_range(first * 32, last * 32).reshape(-1, 32)
         packed = np.zeros((last - first, self.bits), np.uint32)
         for place in range(32):
             at, shift = divmod(place * self.bits, 32)

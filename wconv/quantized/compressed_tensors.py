@@ -117,7 +117,7 @@ def _packed_integers(stem: str, tensors: Tensors, settings: Mapping[str, Any]) -
     if order is not None:
         check_dtype(f"{stem}weight_g_idx", order, "int32", "int64")
         check_shape(f"{stem}weight_g_idx", order, (columns,), name, codes)
-        if int(order.elements(0, 1)[0]) == -1:
+        if int(order.read_range(0, 1)[0]) == -1:
             order = None
     bare = Decoded(unpacked, factors, (1, 1), scales.dtype, name, zero=zero, groups=order)
     dense = on_grid(bare, factors, None, zeros)
@@ -130,7 +130,7 @@ def _packed_integers(stem: str, tensors: Tensors, settings: Mapping[str, Any]) -
         if not isinstance(dense, Decoded) or dense.block[0] != 1 or len(shape) != 2 or columns % groups:
             return None
         size = columns // groups
-        if order is not None and not np.array_equal(order.elements(), np.arange(columns) // size):
+        if order is not None and not np.array_equal(order.read_range(), np.arange(columns) // size):
             return None
         own = scales.reshape((shape[0], -1)) if scales.size > 1 else None
         if own is None or (zeros is not None and zero):
@@ -146,7 +146,7 @@ def _shape(name: str, tensor: LazyTensor) -> tuple[int, ...]:
     check_dtype(name, tensor, "int64", "int32")
     if tensor.ndim != 1 or not 0 < tensor.size <= 8:
         raise FormatError(f"{name} has the shape {tensor.shape}: it should hold the lengths of a few axes")
-    found = tuple(int(one) for one in tensor.elements())
+    found = tuple(int(one) for one in tensor.read_range())
     if min(found) < 1:
         raise FormatError(f"{name} says a shape of {found}: the file is damaged")
     return found
@@ -207,7 +207,7 @@ def _floats(stem: str, tensors: Tensors) -> StoredWeight:
     dense = Decoded(unpacked, scales, (1, size), dtypes.by_name("bfloat16"), name, table=E2M1)
 
     def packed() -> MlxForm | None:
-        if over is not None and float(over.elements()[0]) != 1:
+        if over is not None and float(over.read_range()[0]) != 1:
             return None
         return mlx_forms.floating("mxfp4" if exponents else "nvfp4", codes, found)
 

@@ -92,7 +92,7 @@ def _two_scales(name: str, tensors: Tensors) -> StoredWeight:
     dense = Decoded(Unpacked(codes, 4, columns), scales, (1, 16), FLOAT32, name, table=E2M1)
 
     def packed() -> MlxForm | None:
-        return mlx_forms.floating("nvfp4", codes, found) if float(by.elements()[0]) == 1 else None
+        return mlx_forms.floating("nvfp4", codes, found) if float(by.read_range()[0]) == 1 else None
 
     unused = {one: WHY for one in unused_of(name, tensors) if one != whole}
     return StoredWeight(name, (name, label, whole), dense, packed, unused)

@@ -96,10 +96,10 @@ def _weight(
     dense = on_grid(bare, scales, block_size_of(settings))
     parts = (name, scale)
     unused = unused_of(name, tensors)
-    told = f"{name.removesuffix('.weight')}.comfy_quant"
-    if told in tensors and told != ".comfy_quant":
-        check_comfy(told, tensors[told], tensor.dtype.name)
-        unused[told] = "what it says is done"
+    marker = f"{name.removesuffix('.weight')}.comfy_quant"
+    if marker in tensors and marker != ".comfy_quant":
+        check_comfy(marker, tensors[marker], tensor.dtype.name)
+        unused[marker] = "what it says is done"
     return StoredWeight(name, parts, dense, lambda: _packed(dense), unused)
 
 

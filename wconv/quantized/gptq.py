@@ -59,7 +59,7 @@ def _empty_biases(tensors: Tensors) -> frozenset[str]:
     return frozenset(
         bias
         for biases in layers.values()
-        if not any(tensors[bias].elements().any() for bias in biases)
+        if not any(tensors[bias].read_range().any() for bias in biases)
         for bias in biases
     )
 
@@ -81,7 +81,7 @@ def _is_second(zeros: LazyTensor | None, settings: Mapping[str, Any]) -> bool:
     bits = settings.get("bits")
     if settings.get("sym") is False or bits not in (2, 4, 8) or zeros is None or zeros.ndim != 2:
         return said
-    found = zeros.elements(0, min(zeros.shape[-1], 1024)).view(np.uint32)
+    found = zeros.read_range(0, min(zeros.shape[-1], 1024)).view(np.uint32)
     middle = sum((1 << (bits - 1)) << at for at in range(0, 32, bits))
     less_one = middle - sum(1 << at for at in range(0, 32, bits))
     if found.size and (found == middle).all():
@@ -144,7 +144,7 @@ def _weight(
     )
 
     def packed() -> MlxForm | None:
-        if order is not None and not np.array_equal(order.elements(), np.arange(inputs) // size):
+        if order is not None and not np.array_equal(order.read_range(), np.arange(inputs) // size):
             return None
         stored = words.view("uint32")
         return mlx_forms.affine(unpacked, bits, size, turned, zeros=offsets, stored=stored)

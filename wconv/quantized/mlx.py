@@ -53,9 +53,9 @@ class Dequantized(LazyTensor):
 
     def _groups(self, first: int, last: int, out: Array) -> None:
         words = self.how.row_bytes(self.how.group_size) // 4
-        packed = self.weight.elements(first * words, last * words)
-        scales = self.scales.elements(first, last)
-        biases = None if self.biases is None else self.biases.elements(first, last)
+        packed = self.weight.read_range(first * words, last * words)
+        scales = self.scales.read_range(first, last)
+        biases = None if self.biases is None else self.biases.read_range(first, last)
         values = dequantize(packed.view(np.uint8), scales, biases, self.how, self.target.numpy)
         out[:] = values.reshape(-1)
 

@@ -52,8 +52,8 @@ class Biases(LazyTensor):
         return math.lcm(self.scales.block_size, self.zeros.block_size if self.zeros is not None else 1)
 
     def read_into(self, start: int, stop: int, out: Array) -> None:
-        values = self.scales.elements(start, stop).astype(np.float32)
-        zeros = np.float32(self.zero) if self.zeros is None else self.zeros.elements(start, stop)
+        values = self.scales.read_range(start, stop).astype(np.float32)
+        zeros = np.float32(self.zero) if self.zeros is None else self.zeros.read_range(start, stop)
         np.multiply(values, -np.asarray(zeros, np.float32), out=values)
         casts.cast(values + np.float32(0), out)
 
@@ -81,7 +81,7 @@ class Widened(LazyTensor):
     def _rows(self, first: int, last: int, out: Array) -> None:
         columns, width = self.shape[-1], self.parent.shape[-1]
         begin = first // self.high
-        found = self.parent.elements(begin * width, -(-last // self.high) * width).reshape(-1, width)
+        found = self.parent.read_range(begin * width, -(-last // self.high) * width).reshape(-1, width)
         wide = np.repeat(found, self.wide, axis=1)[:, :columns]
         out.reshape(last - first, columns)[:] = wide[np.arange(first, last) // self.high - begin]
 
@@ -105,7 +105,7 @@ class Exponents(LazyTensor):
         return self.scales.file_position
 
     def read_into(self, start: int, stop: int, out: Array) -> None:
-        _, exponents = np.frexp(self.scales.elements(start, stop).astype(np.float32))
+        _, exponents = np.frexp(self.scales.read_range(start, stop).astype(np.float32))
         np.copyto(out, exponents + 126, casting="unsafe")
 
 
@@ -160,8 +160,8 @@ def holds(scales: LazyTensor, zeros: LazyTensor | None, zero: int, most: int) ->
     at, count = 0, min(64, scales.size) if block_size == 1 else step
     while at < scales.size:
         until = min(at + count, scales.size)
-        found = scales.elements(at, until)
-        taken = None if zeros is None else zeros.elements(at, until)
+        found = scales.read_range(at, until)
+        taken = None if zeros is None else zeros.read_range(at, until)
         for begin in range(0, until - at, 256):
             here = slice(begin, begin + 256)
             if not _hold(found[here], zero if taken is None else taken[here], codes):
@@ -188,7 +188,7 @@ def powers_of_two(scales: LazyTensor) -> bool:
     at, count = 0, min(64, scales.size)
     while at < scales.size:
         until = min(at + count, scales.size)
-        found = scales.elements(at, until).astype(np.float32)
+        found = scales.read_range(at, until).astype(np.float32)
         if not np.isin(found, known).all():
             return False
         at, count = until, ROWS_AT_ONCE

@@ -205,7 +205,7 @@ def text_of(name: str, tensor: LazyTensor) -> dict[str, Any]:
         FormatError: it holds none.
     """
     if tensor.dtype.itemsize == 1 and 0 < tensor.size <= TEXT_LIMIT:
-        raw = tensor.elements().view("uint8").tobytes().rstrip(b"\0 ")
+        raw = tensor.read_range().view("uint8").tobytes().rstrip(b"\0 ")
         try:
             found = json.loads(raw)
         except (ValueError, RecursionError):

@@ -61,7 +61,7 @@ class ScaleValues(LazyTensor):
         return self.parent.block_size
 
     def read_into(self, start: int, stop: int, out: Array) -> None:
-        found = self.parent.elements(start, stop)
+        found = self.parent.read_range(start, stop)
         if self.exponents:
             if found.view(np.uint8).max(initial=0) == 255:
                 raise FormatError(f"{self.name} holds NaN where a scale should be: the file is damaged")
@@ -72,9 +72,9 @@ class ScaleValues(LazyTensor):
         self._check(out)
         with np.errstate(all="ignore"):
             if self.by is not None:
-                np.multiply(out, self.by.elements().astype(np.float32), out=out)
+                np.multiply(out, self.by.read_range().astype(np.float32), out=out)
             if self.over is not None:
-                np.divide(out, self.over.elements().astype(np.float32), out=out)
+                np.divide(out, self.over.read_range().astype(np.float32), out=out)
         if self.by is not None or self.over is not None:
             self._check(out)
 
@@ -124,9 +124,9 @@ class NestedScales(LazyTensor):
         return self.codes.file_position
 
     def read_into(self, start: int, stop: int, out: Array) -> None:
-        values = self.table.elements()[self.codes.elements(start, stop)]
+        values = self.table.read_range()[self.codes.read_range(start, stop)]
         first = start // self.block
-        absmax = self.absmax.elements(first, -(-stop // self.block))
+        absmax = self.absmax.read_range(first, -(-stop // self.block))
         np.multiply(values, absmax[np.arange(start, stop) // self.block - first], out=out)
         np.add(out, np.float32(self.offset), out=out)
 
@@ -188,17 +188,17 @@ class Decoded(LazyTensor):
         paired = isinstance(self.codes, Unpacked) and self.codes.in_pairs
         source = self.codes.packed if isinstance(self.codes, Unpacked) and paired else self.codes
         width = source.shape[-1]
-        codes = source.elements(first * width, last * width).reshape(last - first, width)
+        codes = source.read_range(first * width, last * width).reshape(last - first, width)
         if paired:
             known = np.arange(16, dtype=np.float32) - self.zero if table is None else table
             table = pairs(known, high_first=False)
         high, wide = self.block
         begin, end = first // high, -(-last // high)
         width = self.scales.shape[-1] if self.scales.ndim else 1
-        scales = self.scales.elements(begin * width, end * width).reshape(-1, width)
+        scales = self.scales.read_range(begin * width, end * width).reshape(-1, width)
         zeros = None
         if self.zeros is not None:
-            zeros = self.zeros.elements(begin * width, end * width).reshape(-1, width).astype(np.float32)
+            zeros = self.zeros.read_range(begin * width, end * width).reshape(-1, width).astype(np.float32)
         groups = self._groups(width) if self.groups is not None else None
         step = max(AT_ONCE // columns, 1)
         buffer = np.empty((min(step, last - first), columns), np.float32)
@@ -259,7 +259,7 @@ class Decoded(LazyTensor):
     def _groups(self, count: int) -> Array | None:
         """The scale's column of each column; None where it is what the place says."""
         assert self.groups is not None
-        found = self.groups.elements()
+        found = self.groups.read_range()
         if found.size and (found.min() < 0 or found.max() >= count):
             raise FormatError(
                 f"{self.name}: g_idx names group {found.min() if found.min() < 0 else found.max()} of"
@@ -300,18 +300,18 @@ class FlatDecoded(LazyTensor):
         return self.block
 
     def read_into(self, start: int, stop: int, out: Array) -> None:
-        table = self.table.elements()
+        table = self.table.read_range()
         both = pairs(table, high_first=True)
         step = max(AT_ONCE // self.block, 1) * self.block
         for at in range(start - start % self.block, stop, step):
             begin, end = max(at, start), min(at + step, stop)
             values = np.empty(end - begin, np.float32)
             if (begin | end) % 2 == 0:
-                packed = self.codes.packed.elements(begin // 2, end // 2)
+                packed = self.codes.packed.read_range(begin // 2, end // 2)
                 np.take(both, packed, out=values.view(both.dtype), mode="clip")
             else:
-                np.take(table, self.codes.elements(begin, end), out=values, mode="clip")
-            scales = self.scales.elements(begin // self.block, -(-end // self.block))
+                np.take(table, self.codes.read_range(begin, end), out=values, mode="clip")
+            scales = self.scales.read_range(begin // self.block, -(-end // self.block))
             whole = begin % self.block == 0 and (end - begin) % self.block == 0
             with np.errstate(all="ignore"):
                 if whole:

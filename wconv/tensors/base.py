@@ -117,7 +117,7 @@ class LazyTensor(ABC):
     def __repr__(self) -> str:
         return fitted(f"{type(self).__name__}({self.dtype.name}, {self.shape})")
 
-    def elements(self, start: int = 0, stop: int | None = None, out: Array | None = None) -> Array:
+    def read_range(self, start: int = 0, stop: int | None = None, out: Array | None = None) -> Array:
         """The flattened elements `start` to `stop`, 1-D, in `out` where it is given."""
         stop = self.size if stop is None else stop
         if not 0 <= start <= stop <= self.size:
@@ -142,15 +142,15 @@ class LazyTensor(ABC):
         row = math.prod(self.shape[1:])
         shape = (stop - start, *self.shape[1:])
         if out is None:
-            return self.elements(start * row, stop * row).reshape(shape)
+            return self.read_range(start * row, stop * row).reshape(shape)
         if out.shape != shape or out.dtype != self.dtype.numpy or not out.flags.c_contiguous:
             raise ValueError(f"out must be C-contiguous, {self.dtype.name} and {shape}")
-        self.elements(start * row, stop * row, out.reshape(-1))
+        self.read_range(start * row, stop * row, out.reshape(-1))
         return out
 
     def numpy(self) -> Array:
         """The whole tensor as an array (of an ml_dtypes type for bfloat16, float8 and smaller)."""
-        return self.elements().reshape(self.shape)
+        return self.read_range().reshape(self.shape)
 
     def __array__(self, dtype: np.dtype[Any] | None = None, copy: bool | None = None) -> Array:
         if copy is False:

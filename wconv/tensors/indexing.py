@@ -24,17 +24,17 @@ def read(tensor: LazyTensor, index: Any) -> Array:
     entries = list(index) if isinstance(index, tuple) else [index]
     for entry in entries:
         _check(entry)
-    given = sum(entry is not None and entry is not Ellipsis for entry in entries)
+    count = sum(entry is not None and entry is not Ellipsis for entry in entries)
     gaps = sum(entry is Ellipsis for entry in entries)
-    if given > tensor.ndim:
-        raise IndexError(f"{given} indices for a tensor of {_axes(tensor.ndim)}")
+    if count > tensor.ndim:
+        raise IndexError(f"{count} indices for a tensor of {_axes(tensor.ndim)}")
     if gaps > 1:
         raise IndexError("an index can hold only one ellipsis ('...')")
     picked, rest, axis = tensor, list[Any](), 0
     for entry in entries:
         if entry is None or entry is Ellipsis:
             rest.append(entry)
-            axis += 0 if entry is None else tensor.ndim - given
+            axis += 0 if entry is None else tensor.ndim - count
             continue
         start, stop, step, then = _range(entry, tensor.shape[axis], axis)
         picked = picked.slice(axis, start, stop, step)
@@ -85,7 +85,7 @@ def _in_pieces(picked: LazyTensor, tensor: LazyTensor) -> Array:
     made = np.empty(picked.size, picked.dtype.numpy)
     for start in range(0, picked.size, count):
         stop = min(start + count, picked.size)
-        picked.elements(start, stop, made[start:stop])
+        picked.read_range(start, stop, made[start:stop])
     return made.reshape(picked.shape)
 
 

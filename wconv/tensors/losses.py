@@ -36,7 +36,7 @@ def count_lost(tensor: LazyTensor, start: int, stop: int) -> Overflow:
     found = _magnitudes(tensor)
     lost = NONE
     if found is not None:
-        values = found.elements(start, stop).view(np.float64)
+        values = found.read_range(start, stop).view(np.float64)
         lost = Overflow(int(np.count_nonzero(values)), float(values.max(initial=0.0)))
     casts.take_losses()
     return lost
@@ -58,7 +58,7 @@ class _Lost(UnaryNode):
         return _like(self.target)
 
     def read_into(self, start: int, stop: int, out: Array) -> None:
-        source = self.parent.elements(start, stop)
+        source = self.parent.read_range(start, stop)
         result = np.empty(stop - start, self.target.numpy)
         out[:] = 0
         if casts.cast(source, result).count:
@@ -70,7 +70,7 @@ class _Lost(UnaryNode):
                 _mark(source, result if self.target.kind != "complex" else result.real, lost)
                 out[:] = lost
         if self.before is not None:
-            before = self.before.elements(start, stop)
+            before = self.before.read_range(start, stop)
             if before.dtype == out.dtype:
                 _larger(out, before)
             else:
@@ -110,7 +110,7 @@ class _Either(LazyTensor):
 
     def read_into(self, start: int, stop: int, out: Array) -> None:
         self.one.read_into(start, stop, out)
-        _larger(out, self.other.elements(start, stop))
+        _larger(out, self.other.read_range(start, stop))
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -124,7 +124,7 @@ class _Computed(UnaryNode):
     def read_into(self, start: int, stop: int, out: Array) -> None:
         out[:] = 0
         casts.take_losses()
-        values = self.parent.elements(start, stop)
+        values = self.parent.read_range(start, stop)
         lost = casts.take_losses()
         if not lost.count:
             return

@@ -76,8 +76,8 @@ class MultiNode(ABC):
     def step_nbytes(self) -> int:
         """Bytes that one step reads or gives, whichever is more: by it units of work are measured."""
         read = sum(parent.nbytes for parent in self.parents)
-        given = sum(dtype.nbytes(math.prod(shape)) for dtype, shape in self.results)
-        return max(read, given) // max(self.steps, 1)
+        written = sum(dtype.nbytes(math.prod(shape)) for dtype, shape in self.results)
+        return max(read, written) // max(self.steps, 1)
 
     @property
     def outputs(self) -> tuple[Output, ...]:

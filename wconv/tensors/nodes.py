@@ -69,7 +69,7 @@ class CastNode(UnaryNode):
         return self.target
 
     def read_into(self, start: int, stop: int, out: Array) -> None:
-        casts.cast(self.parent.elements(start, stop), out)
+        casts.cast(self.parent.read_range(start, stop), out)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -101,7 +101,7 @@ class AddTensorsNode(UnaryNode):
 
     def read_into(self, start: int, stop: int, out: Array) -> None:
         self.parent.read_into(start, stop, out)
-        other = self.other.elements(start, stop)
+        other = self.other.read_range(start, stop)
         before = casts.count_not_finite(out) + casts.count_not_finite(other)
         with np.errstate(all="ignore"):
             np.add(out, other, out=out)
@@ -150,7 +150,7 @@ class ViewNode(UnaryNode):
     def read_into(self, start: int, stop: int, out: Array) -> None:
         old, new = self.parent.dtype.itemsize, self.target.itemsize
         first = start * new // old
-        covering = self.parent.elements(first, -(-stop * new // old)).view(np.uint8)
+        covering = self.parent.read_range(first, -(-stop * new // old)).view(np.uint8)
         out.view(np.uint8)[:] = covering[start * new - first * old : stop * new - first * old]
 
 
@@ -196,7 +196,7 @@ class TransposeNode(UnaryNode):
         kept = self._kept
         inner = self.parent.shape[kept:]
         block = math.prod(inner)
-        source = self.parent.elements(first * block, last * block).reshape(last - first, *inner)
+        source = self.parent.read_range(first * block, last * block).reshape(last - first, *inner)
         order = (0, *(axis - kept + 1 for axis in self.axes[kept:]))
         np.copyto(out.reshape(last - first, *self.shape[kept:]), source.transpose(order))
 
@@ -225,7 +225,7 @@ class TransposeNode(UnaryNode):
         place = [slice(None)] * len(inner)
         for at in range(0, inner[0], step):
             until = min(at + step, inner[0])
-            lines = self.parent.elements(first + at * line, first + until * line)
+            lines = self.parent.read_range(first + at * line, first + until * line)
             place[order.index(0)] = slice(at, until)
             part = lines.reshape(until - at, *inner[1:])[tuple(pick)]
             target[tuple(place)] = part.transpose(order)
@@ -282,7 +282,7 @@ class SliceNode(UnaryNode):
         inner = math.prod(self.parent.shape[self.axis + 1 :])
         length = self.parent.shape[self.axis]
         block = length * inner
-        source = self.parent.elements(first * block, last * block).reshape(last - first, length, inner)
+        source = self.parent.read_range(first * block, last * block).reshape(last - first, length, inner)
         picked = source[:, self.start : self.stop : self.step]
         np.copyto(out.reshape(picked.shape), picked)
 
@@ -342,7 +342,7 @@ class ConcatNode(LazyTensor):
         begin = 0
         for part, end in zip(self.parts, self.ends, strict=True):
             run = end - begin
-            target[:, begin:end] = part.elements(first * run, last * run).reshape(last - first, run)
+            target[:, begin:end] = part.read_range(first * run, last * run).reshape(last - first, run)
             begin = end
 
 

@@ -51,7 +51,7 @@ class QuantizeNode(MultiNode):
     def read_into(self, first_step: int, last_step: int, outs: Sequence[Array | None]) -> None:
         size = self.how.group_size
         before = casts.losses().count
-        values = self.parent.elements(first_step * size, last_step * size)
+        values = self.parent.read_range(first_step * size, last_step * size)
         # what a cast made infinite just now is counted already
         damaged = casts.count_not_finite(values) - (casts.losses().count - before)
         if damaged > 0:

@@ -76,7 +76,7 @@ def check_opens(read: Reader, path: str | os.PathLike[str], arrays: Mapping[str,
         assert _bits(tensor.numpy()) == _bits(array), f"{name} has other values"
         flat = np.ascontiguousarray(array).reshape(-1)
         for start, stop in _ranges(flat.size):
-            part = tensor.elements(start, stop)
+            part = tensor.read_range(start, stop)
             assert _bits(part) == _bits(flat[start:stop]), f"{name} has others from {start:,} to {stop:,}"
 
 

@@ -66,4 +66,4 @@ def tensor(lazy: LazyTensor, maps: Maps, what: str) -> Tensor:
 
 def reading(lazy: LazyTensor) -> Callable[[], Bytes]:
     """Reads all of a tensor when called."""
-    return lambda: lazy.elements().view(np.uint8)
+    return lambda: lazy.read_range().view(np.uint8)

@@ -260,7 +260,7 @@ class _Loader:
                 made = self.maps.range(source.path, source.start + node.start, node.nbytes)
             else:
                 typed = row if node.name.endswith("UntypedStorage") else node.dtype
-                made = UntypedStorage.pending(node.nbytes, lazy.reading(node.elements(typed)))
+                made = UntypedStorage.pending(node.nbytes, lazy.reading(node.as_tensor(typed)))
             self.storages[id(node)] = made
         return self.storages[id(node)]
 

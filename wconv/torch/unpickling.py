@@ -127,7 +127,7 @@ def numpy_dtype(code: str) -> np.dtype[Any] | None:
 def record(node: Record) -> Any:
     """What a call that was only remembered makes, where it is one of the few that are known; else None."""
     make = RECORDS.get(node.class_name)
-    return make(node) if make and isinstance(node.kind, Global) and type(node.args) is tuple else None
+    return make(node) if make and isinstance(node.constructor, Global) and type(node.args) is tuple else None
 
 
 def _device(node: Record) -> Any:

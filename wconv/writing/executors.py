@@ -52,8 +52,8 @@ def run(
     except WconvError:
         raise
     except Exception as error:
-        told = str(error).split("\n")[0][:200].rstrip(".")
-        raise OutputError(f"the executor failed: {type(error).__name__}: {told}") from error
+        reason = str(error).split("\n")[0][:200].rstrip(".")
+        raise OutputError(f"the executor failed: {type(error).__name__}: {reason}") from error
     finally:
         if len(results) < len(shards):
             with contextlib.suppress(OSError):

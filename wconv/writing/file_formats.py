@@ -116,14 +116,15 @@ def choose(name: str | None, output: str | None) -> FileFormat:
     """
     if name is not None and name not in FORMATS:
         raise WconvError(f"{name!r} is no format of weights: one of {', '.join(FORMATS)}")
-    told = single(output) if output is not None else None
+    by_name = single(output) if output is not None else None
     # a name in capitals, too, asks for a file: it must not become a directory's
-    if output is not None and told is None and output.lower().endswith((*registry.suffixes(), *NOT_WRITTEN)):
+    not_written = (*registry.suffixes(), *NOT_WRITTEN)
+    if output is not None and by_name is None and output.lower().endswith(not_written):
         *others, last = suffixes()
         raise WconvError(
             f"{output} is no kind of file that is written: end its name in {', '.join(others)} or {last}, or"
             " name a directory"
         )
-    if name is not None and told is not None and told.name != name:
-        raise WconvError(f"{output} is the name of a {told.name} file, and --format says {name}")
-    return FORMATS[name] if name is not None else told or SAFETENSORS
+    if name is not None and by_name is not None and by_name.name != name:
+        raise WconvError(f"{output} is the name of a {by_name.name} file, and --format says {name}")
+    return FORMATS[name] if name is not None else by_name or SAFETENSORS

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from wconv.errors import FormatError, OutputError, told
+from wconv.errors import FormatError, OutputError, os_errors_as
 from wconv.formats import registry
 from wconv.stores.replacing import check_node, files_in
 from wconv.writing import file_formats
@@ -80,7 +80,7 @@ class Place:
     inside: bool
 
 
-@told(OutputError, "written")
+@os_errors_as(OutputError, "written")
 def place(target: Path) -> Place:
     """Where an output is built, and how it gets to `target`."""
     real = target
@@ -119,7 +119,7 @@ def is_mount(path: Path) -> bool:
     return escaped in points
 
 
-@told(OutputError, "written")
+@os_errors_as(OutputError, "written")
 def check_target(target: Path, *, overwrite: bool, names: Names | None = None) -> None:
     """Refuses a target that must not be written, or not be replaced.
 

@@ -24,7 +24,7 @@ def test_each_row_gets_its_length() -> None:
     flat = whole.ravel()
     for start in range(0, 30, 6):
         for stop in range(start, 31, 6):
-            assert folded.elements(start, stop).tobytes() == flat[start:stop].tobytes()
+            assert folded.read_range(start, stop).tobytes() == flat[start:stop].tobytes()
 
 
 def test_a_row_of_zeros_has_no_direction() -> None:

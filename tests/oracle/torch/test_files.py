@@ -77,7 +77,7 @@ def test_any_view_of_a_storage_is_what_torch_has(
         assert np.array_equal(tensor.numpy(), whole)
         start = chance.randint(0, tensor.size)
         stop = chance.randint(start, tensor.size)
-        assert np.array_equal(tensor.elements(start, stop), whole.reshape(-1)[start:stop])
+        assert np.array_equal(tensor.read_range(start, stop), whole.reshape(-1)[start:stop])
 
 
 def test_large_views_are_gathered_as_torch_does(tmp_path: Path) -> None:
@@ -100,4 +100,4 @@ def test_large_views_are_gathered_as_torch_does(tmp_path: Path) -> None:
         assert np.array_equal(tensor.numpy().reshape(-1), whole), name
         for start in range(0, tensor.size, tensor.size // 3 + 1):
             stop = min(start + 300_001, tensor.size)
-            assert np.array_equal(tensor.elements(start, stop), whole[start:stop]), name
+            assert np.array_equal(tensor.read_range(start, stop), whole[start:stop]), name

@@ -40,7 +40,7 @@ def open_npy(source: Source, read_nested: ReadNested) -> Contents | Tree:
     return Contents("NumPy array", {"tensor": arrays.lazy(array)})
 
 
-def open_npz(directory: ZipDirectory, expand: bool, read_nested: ReadNested) -> Contents | Tree:
+def open_npz(directory: ZipDirectory, allow_inflation: bool, read_nested: ReadNested) -> Contents | Tree:
     """The arrays of an archive under their names; a tree where some are of objects.
 
     Raises:
@@ -71,7 +71,7 @@ def open_npz(directory: ZipDirectory, expand: bool, read_nested: ReadNested) -> 
         for name, array in held.items()
         if name not in skipped and isinstance(array, NumpyArray)
     }
-    if not expand:
+    if not allow_inflation:
         check_inflation(tensors, directory.source)
     return Contents("NumPy archive", tensors, skipped=skipped, not_numbers=frozenset(not_numbers))
 

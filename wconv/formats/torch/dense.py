@@ -53,7 +53,7 @@ def strided(tensor: TorchTensor, dtype: DType) -> LazyTensor:
         if type(source) is FileSource:
             start = source.start + storage.start + tensor.offset * dtype.itemsize
             return FileTensor(source.path, start, dtype, shape, storage.swap)
-    flat = storage.elements(dtype)
+    flat = storage.as_tensor(dtype)
     return gathered(flat, tensor.offset, shape, stride, tensor.conj and dtype.kind == "complex", tensor.neg)
 
 
@@ -136,7 +136,7 @@ class Strided(LazyTensor):
             return
         if span <= SPAN and (span <= 8 * count or span * self.dtype.itemsize <= 4096) and count <= 2 * SPAN:
             begin = origin + first * stride[0]
-            line = self.flat.elements(begin, begin + span)
+            line = self.flat.read_range(begin, begin + span)
             size = line.itemsize
             picked = np.lib.stride_tricks.as_strided(
                 line, (last - first, *shape[1:]), [step * size for step in stride], writeable=False
@@ -160,7 +160,7 @@ class Strided(LazyTensor):
             self.flat.read_into(origin + start, origin + stop, out)
             return
         if step == 0:
-            out[:] = self.flat.elements(origin, origin + 1)[0]
+            out[:] = self.flat.read_range(origin, origin + 1)[0]
             return
         if step * self.dtype.itemsize >= 4096:
             for index in range(start, stop):
@@ -170,7 +170,7 @@ class Strided(LazyTensor):
         lines = max(SPAN // step, 1)
         for begin in range(start, stop, lines):
             end = min(begin + lines, stop)
-            window = self.flat.elements(origin + begin * step, origin + (end - 1) * step + 1)
+            window = self.flat.read_range(origin + begin * step, origin + (end - 1) * step + 1)
             out[begin - start : end - start] = window[::step]
 
 
@@ -187,7 +187,7 @@ class Dequantized(UnaryNode):
         return dtypes.by_name("float32")
 
     def read_into(self, start: int, stop: int, out: Array) -> None:
-        q = self.parent.elements(start, stop)
+        q = self.parent.read_range(start, stop)
         scale, zero = self.scale, self.zero
         if scale.size > 1:
             inner = math.prod(self.shape[self.axis + 1 :])
@@ -225,14 +225,14 @@ class SubBytes(LazyTensor):
     def read_into(self, start: int, stop: int, out: Array) -> None:
         per = 8 // self.bits
         first = start // per
-        raw = self.flat.elements(first, -(-stop // per)).view(np.uint8)
+        raw = self.flat.read_range(first, -(-stop // per)).view(np.uint8)
         lanes = [(raw >> np.uint8(self.bits * lane)) & np.uint8(2**self.bits - 1) for lane in range(per)]
         out.view(np.uint8)[:] = np.stack(lanes, axis=1).reshape(-1)[start - first * per : stop - first * per]
 
 
 def _sub_byte(tensor: TorchTensor, bits: int) -> LazyTensor:
     uint8 = dtypes.by_name("uint8")
-    flat = tensor.storage.elements(uint8)
+    flat = tensor.storage.as_tensor(uint8)
     values = SubBytes(flat, bits, (flat.size * 8 // bits,), uint8)
     return gathered(values, tensor.offset, tensor.shape, tensor.stride)
 
@@ -269,7 +269,7 @@ class ComplexPairs(UnaryNode):
         return self.parent.shape[:-1]
 
     def read_into(self, start: int, stop: int, out: Array) -> None:
-        out.view(np.float32)[:] = self.parent.elements(2 * start, 2 * stop)
+        out.view(np.float32)[:] = self.parent.read_range(2 * start, 2 * stop)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -288,7 +288,7 @@ class Signed(UnaryNode):
 
 
 def _complex32(tensor: TorchTensor) -> LazyTensor:
-    flat = tensor.storage.elements(dtypes.by_name("float16"))
+    flat = tensor.storage.as_tensor(dtypes.by_name("float16"))
     shape = (*tensor.shape, 2)
     stride = (*(2 * step for step in tensor.stride), 1)
     pairs: LazyTensor = ComplexPairs(gathered(flat, 2 * tensor.offset, shape, stride))

@@ -21,7 +21,7 @@ def whole(made: Record, state: Any) -> TorchTensor | LostTensor:
         made: `_rebuild_wrapper_subclass(class, dtype, size, …)`, which was not called.
         state: `_local_tensor` and `_spec` by name.
     """
-    parts = Record(made.kind)
+    parts = Record(made.constructor)
     parts.state = state
     held = parts.attributes.get("_local_tensor")
     if type(held) is MetaTensor:

@@ -87,7 +87,7 @@ def read_zip(directory: ZipDirectory, read_nested: ReadNested) -> Tree:
     return Tree("PyTorch zip", archive.load(directory, folder, read_nested), program)
 
 
-def contents(tree: Tree, source: Source, key: str | None, expand: bool) -> Contents:
+def contents(tree: Tree, source: Source, key: str | None, allow_inflation: bool) -> Contents:
     """The state dict of a tree, as lazy tensors.
 
     Raises:
@@ -117,7 +117,7 @@ def contents(tree: Tree, source: Source, key: str | None, expand: bool) -> Conte
         notes.append(f"{one} and {other} share some of their elements: each is written in full")
     if len(overlaps) > 3:
         notes.append(f"{len(overlaps) - 3} more tensors share some of their elements with others")
-    if not expand:
+    if not allow_inflation:
         check_inflation(tensors, source)
     metadata = {
         **_beside(root, chosen.path),

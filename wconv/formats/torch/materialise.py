@@ -56,7 +56,7 @@ def _number(number: Any) -> LazyTensor:
 
 MATERIALISERS: dict[type, Callable[[Any], LazyTensor]] = {
     TorchTensor: dense.lazy,
-    Storage: Storage.elements,
+    Storage: Storage.as_tensor,
     SparseTensor: sparse.lazy,
     MetaTensor: _without_values,
     LostTensor: _lost,

@@ -61,17 +61,17 @@ class Record:
     """An instance of a class that wconv does not know, as plain data.
 
     Attributes:
-        kind: the class, or the function that would have made the object; usually a `Global`.
+        constructor: the class, or the function that would have made the object; usually a `Global`.
         args: what it would have been called with.
         state: what the object was told to set as its state: mostly a dict of its attributes.
         items: what was put into it by key, if it is a kind of dict.
         elements: what was put into it in order, if it is a kind of list or set.
     """
 
-    __slots__ = ("args", "elements", "items", "kind", "state")
+    __slots__ = ("args", "constructor", "elements", "items", "state")
 
-    def __init__(self, kind: Any, args: Any = ()) -> None:
-        self.kind = kind
+    def __init__(self, constructor: Any, args: Any = ()) -> None:
+        self.constructor = constructor
         self.args = args
         self.state: Any = None
         self.items: dict[Any, Any] = {}
@@ -80,10 +80,10 @@ class Record:
     @property
     def class_name(self) -> str:
         """The dotted path of the class or function; of the innermost one for a call of a call."""
-        kind, depth = self.kind, 0
-        while isinstance(kind, Record) and depth < 100:
-            kind, depth = kind.kind, depth + 1
-        return kind.path if isinstance(kind, Global) else type(kind).__name__
+        constructor, depth = self.constructor, 0
+        while isinstance(constructor, Record) and depth < 100:
+            constructor, depth = constructor.constructor, depth + 1
+        return constructor.path if isinstance(constructor, Global) else type(constructor).__name__
 
     @property
     def attributes(self) -> dict[Any, Any]:
@@ -161,7 +161,7 @@ class Storage:
     def nbytes(self) -> int:
         return self.numel * self.dtype.itemsize
 
-    def elements(self, dtype: DType | None = None) -> LazyTensor:
+    def as_tensor(self, dtype: DType | None = None) -> LazyTensor:
         """The whole storage as a 1-D tensor, of its own dtype or of another that its bytes are read as.
 
         Raises:

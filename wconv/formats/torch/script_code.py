@@ -32,20 +32,20 @@ def add_groups(root: Record, directory: ZipDirectory, folder: str) -> None:
     """Sets `groups` on the transposed convolutions of a module whose code tells it without a doubt."""
     known: dict[Global, int | None] = {}
     for module in _modules(root):
-        kind = module.kind
-        if isinstance(kind, Global) and kind.name in CLASSES and isinstance(module.state, dict):
-            if kind not in known:
-                known[kind] = _groups(kind, directory, folder)
-            if known[kind] is not None:
-                module.state.setdefault("groups", known[kind])
+        constructor = module.constructor
+        if isinstance(constructor, Global) and constructor.name in CLASSES and isinstance(module.state, dict):
+            if constructor not in known:
+                known[constructor] = _groups(constructor, directory, folder)
+            if known[constructor] is not None:
+                module.state.setdefault("groups", known[constructor])
 
 
-def _groups(kind: Global, directory: ZipDirectory, folder: str) -> int | None:
+def _groups(constructor: Global, directory: ZipDirectory, folder: str) -> int | None:
     """What the code of a class says; None where it says nothing, or several things."""
-    name = f"{folder}code/{kind.module.replace('.', '/')}.py"
+    name = f"{folder}code/{constructor.module.replace('.', '/')}.py"
     if name not in directory.entries or directory.entries[name].size > LIMIT:
         return None
-    code = _class(directory.read(name, LIMIT).decode("utf-8", "replace"), kind.name)
+    code = _class(directory.read(name, LIMIT).decode("utf-8", "replace"), constructor.name)
     found = {match for pattern in GROUPS for match in pattern.findall(code)}
     return int(found.pop()) if len(found) == 1 else None
 

@@ -131,8 +131,8 @@ def is_script(value: Any) -> bool:
     """Whether a record is a TorchScript module."""
     return (
         isinstance(value, Record)
-        and isinstance(value.kind, Global)
-        and value.kind.module.startswith("__torch__")
+        and isinstance(value.constructor, Global)
+        and value.constructor.module.startswith("__torch__")
     )
 
 

@@ -36,9 +36,9 @@ STORAGE_CLASSES = frozenset(
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SavedStorage:
-    """Memory that tensors share; `elements` are its values, in the order of its bytes."""
+    """Memory that tensors share; `values` are its elements, in the order of its bytes."""
 
-    elements: LazyTensor
+    values: LazyTensor
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -58,7 +58,7 @@ class SavedTensor:
 
     @property
     def dtype(self) -> DType:
-        return self.storage.elements.dtype
+        return self.storage.values.dtype
 
 
 @dataclass(slots=True)
@@ -86,22 +86,22 @@ class _Archive:
     def _tensor(self, value: SavedTensor) -> Call:
         grad = value.requires_grad and not value.parameter
         view = (value.offset, value.shape, value.stride, grad, Call(Global("collections", "OrderedDict")))
-        elements = value.storage.elements
+        values = value.storage.values
         key = self._key(value.storage)
-        if elements.dtype.storage in STORAGE_CLASSES:
-            kind = Global("torch", f"{elements.dtype.storage}Storage")
-            pid = Persistent("storage", kind, key, "cpu", elements.size)
+        if values.dtype.storage in STORAGE_CLASSES:
+            kind = Global("torch", f"{values.dtype.storage}Storage")
+            pid = Persistent("storage", kind, key, "cpu", values.size)
             return Call(Global("torch._utils", "_rebuild_tensor_v2"), pid, *view)
         kind = Global("torch.storage", "UntypedStorage")
-        pid = Persistent("storage", kind, key, "cpu", elements.nbytes)
+        pid = Persistent("storage", kind, key, "cpu", values.nbytes)
         return Call(
-            Global("torch._utils", "_rebuild_tensor_v3"), pid, *view, Global("torch", elements.dtype.name)
+            Global("torch._utils", "_rebuild_tensor_v3"), pid, *view, Global("torch", values.dtype.name)
         )
 
     def _key(self, storage: SavedStorage) -> Unique:
-        if storage.elements.dtype.bits < 8:
+        if storage.values.dtype.bits < 8:
             raise OutputError(
-                f"{storage.elements.dtype.name} tensors cannot be saved for torch: cast them first"
+                f"{storage.values.dtype.name} tensors cannot be saved for torch: cast them first"
             )
         key = self.keys.get(id(storage))
         if key is None:
@@ -153,7 +153,7 @@ def arranged(root: Any, folder: str) -> tuple[Arranged, list[SavedStorage]]:
         "byteorder": b"little",
     }
     archive.keys.clear()
-    large = ((f"{folder}/data/{key}", one.elements.nbytes) for key, one in enumerate(archive.storages))
+    large = ((f"{folder}/data/{key}", one.values.nbytes) for key, one in enumerate(archive.storages))
     # each is let go when it is copied: a pickle of many tensors is large
     first = ((f"{folder}/{name}", small.pop(name)) for name in list(small))
     return arrange(first, large, b"3\n"), archive.storages
@@ -166,19 +166,19 @@ def _write(file: IO[bytes], plan: Arranged, storages: Sequence[SavedStorage]) ->
         file.write(data)
     for at, places, storage in zip(plan.offsets, plan.checksums, storages, strict=True):
         file.seek(start + at)
-        checksum = _stream(storage.elements, file)
+        checksum = _stream(storage.values, file)
         for place in places:
             file.seek(start + place)
             file.write(struct.pack("<I", checksum))
     file.seek(start + plan.nbytes)
 
 
-def _stream(elements: LazyTensor, file: IO[bytes]) -> int:
-    """Writes all elements; their CRC-32."""
-    step = max(BLOCK // elements.dtype.itemsize // elements.block_size, 1) * elements.block_size
+def _stream(values: LazyTensor, file: IO[bytes]) -> int:
+    """Writes all values; their CRC-32."""
+    step = max(BLOCK // values.dtype.itemsize // values.block_size, 1) * values.block_size
     checksum = 0
-    for start in range(0, elements.size, step):
-        raw = elements.elements(start, min(start + step, elements.size)).view("u1").data
+    for start in range(0, values.size, step):
+        raw = values.read_range(start, min(start + step, values.size)).view("u1").data
         checksum = zlib.crc32(raw, checksum)
         file.write(raw)
     return checksum

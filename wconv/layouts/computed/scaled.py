@@ -47,13 +47,13 @@ class Scaled(LazyTensor):
 
     def read_into(self, start: int, stop: int, out: Array) -> None:
         if self.scale.ndim == 0:
-            self._times(self.weight.elements(start, stop), self.scale.elements(), out)
+            self._times(self.weight.read_range(start, stop), self.scale.read_range(), out)
         elif self.scale.ndim == 1:
             each = self.size // self.shape[0]
             indices = np.arange(start, stop) // each
             first = int(start // each)
             scale = self.scale.read(first, -(-stop // each))
-            self._times(self.weight.elements(start, stop), scale[indices - first], out)
+            self._times(self.weight.read_range(start, stop), scale[indices - first], out)
         else:
             by_blocks(start, stop, out, self.shape[-1], self._rows)
 
@@ -62,7 +62,7 @@ class Scaled(LazyTensor):
         scale = self.scale.read(first // BLOCK, -(-last // BLOCK))
         wide = np.repeat(scale, BLOCK, axis=1)[:, :columns]
         rows = np.arange(first, last) // BLOCK - first // BLOCK
-        weight = self.weight.elements(first * columns, last * columns).reshape(last - first, columns)
+        weight = self.weight.read_range(first * columns, last * columns).reshape(last - first, columns)
         self._times(weight, wide[rows], out.reshape(last - first, columns))
 
     def _times(self, weight: Array, scale: Array, out: Array) -> None:

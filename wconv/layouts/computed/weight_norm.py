@@ -36,9 +36,9 @@ class WeightNorm(UnaryNode):
 
     def _rows(self, first: int, last: int, out: Array) -> None:
         columns = self._columns
-        rows = self.parent.elements(first * columns, last * columns).reshape(last - first, columns)
+        rows = self.parent.read_range(first * columns, last * columns).reshape(last - first, columns)
         wide = rows.astype(np.float32)
-        length = self.length.elements(first, last).astype(np.float32)[:, None]
+        length = self.length.read_range(first, last).astype(np.float32)[:, None]
         with np.errstate(all="ignore"):  # a row of zeros has no direction: NaN, as in torch
             norm = np.sqrt(np.sum(np.square(wide, dtype=np.float64), axis=1, keepdims=True)).astype(
                 np.float32
