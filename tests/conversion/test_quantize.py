@@ -234,7 +234,7 @@ def test_a_report_of_every_weight(tmp_path: Path) -> None:
 
 def test_a_model_without_rules_is_not_guessed_at(tmp_path: Path) -> None:
     source = write_directory(tmp_path / "m", [{"a.weight": random((64, 64))}], {"model_type": "nobody_knows"})
-    with pytest.raises(WconvError, match="-q needs a model that is laid out for mlx-lm, mlx-vlm, mflux"):
+    with pytest.raises(WconvError, match="-q needs a model that is laid out for mlx-vlm, mlx-lm, mflux"):
         wconv.convert(source, tmp_path / "q", quantize=Quantize())
     assert not (tmp_path / "q").exists()
 

@@ -12,15 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.oracle.test_quantization_tables import PACKAGES, models
+from tests.oracle.test_quantization_tables import PACKAGES, TABLES, models
 from tests.oracles import oracle
 from wconv.consumers.quantization.choice import NORM
-from wconv.consumers.quantization.modules import (
-    PLAIN_GATES,
-    PLAIN_MODULES,
-    SKIPPED_BY_MLX_VLM,
-    STACKS,
-)
+from wconv.consumers.quantization.modules import STACKS
 
 pytestmark = pytest.mark.oracle
 
@@ -52,12 +47,13 @@ def test_modules_without_a_quantized_form_have_a_row(consumer: str) -> None:
 
 
 def known(consumer: str, name: str, attribute: str) -> bool:
+    table = TABLES[consumer]
     return bool(
-        (attribute == "gate" and name in PLAIN_GATES[consumer])
+        (attribute == "gate" and name in table.plain_gates)
         or name in ELSEWHERE | OTHER
-        or (consumer, name) in PLAIN_MODULES
+        or name in table.plain_modules
         or NORM.search(attribute)
-        or any(part in attribute for part in SKIPPED_BY_MLX_VLM)
+        or any(part in attribute for part in TABLES["mlx-vlm"].skipped)
         or attribute in ("pos_emb", "patch_embedding", "conv_1d")
     )
 

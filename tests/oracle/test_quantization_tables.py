@@ -15,13 +15,14 @@ from unittest.mock import MagicMock
 import pytest
 
 from tests.oracles import oracle
+from wconv.consumers import registry
 from wconv.consumers.quantization import Quantize, choose_layers
-from wconv.consumers.quantization.modules import PLAIN_GATES
-from wconv.consumers.quantization.tables import CASES
 
 pytestmark = pytest.mark.oracle
 
 Predicate = Callable[[str, Any], Any]
+TABLES = {one.name: one.quantization() for one in registry.quantizing() if one.quantization}
+
 PACKAGES = {"mlx-lm": "mlx_lm", "mlx-vlm": "mlx_vlm"}
 LAYERS = 6
 CONFIG = {"num_hidden_layers": LAYERS}
@@ -66,7 +67,7 @@ def probes() -> list[str]:
                 for node in ast.walk(tree)
                 if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " not in node.value
             }
-        assert consumer in CASES
+        assert consumer in TABLES
     words = {word.strip(".") for word in words if word and "\\" not in word} - PARAMETERS
     return [*SINGLE, *sorted({f"{stem}{word}{end}" for stem in STEMS for word in words for end in ENDS})]
 
@@ -172,10 +173,10 @@ def test_the_tables_answer_as_the_predicates_do(consumer: str, probes: list[str]
 @pytest.mark.parametrize("consumer", PACKAGES)
 def test_every_row_is_of_a_model_that_the_consumer_has(consumer: str) -> None:
     names = {found.name for found in pkgutil.iter_modules(oracle(f"{PACKAGES[consumer]}.models").__path__)}
-    shared = {module for case in CASES[consumer] for module in case.models}
+    shared = {module for case in TABLES[consumer].cases for module in case.models}
     others = {module for other in PACKAGES for module in names_of(other)}
     assert shared - names <= others
-    assert PLAIN_GATES[consumer] <= names
+    assert TABLES[consumer].plain_gates <= names
 
 
 def names_of(consumer: str) -> set[str]:

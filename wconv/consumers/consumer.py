@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from wconv.consumers.cast_rules import CastRules
     from wconv.consumers.component_family import ComponentFamily
     from wconv.consumers.known_models import KnownModels
+    from wconv.consumers.quantization.tables import QuantizationTable
     from wconv.layouts.apply import Layout
     from wconv.tensors.lazy import LazyTensor
 
@@ -75,6 +76,7 @@ class Consumer:
         substitutes: dtypes that it cannot hold, and what is written for them.
         schemes: the names of quantization schemes that it takes as they are (`wconv.quantized.schemes`).
         quantization_configs: how it is known to decode weights that other programs quantized.
+        quantization: what its converter quantizes, and how; None where it reads no quantized models.
         known_models: the model types that its command is known to take; None where nothing is known.
         ignores_case: whether it takes `model_type` in capitals, too.
         without_text: whether its command is for models that generate no text, too.
@@ -100,6 +102,7 @@ class Consumer:
     substitutes: tuple[Substitute, ...] = ()
     schemes: frozenset[str] = frozenset()
     quantization_configs: QuantizationConfigs = field(default_factory=QuantizationConfigs)
+    quantization: Callable[[], QuantizationTable] | None = None
     known_models: Callable[[], KnownModels] | None = None
     ignores_case: bool = False
     without_text: bool = False

@@ -73,6 +73,11 @@ def automatic_names() -> tuple[str, ...]:
     return tuple(one.layout_name for one in with_role("automatic"))
 
 
+def quantizing() -> tuple[Consumer, ...]:
+    """The consumers that read quantized models."""
+    return tuple(one for one in CONSUMERS if one.quantization is not None)
+
+
 def find_consumer(name: str) -> Consumer | None:
     """The consumer of a name, its own or that of `--layout`; None where there is none.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from wconv.consumers import registry
 from wconv.consumers.quantization.choice import LayerChoice, Tensors, choose_layers
 from wconv.consumers.quantization.recipes import Quantize, parse_rule
 from wconv.conversion.quantization_summary import Summary
@@ -41,9 +42,6 @@ OTHERS = (
     Quantize("nvfp4"),
 )
 """Recipes whose sizes a dry run tells beside the one that is asked for."""
-
-READERS = ("mlx-lm", "mlx-vlm", "mflux")
-"""The consumers that read quantized models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +75,17 @@ def quantize_entries(
     Args:
         entries: the dense plan, each tensor with the dtype in which it would be written.
         consumer: for whom they are laid out.
-        model_type: config.json's; for mflux `family/component`.
+        model_type: config.json's; `family/component` for programs that take models of several components.
         config: config.json's content.
 
     Raises:
         LayoutError: the model is not laid out for a consumer that reads quantized models.
         WconvError: the recipe asks for what the mode or the consumer does not have; nothing is quantized.
     """
-    if consumer not in READERS:
+    readers = [one.name for one in registry.quantizing()]
+    if consumer not in readers:
         raise LayoutError(
-            f"-q needs a model that is laid out for {', '.join(READERS)}"
+            f"-q needs a model that is laid out for {', '.join(readers)}"
             f"{f', and this one is for {consumer}' if consumer else ': there are no rules for this one'}"
         )
     tensors = {entry.name: (entry.shape, entry.dtype.name) for entry in entries}

@@ -15,6 +15,7 @@ from wconv.consumers.mlx.schemes import OWN
 
 if TYPE_CHECKING:
     from wconv.consumers.component_family import ComponentFamily
+    from wconv.consumers.quantization.tables import QuantizationTable
     from wconv.layouts.apply import Layout
 
 
@@ -36,6 +37,12 @@ def _families() -> tuple[ComponentFamily, ...]:
         others.Z_IMAGE,
         others.SEEDVR2,
     )
+
+
+def _quantization() -> QuantizationTable:
+    from wconv.consumers.mflux.quantization import TABLE
+
+    return TABLE
 
 
 def _adapter_command(program: str) -> str:
@@ -60,6 +67,7 @@ MFLUX = Consumer(
     families=_families,
     substitutes=SUBSTITUTES,
     schemes=OWN,
+    quantization=_quantization,
     adapter_naming=NAMING,
     adapter_namings={
         "flux2": replace(NAMING, command=_adapter_command("mflux-generate-flux2")),

@@ -16,6 +16,7 @@ from wconv.consumers.mlx.schemes import LANGUAGE
 if TYPE_CHECKING:
     from wconv.consumers.cast_rules import CastRules
     from wconv.consumers.known_models import KnownModels
+    from wconv.consumers.quantization.tables import QuantizationTable
     from wconv.layouts.apply import Layout
 
 
@@ -29,6 +30,12 @@ def _known_models() -> KnownModels:
     from wconv.consumers.known_models import read
 
     return read("mlx_lm")
+
+
+def _quantization() -> QuantizationTable:
+    from wconv.consumers.mlx_lm.quantization import TABLE
+
+    return TABLE
 
 
 def _cast_rules() -> CastRules:
@@ -68,6 +75,7 @@ MLX_LM = Consumer(
         ),
         {"kimi_k2": ({"quant_method": "compressed-tensors", "format": "pack-quantized"},)},
     ),
+    quantization=_quantization,
     known_models=_known_models,
     cast_rules=_cast_rules,
     config_makers=_config_makers,

@@ -14,6 +14,7 @@ from wconv.consumers.mlx.schemes import LANGUAGE
 if TYPE_CHECKING:
     from wconv.consumers.cast_rules import CastRules
     from wconv.consumers.known_models import KnownModels
+    from wconv.consumers.quantization.tables import QuantizationTable
     from wconv.layouts.apply import Layout
 
 
@@ -27,6 +28,12 @@ def _known_models() -> KnownModels:
     from wconv.consumers.known_models import read
 
     return read("mlx_vlm")
+
+
+def _quantization() -> QuantizationTable:
+    from wconv.consumers.mlx_vlm.quantization import TABLE
+
+    return TABLE
 
 
 def _cast_rules() -> CastRules:
@@ -50,6 +57,7 @@ MLX_VLM = Consumer(
         ),
         {"kimi_k2": ({"quant_method": "compressed-tensors", "format": "pack-quantized"},)},
     ),
+    quantization=_quantization,
     known_models=_known_models,
     ignores_case=True,
     multimodal_fields=("vision_config", "audio_config", "vit_config", "visual"),

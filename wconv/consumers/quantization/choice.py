@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from wconv.consumers import registry
 from wconv.consumers.quantization.mixed import Mixed
-from wconv.consumers.quantization.modules import (
-    MODULES,
-    PLAIN_GATES,
-    PLAIN_MODULES,
-    SKIPPED_BY_MLX_VLM,
-    STACKS,
-)
+from wconv.consumers.quantization.modules import STACKS
 from wconv.consumers.quantization.recipes import Quantize, Rules, base_of
-from wconv.consumers.quantization.tables import CASES, SMALLER_GROUPS, Answer, Row, exceptions
+from wconv.consumers.quantization.tables import Answer, FixedForm, QuantizationTable, Row
 from wconv.errors import WconvError
 from wconv.tensors import dtypes
 from wconv.tensors.quantize import Quantization
@@ -27,7 +22,6 @@ Tensors = Mapping[str, tuple[Sequence[int], str]]
 
 FLOATS = ("float32", "float16", "bfloat16")
 NORM = re.compile(r"(^|_)(norm|ln)\d*$|norm$")
-MFLUX_BITS = (3, 4, 5, 6, 8)
 
 
 @dataclass(slots=True)
@@ -38,7 +32,7 @@ class LayerChoice:
         quantized: how a weight is stored, by its name (with `.weight`).
         left: why a tensor stays as it is, by name: one entry for all others.
         config: what goes into config.json: `quantization` and `quantization_config`, as the consumer's
-            converter writes them; empty for mflux, which reads all from the files.
+            converter writes them; empty where its program reads all from the files.
         unmatched: the user's rules that found no layer.
         overruled: the user's rules of which later rules took every layer.
         bytes: of all tensors when they are quantized so.
@@ -72,8 +66,8 @@ def choose_layers(
     """The choice of a consumer's converter, without a model and without arrays.
 
     Args:
-        consumer: "mlx-lm", "mlx-vlm" or "mflux".
-        model_type: config.json's; for mflux "<family>" or "<family>/<component>".
+        consumer: its name (`registry.quantizing` are those that have a converter).
+        model_type: config.json's; for a consumer with a fixed form "<family>" or "<family>/<component>".
         config: config.json's content.
         tensors: as the dense conversion would write them, in the dtypes that it would give them.
         recipe: what the user asks for.
@@ -97,7 +91,7 @@ def choose_layers(
         choice.bytes += _bytes(size, dtype, how)
         if entry is not None:
             entries[name.removesuffix(".weight")] = entry
-    if consumer != "mflux":
+    if chooser.table.fixed is None:
         written = {**chooser.head, **entries}
         choice.config = {"quantization": written, "quantization_config": written}
     choice.unmatched, choice.overruled = chooser.rules.unmatched(), chooser.rules.overruled()
@@ -115,30 +109,27 @@ class _Chooser:
     def __init__(
         self, consumer: str, model_type: str, config: Mapping[str, Any], tensors: Tensors, recipe: Quantize
     ) -> None:
-        if consumer not in CASES:
-            raise WconvError(f"{consumer!r} does not read quantized models: {', '.join(CASES)} do")
-        family, _, component = model_type.partition("/")
-        if consumer == "mflux":
-            recipe = _for_mflux(recipe, family)
+        self.table = table = _table(consumer)
+        family, self.prefix = model_type, ""
+        if table.fixed is not None:
+            family, _, component = model_type.partition("/")
+            recipe = _in_fixed_form(recipe, family, consumer, table.fixed)
             self.prefix = f"{component}/" if component else ""
-        else:
-            family, self.prefix = model_type, ""
         self.consumer = consumer
-        self.module = _module(consumer, family, config)
-        self.base = base_of(consumer, recipe)
+        self.module = _module(consumer, table, family, config)
+        self.base = base_of(consumer, table, recipe)
         self.rules = Rules(recipe, self.base)
         self.paths = {name.removesuffix(".weight") for name in tensors if name.endswith(".weight")}
         self.tensors = tensors
-        self.mixed = Mixed.of(consumer, self.module, recipe, self.paths)
+        self.mixed = Mixed.of(table, self.module, recipe, self.paths)
         before = config.get("quantization")
         self.fine = isinstance(before, dict)
         self.head: dict[str, Any] = dict(before) if isinstance(before, dict) else _entry(self.base)
         last = _layers(config) - 1
         self.exceptions = [
-            (row, re.compile(row.pattern.replace("LAST", str(last))))
-            for row in exceptions(consumer, self.module)
+            (row, re.compile(row.pattern.replace("LAST", str(last)))) for row in table.exceptions(self.module)
         ]
-        self.plain = re.compile("|".join(_plain(consumer, self.module)) or "(?!)")
+        self.plain = re.compile(table.plain(self.module) or "(?!)")
 
     def answer(
         self, name: str, shape: tuple[int, ...], dtype: str
@@ -153,15 +144,15 @@ class _Chooser:
             rule, wanted = asked
             if wanted is None:
                 return f"the rule {rule} keeps it dense"
-            given = self._consumer(path, shape) if self.consumer == "mflux" else True
-            if isinstance(given, str):
-                return given  # mflux asks the same on loading, and would find a weight of another shape
+            own = self._consumer(path, shape) if self.table.fixed is not None else True
+            if isinstance(own, str):
+                return own  # it asks the same on loading, and would find a weight of another shape
             entry: Answer = _entry(wanted)
         else:
-            given = self._consumer(path, shape)
-            if isinstance(given, str):
-                return given
-            entry = given
+            own = self._consumer(path, shape)
+            if isinstance(own, str):
+                return own
+            entry = own
         how = self.base if isinstance(entry, bool) else _read(entry, self.base)
         if shape[-1] % how.group_size:
             return _undivided(shape, how.group_size)
@@ -191,10 +182,10 @@ class _Chooser:
     def _consumer(self, path: str, shape: tuple[int, ...]) -> Answer | str:
         """What the consumer's converter says where the user has no rule."""
         group_size = self.base.group_size
-        if self.consumer != "mlx-vlm" and shape[-1] % group_size:
+        if not self.table.asks_group_last and shape[-1] % group_size:
             return _undivided(shape, group_size)
-        if self.consumer == "mlx-vlm" and any(part in path for part in SKIPPED_BY_MLX_VLM):
-            return "mlx-vlm keeps the parts for images and sound dense"
+        if any(part in path for part in self.table.skipped):
+            return self.table.skipped_why
         if self.mixed is not None:
             if shape[-1] % group_size:
                 return _undivided(shape, group_size)
@@ -206,9 +197,7 @@ class _Chooser:
             fallback = answer["fallback_group_size"]
             fits = shape[-1] % group_size == 0 or shape[-1] % fallback
             return {**_entry(self.base), "group_size": group_size if fits else fallback}
-        if self.consumer == "mlx-vlm" and shape[-1] % group_size:
-            return _undivided(shape, group_size)
-        return answer
+        return _undivided(shape, group_size) if shape[-1] % group_size else answer
 
     def _exception(self, path: str, shape: tuple[int, ...]) -> Answer:
         for row, pattern in self.exceptions:
@@ -224,37 +213,46 @@ class _Chooser:
         )
 
 
-def _for_mflux(recipe: Quantize, family: str) -> Quantize:
-    """The recipe with the only mode and groups that mflux writes.
+def _table(consumer: str) -> QuantizationTable:
+    """What is known of a consumer's converter.
+
+    Raises:
+        WconvError: it does not read quantized models.
+    """
+    found = registry.find_consumer(consumer)
+    if found is None or found.quantization is None:
+        names = ", ".join(one.name for one in registry.quantizing())
+        raise WconvError(f"{consumer!r} does not read quantized models: {names} do")
+    return found.quantization()
+
+
+def _in_fixed_form(recipe: Quantize, family: str, consumer: str, form: FixedForm) -> Quantize:
+    """The recipe with the only mode and groups that a consumer writes.
 
     Raises:
         WconvError: it asks for others.
     """
-    size = SMALLER_GROUPS.get(family, 64)
+    size = form.group_sizes.get(family, form.group_size)
     bits = recipe.bits or 4
-    if recipe.mode != "affine":
-        raise WconvError(f"mflux stores affine quantization alone, not {recipe.mode}")
-    if bits not in MFLUX_BITS:
-        raise WconvError(f"mflux does not have bits {bits}: it has {', '.join(map(str, MFLUX_BITS))}")
+    if recipe.mode != form.mode:
+        raise WconvError(f"{consumer} stores {form.mode} quantization alone, not {recipe.mode}")
+    if bits not in form.bits:
+        raise WconvError(f"{consumer} does not have bits {bits}: it has {', '.join(map(str, form.bits))}")
     if recipe.group_size not in (None, size):
-        raise WconvError(f"mflux stores groups of {size}, not of {recipe.group_size}")
-    return Quantize("affine", bits, size, recipe.predicate, recipe.rules)
+        raise WconvError(f"{consumer} stores groups of {size}, not of {recipe.group_size}")
+    return Quantize(form.mode, bits, size, recipe.predicate, recipe.rules)
 
 
-def _module(consumer: str, model_type: str, config: Mapping[str, Any]) -> str:
+def _module(consumer: str, table: QuantizationTable, model_type: str, config: Mapping[str, Any]) -> str:
     """The consumer's own name of a kind of model."""
-    if consumer == "mlx-lm" and "BailingMoeV3ForCausalLM" in (config.get("architectures") or ()):
-        return "bailing_moe_v3"
-    if consumer == "mlx-vlm":
+    architectures = config.get("architectures") or ()
+    for name, module in table.by_architecture.items():
+        if name in architectures:
+            return module
+    found = registry.find_consumer(consumer)
+    if found is not None and found.ignores_case:
         model_type = model_type.lower()
-    return MODULES[consumer].get(model_type, model_type)
-
-
-def _plain(consumer: str, module: str) -> Iterator[str]:
-    if module in PLAIN_GATES[consumer]:
-        yield r"(^|\.)gate$"
-    if (consumer, module) in PLAIN_MODULES:
-        yield PLAIN_MODULES[consumer, module]
+    return table.modules.get(model_type, model_type)
 
 
 def _layers(config: Mapping[str, Any]) -> int:

@@ -12,17 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from wconv.consumers.quantization.modules import SKIPPED_BY_MLX_VLM, VISION_FIRST
 from wconv.consumers.quantization.recipes import MIXED, Quantize
+from wconv.consumers.quantization.tables import MixedRecipes, QuantizationTable
 from wconv.errors import WconvError
-
-SENSITIVE = {
-    "mlx-lm": ("v_proj|v_a_proj|v_b_proj|down_proj", "lm_head"),
-    "mlx-vlm": (r"v_proj|down_proj|feed_forward\.w2", "lm_head|embed_tokens"),
-}
-"""Parts of paths that get more bits: in some layers, and always."""
-
-DOWN = {"mlx-lm": "down_proj", "mlx-vlm": r"down_proj|feed_forward\.w2"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +25,7 @@ class Mixed:
         place: which part of a path is the number of its layer.
     """
 
-    consumer: str
+    recipes: MixedRecipes
     low: int
     high: int
     group_size: int
@@ -41,23 +33,26 @@ class Mixed:
     layers: int
 
     @classmethod
-    def of(cls, consumer: str, module: str, recipe: Quantize, paths: Iterable[str]) -> Mixed | None:
+    def of(
+        cls, table: QuantizationTable, module: str, recipe: Quantize, paths: Iterable[str]
+    ) -> Mixed | None:
         """The recipe, made ready for a model with layers of these paths.
 
         Raises:
             WconvError: the model has no layers of the kind that the recipe is for.
         """
-        if recipe.predicate is None:
+        recipes = table.mixed
+        if recipe.predicate is None or recipes is None:
             return None
-        down = [path for path in sorted(paths) if re.search(DOWN[consumer], path)]
-        seen = [path for path in down if any(part in path for part in SKIPPED_BY_MLX_VLM)]
+        down = [path for path in sorted(paths) if re.search(recipes.down, path)]
+        seen = [path for path in down if any(part in path for part in table.skipped)]
         text = [path for path in down if path not in seen]
         if not down:
             raise WconvError(
                 f"{recipe.predicate} is for models with layers named down_proj, and this one has none: "
                 "use --q-rule instead"
             )
-        looked_at = seen if seen and (module in VISION_FIRST or not text) else text
+        looked_at = seen if seen and (module in recipes.encoders_first or not text) else text
         place, numbered = _number(looked_at[0]), (text or down)[0]
         before = numbered.split(".")[: _number(numbered)]
         numbers = {
@@ -67,27 +62,27 @@ class Mixed:
         }
         low, high = MIXED[recipe.predicate]
         return cls(
-            consumer,
+            recipes,
             low,
             high,
-            (recipe.group_size or 64) if consumer == "mlx-lm" else 64,
+            recipes.group_size or recipe.group_size or 64,
             place,
             max(numbers, default=0) + 1,
         )
 
     def answer(self, path: str, shape: tuple[int, ...]) -> dict[str, Any] | str:
         """The entry of a layer in config.json, or why it stays dense."""
-        if self.consumer == "mlx-vlm" and shape[1] % 64:
-            return f"no group of 64 divides its second dimension, {shape[1]}, at which this recipe looks"
+        if shape[1] % self.recipes.second_dimension:
+            size = self.recipes.second_dimension
+            return f"no group of {size} divides its second dimension, {shape[1]}, at which this recipe looks"
         parts = path.split(".")
         number = parts[self.place] if len(parts) > self.place else ""
         at = int(number) if number.isdecimal() else 0
         eighth = self.layers // 8
         more = at < eighth or at >= 7 * self.layers // 8 or (at - eighth) % 3 == 2
-        sometimes, always = SENSITIVE[self.consumer]
-        high = (more and re.search(sometimes, path)) or re.search(always, path)
+        high = (more and re.search(self.recipes.sensitive, path)) or re.search(self.recipes.always, path)
         entry: dict[str, Any] = {"group_size": self.group_size, "bits": self.high if high else self.low}
-        return {**entry, "mode": "affine"} if self.consumer == "mlx-lm" else entry
+        return {**entry, "mode": "affine"} if self.recipes.says_mode else entry
 
 
 def _number(path: str) -> int:

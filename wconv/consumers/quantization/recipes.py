@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from wconv.consumers.quantization.tables import QuantizationTable
 from wconv.errors import WconvError
 from wconv.tensors.quantize import MODES, Quantization
 from wconv.wording import fitted
@@ -20,9 +21,6 @@ MIXED = {
     "mixed_4_8": (4, 8),
 }
 """The mixed recipes: bits of most layers, and of the sensitive ones."""
-
-MIXED_OF = {"mlx-lm": ("mixed_2_6", "mixed_3_4", "mixed_3_6", "mixed_4_6"), "mlx-vlm": tuple(MIXED)}
-"""The mixed recipes that each consumer's converter has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +172,7 @@ class Rules:
         return tuple(str(rule) for at, (rule, _, _) in enumerate(self._rules) if at in left)
 
 
-def base_of(consumer: str, recipe: Quantize) -> Quantization:
+def base_of(consumer: str, table: QuantizationTable, recipe: Quantize) -> Quantization:
     """What most layers get, after a check of all that a recipe says.
 
     Raises:
@@ -183,7 +181,7 @@ def base_of(consumer: str, recipe: Quantize) -> Quantization:
     base = Quantization.of(recipe.mode, recipe.bits, recipe.group_size)
     if recipe.predicate is None:
         return base
-    known = MIXED_OF.get(consumer, ())
+    known = table.mixed.names if table.mixed is not None else ()
     if recipe.predicate not in known:
         has = f"it has {', '.join(known)}" if known else "it has none"
         raise WconvError(f"{consumer} does not have the mixed recipe {recipe.predicate!r}: {has}")
