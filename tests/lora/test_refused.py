@@ -78,7 +78,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
             name.replace(".to_q", ".to_q").replace("blocks.0.", "blocks.40."): a
             for name, a in only_one("q", {}).items()
         },
-        "--layout bfl: qwen has no such names; it has mflux, peft, diffusers, kohya, comfyui",
+        "--layout bfl: qwen has no such names; it has mflux, diffusers, peft, kohya, comfyui",
     ),
     "either of two models": (
         "kohya",

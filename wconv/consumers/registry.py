@@ -125,6 +125,15 @@ def adapter_naming(name: str, family: str) -> Naming:
     return naming
 
 
+def namings_of(family: str) -> tuple[str, ...]:
+    """What adapters of a family's models may be written in, by the layouts' names."""
+    return tuple(
+        name
+        for name, naming in adapter_namings().items()
+        if naming.families is None or family in naming.families
+    )
+
+
 def adapter_commands() -> frozenset[str]:
     """What loads an adapter, be it a file or a directory."""
     namings = (naming for one in CONSUMERS for naming in (one.adapter_naming, *one.adapter_namings.values()))

@@ -11,6 +11,8 @@ from wconv.consumers import registry
 from wconv.consumers.adapters.modules import WRAPPERS
 from wconv.consumers.adapters.namings import FILES, METADATA
 from wconv.consumers.lay_out import HUB, PreparedModel
+from wconv.consumers.mlx_lm.consumer import MLX_LM
+from wconv.consumers.peft.consumer import PEFT
 from wconv.errors import FormatError, LayoutError
 from wconv.formats.side_files import read_json
 from wconv.layouts.apply import LayoutResult
@@ -114,7 +116,7 @@ def _laid_out(
             " PEFT's own can" + image.WHOLE + ", --layout hf copies the adapter unchanged"
         )
     if from_mlx:
-        if layout not in ("auto", HUB, "peft"):
+        if layout not in (registry.AUTO, HUB, PEFT.layout_name):
             raise LayoutError(f"{opened.path} is mlx-lm's already; --layout hf makes a PEFT adapter of it")
         return language.to_peft(found)
     consumer = registry.find_consumer(layout) if isinstance(layout, str) else None
@@ -123,12 +125,18 @@ def _laid_out(
     of_image_model = image.is_of_image_model(found)
     naming = layout.partition(":")[0] if isinstance(layout, str) else ""
     namings = registry.adapter_namings()
-    if layout == "auto":
-        return image.in_naming(found, "mflux") if of_image_model else language.to_mlx_lm(found)
-    if naming == "peft" and not of_image_model:
+    automatic = [one.layout_name for one in registry.with_role("automatic") if one.adapter_naming is not None]
+    if layout == registry.AUTO:
+        return image.in_naming(found, automatic[0]) if of_image_model else language.to_mlx_lm(found)
+    if naming == PEFT.layout_name and not of_image_model:
         return language.to_peft(found)
-    if naming == "mflux" or (naming in namings and of_image_model):
+    if naming in automatic or (naming in namings and of_image_model):
         return image.in_naming(found, str(layout))
     if naming in namings:
-        raise LayoutError(f"{opened.path} is no image model's adapter: --layout mlx-lm, peft or hf")
-    raise LayoutError(f"{opened.path} is an adapter: --layout {', '.join(namings)}, mlx-lm or hf")
+        raise LayoutError(
+            f"{opened.path} is no image model's adapter: --layout {MLX_LM.layout_name},"
+            f" {PEFT.layout_name} or {HUB}"
+        )
+    raise LayoutError(
+        f"{opened.path} is an adapter: --layout {', '.join(namings)}, {MLX_LM.layout_name} or {HUB}"
+    )

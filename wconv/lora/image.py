@@ -15,7 +15,7 @@ from wconv.consumers.adapters.modules import CLIP, WRAPPERS, backwards, flat, fo
 from wconv.consumers.adapters.naming import Naming
 from wconv.consumers.adapters.namings import METADATA
 from wconv.consumers.lay_out import PreparedModel
-from wconv.consumers.registry import adapter_naming
+from wconv.consumers.registry import adapter_naming, namings_of
 from wconv.errors import LayoutError
 from wconv.layouts.apply import LayoutResult, matches, nearest
 from wconv.layouts.file_form import Form
@@ -94,10 +94,9 @@ def in_naming(found: Sequence[Adapter], layout: str) -> PreparedModel:
     _check_unlike(found, best, [fit for fit in fits[1:] if fit.count == len(found)], name)
     naming = adapter_naming(name, best.family.name)
     _check_strays(found, best, naming)
-    if name not in best.family.namings:
-        raise LayoutError(
-            f"--layout {name}: {best.family.name} has no such names; it has {', '.join(best.family.namings)}"
-        )
+    able = namings_of(best.family.name)
+    if name not in able:
+        raise LayoutError(f"--layout {name}: {best.family.name} has no such names; it has {', '.join(able)}")
     return _written(name, naming, best.family, _parts(found, best, naming))
 
 
@@ -159,7 +158,7 @@ def _onwards(family: AdapterFamily, naming: Naming) -> tuple[Rule, ...]:
     return {
         "diffusers": (),
         "original": backwards(family.original),
-        "mflux": family.renamed,
+        "own": family.renamed,
     }[naming.modules]
 
 
@@ -187,7 +186,7 @@ def _check_unlike(found: Sequence[Adapter], best: Fit, rivals: Sequence[Fit], na
         if first != second:
             both = (best.family, rival.family)
             # where only texts are adapted, one of them may have no such names
-            able = [family.name for family in both if name in family.namings] or [best.family.name]
+            able = [family.name for family in both if name in namings_of(family.name)] or [best.family.name]
             raise LayoutError(
                 f"{found[0].keys[0]} and the others fit {best.family.name} and {rival.family.name} alike,"
                 f" which call them differently: --layout {' or '.join(f'{name}:{one}' for one in able)}"
@@ -196,18 +195,18 @@ def _check_unlike(found: Sequence[Adapter], best: Fit, rivals: Sequence[Fit], na
 
 def _check_strays(found: Sequence[Adapter], fit: Fit, naming: Naming) -> None:
     family = fit.family
-    only = family.modules if naming.modules == "mflux" else family.known
+    only = family.modules if naming.modules == "own" else family.known
     strays = [
         one
         for one, home in zip(found, fit.names, strict=True)
-        if home is None or (naming.modules == "mflux" and not _reached(family, naming, one, home[1]))
+        if home is None or (naming.modules == "own" and not _reached(family, naming, one, home[1]))
     ]
     if strays:
         listed = "; ".join(f"{one.keys[0]} (nearest: {_nearest(only, one)})" for one in strays[:3])
         more = f" and {len(strays) - 3} more" if len(strays) > 3 else ""
         what = (
-            f"mflux applies no adapter to these modules of {family.name}"
-            if naming.modules == "mflux"
+            f"{naming.whom} applies no adapter to these modules of {family.name}"
+            if naming.modules == "own"
             else f"{naming.whom}: these modules are not known in {family.name}"
         )
         raise LayoutError(f"{what}: {listed}{more}; {NO_NAME}")

@@ -1,8 +1,8 @@
-"""The models whose adapters are known by their modules' names: diffusers', mflux's and their makers'.
+"""The models whose adapters are known by their modules' names.
 
 Everything passes through diffusers' names: `original` brings a maker's names to them, `renamed` leads on to
-mflux's, and both are read backwards too. Facts: mflux 0.24, `*_lora_mapping.py`; diffusers 0.42.1, its
-classes of transformers and `UNet2DConditionModel`.
+those of a program that has its own, and both are read backwards too. Facts: diffusers 0.42.1, its classes of
+transformers and `UNet2DConditionModel`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from wconv.consumers.diffusers import black_forest_labs as bfl
+from wconv.consumers.mflux import adapters as mflux
 from wconv.layouts.rules import Rule, rename, split
 
 BLOCK, SINGLE = "transformer_blocks.#", "single_transformer_blocks.#"
@@ -35,15 +36,15 @@ class AdapterFamily:
     """Models whose adapters are called alike.
 
     Attributes:
-        modules: patterns of the modules that mflux applies an adapter to, by its names, each with `.weight`.
+        modules: patterns of the modules to which a program with names of its own applies an adapter, by
+            these names, each with `.weight`.
         original: from the names of the model's makers to diffusers'.
-        renamed: from diffusers' names to mflux's.
+        renamed: from diffusers' names to those of that program.
         others: patterns of diffusers' modules that neither `modules` nor `original` tells of.
         ratios: pattern of a module, as its makers call it → rows for each column; tells the families apart.
         blocks: first part of a module's name → how many of them the largest such model has.
         main: the component of a pipeline that they belong to.
         texts: a text encoder of the pipeline → its kind.
-        namings: what its adapters can be written in, by name in `adapter_namings`.
         alias_rules: rules from further names of modules to diffusers', which are read and never written.
         single: how names of modules begin in the makers' single files, where those are not converted.
     """
@@ -57,7 +58,6 @@ class AdapterFamily:
     blocks: Mapping[str, int] = field(default_factory=dict)
     main: str = "transformer"
     texts: Mapping[str, str] = field(default_factory=dict)
-    namings: tuple[str, ...] = ("mflux", "peft", "diffusers", "kohya", "comfyui")
     alias_rules: tuple[Rule, ...] = ()
     single: tuple[str, ...] = ()
 
@@ -86,17 +86,11 @@ def _blocks(double: int, single: int) -> dict[str, int]:
 
 FLUX = AdapterFamily(
     "flux",
-    (
-        f"{BLOCK}.attn.(to_q|to_k|to_v|to_out.0|{ADDED}).weight",
-        f"{BLOCK}.(ff|ff_context).(net.0.proj|net.2).weight",
-        f"{BLOCK}.(norm1|norm1_context).linear.weight",
-        f"{SINGLE}.(attn.to_q|attn.to_k|attn.to_v|proj_mlp|proj_out|norm.linear).weight",
-    ),
+    mflux.FLUX,
     bfl.FLUX_RULES,
     ratios=_ratios(4, 4, 7, 5),
     blocks=_blocks(19, 38),
     texts={"text_encoder": "clip_l", "text_encoder_2": "t5xxl"},
-    namings=("mflux", "peft", "diffusers", "kohya", "comfyui", "bfl"),
     alias_rules=(
         split("single_blocks.#.qkv.weight", tuple(f"{SINGLE}.attn.to_{part}.weight" for part in "qkv"), 0),
     ),
@@ -104,37 +98,16 @@ FLUX = AdapterFamily(
 
 FLUX2 = AdapterFamily(
     "flux2",
-    (
-        "(x_embedder|context_embedder|norm_out.linear|proj_out).weight",
-        "time_guidance_embed.(linear_1|linear_2|guidance_linear_1|guidance_linear_2).weight",
-        "(double_stream_modulation_img|double_stream_modulation_txt|single_stream_modulation).linear.weight",
-        f"{BLOCK}.attn.(to_q|to_k|to_v|to_out|{ADDED}).weight",
-        f"{BLOCK}.(ff|ff_context).(linear_in|linear_out).weight",
-        f"{SINGLE}.attn.(to_qkv_mlp_proj|to_out).weight",
-    ),
+    mflux.FLUX2,
     bfl.FLUX2_RULES,
-    (
-        rename(
-            "time_guidance_embed.timestep_embedder.(linear_1|linear_2).weight",
-            "time_guidance_embed.(linear_1|linear_2).weight",
-        ),
-        rename(
-            "time_guidance_embed.guidance_embedder.(linear_1|linear_2).weight",
-            "time_guidance_embed.(guidance_linear_1|guidance_linear_2).weight",
-        ),
-        rename(f"{BLOCK}.attn.to_out.0.weight", f"{BLOCK}.attn.to_out.weight"),
-    ),
+    mflux.FLUX2_RENAMED,
     ratios=_ratios(6, 3, 9, 4),
     blocks=_blocks(8, 48),
-    namings=("mflux", "peft", "diffusers", "kohya", "comfyui", "bfl"),
 )
 
 QWEN = AdapterFamily(
     "qwen",
-    (
-        f"{BLOCK}.attn.(to_q|to_k|to_v|to_out.0|{ADDED}).weight",
-        f"{BLOCK}.(img_mlp|txt_mlp).(net.0.proj|net.2).weight",
-    ),
+    mflux.QWEN,
     others=(
         f"{BLOCK}.attn.(to_q|to_k|to_v|to_out.0|{ADDED}).weight",
         f"{BLOCK}.(img_mlp|txt_mlp).(net.0.proj|net.2).weight",
@@ -147,11 +120,7 @@ QWEN = AdapterFamily(
 
 Z_IMAGE = AdapterFamily(
     "z_image",
-    (
-        f"{LAYERS}.adaLN_modulation.0.weight",
-        f"{LAYERS}.attention.(to_q|to_k|to_v|to_out.0).weight",
-        f"{LAYERS}.feed_forward.(w1|w2|w3).weight",
-    ),
+    mflux.Z_IMAGE,
     (
         split(
             f"{LAYERS}.attention.qkv.weight",
@@ -182,7 +151,6 @@ STABLE_DIFFUSION = AdapterFamily(
     ),
     main="unet",
     texts={"text_encoder": "clip"},
-    namings=("peft", "diffusers", "kohya"),
     single=("input_blocks", "middle_block", "output_blocks"),
 )
 

@@ -132,7 +132,7 @@ def backwards(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
 
 
 def forwards(family: AdapterFamily) -> tuple[Rule, ...]:
-    """From the names of the makers, and of mflux, to diffusers'."""
+    """From the names of the makers, and of programs with their own, to diffusers'."""
     return (*family.alias_rules, *family.original, *backwards(family.renamed))
 
 

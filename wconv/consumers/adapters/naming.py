@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Modules = Literal["diffusers", "original", "mflux"]
+Modules = Literal["diffusers", "original", "own"]
+"""Whose names of modules: diffusers', those of the model's makers, or the program's own."""
 Alpha = Literal["always", "scaled", "metadata", "config", "none"]
 
 
@@ -36,6 +37,7 @@ class Naming:
         flat: whether dots within a module's name become underscores.
         alpha: a tensor for each module, the same where the scale is not 1, settings in the header or in a
             file beside it, or nothing.
+        families: the families of models that have such names; None for all.
         filename: of an adapter in a directory.
         command: loads the result; `{model}` stands for its path.
     """
@@ -47,5 +49,6 @@ class Naming:
     alpha: Alpha
     linear: bool = False
     flat: bool = False
+    families: tuple[str, ...] | None = None
     filename: str = "adapter.safetensors"
     command: str = ""

@@ -15,6 +15,12 @@ BLACK_FOREST_LABS = Consumer(
     output_suffix="bfl",
     format="pt",
     adapter_naming=Naming(
-        "Black Forest Labs' programs", "original", Keys(), {"main": ""}, "none", linear=True
+        "Black Forest Labs' programs",
+        "original",
+        Keys(),
+        {"main": ""},
+        "none",
+        linear=True,
+        families=("flux", "flux2"),
     ),
 )

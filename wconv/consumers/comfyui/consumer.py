@@ -24,6 +24,7 @@ NAMING = Naming(
         "t5xxl": "text_encoders.t5xxl.transformer.",
     },
     "scaled",
+    families=("flux", "qwen", "flux2", "z_image"),
 )
 
 COMFYUI = Consumer(

@@ -52,11 +52,12 @@ def _adapter_command(program: str) -> str:
 
 NAMING = Naming(
     "mflux",
-    "mflux",
+    "own",
     Keys(".lora_down.weight", ".lora_up.weight"),
     {"main": ""},
     "scaled",
     linear=True,
+    families=("flux", "qwen", "flux2", "z_image"),
     command=_adapter_command("mflux-generate"),
 )
 
