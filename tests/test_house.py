@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import wconv
+from wconv.consumers.lay_out import HUB
+from wconv.consumers.registry import CONSUMERS
 
 ROOT = Path(wconv.__file__).parent
 
@@ -155,3 +158,47 @@ def strongly_connected(graph: dict[str, set[str]]) -> list[set[str]]:
             placed |= group
             groups.append(group)
     return groups
+
+
+ABOUT_PROGRAMS = {
+    "cli/convert.py": "the help tells what people know by a program's name",
+    "consumers/adapters/naming.py": "names of modules pass through diffusers' on the way from any to any",
+    "lora/image.py": "the same",
+    "lora/convert.py": "adapters' forms are called after the programs that made them up",
+    "lora/language.py": "the same, from PEFT's to mlx-lm's and back",
+    "lora/peft.py": "the same",
+    "lora/read.py": "the same",
+    "quantized/schemes.py": "schemes are called after the programs that write them",
+}
+"""Files outside a program's folder whose strings may name one, and why."""
+
+
+def test_programs_are_named_in_their_own_folders_alone() -> None:
+    """All else asks the registry, so that a new program is a folder and a row.
+
+    The hub's form is no program's own: "hf" is what everything can be laid back to.
+    """
+    programs = [one for one in CONSUMERS if one.layout_name != HUB]
+    names = {name for one in programs for name in (one.name, one.layout_name)}
+    words = re.compile(rf"(?<![\w/.-])({'|'.join(map(re.escape, names | PACKAGES))})(?![\w-])", re.IGNORECASE)
+    folders = [path.parent for path in ROOT.glob("consumers/*/consumer.py")]
+    found: dict[str, list[str]] = {}
+    for path in MODULES.values():
+        if not any(folder in path.parents for folder in folders):
+            lines = [f"{path.name}:{line}: {text:.80}" for line, text in strings(path) if words.search(text)]
+            if lines:
+                found[path.relative_to(ROOT).as_posix()] = lines
+    assert found.keys() == ABOUT_PROGRAMS.keys(), found
+
+
+PACKAGES = {"mlx_lm", "mlx_vlm", "mlx_whisper"}
+"""Programs' names in Python."""
+
+
+def strings(path: Path) -> Iterator[tuple[int, str]]:
+    """The strings of a file and their lines, but for those that document it."""
+    tree = ast.parse(path.read_text())
+    documenting = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documenting:
+            yield node.lineno, node.value

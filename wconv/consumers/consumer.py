@@ -58,6 +58,34 @@ class QuantizationConfigs:
 
 
 @dataclass(frozen=True, slots=True)
+class UndecodedNames:
+    """How names of weights end whose form a program's loader does not decode.
+
+    Attributes:
+        ends: of the names.
+        only_for: fields of `quantization_config` for which alone that holds.
+        not_for: fields for which it does not hold.
+    """
+
+    ends: tuple[str, ...]
+    only_for: Mapping[str, object] = field(default_factory=dict)
+    not_for: Mapping[str, object] = field(default_factory=dict)
+
+    def holds(self, settings: Mapping[str, Any]) -> bool:
+        """Whether it is true of a model with that `quantization_config`."""
+        excluded = bool(self.not_for) and _says(settings, self.not_for)
+        return not excluded and _says(settings, self.only_for)
+
+
+def _says(settings: Mapping[str, Any], fields: Mapping[str, object]) -> bool:
+    return all(settings.get(name) == value for name, value in fields.items())
+
+
+FP8_BLOCKS = UndecodedNames(("_scale_inv",), not_for={"weight_block_size": [32, 32], "scale_fmt": "ue8m0"})
+"""Blocks of fp8, but for those that MLX has a form for."""
+
+
+@dataclass(frozen=True, slots=True)
 class Consumer:
     """A program that loads what is written.
 
@@ -76,6 +104,7 @@ class Consumer:
         substitutes: dtypes that it cannot hold, and what is written for them.
         schemes: the names of quantization schemes that it takes as they are (`wconv.quantized.schemes`).
         quantization_configs: how it is known to decode weights that other programs quantized.
+        undecoded: names that show weights in forms that its loader does not decode.
         quantization: what its converter quantizes, and how; None where it reads no quantized models.
         known_models: the model types that its command is known to take; None where nothing is known.
         ignores_case: whether it takes `model_type` in capitals, too.
@@ -102,6 +131,7 @@ class Consumer:
     substitutes: tuple[Substitute, ...] = ()
     schemes: frozenset[str] = frozenset()
     quantization_configs: QuantizationConfigs = field(default_factory=QuantizationConfigs)
+    undecoded: tuple[UndecodedNames, ...] = (FP8_BLOCKS,)
     quantization: Callable[[], QuantizationTable] | None = None
     known_models: Callable[[], KnownModels] | None = None
     ignores_case: bool = False
@@ -116,6 +146,11 @@ class Consumer:
 
     def __repr__(self) -> str:
         return f"<Consumer {self.name}>"
+
+    @property
+    def reads_layer_settings(self) -> bool:
+        """Whether config.json tells it how each layer is quantized, so that layers may differ."""
+        return self.quantization is not None and self.quantization().fixed is None
 
     def naming_of(self, family: str) -> Naming | None:
         """What it calls adapters of a family's models."""

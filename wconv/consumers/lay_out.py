@@ -214,7 +214,8 @@ def _single_file(tensors: Mapping[str, LazyTensor], config: Mapping[str, Any] | 
     restored = restore(table, tensors, config)
     if restored is None:
         raise LayoutError(
-            "--layout bfl is for a component in diffusers' form whose config.json says its class, of:"
+            f"--layout {SINGLE_FILE} is for a component in {DIFFUSERS.name}' form whose config.json says its"
+            " class, of:"
             f" {', '.join(layout.model_types[0] for _, layout in pipelines.places(DIFFUSERS.name))}"
         )
     return PreparedModel(restored, BLACK_FOREST_LABS.name, BLACK_FOREST_LABS.format, rules=f"undone: {table}")

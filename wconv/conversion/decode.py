@@ -12,6 +12,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from wconv.checkpoints.checkpoint import Checkpoint
+from wconv.consumers import registry
+from wconv.consumers.consumer import FP8_BLOCKS
 from wconv.consumers.lay_out import HUB, lay_out
 from wconv.conversion.output_dtypes import written_dtypes
 from wconv.errors import LayoutError, WconvError
@@ -103,24 +105,17 @@ def _is_left(
 ) -> bool:
     """Whether there are weights in a form that the consumer's loader does not decode.
 
-    mlx-lm 0.32 takes AWQ's gemm, BitNet, and blocks of fp8 that are 32 by 32; other forms only in the modules
-    of a few models, whose rules then name them. mlx-vlm 0.7 takes neither AWQ nor BitNet, but NVFP4, MXFP8
-    and any blocks of fp8, of which it makes its own 8 bits.
-
     Args:
         tensors: those whose names the rules do not tell.
     """
+    found = registry.find_consumer(consumer) if consumer is not None else None
     settings = quantized_names.config_of(config)
-    own = settings.get("weight_block_size") == [32, 32] and settings.get("scale_fmt") == "ue8m0"
-    ends: tuple[str, ...] = () if own or consumer == "mlx-vlm" else ("_scale_inv",)
-    if consumer == "mlx-lm" and settings.get("quant_method") != "bitnet":
-        ends += (".weight_packed", ".weight_global_scale", ".weight_scale", ".weight_scale_2")
-    if consumer == "mlx-vlm" and settings.get("quant_method") == "bitnet":
-        ends += (".weight_scale",)
+    rows = found.undecoded if found is not None else (FP8_BLOCKS,)
+    ends = tuple(end for row in rows if row.holds(settings) for end in row.ends)
     if ends and any(name.endswith(ends) for name in tensors):
         return True
     codes = next((name for name in tensors if name.endswith(".qweight")), None)
-    return codes is not None and (consumer == "mlx-vlm" or not _is_gemm(codes, tensors))
+    return codes is not None and not _is_gemm(codes, tensors)
 
 
 def _is_gemm(codes: str, tensors: Mapping[str, LazyTensor]) -> bool:
@@ -158,7 +153,8 @@ def _kept(
         )
     except LayoutError:
         return None
-    return made if laid.consumer in ("mlx-lm", "mlx-vlm") else None
+    consumer = registry.find_consumer(laid.consumer) if laid.consumer is not None else None
+    return made if consumer is not None and consumer.reads_layer_settings else None
 
 
 def _in_sixteen_bits(tensor: LazyTensor, config: Mapping[str, Any] | None) -> LazyTensor:

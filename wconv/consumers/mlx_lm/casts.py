@@ -3,20 +3,7 @@
 from __future__ import annotations
 
 from wconv.consumers.cast_rules import CastRules
-from wconv.consumers.mlx.cast_patterns import (
-    CORRECTION,
-    DECAY,
-    EXPERT,
-    FALCON,
-    GATES,
-    HEAD,
-    HYBRID,
-    HYPER,
-    MUSE,
-    QWEN_NORMS,
-    RECURRENT,
-    ROUTER,
-)
+from wconv.consumers.mlx import cast_patterns as names
 
 _MODEL_TYPES = """
 afm7 afmoe apertus baichuan_m1 bailing_hybrid bailing_moe bailing_moe_linear bailing_moe_v3 bitnet cohere
@@ -41,29 +28,42 @@ have capitals where its module has none."""
 CASTS = CastRules(
     MODEL_TYPES,
     {
-        **dict.fromkeys(("afmoe", "bailing_hybrid", "bailing_moe", "bailing_moe_linear"), EXPERT),
-        **dict.fromkeys(("klear", "lfm2_moe"), EXPERT),
-        **dict.fromkeys(("deepseek_v3", "deepseek_v32", "glm_moe_dsa", "kimi_k25", "kimi_vl"), CORRECTION),
-        **dict.fromkeys(("glm4_moe", "glm4_moe_lite", "solar_open", "exaone_moe"), CORRECTION),
-        **dict.fromkeys(("laguna", "longcat_flash", "longcat_flash_ngram", "mimo_v2_flash"), CORRECTION),
-        **dict.fromkeys(("minimax", "minimax_m2", "minimax_m3_vl", "kimi_k2", "joyai_llm_flash"), CORRECTION),
+        **dict.fromkeys(("afmoe", "bailing_hybrid", "bailing_moe", "bailing_moe_linear"), names.EXPERT),
+        **dict.fromkeys(("klear", "lfm2_moe"), names.EXPERT),
+        **dict.fromkeys(
+            ("deepseek_v3", "deepseek_v32", "glm_moe_dsa", "kimi_k25", "kimi_vl"), names.CORRECTION
+        ),
+        **dict.fromkeys(("glm4_moe", "glm4_moe_lite", "solar_open", "exaone_moe"), names.CORRECTION),
+        **dict.fromkeys(
+            ("laguna", "longcat_flash", "longcat_flash_ngram", "mimo_v2_flash"), names.CORRECTION
+        ),
+        **dict.fromkeys(
+            ("minimax", "minimax_m2", "minimax_m3_vl", "kimi_k2", "joyai_llm_flash"), names.CORRECTION
+        ),
         **dict.fromkeys(
             ("deepseek_v41", "deepseek_v41_text"),
-            (*CORRECTION, *HYPER, "**.gate.bias", "**sinks**", "**.attn_sink**", "**compressor.**"),
+            (
+                *names.CORRECTION,
+                *names.HYPER,
+                "**.gate.bias",
+                "**sinks**",
+                "**.attn_sink**",
+                "**compressor.**",
+            ),
         ),
-        **dict.fromkeys(("kimi_k3", "kimi_linear"), RECURRENT),
-        **dict.fromkeys(("qwen3_5", "qwen3_5_moe", "prism_hadamard_qwen35"), DECAY),
-        "muse_spark": GATES,
-        "nemotron_h": HYBRID,
-        "step3p5": ROUTER,
+        **dict.fromkeys(("kimi_k3", "kimi_linear"), names.RECURRENT),
+        **dict.fromkeys(("qwen3_5", "qwen3_5_moe", "prism_hadamard_qwen35"), names.DECAY),
+        "muse_spark": names.GATES,
+        "nemotron_h": names.HYBRID,
+        "step3p5": names.ROUTER,
     },
     {
-        "baichuan_m1": HEAD,
-        "bailing_moe": HEAD,
-        "bailing_moe_linear": HEAD,
-        "falcon_h1": FALCON,
-        "muse_spark": MUSE,
-        "prism_hadamard_qwen35": QWEN_NORMS,
+        "baichuan_m1": names.HEAD,
+        "bailing_moe": names.HEAD,
+        "bailing_moe_linear": names.HEAD,
+        "falcon_h1": names.FALCON,
+        "muse_spark": names.MUSE,
+        "prism_hadamard_qwen35": names.QWEN_NORMS,
         "step3p5": ("**norm**.weight",),
     },
 )

@@ -1,7 +1,8 @@
 """mlx-lm as a consumer: language models.
 
 Facts: mlx-lm 0.32.2, `utils.py: load_model`. DeepSeek's 8-bit blocks are decoded by the models that are
-published in them.
+published in them. Of other schemes it takes AWQ's gemm, BitNet, and blocks of fp8 that are 32 by 32; further
+forms only in the modules of a few models, whose rules then name them.
 """
 
 from __future__ import annotations
@@ -9,7 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from wconv.consumers.consumer import ConfigMaker, Consumer, QuantizationConfigs
+from wconv.consumers.consumer import (
+    FP8_BLOCKS,
+    ConfigMaker,
+    Consumer,
+    QuantizationConfigs,
+    UndecodedNames,
+)
 from wconv.consumers.mlx.dtypes import SUBSTITUTES
 from wconv.consumers.mlx.schemes import LANGUAGE
 
@@ -74,6 +81,13 @@ MLX_LM = Consumer(
             {"quant_method": "modelopt", "quant_algo": "NVFP4"},
         ),
         {"kimi_k2": ({"quant_method": "compressed-tensors", "format": "pack-quantized"},)},
+    ),
+    undecoded=(
+        FP8_BLOCKS,
+        UndecodedNames(
+            (".weight_packed", ".weight_global_scale", ".weight_scale", ".weight_scale_2"),
+            not_for={"quant_method": "bitnet"},
+        ),
     ),
     quantization=_quantization,
     known_models=_known_models,

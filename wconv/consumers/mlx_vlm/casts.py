@@ -3,20 +3,7 @@
 from __future__ import annotations
 
 from wconv.consumers.cast_rules import CastRules
-from wconv.consumers.mlx.cast_patterns import (
-    CORRECTION,
-    DECAY,
-    EXPERT,
-    FALCON,
-    GATES,
-    HEAD,
-    HYBRID,
-    HYPER,
-    MUSE,
-    QWEN_NORMS,
-    RECURRENT,
-    ROUTER,
-)
+from wconv.consumers.mlx import cast_patterns as names
 
 _MODEL_TYPES = """
 afm7 afmoe apertus aya_vision baichuan_m1 bailing_moe bailing_moe_linear bert bitnet bunny-llama clef
@@ -56,18 +43,22 @@ have capitals where its module has none."""
 CASTS = CastRules(
     MODEL_TYPES,
     {
-        **dict.fromkeys(("bailing_moe_linear", "klear", "lfm2_moe"), EXPERT),
-        **dict.fromkeys(("deepseek_v3", "deepseek_v32", "glm_moe_dsa", "xing4_0", "kimi_k2"), CORRECTION),
-        **dict.fromkeys(("glm4_moe", "glm4_moe_lite", "solar_open", "laguna", "mimo_v2"), CORRECTION),
-        **dict.fromkeys(("longcat_flash", "longcat_flash_ngram", "longcat_flash_sparse"), CORRECTION),
-        **dict.fromkeys(("minimax", "minimax_m2", "joyai_llm_flash"), CORRECTION),
-        **dict.fromkeys(("minimax_m3", "minimax_m3_vl"), (*CORRECTION, "**block_sparse_moe.gate.weight")),
-        **dict.fromkeys(("qwen3_5", "qwen3_5_moe", "qwen3_5_text", "qwen3_5_moe_text"), DECAY),
-        **dict.fromkeys(("clef", "decider2", "indic_ocr", "prism_hadamard_qwen35", "qwen4_exp"), DECAY),
-        "minicpmv4_7": DECAY,
+        **dict.fromkeys(("bailing_moe_linear", "klear", "lfm2_moe"), names.EXPERT),
+        **dict.fromkeys(
+            ("deepseek_v3", "deepseek_v32", "glm_moe_dsa", "xing4_0", "kimi_k2"), names.CORRECTION
+        ),
+        **dict.fromkeys(("glm4_moe", "glm4_moe_lite", "solar_open", "laguna", "mimo_v2"), names.CORRECTION),
+        **dict.fromkeys(("longcat_flash", "longcat_flash_ngram", "longcat_flash_sparse"), names.CORRECTION),
+        **dict.fromkeys(("minimax", "minimax_m2", "joyai_llm_flash"), names.CORRECTION),
+        **dict.fromkeys(
+            ("minimax_m3", "minimax_m3_vl"), (*names.CORRECTION, "**block_sparse_moe.gate.weight")
+        ),
+        **dict.fromkeys(("qwen3_5", "qwen3_5_moe", "qwen3_5_text", "qwen3_5_moe_text"), names.DECAY),
+        **dict.fromkeys(("clef", "decider2", "indic_ocr", "prism_hadamard_qwen35", "qwen4_exp"), names.DECAY),
+        "minicpmv4_7": names.DECAY,
         "deepseek_v4": (
-            *CORRECTION,
-            *HYPER,
+            *names.CORRECTION,
+            *names.HYPER,
             "**.gate.bias",
             "**attn_sink**",
             "**bias_vl**",
@@ -76,28 +67,32 @@ CASTS = CastRules(
         ),
         "glm5_next": (
             "**(A_log|dt_bias|e_score_correction_bias)",
-            *HYPER,
+            *names.HYPER,
             "**index_kpool_compress**",
         ),
-        "hy_v4": (*CORRECTION, "**learnable_sink_param**", "**.(hc_attn_layer|hc_mlp_layer|hc_head).**"),
-        "kimi_linear": RECURRENT,
-        **dict.fromkeys(("muse_spark", "muse_spark_open"), GATES),
-        **dict.fromkeys(("nemotron_h", "nemotron_h_puzzle"), HYBRID),
+        "hy_v4": (
+            *names.CORRECTION,
+            "**learnable_sink_param**",
+            "**.(hc_attn_layer|hc_mlp_layer|hc_head).**",
+        ),
+        "kimi_linear": names.RECURRENT,
+        **dict.fromkeys(("muse_spark", "muse_spark_open"), names.GATES),
+        **dict.fromkeys(("nemotron_h", "nemotron_h_puzzle"), names.HYBRID),
         "nemotron_voicechat": ("**A_log**", "**(special_flags|is_continuation|pad_tensor)"),
         "openai_privacy_filter": ("**.sinks",),
-        "step3p5": ROUTER,
+        "step3p5": names.ROUTER,
     },
     {
-        "baichuan_m1": HEAD,
-        "bailing_moe": HEAD,
-        "bailing_moe_linear": HEAD,
-        "falcon_h1": FALCON,
+        "baichuan_m1": names.HEAD,
+        "bailing_moe": names.HEAD,
+        "bailing_moe_linear": names.HEAD,
+        "falcon_h1": names.FALCON,
         "granite4_vision": ("**.lora_(A|B).weight",),
-        **dict.fromkeys(("minicpmv4_6", "minicpmv4_7"), QWEN_NORMS),
-        **dict.fromkeys(("muse_spark", "muse_spark_open"), MUSE),
+        **dict.fromkeys(("minicpmv4_6", "minicpmv4_7"), names.QWEN_NORMS),
+        **dict.fromkeys(("muse_spark", "muse_spark_open"), names.MUSE),
         "phi4mm": ("**.lora_(A|B).vision.weight",),
-        **dict.fromkeys(("clef", "decider2", "indic_ocr", "prism_hadamard_qwen35"), QWEN_NORMS),
-        **dict.fromkeys(("qwen3_5_text", "qwen3_5_moe_text"), QWEN_NORMS),
+        **dict.fromkeys(("clef", "decider2", "indic_ocr", "prism_hadamard_qwen35"), names.QWEN_NORMS),
+        **dict.fromkeys(("qwen3_5_text", "qwen3_5_moe_text"), names.QWEN_NORMS),
         **dict.fromkeys(("step3p5", "step3p7"), ("**norm**.weight",)),
     },
 )

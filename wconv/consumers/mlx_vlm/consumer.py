@@ -1,13 +1,14 @@
 """mlx-vlm as a consumer: models that see, hear and speak, and language models.
 
-Facts: mlx-vlm 0.7.10, `utils.py: load_model`.
+Facts: mlx-vlm 0.7.10, `utils.py: load_model`. It takes neither AWQ nor BitNet, but NVFP4, MXFP8 and any
+blocks of fp8, of which it makes its own 8 bits.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wconv.consumers.consumer import Consumer, QuantizationConfigs
+from wconv.consumers.consumer import Consumer, QuantizationConfigs, UndecodedNames
 from wconv.consumers.mlx.dtypes import SUBSTITUTES
 from wconv.consumers.mlx.schemes import LANGUAGE
 
@@ -56,6 +57,10 @@ MLX_VLM = Consumer(
             {"quant_method": "modelopt", "quant_algo": "NVFP4"},
         ),
         {"kimi_k2": ({"quant_method": "compressed-tensors", "format": "pack-quantized"},)},
+    ),
+    undecoded=(
+        UndecodedNames((".weight_scale",), only_for={"quant_method": "bitnet"}),
+        UndecodedNames((".qweight",)),
     ),
     quantization=_quantization,
     known_models=_known_models,
