@@ -45,10 +45,6 @@ class Product(LazyTensor):
         return dtypes.by_name("float32")
 
     @property
-    def file_position(self) -> tuple[str, int]:
-        return self.up.file_position
-
-    @property
     def block_size(self) -> int:
         columns = self.down.shape[1]
         return max(STEP // (4 * columns), 1) * columns
@@ -162,10 +158,6 @@ class Merged(LazyTensor):
     @property
     def shape(self) -> Shape:  # type: ignore[override]
         return self.base.shape
-
-    @property
-    def file_position(self) -> tuple[str, int]:
-        return self.base.file_position
 
     @property
     def _row(self) -> int:

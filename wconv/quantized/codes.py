@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -32,6 +33,8 @@ class Unpacked(LazyTensor):
         high_first: of two codes in a byte the first is the upper one.
     """
 
+    PARENTS: ClassVar[tuple[str, ...]] = ("packed",)
+
     packed: LazyTensor
     bits: int
     columns: int
@@ -44,10 +47,6 @@ class Unpacked(LazyTensor):
     @property
     def shape(self) -> Shape:  # type: ignore[override]
         return (*self.packed.shape[:-1], self.columns)
-
-    @property
-    def file_position(self) -> tuple[str, int]:
-        return self.packed.file_position
 
     @property
     def in_pairs(self) -> bool:
@@ -116,22 +115,12 @@ def unpack(packed: Array, bits: int, out: Array, *, high_first: bool = False) ->
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Turned(LazyTensor):
+class Turned(UnaryNode):
     """A matrix with its axes exchanged, read by runs of columns: memory is that of the rows asked for."""
-
-    parent: LazyTensor
-
-    @property
-    def dtype(self) -> DType:  # type: ignore[override]
-        return self.parent.dtype
 
     @property
     def shape(self) -> Shape:  # type: ignore[override]
         return self.parent.shape[::-1]
-
-    @property
-    def file_position(self) -> tuple[str, int]:
-        return self.parent.file_position
 
     @property
     def step(self) -> int:
@@ -176,6 +165,8 @@ class Spread(LazyTensor):
             taken off in words comes back: a code of zero has borrowed from its neighbour.
     """
 
+    PARENTS: ClassVar[tuple[str, ...]] = ("words",)
+
     words: LazyTensor
     bits: int
     rows: int
@@ -189,10 +180,6 @@ class Spread(LazyTensor):
     @property
     def shape(self) -> Shape:  # type: ignore[override]
         return (self.rows, self.words.shape[1])
-
-    @property
-    def file_position(self) -> tuple[str, int]:
-        return self.words.file_position
 
     @property
     def _unit(self) -> tuple[int, int]:
@@ -278,6 +265,8 @@ class Flipped(UnaryNode):
 class Repacked(LazyTensor):
     """Codes packed as MLX has them: little-endian runs of bits, as uint32 along the last axis."""
 
+    PARENTS: ClassVar[tuple[str, ...]] = ("codes",)
+
     codes: LazyTensor
     bits: int
 
@@ -288,10 +277,6 @@ class Repacked(LazyTensor):
     @property
     def shape(self) -> Shape:  # type: ignore[override]
         return (*self.codes.shape[:-1], self.codes.shape[-1] * self.bits // 32)
-
-    @property
-    def file_position(self) -> tuple[str, int]:
-        return self.codes.file_position
 
     @property
     def block_size(self) -> int:

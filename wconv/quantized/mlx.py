@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -26,6 +26,8 @@ FLOATS = ("bfloat16", "float16", "float32")
 class Dequantized(LazyTensor):
     """What `mx.dequantize` makes of a weight."""
 
+    PARENTS: ClassVar[tuple[str, ...]] = ("weight", "scales", "biases")
+
     weight: LazyTensor
     scales: LazyTensor
     biases: LazyTensor | None
@@ -39,10 +41,6 @@ class Dequantized(LazyTensor):
     @property
     def shape(self) -> Shape:  # type: ignore[override]
         return (*self.weight.shape[:-1], self.weight.shape[-1] * 32 // self.how.bits)
-
-    @property
-    def file_position(self) -> tuple[str, int]:
-        return self.weight.file_position
 
     @property
     def block_size(self) -> int:

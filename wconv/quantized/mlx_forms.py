@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -30,6 +31,8 @@ ROWS_AT_ONCE = 1 << 16
 class Biases(LazyTensor):
     """What MLX adds: each scale times minus its zero."""
 
+    PARENTS: ClassVar[tuple[str, ...]] = ("scales", "zeros")
+
     scales: LazyTensor
     zeros: LazyTensor | None
     zero: int
@@ -42,10 +45,6 @@ class Biases(LazyTensor):
     @property
     def shape(self) -> Shape:  # type: ignore[override]
         return self.scales.shape
-
-    @property
-    def file_position(self) -> tuple[str, int]:
-        return self.scales.file_position
 
     @property
     def block_size(self) -> int:
@@ -62,6 +61,8 @@ class Biases(LazyTensor):
 class Widened(LazyTensor):
     """A matrix whose every element is repeated along the last axis and along the one before."""
 
+    PARENTS: ClassVar[tuple[str, ...]] = ("parent",)
+
     parent: LazyTensor
     high: int
     wide: int
@@ -70,10 +71,6 @@ class Widened(LazyTensor):
     @property
     def dtype(self) -> DType:  # type: ignore[override]
         return self.parent.dtype
-
-    @property
-    def file_position(self) -> tuple[str, int]:
-        return self.parent.file_position
 
     def read_into(self, start: int, stop: int, out: Array) -> None:
         by_blocks(start, stop, out, max(self.shape[-1], 1), self._rows)
@@ -90,6 +87,8 @@ class Widened(LazyTensor):
 class Exponents(LazyTensor):
     """Scales that are powers of two, as the bytes of their exponents plus 127."""
 
+    PARENTS: ClassVar[tuple[str, ...]] = ("scales",)
+
     scales: LazyTensor
 
     @property
@@ -99,10 +98,6 @@ class Exponents(LazyTensor):
     @property
     def shape(self) -> Shape:  # type: ignore[override]
         return self.scales.shape
-
-    @property
-    def file_position(self) -> tuple[str, int]:
-        return self.scales.file_position
 
     def read_into(self, start: int, stop: int, out: Array) -> None:
         _, exponents = np.frexp(self.scales.read_range(start, stop).astype(np.float32))

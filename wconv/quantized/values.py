@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from wconv.tensors import casts, dtypes
 from wconv.tensors.dtypes import DType
 from wconv.tensors.kernels import BLOCK, Scratch, float32_to_float16
 from wconv.tensors.lazy import Array, LazyTensor, Shape
-from wconv.tensors.nodes import by_blocks
+from wconv.tensors.nodes import UnaryNode, by_blocks
 
 FLOAT32 = dtypes.by_name("float32")
 
@@ -27,7 +28,7 @@ AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class ScaleValues(LazyTensor):
+class ScaleValues(UnaryNode):
     """Scales as float32, checked as they are read.
 
     Attributes:
@@ -37,7 +38,8 @@ class ScaleValues(LazyTensor):
         by, over: one float32 that each scale is multiplied with, or divided by.
     """
 
-    parent: LazyTensor
+    PARENTS: ClassVar[tuple[str, ...]] = ("parent", "by", "over")
+
     name: str
     exponents: bool = False
     signed: bool = False
@@ -47,18 +49,6 @@ class ScaleValues(LazyTensor):
     @property
     def dtype(self) -> DType:  # type: ignore[override]
         return FLOAT32
-
-    @property
-    def shape(self) -> Shape:  # type: ignore[override]
-        return self.parent.shape
-
-    @property
-    def file_position(self) -> tuple[str, int]:
-        return self.parent.file_position
-
-    @property
-    def block_size(self) -> int:
-        return self.parent.block_size
 
     def read_into(self, start: int, stop: int, out: Array) -> None:
         found = self.parent.read_range(start, stop)
@@ -105,6 +95,8 @@ class NestedScales(LazyTensor):
         offset: added to all.
     """
 
+    PARENTS: ClassVar[tuple[str, ...]] = ("codes", "table", "absmax")
+
     codes: LazyTensor
     table: LazyTensor
     absmax: LazyTensor
@@ -118,10 +110,6 @@ class NestedScales(LazyTensor):
     @property
     def shape(self) -> Shape:  # type: ignore[override]
         return self.codes.shape
-
-    @property
-    def file_position(self) -> tuple[str, int]:
-        return self.codes.file_position
 
     def read_into(self, start: int, stop: int, out: Array) -> None:
         values = self.table.read_range()[self.codes.read_range(start, stop)]
@@ -147,6 +135,8 @@ class Decoded(LazyTensor):
         divide: the scale divides.
     """
 
+    PARENTS: ClassVar[tuple[str, ...]] = ("codes", "scales", "zeros", "groups")
+
     codes: LazyTensor
     scales: LazyTensor
     block: tuple[int, int]
@@ -166,10 +156,6 @@ class Decoded(LazyTensor):
     @property
     def shape(self) -> Shape:  # type: ignore[override]
         return self.codes.shape
-
-    @property
-    def file_position(self) -> tuple[str, int]:
-        return self.codes.file_position
 
     @property
     def _columns(self) -> int:
@@ -280,6 +266,8 @@ class Decoded(LazyTensor):
 class FlatDecoded(LazyTensor):
     """Like `Decoded`, with a scale for each run of `block` elements, whatever the rows are (bitsandbytes)."""
 
+    PARENTS: ClassVar[tuple[str, ...]] = ("codes", "scales", "table")
+
     codes: Unpacked
     scales: LazyTensor
     block: int
@@ -290,10 +278,6 @@ class FlatDecoded(LazyTensor):
     @property
     def dtype(self) -> DType:  # type: ignore[override]
         return self.target
-
-    @property
-    def file_position(self) -> tuple[str, int]:
-        return self.codes.file_position
 
     @property
     def block_size(self) -> int:

@@ -84,8 +84,9 @@ class LazyTensor(ABC):
 
     @property
     def file_position(self) -> tuple[str, int]:
-        """File and offset of its first bytes ("" for none): the writer reads in that order."""
-        return "", 0
+        """File and offset of its first bytes, or its first parent's ("" for none): the order of reading."""
+        parents = self.parents
+        return parents[0].file_position if parents else ("", 0)
 
     def consecutive(self, start: int, shape: Shape) -> LazyTensor | None:
         """The elements from `start` on as a tensor of that shape, where it needs no operation; else None."""

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from wconv.tensors import casts, dtypes
 from wconv.tensors.casts import NONE, Overflow
 from wconv.tensors.dtypes import DType
-from wconv.tensors.lazy import Array, ArrayTensor, FileTensor, LazyTensor, PackedFileTensor, Shape
+from wconv.tensors.lazy import Array, ArrayTensor, FileTensor, LazyTensor, PackedFileTensor
 from wconv.tensors.nodes import (
     AddNumberNode,
     AddTensorsNode,
@@ -49,6 +50,8 @@ def _like(dtype: DType) -> DType:
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class _Lost(UnaryNode):
     """For each element of a cast the magnitude that it lost, or that `before` says was lost on the way."""
+
+    PARENTS: ClassVar[tuple[str, ...]] = ("parent", "before")
 
     target: DType
     before: LazyTensor | None
@@ -94,22 +97,15 @@ def _larger(out: Array, other: Array) -> None:
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class _Either(LazyTensor):
+class _Either(UnaryNode):
     """The larger of two magnitudes."""
 
-    one: LazyTensor
+    PARENTS: ClassVar[tuple[str, ...]] = ("parent", "other")
+
     other: LazyTensor
 
-    @property
-    def dtype(self) -> DType:  # type: ignore[override]
-        return self.one.dtype
-
-    @property
-    def shape(self) -> Shape:  # type: ignore[override]
-        return self.one.shape
-
     def read_into(self, start: int, stop: int, out: Array) -> None:
-        self.one.read_into(start, stop, out)
+        self.parent.read_into(start, stop, out)
         _larger(out, self.other.read_range(start, stop))
 
 

@@ -304,10 +304,6 @@ class ConcatNode(LazyTensor):
         return self.parts[0].dtype
 
     @property
-    def file_position(self) -> tuple[str, int]:
-        return self.parts[0].file_position
-
-    @property
     def _outer(self) -> int:
         return math.prod(self.parts[0].shape[: self.axis])
 
