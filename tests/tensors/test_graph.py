@@ -32,7 +32,8 @@ def classes() -> set[type]:
             if one not in seen:
                 seen.add(one)
                 left.append(one)
-    return {one for one in seen if one.__module__.startswith("wconv.")}
+    # classes of C extensions may have something else than a text there
+    return {one for one in seen if str(one.__module__).startswith("wconv.")}
 
 
 CLASSES = classes()
