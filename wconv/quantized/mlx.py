@@ -32,11 +32,7 @@ class Dequantized(LazyTensor):
     scales: LazyTensor
     biases: LazyTensor | None
     how: Quantization
-    target: DType
-
-    @property
-    def dtype(self) -> DType:  # type: ignore[override]
-        return self.target
+    dtype: DType
 
     @property
     def shape(self) -> Shape:  # type: ignore[override]
@@ -54,7 +50,7 @@ class Dequantized(LazyTensor):
         packed = self.weight.read_range(first * words, last * words)
         scales = self.scales.read_range(first, last)
         biases = None if self.biases is None else self.biases.read_range(first, last)
-        values = dequantize(packed.view(np.uint8), scales, biases, self.how, self.target.numpy)
+        values = dequantize(packed.view(np.uint8), scales, biases, self.how, self.dtype.numpy)
         out[:] = values.reshape(-1)
 
 

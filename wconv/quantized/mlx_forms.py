@@ -36,11 +36,7 @@ class Biases(LazyTensor):
     scales: LazyTensor
     zeros: LazyTensor | None
     zero: int
-    target: DType
-
-    @property
-    def dtype(self) -> DType:  # type: ignore[override]
-        return self.target
+    dtype: DType
 
     @property
     def shape(self) -> Shape:  # type: ignore[override]

@@ -16,7 +16,8 @@ runs anything, and `materialise` turns each tensor leaf into a `LazyTensor`:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from dataclasses import dataclass, field
 from typing import Any
 
 from wconv.errors import WconvError
@@ -33,30 +34,23 @@ class NotNumbersError(UnavailableError):
     """An array's elements are strings, dates, records or objects: nothing that weights could be."""
 
 
+@dataclass(slots=True, unsafe_hash=True, repr=False)
 class Global:
     """A class or function that the file names and that wconv does not know. Never imported."""
 
-    __slots__ = ("module", "name")
-
-    def __init__(self, module: str, name: str) -> None:
-        self.module = module
-        self.name = name
+    module: str
+    name: str
 
     @property
     def path(self) -> str:
         """The dotted path, "argparse.Namespace"."""
         return f"{self.module}.{self.name}"
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Global) and (self.module, self.name) == (other.module, other.name)
-
-    def __hash__(self) -> int:
-        return hash((self.module, self.name))
-
     def __repr__(self) -> str:
         return f"<{self.path}>"
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Record:
     """An instance of a class that wconv does not know, as plain data.
 
@@ -68,14 +62,11 @@ class Record:
         elements: what was put into it in order, if it is a kind of list or set.
     """
 
-    __slots__ = ("args", "constructor", "elements", "items", "state")
-
-    def __init__(self, constructor: Any, args: Any = ()) -> None:
-        self.constructor = constructor
-        self.args = args
-        self.state: Any = None
-        self.items: dict[Any, Any] = {}
-        self.elements: list[Any] = []
+    constructor: Any
+    args: Any = ()
+    state: Any = field(default=None, init=False)
+    items: dict[Any, Any] = field(default_factory=dict, init=False)
+    elements: list[Any] = field(default_factory=list, init=False)
 
     @property
     def class_name(self) -> str:
@@ -121,6 +112,7 @@ class OrderedDict(dict[Any, Any]):
     attributes: Any
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Storage:
     """A run of elements that tensors are views of.
 
@@ -135,27 +127,14 @@ class Storage:
         swap: the bytes are in the other byte order than this machine's.
     """
 
-    __slots__ = ("dtype", "key", "location", "name", "numel", "source", "start", "swap")
-
-    def __init__(
-        self,
-        key: str,
-        name: str,
-        dtype: DType,
-        numel: int,
-        location: str,
-        source: Source | None = None,
-        start: int = 0,
-        swap: bool = False,
-    ) -> None:
-        self.key = key
-        self.name = name
-        self.dtype = dtype
-        self.numel = numel
-        self.location = location
-        self.source = source
-        self.start = start
-        self.swap = swap
+    key: str
+    name: str
+    dtype: DType
+    numel: int
+    location: str
+    source: Source | None = None
+    start: int = 0
+    swap: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -176,6 +155,7 @@ class Storage:
         return f"<{self.name} {self.key} of {self.numel:,}>"
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class TorchTensor:
     """A dense tensor: a view of a storage.
 
@@ -192,42 +172,18 @@ class TorchTensor:
             and zero points of the second are `TorchTensor`s.
     """
 
-    __slots__ = (
-        "conj",
-        "dtype",
-        "neg",
-        "offset",
-        "parameter",
-        "quantizer",
-        "requires_grad",
-        "shape",
-        "state",
-        "storage",
-        "stride",
-        "subclass",
-    )
-
-    def __init__(
-        self,
-        storage: Storage,
-        offset: int,
-        shape: Shape,
-        stride: Shape,
-        dtype: DType | str,
-        requires_grad: bool = False,
-    ) -> None:
-        self.storage = storage
-        self.offset = offset
-        self.shape = shape
-        self.stride = stride
-        self.dtype = dtype
-        self.requires_grad = requires_grad
-        self.conj = False
-        self.neg = False
-        self.parameter = False
-        self.subclass: Global | None = None
-        self.state: Any = None
-        self.quantizer: tuple[Any, ...] | None = None
+    storage: Storage
+    offset: int
+    shape: Shape
+    stride: Shape
+    dtype: DType | str
+    requires_grad: bool = False
+    conj: bool = field(default=False, init=False)
+    neg: bool = field(default=False, init=False)
+    parameter: bool = field(default=False, init=False)
+    subclass: Global | None = field(default=None, init=False)
+    state: Any = field(default=None, init=False)
+    quantizer: tuple[Any, ...] | None = field(default=None, init=False)
 
     @property
     def storage_where(self) -> str:
@@ -237,17 +193,13 @@ class TorchTensor:
 
     def copy(self) -> TorchTensor:
         """Another tensor object over the same storage."""
-        other = TorchTensor(
-            self.storage, self.offset, self.shape, self.stride, self.dtype, self.requires_grad
-        )
-        other.conj, other.neg, other.parameter = self.conj, self.neg, self.parameter
-        other.subclass, other.state, other.quantizer = self.subclass, self.state, self.quantizer
-        return other
+        return copy.copy(self)
 
     def __repr__(self) -> str:
         return f"<tensor {self.dtype} {self.shape} of storage {self.storage.key}>"
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class SparseTensor:
     """A sparse tensor in one of torch's layouts.
 
@@ -257,55 +209,43 @@ class SparseTensor:
         values, shape: as torch has them.
     """
 
-    __slots__ = ("indices", "layout", "parameter", "requires_grad", "shape", "values")
-
-    def __init__(
-        self, layout: str, indices: Sequence[TorchTensor], values: TorchTensor, shape: Shape
-    ) -> None:
-        self.layout = layout
-        self.indices = tuple(indices)
-        self.values = values
-        self.shape = shape
-        self.requires_grad = False
-        self.parameter = False
+    layout: str
+    indices: tuple[TorchTensor, ...]
+    values: TorchTensor
+    shape: Shape
+    requires_grad: bool = field(default=False, init=False)
+    parameter: bool = field(default=False, init=False)
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class NestedTensor:
     """A nested tensor: its members are views of one buffer."""
 
-    __slots__ = ("buffer", "offsets", "sizes", "strides")
-
-    def __init__(
-        self, buffer: TorchTensor, sizes: TorchTensor, strides: TorchTensor, offsets: TorchTensor
-    ) -> None:
-        self.buffer = buffer
-        self.sizes = sizes
-        self.strides = strides
-        self.offsets = offsets
+    buffer: TorchTensor
+    sizes: TorchTensor
+    strides: TorchTensor
+    offsets: TorchTensor
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class MetaTensor:
     """A tensor that was saved without its values (device "meta")."""
 
-    __slots__ = ("dtype", "parameter", "requires_grad", "shape", "stride")
-
-    def __init__(self, dtype: Any, shape: Shape, stride: Shape, requires_grad: bool) -> None:
-        self.dtype = dtype
-        self.shape = shape
-        self.stride = stride
-        self.requires_grad = requires_grad
-        self.parameter = False
+    dtype: Any
+    shape: Shape
+    stride: Shape
+    requires_grad: bool
+    parameter: bool = field(default=False, init=False)
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class LostTensor:
     """A tensor of a known class whose values cannot be had from this file alone; `reason` says why."""
 
-    __slots__ = ("reason",)
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
+    reason: str
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class NumpyArray:
     """A numpy array of numbers or booleans. `arrays.lazy` has its values; other element types have none.
 
@@ -315,13 +255,10 @@ class NumpyArray:
         data: the raw bytes as a `Source`, or for object arrays the list of elements.
     """
 
-    __slots__ = ("data", "dtype", "fortran", "shape")
-
-    def __init__(self) -> None:
-        self.dtype = ""
-        self.shape: Shape = ()
-        self.fortran = False
-        self.data: Any = None
+    dtype: str = field(default="", init=False)
+    shape: Shape = field(default=(), init=False)
+    fortran: bool = field(default=False, init=False)
+    data: Any = field(default=None, init=False)
 
 
 class _NumpyNumber:

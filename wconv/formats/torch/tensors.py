@@ -307,7 +307,7 @@ def sparse(machine: MachineState, args: Sequence[Any]) -> SparseTensor:
     ):
         raise machine.damaged("a sparse tensor has impossible parts")
     shape = checked_lengths(machine, data[count + 1], "shape")
-    return SparseTensor(str(name), parts[:-1], parts[-1], shape)
+    return SparseTensor(str(name), tuple(parts[:-1]), parts[-1], shape)
 
 
 _INDEX_DTYPES = (dtypes.by_name("int64"), dtypes.by_name("int32"))
