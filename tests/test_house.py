@@ -202,3 +202,27 @@ def strings(path: Path) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documenting:
             yield node.lineno, node.value
+
+
+def test_public_functions_and_classes_say_what_they_do() -> None:
+    """All but the tensor shim's, which are torch's by name and by meaning."""
+    silent = [
+        f"{path.relative_to(ROOT.parent)}:{node.lineno}: {node.name}"
+        for name, path in MODULES.items()
+        if name.partition(".")[0] != "torch"
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        and not node.name.startswith("_")
+        and not ast.get_docstring(node)
+    ]
+    assert not silent, "\n".join(silent)
+
+
+def test_files_are_short_and_need_no_section_headers() -> None:
+    """A file of more than 400 lines, or one that needs headers within, is two files."""
+    wrong = []
+    for path in MODULES.values():
+        lines = path.read_text().splitlines()
+        wrong += [f"{path.name}: {len(lines)} lines"] if len(lines) > 400 else []
+        wrong += [f"{path.name}: {line}" for line in lines if re.match(r"# ?[-=#]{2,}", line)]
+    assert not wrong, "\n".join(wrong)

@@ -1,4 +1,7 @@
-"""What every scheme says of a checkpoint: which weights it has, their dense values, their form in MLX."""
+"""What every scheme says of a checkpoint: which weights it has, their dense values, their form in MLX.
+
+The functions below the classes are the checks that the schemes' files share.
+"""
 
 from __future__ import annotations
 
@@ -137,8 +140,6 @@ def _add(made: dict[str, LazyTensor], one: StoredWeight, form: MlxForm | None) -
     made.update(more)
     return tuple(more)
 
-
-# --- what the schemes' files share ---
 
 SETTINGS_FILES = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
 """Files beside the weights that only tell how those are quantized."""

@@ -262,4 +262,5 @@ def _allocate(fd: int, nbytes: int) -> None:
 
 
 def cannot_write(path: Path, error: OSError) -> WconvError:
+    """The error for a file that the system does not let be written, with its reason."""
     return OutputError(f"{path} cannot be written: {error.strerror or error}")

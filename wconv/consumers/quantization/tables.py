@@ -44,10 +44,12 @@ class Case:
 
 
 def eight(pattern: str) -> Row:
+    """Layers that get 8 bits in groups of 64."""
     return Row(pattern, EIGHT)
 
 
 def dense(pattern: str, *, beside: str | None = None, multiple: int | None = None) -> Row:
+    """Layers that are not quantized; the rest as in `Row`."""
     return Row(pattern, False, beside, multiple)
 
 

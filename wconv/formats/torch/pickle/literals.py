@@ -32,6 +32,8 @@ def fixed(push_format: str) -> Callable[[MachineState, int], int]:
 
 
 def constant(value: Any) -> Callable[[MachineState, int], int]:
+    """A handler that pushes one value."""
+
     def handler(machine: MachineState, at: int) -> int:
         machine.stack.append(value)
         spend(machine, 8)
@@ -53,6 +55,7 @@ def sized(width: int, push: Callable[[MachineState, int, int], int]) -> Callable
 
 
 def binunicode(machine: MachineState, at: int, count: int) -> int:
+    """Pushes a text of so many bytes."""
     if count >= MARGIN // 2:
         return machine.long_text(at, count)
     machine.stack.append(str(machine.take(at, count), "utf-8", "surrogatepass"))
@@ -61,6 +64,7 @@ def binunicode(machine: MachineState, at: int, count: int) -> int:
 
 
 def binbytes(machine: MachineState, at: int, count: int) -> int:
+    """Pushes a byte string, which may stay in the file."""
     return machine.payload(at, count)
 
 
@@ -73,6 +77,7 @@ def binstring(machine: MachineState, at: int, count: int) -> int:
 
 
 def bytearray8(machine: MachineState, at: int, count: int) -> int:
+    """Pushes a `bytearray`."""
     data = machine.take(at, count)
     machine.charge(56 + count)
     machine.stack.append(bytearray(data))
@@ -80,6 +85,7 @@ def bytearray8(machine: MachineState, at: int, count: int) -> int:
 
 
 def binlong(machine: MachineState, at: int, count: int) -> int:
+    """Pushes an integer of so many bytes, little-endian."""
     if count > NUMBER_LIMIT:
         raise UnsafeError(f"{machine.source.where} holds an integer of {count:,} bytes: refused")
     machine.budget -= 32 + 2 * count
@@ -88,6 +94,8 @@ def binlong(machine: MachineState, at: int, count: int) -> int:
 
 
 def number_line(parse: Callable[[str], Any]) -> Callable[[MachineState, int], int]:
+    """A handler for a number that is written out, up to the end of the line."""
+
     def handler(machine: MachineState, at: int) -> int:
         text, at = machine.line(at)
         if len(text) > NUMBER_LIMIT:
@@ -103,14 +111,17 @@ def number_line(parse: Callable[[str], Any]) -> Callable[[MachineState, int], in
 
 
 def int_or_bool(text: str) -> Any:
+    """Protocol 0 writes booleans as the integers 00 and 01."""
     return {"00": False, "01": True}[text] if text in ("00", "01") else int(text)
 
 
 def long_integer(text: str) -> int:
+    """Protocol 0 writes an L behind long integers."""
     return int(text.removesuffix("L"))
 
 
 def string(machine: MachineState, at: int) -> int:
+    """Pushes a Python 2 string that is written out in quotes."""
     text, at = machine.line(at)
     text = text.strip()
     if len(text) < 2 or text[0] != text[-1] or text[:1] not in (b"'", b'"'):
@@ -125,6 +136,7 @@ def string(machine: MachineState, at: int) -> int:
 
 
 def unicode(machine: MachineState, at: int) -> int:
+    """Pushes a text that is written out, up to the end of the line."""
     text, at = machine.line(at)
     machine.budget -= 80 + 4 * len(text)
     machine.stack.append(codecs.raw_unicode_escape_decode(text)[0])

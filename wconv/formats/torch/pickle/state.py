@@ -189,6 +189,7 @@ class MachineState:
         return self.source.read(self.base + at, count)
 
     def long_text(self, at: int, count: int) -> int:
+        """Pushes a text that may be longer than the window; where reading goes on."""
         self.charge(count)
         self.stack.append(str(self.take(at, count), "utf-8", "surrogatepass"))
         return self.skip(at, count)
@@ -222,6 +223,7 @@ class MachineState:
         memo[index] = self.stack[-1]
 
     def get(self, index: int) -> None:
+        """Pushes what the memo holds at a place."""
         value = self.memo[index]
         if type(value) is MissingValue:
             self.missing(value)

@@ -137,12 +137,15 @@ class PickleWriter:
         self._out += b"q%c" % at if at < 256 else b"r" + struct.pack("<I", at)
 
     def none(self, value: None) -> None:
+        """Writes None."""
         self._out += b"N"
 
     def boolean(self, value: bool) -> None:
+        """Writes True or False."""
         self._out += b"\x88" if value else b"\x89"
 
     def integer(self, value: int) -> None:
+        """Writes an integer in the fewest bytes."""
         if 0 <= value < 256:
             self._out += b"K%c" % value
         elif 0 <= value < 65536:
@@ -156,15 +159,18 @@ class PickleWriter:
             self._out += b"\x8a%c" % len(data) + data
 
     def floating(self, value: float) -> None:
+        """Writes a float in 8 bytes."""
         self._out += b"G" + struct.pack(">d", value)
 
     def string(self, value: str) -> None:
+        """Writes a text, or a reference to the same one before."""
         if self._get(value):
             return
         self._text(value)
         self._put(value)
 
     def unique(self, value: Unique) -> None:
+        """Writes a text that nothing refers to again."""
         self._text(value.text)
         self._put(None)
 
@@ -178,6 +184,7 @@ class PickleWriter:
         self._put(id(value), value)
 
     def sequence(self, value: tuple[Any, ...]) -> None:
+        """Writes a tuple."""
         if not value:
             self._out += b")"
             return
@@ -201,6 +208,7 @@ class PickleWriter:
         return self._get(id(value))
 
     def array(self, value: list[Any]) -> None:
+        """Writes a list."""
         self._out += b"]"
         self._put(id(value), value)
         if value:
@@ -210,6 +218,7 @@ class PickleWriter:
             self._out += b"e"
 
     def mapping(self, value: dict[Any, Any]) -> None:
+        """Writes a dict."""
         self._out += b"}"
         self._put(id(value), value)
         self._items(value)
@@ -232,23 +241,27 @@ class PickleWriter:
             self._out += b"u"
 
     def name(self, value: Global) -> None:
+        """Writes a class or function by its module and name."""
         key = (value.module, value.name)
         if not self._get(key):
             self._out += f"c{value.module}\n{value.name}\n".encode()
             self._put(key)
 
     def call(self, value: Call) -> None:
+        """Writes a call and its arguments."""
         self.name(value.function)
         self._save(value.args)
         self._out += b"R"
 
     def built(self, value: Built) -> None:
+        """Writes a call and the state that its result is given."""
         self.call(value.call)
         self._put(id(value), value)
         self._save(value.state)
         self._out += b"b"
 
     def persistent(self, value: Persistent) -> None:
+        """Writes a reference to something outside of the pickle."""
         self._save(value.key)
         self._out += b"Q"
 
