@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from wconv.errors import LayoutError
 from wconv.layouts.apply import run_rules
@@ -40,15 +41,42 @@ class Marked(UnaryNode):
 
 def pieces(tensor: LazyTensor) -> tuple[ModuleRows, ...] | None:
     """The rows of marked tensors that one made of them by splitting and joining consists of."""
-    if isinstance(tensor, Marked):
-        return (ModuleRows(tensor.name, 0, tensor.shape[0]),)
-    if isinstance(tensor, SliceNode) and tensor.axis == 0 and tensor.step == 1:
-        if isinstance(tensor.parent, Marked):
-            return (ModuleRows(tensor.parent.name, tensor.start, tensor.shape[0]),)
-    elif isinstance(tensor, ConcatNode) and tensor.axis == 0:
-        found = [pieces(part) for part in tensor.parts]
-        return _run_together([piece for one in found for piece in one or ()]) if None not in found else None
-    return None
+    find = _BY_TYPE.get(type(tensor))
+    return find(tensor) if find is not None else None
+
+
+def _of_marked(tensor: Marked) -> tuple[ModuleRows, ...]:
+    return (ModuleRows(tensor.name, 0, tensor.shape[0]),)
+
+
+def _of_slice(tensor: SliceNode) -> tuple[ModuleRows, ...] | None:
+    """Consecutive rows of what the parent consists of."""
+    found = pieces(tensor.parent)
+    if found is None or tensor.axis or tensor.step != 1:
+        return None
+    cut: list[ModuleRows] = []
+    begin = 0
+    for piece in found:
+        first, last = max(tensor.start, begin), min(tensor.stop, begin + piece.rows)
+        if first < last:
+            cut.append(ModuleRows(piece.base, piece.row + first - begin, last - first))
+        begin += piece.rows
+    return tuple(cut)
+
+
+def _of_concat(tensor: ConcatNode) -> tuple[ModuleRows, ...] | None:
+    found = [pieces(part) for part in tensor.parts]
+    if tensor.axis or None in found:
+        return None
+    return _run_together([piece for one in found for piece in one or ()])
+
+
+_BY_TYPE: dict[type[LazyTensor], Callable[[Any], tuple[ModuleRows, ...] | None]] = {
+    Marked: _of_marked,
+    SliceNode: _of_slice,
+    ConcatNode: _of_concat,
+}
+"""Nodes that keep rows whole; of all others nothing is known."""
 
 
 def _run_together(found: Sequence[ModuleRows]) -> tuple[ModuleRows, ...]:
