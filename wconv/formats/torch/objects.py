@@ -238,14 +238,15 @@ class MetaTensor:
     parameter: bool = field(default=False, init=False)
 
 
-@dataclass(slots=True, eq=False, repr=False)
 class LostTensor:
     """A tensor of a known class whose values cannot be had from this file alone; `reason` says why."""
 
-    reason: str
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
 
 
-@dataclass(slots=True, eq=False, repr=False)
 class NumpyArray:
     """A numpy array of numbers or booleans. `arrays.lazy` has its values; other element types have none.
 
@@ -255,10 +256,13 @@ class NumpyArray:
         data: the raw bytes as a `Source`, or for object arrays the list of elements.
     """
 
-    dtype: str = field(default="", init=False)
-    shape: Shape = field(default=(), init=False)
-    fortran: bool = field(default=False, init=False)
-    data: Any = field(default=None, init=False)
+    __slots__ = ("data", "dtype", "fortran", "shape")
+
+    def __init__(self) -> None:
+        self.dtype = ""
+        self.shape: Shape = ()
+        self.fortran = False
+        self.data: Any = None
 
 
 class _NumpyNumber:
