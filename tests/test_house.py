@@ -226,3 +226,14 @@ def test_files_are_short_and_need_no_section_headers() -> None:
         wrong += [f"{path.name}: {len(lines)} lines"] if len(lines) > 400 else []
         wrong += [f"{path.name}: {line}" for line in lines if re.match(r"# ?[-=#]{2,}", line)]
     assert not wrong, "\n".join(wrong)
+
+
+def test_no_two_classes_have_one_name() -> None:
+    """All but the tensor shim's, whose names are torch's."""
+    homes: dict[str, list[str]] = {}
+    for name, path in MODULES.items():
+        for node in ast.parse(path.read_text()).body if name.partition(".")[0] != "torch" else ():
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(name)
+    twice = {name: modules for name, modules in homes.items() if len(modules) > 1}
+    assert twice.keys() <= {"Quantized"}, twice  # arrays in `tensors`, a plan in `conversion`

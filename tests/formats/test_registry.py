@@ -79,7 +79,7 @@ def test_names_of_a_new_format_are_known(tmp_path: Path) -> None:
     assert "hub" not in hints.missing_source(Path("someone/model.toy"))
     assert variants.of_variant(["a.fp16.toy", "a.toy"], "fp16") == ["a.fp16.toy"]
     with pytest.raises(WconvError, match="is no kind of file that is written"):
-        file_formats.choose(None, "model.toy")
+        file_formats.choose_format(None, "model.toy")
     name = "model-00001-of-00001.toy"
     write_toy(tmp_path / name, random((3,), np.float32))
     (tmp_path / "model.toy.index.json").write_text(f'{{"weight_map": {{"w": "{name}"}}}}')

@@ -75,7 +75,7 @@ def order(names: Sequence[str], where: PurePath) -> list[str]:
     return [numbers[number] for number in sorted(numbers)]
 
 
-def join(
+def join_pieces(
     pieces: Sequence[Mapping[str, LazyTensor]], where: PurePath, cuts: Sequence[tuple[str, str]]
 ) -> dict[str, LazyTensor]:
     """Whole tensors of the ranks' pieces; what only one rank holds passes as it is.

@@ -93,7 +93,7 @@ def _open_directory(
     wanted = of_variant(names, variant) if variant else names
     if variant and not wanted:
         raise FormatError(f"{directory} holds no {variant} variant of the weights")
-    found = weights_files.find(directory, wanted, variant)
+    found = weights_files.find_weights(directory, wanted, variant)
     shards, index, weight_map = found.shards, found.index, found.listed
     in_pieces = bool(shards) and model_parallel.PIECE.fullmatch(shards[0]) is not None
     merged = _merge(directory, shards, key, allow_inflation, apart=in_pieces)
@@ -131,7 +131,7 @@ def _joined(
 ) -> dict[str, LazyTensor]:
     """The tensors of all files as one mapping, made anew only where there are several."""
     if pieces is not None:
-        return model_parallel.join(parts, directory, pieces)
+        return model_parallel.join_pieces(parts, directory, pieces)
     if len(parts) == 1:
         return parts[0]
     return {name: tensor for part in parts for name, tensor in part.items()}

@@ -57,7 +57,7 @@ def is_weights(name: str) -> bool:
     return name.endswith(registry.weights_suffixes()) and name not in NOT_WEIGHTS
 
 
-def find(directory: Path, names: list[str], variant: str | None) -> Found:
+def find_weights(directory: Path, names: list[str], variant: str | None) -> Found:
     """The weights: by an index where there is one, of safetensors before PyTorch's, else by name.
 
     Raises:

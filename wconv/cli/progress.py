@@ -80,7 +80,7 @@ class Bar(Progress):
             self._stream.flush()
 
 
-class Lines(Progress):
+class ProgressLines(Progress):
     """A line every ten seconds, for logs."""
 
     def __init__(self, total: int, stream: TextIO | None = None) -> None:
@@ -100,7 +100,7 @@ def for_stream(stream: TextIO | None, total: int) -> Progress | None:
     """What tells of the progress on `stream`; None where there is none."""
     if stream is None:
         return None
-    return Bar(total, stream) if stream.isatty() else Lines(total, stream)
+    return Bar(total, stream) if stream.isatty() else ProgressLines(total, stream)
 
 
 def clock(seconds: float) -> str:

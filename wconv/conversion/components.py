@@ -59,7 +59,7 @@ class Pipeline:
     notes: tuple[str, ...] = ()
 
 
-def find(
+def find_components(
     source: Path, layout: str | Layout, *, picked: Sequence[str] = (), variant: str | None = None
 ) -> Pipeline | None:
     """The components of a directory; None when it is a model by itself, or a file.

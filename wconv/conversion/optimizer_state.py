@@ -31,7 +31,7 @@ def plan_optimizer(request: Request, picked: Picked, weights: Sequence[Entry]) -
         WconvError: the checkpoint holds no state that MLX has an optimizer for.
     """
     opened = picked.opened
-    state = optimizers.lay_out(
+    state = optimizers.lay_out_state(
         opened, picked.tensors, lambda tensors: stages.merge_and_lay_out(request, opened, tensors).applied
     )
     written = written_dtypes(state.tensors, None)

@@ -50,7 +50,7 @@ def plan(
 ) -> Conversion:
     """What `prepare` does, for options that are one object."""
     request = make_request(src, dst, options)
-    pipeline = components.find(
+    pipeline = components.find_components(
         request.source, request.layout, picked=options.component, variant=options.variant
     )
     conversion = plan_model(request) if pipeline is None else plan_pipeline(request, pipeline)

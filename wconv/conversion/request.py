@@ -88,7 +88,7 @@ def make_request(
     if options.rules is not None and not isinstance(options.rules, Layout):
         require_name(options.rules, "the rules file")
     source, layout = Path(src), options.layout
-    file_format = file_formats.choose(options.format, str(Path(dst)) if dst is not None else None)
+    file_format = file_formats.choose_format(options.format, str(Path(dst)) if dst is not None else None)
     if file_format.for_torch and layout == "auto" and options.rules is None:
         layout = HUB
     if dst is not None:

@@ -16,7 +16,7 @@ import numpy as np
 from wconv.errors import LayoutError
 from wconv.layouts.reverse_rules import same
 from wconv.layouts.rules import Rule
-from wconv.lora.deltas import Scaled, single
+from wconv.lora.deltas import ScaledNode, single
 from wconv.lora.pieces import ABSENT, ModuleRows, arranged
 from wconv.lora.read import Adapter
 from wconv.tensors.lazy import LazyTensor
@@ -180,7 +180,7 @@ def _product(
             rows.append(ZerosNode((piece.rows, width), dtype))
             continue
         part = _rows(one.up, piece)
-        part = part if one.scale == scale else Scaled(part, one.scale / scale)
+        part = part if one.scale == scale else ScaledNode(part, one.scale / scale)
         before, after = at[id(one)], width - at[id(one)] - part.shape[1]
         sides = [
             ZerosNode((piece.rows, length), part.dtype) if length else None for length in (before, after)

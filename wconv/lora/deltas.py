@@ -84,7 +84,7 @@ def single(array: Array) -> Array:
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Scaled(UnaryNode):
+class ScaledNode(UnaryNode):
     """A tensor times a number, in float32."""
 
     scale: float

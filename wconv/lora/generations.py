@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from wconv.consumers.adapters.modules import Place
+from wconv.consumers.adapters.modules import ModulePlace
 from wconv.layouts.patterns import compile_pattern
 from wconv.layouts.rules import RenameRule, Rule
 
@@ -17,7 +17,7 @@ class Generations:
         self._given = tuple(names)
         self._names: dict[str, str] | None = None
 
-    def find(self, place: Place, kind: str) -> str | None:
+    def find(self, place: ModulePlace, kind: str) -> str | None:
         """The tensor of a module that is meant, "weight" or "bias"."""
         if place.flat or not self._rules:
             return None

@@ -23,7 +23,7 @@ from wconv.layouts.patterns import compile_pattern
 from wconv.layouts.rules import Rule
 from wconv.lora import peft
 from wconv.lora.compose import rearranged, rows_of
-from wconv.lora.deltas import Scaled
+from wconv.lora.deltas import ScaledNode
 from wconv.lora.pieces import arranged
 from wconv.lora.read import Adapter
 from wconv.lora.scales import CONFIG
@@ -299,7 +299,7 @@ def _tensors(naming: Naming, one: Adapter, stem: str) -> dict[str, LazyTensor]:
         if naming.linear:
             down = down.reshape(down.shape[:2])
         if naming.alpha == "none" and one.scale != 1:
-            up = Scaled(up, one.scale)
+            up = ScaledNode(up, one.scale)
         made[stem + keys.down] = down
         made[stem + keys.up] = up.reshape((*up.shape, *(1 for _ in down.shape[2:])))
     if one.magnitude is not None:

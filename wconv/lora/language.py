@@ -12,7 +12,7 @@ from wconv.errors import LayoutError
 from wconv.layouts.apply import LayoutResult
 from wconv.layouts.file_form import Form
 from wconv.lora import peft
-from wconv.lora.deltas import Scaled
+from wconv.lora.deltas import ScaledNode
 from wconv.lora.image import ONE_FILE, WHOLE
 from wconv.lora.read import Adapter
 from wconv.lora.scales import CONFIG
@@ -140,4 +140,4 @@ def _check_uniform(found: Sequence[Adapter]) -> tuple[int, float, bool]:
 def _factored(one: Adapter, scale: float) -> LazyTensor:
     """The up matrix; where its module has a scale of its own, in float32 with what the common one lacks."""
     assert one.up is not None
-    return one.up if one.scale == scale else Scaled(one.up, one.scale / scale)
+    return one.up if one.scale == scale else ScaledNode(one.up, one.scale / scale)

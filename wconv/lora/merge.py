@@ -12,7 +12,7 @@ from wconv.consumers.adapters.modules import BASE_PREFIXES, CLIP, FAMILIES, MAIN
 from wconv.errors import FormatError, LayoutError, WconvError
 from wconv.layouts.reverse_rules import same
 from wconv.layouts.rules import Rule
-from wconv.lora.deltas import Merged, Product, Scaled, Term
+from wconv.lora.deltas import Merged, Product, ScaledNode, Term
 from wconv.lora.generations import Generations
 from wconv.lora.pieces import Marked, ModuleRows, pieces
 from wconv.lora.read import Adapter, Lora
@@ -246,7 +246,7 @@ def _changes(adapter: Adapter, lora: Lora) -> Iterator[Change]:
         delta = product(adapter.up, flattened, adapter.scale * strength)
         yield Change(adapter, "weight", delta, adapter.magnitude)
     for kind, diff in adapter.diffs.items():
-        yield Change(adapter, kind, Scaled(diff, strength))
+        yield Change(adapter, kind, ScaledNode(diff, strength))
 
 
 def product(up: LazyTensor, down: LazyTensor, scale: float) -> LazyTensor:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from wconv.checkpoints import open as opening
 from wconv.checkpoints.checkpoint import Checkpoint
-from wconv.consumers.adapters.modules import WRAPPERS, Place, place, respelled
+from wconv.consumers.adapters.modules import WRAPPERS, ModulePlace, place, respelled
 from wconv.errors import FormatError, WconvError, require_name
 from wconv.lora.kinds import LONGEST, LORA, kind_of, other_kind
 from wconv.lora.scales import CONFIG, Scales, config_path
@@ -59,7 +59,7 @@ class Adapter:
     """
 
     name: str
-    place: Place
+    place: ModulePlace
     up: LazyTensor | None
     down: LazyTensor | None
     scale: float

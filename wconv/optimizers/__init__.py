@@ -1,5 +1,5 @@
 """The optimizer state of a training checkpoint as mlx.optimizers holds it, under the weights' new names."""
 
-from wconv.optimizers.mlx_state import FILENAME, MlxOptimizerState, lay_out
+from wconv.optimizers.mlx_state import FILENAME, MlxOptimizerState, lay_out_state
 
-__all__ = ["FILENAME", "MlxOptimizerState", "lay_out"]
+__all__ = ["FILENAME", "MlxOptimizerState", "lay_out_state"]

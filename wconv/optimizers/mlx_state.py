@@ -51,7 +51,7 @@ class MlxOptimizerState:
     files: tuple[Path, ...]
 
 
-def lay_out(
+def lay_out_state(
     opened: Checkpoint,
     picked: dict[str, LazyTensor],
     laid_out: Callable[[Mapping[str, LazyTensor]], LayoutResult],
@@ -68,7 +68,7 @@ def lay_out(
         FormatError: there is no state, or it does not belong to the weights without a doubt.
         LayoutError: a parameter becomes something that has no state of its own.
     """
-    state = torch_state.find(opened)
+    state = torch_state.find_state(opened)
     kind = kind_of(state)
     kept = any(slots for slots in state.slots.values())
     names = match(state, opened) if kept else {}

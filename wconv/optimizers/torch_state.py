@@ -65,7 +65,7 @@ class TorchState:
         return shapes.pop() if shapes else None
 
 
-def find(opened: Checkpoint) -> TorchState:
+def find_state(opened: Checkpoint) -> TorchState:
     """The optimizer state that belongs to a checkpoint.
 
     It lies beside the weights in a training checkpoint, or in a file of its own in a model directory.

@@ -9,7 +9,7 @@ import numpy as np
 
 from wconv.errors import OutputError
 from wconv.formats.torch import write as torch_write
-from wconv.formats.torch.pickle.write import Built, Call, Global
+from wconv.formats.torch.pickle.write import Built, Call, Name
 from wconv.tensors import lazy as lazy_tensors
 from wconv.torch import dtypes
 from wconv.torch.device import device, layout, memory_format
@@ -80,19 +80,17 @@ class _Saver:
         if kind is tuple:
             return self._keep(value, tuple(self.convert(entry) for entry in value))
         if kind is Size:
-            return self._keep(value, Call(Global("torch", "Size"), tuple(value)))
+            return self._keep(value, Call(Name("torch", "Size"), tuple(value)))
         if kind is device:
-            return self._keep(
-                value, Call(Global("torch", "device"), value.type, *filter(None, [value.index]))
-            )
+            return self._keep(value, Call(Name("torch", "device"), value.type, *filter(None, [value.index])))
         if kind in (set, frozenset):
-            return self._keep(value, Call(Global("__builtin__", kind.__name__), self.convert(list(value))))
+            return self._keep(value, Call(Name("__builtin__", kind.__name__), self.convert(list(value))))
         if isinstance(value, (np.ndarray, np.generic)):
             return self._keep(value, _numpy(value))
         if isinstance(value, layout):
             return self._keep(value, _layout(value))
         if value is Ellipsis:
-            return Global("__builtin__", "Ellipsis")
+            return Name("__builtin__", "Ellipsis")
         return value.row if kind is dtypes.dtype else value
 
     def _keep(self, value: Any, made: Any) -> Any:
@@ -127,14 +125,14 @@ def _numpy(value: np.ndarray[Any, Any] | np.generic) -> Any:
     if value.dtype.kind not in "biufcSU":
         return value
     array = np.asarray(value, value.dtype.newbyteorder("<"))
-    kind = Call(Global("numpy", "dtype"), array.dtype.str.replace("|", ""), False, True)
+    kind = Call(Name("numpy", "dtype"), array.dtype.str.replace("|", ""), False, True)
     if isinstance(value, np.generic):
-        return Call(Global("numpy.core.multiarray", "scalar"), kind, array.tobytes())
-    empty = Call(Global("numpy.core.multiarray", "_reconstruct"), Global("numpy", "ndarray"), (0,), b"b")
+        return Call(Name("numpy.core.multiarray", "scalar"), kind, array.tobytes())
+    empty = Call(Name("numpy.core.multiarray", "_reconstruct"), Name("numpy", "ndarray"), (0,), b"b")
     return Built(empty, (1, array.shape, kind, False, array.tobytes()))
 
 
 def _layout(value: layout) -> Any:
     if isinstance(value, memory_format):
-        return Global("torch", value.name)
-    return Call(Global("torch.serialization", "_get_layout"), f"torch.{value.name}")
+        return Name("torch", value.name)
+    return Call(Name("torch.serialization", "_get_layout"), f"torch.{value.name}")

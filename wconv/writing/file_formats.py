@@ -108,7 +108,7 @@ def single(filename: str) -> FileFormat | None:
     return next((one for one in FORMATS.values() if filename.endswith(one.suffixes)), None)
 
 
-def choose(name: str | None, output: str | None) -> FileFormat:
+def choose_format(name: str | None, output: str | None) -> FileFormat:
     """The format that the user asked for, by name or by the output's.
 
     Raises:

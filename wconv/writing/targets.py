@@ -67,7 +67,7 @@ class Names:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class OutputPlace:
     """An output's place, links followed where the directory itself stays.
 
     Attributes:
@@ -81,7 +81,7 @@ class Place:
 
 
 @os_errors_as(OutputError, "written")
-def place(target: Path) -> Place:
+def place(target: Path) -> OutputPlace:
     """Where an output is built, and how it gets to `target`."""
     real = target
     if target.is_symlink() and target.is_dir() and (is_mount(target.resolve()) or is_empty(target)):
@@ -89,8 +89,8 @@ def place(target: Path) -> Place:
     if real.name in ("", ".."):
         real = real.resolve()
     if real.is_dir() and (is_mount(real) or _is_fixed(real) or (_holds_us(real) and is_empty(real))):
-        return Place(real, real / INSIDE, inside=True)
-    return Place(real, real.with_name(real.name + ".partial"), inside=False)
+        return OutputPlace(real, real / INSIDE, inside=True)
+    return OutputPlace(real, real.with_name(real.name + ".partial"), inside=False)
 
 
 def is_single(target: Path) -> bool:

@@ -76,7 +76,7 @@ BASE_PREFIXES = ("", "model.", "model.diffusion_model.", CLIP)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ModulePlace:
     """Where an adapter belongs.
 
     Attributes:
@@ -91,17 +91,17 @@ class Place:
     full: str = ""
 
 
-def place(name: str) -> Place:
+def place(name: str) -> ModulePlace:
     """What a module's name in an adapter means."""
     for flat, components in FLAT_PREFIXES.items():
         if name.startswith(flat):
-            return Place(name.removeprefix(flat), components, True, name)
+            return ModulePlace(name.removeprefix(flat), components, True, name)
     while (stripped := _without(name, WRAPPERS)) != name:
         name = stripped
     for prefix, components in PREFIXES.items():
         if name.startswith(prefix):
-            return Place(_without(name.removeprefix(prefix), WRAPPERS), components, False, name)
-    return Place(name, (), False, name)
+            return ModulePlace(_without(name.removeprefix(prefix), WRAPPERS), components, False, name)
+    return ModulePlace(name, (), False, name)
 
 
 def respelled(key: str) -> str:

@@ -175,7 +175,7 @@ class Strided(LazyTensor):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Dequantized(UnaryNode):
+class DequantizedTorchTensor(UnaryNode):
     """Quantized integers as float32: `(q - zero point) * scale`, per tensor or along an axis."""
 
     scale: Array
@@ -207,8 +207,9 @@ def dequantized(tensor: TorchTensor, integers: LazyTensor) -> LazyTensor:
         raise UnavailableError("it is quantized and its scale is missing")
     if len(quantizer) == 2:
         scale, zero = np.array([quantizer[0]], np.float64), np.array([quantizer[1]], np.int64)
-        return Dequantized(integers, scale, zero, 0)
-    return Dequantized(integers, lazy(quantizer[0]).numpy(), lazy(quantizer[1]).numpy(), quantizer[2])
+        return DequantizedTorchTensor(integers, scale, zero, 0)
+    scales, zeros, axis = quantizer
+    return DequantizedTorchTensor(integers, lazy(scales).numpy(), lazy(zeros).numpy(), axis)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

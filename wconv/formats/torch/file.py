@@ -98,7 +98,7 @@ def contents(tree: Tree, source: Source, key: str | None, allow_inflation: bool)
     where = source.where
     state_dict.check_tree(tree.root, tree.program, where)
     root = state_dict.unboxed(tree.root)
-    chosen = wrappers.choose(root, key, where)
+    chosen = wrappers.choose_state_dict(root, key, where)
     found = state_dict.flatten(chosen.value, where)
     more = tree.end is not None and source.read(tree.end, min(1, source.size - tree.end)) == PICKLE
     if more and found.tensors:

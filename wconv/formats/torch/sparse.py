@@ -40,7 +40,7 @@ def lazy(tensor: SparseTensor) -> LazyTensor:
         raise UnavailableError(
             f"it is sparse, and dense it would take {nbytes:,} bytes for the {stored:,} it has"
         )
-    return Dense(tensor.layout, indices, values, tensor.shape, tensor.values.storage_where)
+    return DensifiedTensor(tensor.layout, indices, values, tensor.shape, tensor.values.storage_where)
 
 
 def _check(tensor: SparseTensor, values: LazyTensor, indices: tuple[LazyTensor, ...]) -> None:
@@ -79,7 +79,7 @@ def _check(tensor: SparseTensor, values: LazyTensor, indices: tuple[LazyTensor, 
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Dense(LazyTensor):
+class DensifiedTensor(LazyTensor):
     """A sparse tensor as a dense one, computed whole."""
 
     PARENTS: ClassVar[tuple[str, ...]] = ("indices", "values")

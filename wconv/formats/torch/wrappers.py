@@ -62,7 +62,7 @@ class Chosen:
     beside: Mapping[Any, Any] = field(default_factory=dict)
 
 
-def choose(root: Any, key: str | None, where: str) -> Chosen:
+def choose_state_dict(root: Any, key: str | None, where: str) -> Chosen:
     """Finds the state dict within a checkpoint.
 
     Raises:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from wconv.errors import OutputError
-from wconv.formats.torch.pickle.write import Call, Global, Persistent, PickleWriter, Unique
+from wconv.formats.torch.pickle.write import Call, Name, Persistent, PickleWriter, Unique
 from wconv.formats.zip.write import ALIGNMENT, Arranged, arrange
 from wconv.stores import files
 from wconv.tensors.dtypes import DType
@@ -75,28 +75,26 @@ class _Archive:
         if isinstance(value, SavedTensor):
             return self._parameter(value) if value.parameter else self._tensor(value)
         if isinstance(value, DType):
-            return Global("torch", value.name)
+            return Name("torch", value.name)
         return value
 
     def _parameter(self, value: SavedTensor) -> Call:
-        hooks = Call(Global("collections", "OrderedDict"))
-        function = Global("torch._utils", "_rebuild_parameter")
+        hooks = Call(Name("collections", "OrderedDict"))
+        function = Name("torch._utils", "_rebuild_parameter")
         return Call(function, self._tensor(value), value.requires_grad, hooks)
 
     def _tensor(self, value: SavedTensor) -> Call:
         grad = value.requires_grad and not value.parameter
-        view = (value.offset, value.shape, value.stride, grad, Call(Global("collections", "OrderedDict")))
+        view = (value.offset, value.shape, value.stride, grad, Call(Name("collections", "OrderedDict")))
         values = value.storage.values
         key = self._key(value.storage)
         if values.dtype.storage in STORAGE_CLASSES:
-            kind = Global("torch", f"{values.dtype.storage}Storage")
+            kind = Name("torch", f"{values.dtype.storage}Storage")
             pid = Persistent("storage", kind, key, "cpu", values.size)
-            return Call(Global("torch._utils", "_rebuild_tensor_v2"), pid, *view)
-        kind = Global("torch.storage", "UntypedStorage")
+            return Call(Name("torch._utils", "_rebuild_tensor_v2"), pid, *view)
+        kind = Name("torch.storage", "UntypedStorage")
         pid = Persistent("storage", kind, key, "cpu", values.nbytes)
-        return Call(
-            Global("torch._utils", "_rebuild_tensor_v3"), pid, *view, Global("torch", values.dtype.name)
-        )
+        return Call(Name("torch._utils", "_rebuild_tensor_v3"), pid, *view, Name("torch", values.dtype.name))
 
     def _key(self, storage: SavedStorage) -> Unique:
         if storage.values.dtype.bits < 8:

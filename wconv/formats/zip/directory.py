@@ -30,7 +30,7 @@ STORED = 0
 DEFLATED = 8
 
 
-class Entry(NamedTuple):
+class ZipEntry(NamedTuple):
     """One member: where its local header is, its sizes, how it is packed."""
 
     name: bytes
@@ -58,7 +58,7 @@ class ZipDirectory:
             FormatError: there is none (a truncated file), it is damaged, or a name occurs twice.
         """
         self.source = source
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, ZipEntry] = {}
         self._ahead = b""
         self._ahead_at = 0
         self._folders: dict[str, str | None] = {}
@@ -99,7 +99,7 @@ class ZipDirectory:
         found_at = self._folders[member] = outer[0].removesuffix(member) if outer else None
         return found_at
 
-    def locate(self, entry: Entry) -> int:
+    def locate(self, entry: ZipEntry) -> int:
         """The first byte of a member's data, as it is in the archive.
 
         Raises:
@@ -209,7 +209,7 @@ def _find(source: Source) -> tuple[int, int, int]:
     return start, size, count
 
 
-def _entries(source: Source, data: bytes, end: int) -> Iterator[Entry]:
+def _entries(source: Source, data: bytes, end: int) -> Iterator[ZipEntry]:
     at, fixed, unpack = 0, _CENTRAL.size, _CENTRAL.unpack_from
     while at < len(data):
         if len(data) - at < fixed:
@@ -229,7 +229,7 @@ def _entries(source: Source, data: bytes, end: int) -> Iterator[Entry]:
             size, packed, header = _wide(source, extra, size, packed, header)
         if header + _LOCAL.size + name_length + packed > end:
             raise FormatError(f"{source.where} is a damaged archive: a member lies outside of it")
-        yield Entry(data[at + fixed : name_end], header, packed, size, method, bool(flags & 1))
+        yield ZipEntry(data[at + fixed : name_end], header, packed, size, method, bool(flags & 1))
         at = stop
 
 

@@ -21,7 +21,7 @@ RESULT = dtypes.by_name("bfloat16")
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Scaled(LazyTensor):
+class BlockScaled(LazyTensor):
     """An 8-bit matrix times its scales, one for each block; or any 8-bit tensor times a single scale,
     or times one for each index of its first axis.
 
@@ -83,13 +83,13 @@ def dequantized(weight: LazyTensor, scale: LazyTensor) -> LazyTensor:
     if weight.dtype.name != "float8_e4m3fn":
         raise LayoutError(f"a {weight.dtype.name} weight of shape {weight.shape} has scales of its own")
     if scale.ndim == 0 or scale.size == 1:
-        return Scaled(weight, scale.reshape(()))
+        return BlockScaled(weight, scale.reshape(()))
     if weight.ndim > 2 and scale.shape == (weight.shape[0], *(1,) * (weight.ndim - 1)):
-        return Scaled(weight, scale.reshape((-1,)))
+        return BlockScaled(weight, scale.reshape((-1,)))
     blocks = tuple(-(-length // BLOCK) for length in weight.shape)
     if weight.ndim != 2 or scale.shape != blocks:
         raise LayoutError(f"scales of shape {scale.shape} do not fit a weight of shape {weight.shape}")
-    return Scaled(weight, scale)
+    return BlockScaled(weight, scale)
 
 
 def dequantized_of_padded(weight: LazyTensor, scale: LazyTensor) -> LazyTensor:

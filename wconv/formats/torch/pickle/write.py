@@ -17,7 +17,7 @@ DEPTH_LIMIT = 200
 """Containers within containers; torch's own reader gives up at about a thousand."""
 
 
-class Global:
+class Name:
     """A class or function by name, for the reader to look up."""
 
     __slots__ = ("module", "name")
@@ -32,7 +32,7 @@ class Call:
 
     __slots__ = ("args", "function")
 
-    def __init__(self, function: Global, *args: Any) -> None:
+    def __init__(self, function: Name, *args: Any) -> None:
         self.function = function
         self.args = args
 
@@ -69,7 +69,7 @@ class PickleWriter:
     """Turns one object into a pickle.
 
     Args:
-        describe: turns an object that the writer does not know into one that it does (a `Call`, a `Global`),
+        describe: turns an object that the writer does not know into one that it does (a `Call`, a `Name`),
             or returns it unchanged to have it refused.
     """
 
@@ -180,7 +180,7 @@ class PickleWriter:
 
     def binary(self, value: bytes) -> None:
         """Protocol 2 has no bytes: they go as latin-1 text through `_codecs.encode`, as in Python's."""
-        self.call(Call(Global("_codecs", "encode"), value.decode("latin-1"), "latin1"))
+        self.call(Call(Name("_codecs", "encode"), value.decode("latin-1"), "latin1"))
         self._put(id(value), value)
 
     def sequence(self, value: tuple[Any, ...]) -> None:
@@ -225,7 +225,7 @@ class PickleWriter:
 
     def ordered(self, value: OrderedDict[Any, Any]) -> None:
         """An `OrderedDict`, with the attributes that were set on it (a state dict's `_metadata`)."""
-        self.call(Call(Global("collections", "OrderedDict")))
+        self.call(Call(Name("collections", "OrderedDict")))
         self._put(id(value), value)
         self._items(value)
         if value.__dict__:
@@ -240,7 +240,7 @@ class PickleWriter:
                 self._save(entry)
             self._out += b"u"
 
-    def name(self, value: Global) -> None:
+    def name(self, value: Name) -> None:
         """Writes a class or function by its module and name."""
         key = (value.module, value.name)
         if not self._get(key):
@@ -278,7 +278,7 @@ WRITERS: dict[type, Callable[[PickleWriter, Any], None]] = {
     list: PickleWriter.array,
     dict: PickleWriter.mapping,
     OrderedDict: PickleWriter.ordered,
-    Global: PickleWriter.name,
+    Name: PickleWriter.name,
     Call: PickleWriter.call,
     Built: PickleWriter.built,
     Persistent: PickleWriter.persistent,
