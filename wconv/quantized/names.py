@@ -85,7 +85,7 @@ def recognise(tensors: Mapping[str, Described], config: Mapping[str, Any] | None
             endings.add(found[1])
     if not weights:
         return None
-    return Recognised(_named(config) or _told(weights, endings, tensors), weights)
+    return Recognised(_named(config) or _by_signs(weights, endings, tensors), weights)
 
 
 def check_complete(tensors: Mapping[str, Described], picked: Collection[str]) -> None:
@@ -174,7 +174,7 @@ def _named(config: Mapping[str, Any] | None) -> Scheme | None:
     return BY_METHOD.get(f"{method}:{form}") or BY_METHOD.get(method)
 
 
-def _told(
+def _by_signs(
     weights: Mapping[str, str], endings: frozenset[str] | set[str], tensors: Mapping[str, Described]
 ) -> Scheme:
     """The scheme that names, dtypes and shapes tell."""

@@ -112,9 +112,9 @@ class StoredWeights:
             raise FormatError(f"{clash} stands in the file both dense and in {self.title}: keep one of them")
         dropped = {name: why for one in self.weights.values() for name, why in one.unused.items()}
         kept = {name: form.how for name, form in packed.items()}
-        return Dense(made, sources, dropped, kept, (*self.notes, *self._told(kept)))
+        return Dense(made, sources, dropped, kept, (*self.notes, *self._notes(kept)))
 
-    def _told(self, kept: Mapping[str, Quantization]) -> Iterator[str]:
+    def _notes(self, kept: Mapping[str, Quantization]) -> Iterator[str]:
         count = len(self.weights)
         if not kept:
             yield f"{count:,} weights of {self.title} are decoded"

@@ -90,9 +90,9 @@ class Syncer:
                 finally:
                     os.close(copy)
 
-            self.give(task, lambda: os.close(copy))
+            self.submit(task, lambda: os.close(copy))
 
-    def give(self, task: Task, dropped: Task | None = None) -> None:
+    def submit(self, task: Task, dropped: Task | None = None) -> None:
         """Does `task` when its turn comes; `dropped` instead if an earlier one failed."""
 
         def turn() -> None:

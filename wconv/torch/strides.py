@@ -69,11 +69,11 @@ def memory_order(shape: Sequence[int], *operands: Sequence[int]) -> list[int]:
     for at in range(1, len(shape)):
         moving = at
         for before in reversed(range(at)):
-            verdict = _further_out(shape, operands, order[before], order[moving])
-            if verdict > 0:
+            further = _further_out(shape, operands, order[before], order[moving])
+            if further > 0:
                 order[before], order[moving] = order[moving], order[before]
                 moving = before
-            elif verdict < 0:
+            elif further < 0:
                 break
     return order[::-1]
 

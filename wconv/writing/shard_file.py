@@ -163,7 +163,7 @@ class ShardFile:
             self._complete()
             return
         self._add_to_log()
-        self._syncer.give(self._complete)
+        self._syncer.submit(self._complete)
 
     def _complete(self) -> None:
         try:

@@ -248,8 +248,8 @@ def boot_id() -> str:
     except OSError:
         import subprocess
 
-        ask = ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]
+        command = ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]
         try:
-            return subprocess.run(ask, capture_output=True, text=True, check=False).stdout.strip()
+            return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
         except OSError:
             return ""

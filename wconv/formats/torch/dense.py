@@ -244,13 +244,13 @@ def _pairs(tensor: TorchTensor) -> LazyTensor:
         raise UnavailableError("it is a 0-d tensor of float4 pairs")
     float4 = dtypes.by_name("float4_e2m1fn_x2")
     shape = (*tensor.shape[:-1], 2 * tensor.shape[-1])
-    raw = strided(replace_dtype(tensor), dtypes.by_name("uint8"))
+    raw = strided(without_conj_or_neg(tensor), dtypes.by_name("uint8"))
     if isinstance(raw, FileTensor):
         return PackedFileTensor(raw.path, raw.offset, float4, shape)
     return SubBytes(operations.reshape(raw, (raw.size,)), 4, shape, float4)
 
 
-def replace_dtype(tensor: TorchTensor) -> TorchTensor:
+def without_conj_or_neg(tensor: TorchTensor) -> TorchTensor:
     """The same view of the bytes, without conj or neg."""
     other = tensor.copy()
     other.conj = other.neg = False
