@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from tests.shim import rows_arithmetic, rows_dtypes, rows_edges, rows_shapes, rows_values
+from tests.shim import rows_arithmetic, rows_creation, rows_dtypes, rows_edges, rows_shapes, rows_values
 from tests.shim.table import Row
 
 TABLE: list[Row] = [
     *rows_dtypes.ROWS,
     *rows_shapes.ROWS,
     *rows_arithmetic.ROWS,
+    *rows_creation.ROWS,
     *rows_values.ROWS,
     *rows_edges.ROWS,
 ]
