@@ -58,9 +58,9 @@ class Fit:
 def is_of_image_model(found: Sequence[Adapter]) -> bool:
     """Whether names of components, or of modules, show that the model makes images."""
     return any(
-        (one.place.components and not _in_language_model(one.name))
-        or any(_home(family, one) for family in FAMILIES)
-        for one in found
+        (adapter.place.components and not _in_language_model(adapter.name))
+        or any(_home(family, adapter) for family in FAMILIES)
+        for adapter in found
     )
 
 
@@ -82,8 +82,8 @@ def in_naming(found: Sequence[Adapter], layout: str) -> PreparedModel:
         LayoutError: modules that no family has, or that the naming or its program has no way for; by name.
     """
     name, _, wanted = layout.partition(":")
-    for one in found:
-        _check_plain(one, adapter_naming(name, ""))
+    for adapter in found:
+        _check_plain(adapter, adapter_naming(name, ""))
     _check_single(found)
     families = [family for family in FAMILIES if wanted in ("", family.name)]
     if not families:
@@ -103,10 +103,10 @@ def in_naming(found: Sequence[Adapter], layout: str) -> PreparedModel:
 def _check_single(found: Sequence[Adapter]) -> None:
     """Refuses the names of single files that are not converted, by the model's name."""
     for family in FAMILIES:
-        for one in found if family.single else ():
-            if one.place.module.startswith(family.single):
+        for adapter in found if family.single else ():
+            if adapter.place.module.startswith(family.single):
                 raise LayoutError(
-                    f"{one.keys[0]} is of {family.name}, by the names of its single files, which are not"
+                    f"{adapter.keys[0]} is of {family.name}, by the names of its single files, which are not"
                     f" converted{WHOLE} of a single file"
                 )
 
@@ -116,7 +116,7 @@ def _home(family: AdapterFamily, adapter: Adapter) -> Home | None:
     place = adapter.place
     text = [component for component in place.components if component.startswith("text_encoder")]
     if text:
-        component = next((one for one in text if one in family.texts), None)
+        component = next((part for part in text if part in family.texts), None)
         patterns = TEXTS[family.texts[component]] if component else ()
         return next(
             (
@@ -143,7 +143,7 @@ def _home(family: AdapterFamily, adapter: Adapter) -> Home | None:
         made = arranged(forwards(family), {module: rows})
     except LayoutError:
         return None
-    known = all(matches(family.known, f"{one}.weight") for one in made)
+    known = all(matches(family.known, f"{name}.weight") for name in made)
     return (family.main, module) if known else None
 
 
@@ -163,13 +163,15 @@ def _onwards(family: AdapterFamily, naming: Naming) -> tuple[Rule, ...]:
 
 
 def _fit(family: AdapterFamily, found: Sequence[Adapter]) -> Fit:
-    return Fit(family, tuple(_home(family, one) for one in found))
+    return Fit(family, tuple(_home(family, adapter) for adapter in found))
 
 
 def _targets(found: Sequence[Adapter], fit: Fit, naming: Naming) -> set[str]:
     """What the modules are called in a naming."""
-    homes = [(one, home) for one, home in zip(found, fit.names, strict=True) if home is not None]
-    rows = {module: rows_of(one) for one, (component, module) in homes if component == fit.family.main}
+    homes = [(adapter, home) for adapter, home in zip(found, fit.names, strict=True) if home is not None]
+    rows = {
+        module: rows_of(adapter) for adapter, (component, module) in homes if component == fit.family.main
+    }
     made = arranged(forwards(fit.family), rows)
     counts = {module: sum(piece.rows for piece in found_pieces) for module, found_pieces in made.items()}
     texts = {
@@ -189,7 +191,7 @@ def _check_unlike(found: Sequence[Adapter], best: Fit, rivals: Sequence[Fit], na
             able = [family.name for family in both if name in namings_of(family.name)] or [best.family.name]
             raise LayoutError(
                 f"{found[0].keys[0]} and the others fit {best.family.name} and {rival.family.name} alike,"
-                f" which call them differently: --layout {' or '.join(f'{name}:{one}' for one in able)}"
+                f" which call them differently: --layout {' or '.join(f'{name}:{family}' for family in able)}"
             )
 
 
@@ -197,12 +199,14 @@ def _check_strays(found: Sequence[Adapter], fit: Fit, naming: Naming) -> None:
     family = fit.family
     only = family.modules if naming.modules == "own" else family.known
     strays = [
-        one
-        for one, home in zip(found, fit.names, strict=True)
-        if home is None or (naming.modules == "own" and not _reached(family, naming, one, home[1]))
+        adapter
+        for adapter, home in zip(found, fit.names, strict=True)
+        if home is None or (naming.modules == "own" and not _reached(family, naming, adapter, home[1]))
     ]
     if strays:
-        listed = "; ".join(f"{one.keys[0]} (nearest: {_nearest(only, one)})" for one in strays[:3])
+        listed = "; ".join(
+            f"{adapter.keys[0]} (nearest: {_nearest(only, adapter)})" for adapter in strays[:3]
+        )
         more = f" and {len(strays) - 3} more" if len(strays) > 3 else ""
         what = (
             f"{naming.whom} applies no adapter to these modules of {family.name}"
@@ -212,9 +216,11 @@ def _check_strays(found: Sequence[Adapter], fit: Fit, naming: Naming) -> None:
         raise LayoutError(f"{what}: {listed}{more}; {NO_NAME}")
 
 
-def _reached(family: AdapterFamily, naming: Naming, one: Adapter, module: str) -> bool:
+def _reached(family: AdapterFamily, naming: Naming, adapter: Adapter, module: str) -> bool:
     rules = (*forwards(family), *_onwards(family, naming))
-    return all(matches(family.modules, f"{made}.weight") for made in arranged(rules, {module: rows_of(one)}))
+    return all(
+        matches(family.modules, f"{made}.weight") for made in arranged(rules, {module: rows_of(adapter)})
+    )
 
 
 def _nearest(patterns: tuple[str, ...], adapter: Adapter) -> str:
@@ -222,42 +228,46 @@ def _nearest(patterns: tuple[str, ...], adapter: Adapter) -> str:
     return near[0].removesuffix(".weight") if near else "none"
 
 
-def _check_plain(one: Adapter, naming: Naming) -> None:
+def _check_plain(adapter: Adapter, naming: Naming) -> None:
     """Refuses what the program would refuse, or leave out without a word."""
     whom = naming.whom
-    text = [part for part in one.place.components if part.startswith("text_encoder")]
+    text = [part for part in adapter.place.components if part.startswith("text_encoder")]
     if text and len(naming.prefixes) == 1:
-        raise LayoutError(f"{whom} applies no adapter to {text[0]}: leave {one.keys[0]} out with --exclude")
-    if one.magnitude is not None and not naming.keys.magnitude:
-        raise LayoutError(f"{one.name} is a DoRA, which {whom} does not apply" + WHOLE)
-    if (one.up is None or one.diffs) and not naming.keys.diff:
-        raise LayoutError(f"{one.name} has whole differences, which {whom} is not given" + WHOLE)
-    if naming.alpha == "always" and one.up is not None and one.scale == 0:
-        raise LayoutError(f"{one.name} has the scale 0, which {whom} would take for none: leave it out")
-    if naming.linear and one.down is not None and any(length != 1 for length in one.down.shape[2:]):
-        raise LayoutError(f"{one.name} changes a convolution, which {whom} does not apply" + WHOLE)
+        raise LayoutError(
+            f"{whom} applies no adapter to {text[0]}: leave {adapter.keys[0]} out with --exclude"
+        )
+    if adapter.magnitude is not None and not naming.keys.magnitude:
+        raise LayoutError(f"{adapter.name} is a DoRA, which {whom} does not apply" + WHOLE)
+    if (adapter.up is None or adapter.diffs) and not naming.keys.diff:
+        raise LayoutError(f"{adapter.name} has whole differences, which {whom} is not given" + WHOLE)
+    if naming.alpha == "always" and adapter.up is not None and adapter.scale == 0:
+        raise LayoutError(f"{adapter.name} has the scale 0, which {whom} would take for none: leave it out")
+    if naming.linear and adapter.down is not None and any(length != 1 for length in adapter.down.shape[2:]):
+        raise LayoutError(f"{adapter.name} changes a convolution, which {whom} does not apply" + WHOLE)
 
 
 def _parts(found: Sequence[Adapter], fit: Fit, naming: Naming) -> dict[Home, Adapter]:
     """The adapters by component and module, in the naming's names of modules."""
     family = fit.family
     adapters: dict[Home, Adapter] = {}
-    for one, home in zip(found, fit.names, strict=True):
+    for adapter, home in zip(found, fit.names, strict=True):
         assert home is not None
-        twin = adapters.setdefault(home, one)
-        if twin is not one:
-            raise LayoutError(f"{one.keys[0]} and {twin.keys[0]} are both for {home[1]}")
+        twin = adapters.setdefault(home, adapter)
+        if twin is not adapter:
+            raise LayoutError(f"{adapter.keys[0]} and {twin.keys[0]} are both for {home[1]}")
     # one by one, so that what two of them would both become can be told by name
     known: dict[str, Adapter] = {}
-    for module, one in ((home[1], one) for home, one in adapters.items() if home[0] == family.main):
-        for made, part in rearranged(forwards(family), {module: one}).items():
+    for module, adapter in (
+        (home[1], adapter) for home, adapter in adapters.items() if home[0] == family.main
+    ):
+        for made, part in rearranged(forwards(family), {module: adapter}).items():
             twin = known.setdefault(made, part)
             if twin is not part:
                 raise LayoutError(f"{part.keys[0]} and {twin.keys[0]} are both for {made}")
     main = rearranged(_onwards(family, naming), known)
     return {
-        **{(family.main, module): one for module, one in main.items()},
-        **{home: one for home, one in adapters.items() if home[0] != family.main},
+        **{(family.main, module): adapter for module, adapter in main.items()},
+        **{home: adapter for home, adapter in adapters.items() if home[0] != family.main},
     }
 
 
@@ -267,20 +277,22 @@ def _written(
     tensors: dict[str, LazyTensor] = {}
     sources: dict[str, tuple[str, ...]] = {}
     alphas: list[str] = []
-    for (component, module), one in parts.items():
+    for (component, module), adapter in parts.items():
         kind = family.texts.get(component, "main")
         stem = naming.prefixes[kind].format(component) + (flat(module) if naming.flat else module)
-        made = _tensors(naming, one, stem)
-        if one.up is not None and (naming.alpha == "always" or (naming.alpha == "scaled" and one.scale != 1)):
+        made = _tensors(naming, adapter, stem)
+        if adapter.up is not None and (
+            naming.alpha == "always" or (naming.alpha == "scaled" and adapter.scale != 1)
+        ):
             alphas.append(f"{stem}.alpha")
-            made[alphas[-1]] = from_array(np.array(peft.alpha_of(one), np.float32))
+            made[alphas[-1]] = from_array(np.array(peft.alpha_of(adapter), np.float32))
         tensors.update(made)
-        sources.update(dict.fromkeys(made, one.keys))
+        sources.update(dict.fromkeys(made, adapter.keys))
     metadata = {"format": "pt"}
     config = None
     if naming.alpha == "config":
-        config = peft.config({module: one for (_, module), one in parts.items()}, None)
-    elif naming.alpha == "metadata" and any(one.scale != 1 for one in parts.values()):
+        config = peft.config({module: adapter for (_, module), adapter in parts.items()}, None)
+    elif naming.alpha == "metadata" and any(adapter.scale != 1 for adapter in parts.values()):
         metadata[METADATA] = json.dumps(_by_component(parts))
     form = Form(naming.filename, ONE_FILE, metadata, needs_header=METADATA in metadata)
     notes = (f"an adapter of {family.name}: {len(parts)} layers",)
@@ -290,23 +302,23 @@ def _written(
     return laid if config is None else dataclasses.replace(laid, config=config, config_name=CONFIG)
 
 
-def _tensors(naming: Naming, one: Adapter, stem: str) -> dict[str, LazyTensor]:
+def _tensors(naming: Naming, adapter: Adapter, stem: str) -> dict[str, LazyTensor]:
     """The tensors of one module, without its alpha."""
     keys = naming.keys
     made: dict[str, LazyTensor] = {}
-    if one.up is not None and one.down is not None:
-        down, up = one.down, one.up
+    if adapter.up is not None and adapter.down is not None:
+        down, up = adapter.down, adapter.up
         if naming.linear:
             down = down.reshape(down.shape[:2])
-        if naming.alpha == "none" and one.scale != 1:
-            up = ScaledNode(up, one.scale)
+        if naming.alpha == "none" and adapter.scale != 1:
+            up = ScaledNode(up, adapter.scale)
         made[stem + keys.down] = down
         made[stem + keys.up] = up.reshape((*up.shape, *(1 for _ in down.shape[2:])))
-    if one.magnitude is not None:
-        made[stem + keys.magnitude] = one.magnitude.reshape((-1, 1) if keys.column else (-1,))
+    if adapter.magnitude is not None:
+        made[stem + keys.magnitude] = adapter.magnitude.reshape((-1, 1) if keys.column else (-1,))
     for kind, key in (("weight", keys.diff), ("bias", keys.diff_b)):
-        if kind in one.diffs:
-            made[stem + key] = one.diffs[kind]
+        if kind in adapter.diffs:
+            made[stem + key] = adapter.diffs[kind]
     return made
 
 
@@ -315,7 +327,11 @@ def _by_component(parts: Mapping[Home, Adapter]) -> dict[str, object]:
     flattened: dict[str, object] = {}
     for component in dict.fromkeys(map(operator.itemgetter(0), parts)):
         # of CLIP the ends of names, which fit with and without what transformers 5 leaves out
-        own = {module.removeprefix(CLIP): one for (home, module), one in parts.items() if home == component}
+        own = {
+            module.removeprefix(CLIP): adapter
+            for (home, module), adapter in parts.items()
+            if home == component
+        }
         whole = not any(module.startswith(CLIP) for home, module in parts if home == component)
         described = peft.settings(own, whole=whole)
         flattened.update({f"{component}.{key}": value for key, value in described.items()})

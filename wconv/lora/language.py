@@ -32,26 +32,26 @@ def to_mlx_lm(found: Sequence[Adapter]) -> PreparedModel:
         LayoutError: mlx-lm has no way for it; by name.
     """
     rank, scale, dora = _check_uniform(found)
-    expert = next((one for one in found if EXPERT.search(f".{one.place.full}.")), None)
+    expert = next((adapter for adapter in found if EXPERT.search(f".{adapter.place.full}.")), None)
     if expert is not None:
         raise LayoutError(
             f"{expert.name} is one expert, and mlx-lm keeps all in one tensor: it would pass over it" + WHOLE
         )
     tensors: dict[str, LazyTensor] = {}
     sources: dict[str, tuple[str, ...]] = {}
-    for one in found:
-        assert one.down is not None
-        module = one.place.full
+    for adapter in found:
+        assert adapter.down is not None
+        module = adapter.place.full
         made = {
-            f"{module}.lora_a": one.down.transpose((1, 0)),
-            f"{module}.lora_b": _factored(one, scale).transpose((1, 0)),
+            f"{module}.lora_a": adapter.down.transpose((1, 0)),
+            f"{module}.lora_b": _factored(adapter, scale).transpose((1, 0)),
         }
-        if one.magnitude is not None:
-            made[f"{module}.m"] = one.magnitude
+        if adapter.magnitude is not None:
+            made[f"{module}.m"] = adapter.magnitude
         tensors.update(made)
-        sources.update(dict.fromkeys(made, one.keys))
-    layers = {part for one in found for part in one.place.full.split(".") if part.isdigit()}
-    modules = [one.place.full for one in found]
+        sources.update(dict.fromkeys(made, adapter.keys))
+    layers = {part for adapter in found for part in adapter.place.full.split(".") if part.isdigit()}
+    modules = [adapter.place.full for adapter in found]
     config = {
         "fine_tune_type": "dora" if dora else "lora",
         "num_layers": len(layers),
@@ -84,17 +84,17 @@ def to_peft(found: Sequence[Adapter]) -> PreparedModel:
     naming = NAMING
     tensors: dict[str, LazyTensor] = {}
     sources: dict[str, tuple[str, ...]] = {}
-    for one in found:
-        up, down = _pair(one, "PEFT's")
-        stem = naming.prefixes["main"] + one.place.full
+    for adapter in found:
+        up, down = _pair(adapter, "PEFT's")
+        stem = naming.prefixes["main"] + adapter.place.full
         made = {stem + naming.keys.down: down, stem + naming.keys.up: up}
-        if one.magnitude is not None:
-            made[stem + naming.keys.magnitude] = one.magnitude
+        if adapter.magnitude is not None:
+            made[stem + naming.keys.magnitude] = adapter.magnitude
         tensors.update(made)
-        sources.update(dict.fromkeys(made, one.keys))
-    config = peft.config({one.place.full: one for one in found}, "CAUSAL_LM")
+        sources.update(dict.fromkeys(made, adapter.keys))
+    config = peft.config({adapter.place.full: adapter for adapter in found}, "CAUSAL_LM")
     form = Form(naming.filename, ONE_FILE, {"format": PEFT.format})
-    scales = sorted({one.scale for one in found})
+    scales = sorted({adapter.scale for adapter in found})
     shown = ", ".join(f"{scale:g}" for scale in scales[:3]) + (", …" if len(scales) > 3 else "")
     applied = LayoutResult(
         tensors, sources=sources, notes=(f"an adapter of {len(found)} layers, scale {shown}",)
@@ -111,33 +111,36 @@ def to_peft(found: Sequence[Adapter]) -> PreparedModel:
     )
 
 
-def _pair(one: Adapter, whose: str) -> tuple[LazyTensor, LazyTensor]:
+def _pair(adapter: Adapter, whose: str) -> tuple[LazyTensor, LazyTensor]:
     """The matrices up and down."""
-    if one.up is None or one.down is None or one.diffs or one.down.ndim != 2:
-        raise LayoutError(f"{one.name} is no pair of two matrices: {whose} adapters have nothing else")
-    if "embed" in one.name.rsplit(".", 1)[-1] or any(".lora_embedding_" in key for key in one.keys):
-        raise LayoutError(f"{one.name} is an embedding, whose adapter is not converted" + WHOLE)
-    return one.up, one.down
+    if adapter.up is None or adapter.down is None or adapter.diffs or adapter.down.ndim != 2:
+        raise LayoutError(f"{adapter.name} is no pair of two matrices: {whose} adapters have nothing else")
+    if "embed" in adapter.name.rsplit(".", 1)[-1] or any(".lora_embedding_" in key for key in adapter.keys):
+        raise LayoutError(f"{adapter.name} is an embedding, whose adapter is not converted" + WHOLE)
+    return adapter.up, adapter.down
 
 
 def _check_uniform(found: Sequence[Adapter]) -> tuple[int, float, bool]:
     """Rank, the first scale that is not 0, whether magnitudes are there: one of each for the whole model."""
     first = found[0]
-    for one in found:
-        _pair(one, "mlx-lm's")
-        if one.rank != first.rank:
+    for adapter in found:
+        _pair(adapter, "mlx-lm's")
+        if adapter.rank != first.rank:
             raise LayoutError(
-                f"{one.name} has rank {one.rank} and {first.name} has {first.rank}: mlx-lm wants one rank"
+                f"{adapter.name} has rank {adapter.rank} and {first.name} has {first.rank}: mlx-lm wants one"
+                " rank"
             )
-        if (one.magnitude is None) != (first.magnitude is None):
-            raise LayoutError(f"only one of {one.name} and {first.name} is a DoRA: mlx-lm wants all or none")
-    scale = next((one.scale for one in found if one.scale), None)
+        if (adapter.magnitude is None) != (first.magnitude is None):
+            raise LayoutError(
+                f"only one of {adapter.name} and {first.name} is a DoRA: mlx-lm wants all or none"
+            )
+    scale = next((adapter.scale for adapter in found if adapter.scale), None)
     if scale is None:
         raise LayoutError(f"{first.name} and all others have the scale 0: the adapter does nothing")
     return first.rank, scale, first.magnitude is not None
 
 
-def _factored(one: Adapter, scale: float) -> LazyTensor:
+def _factored(adapter: Adapter, scale: float) -> LazyTensor:
     """The up matrix; where its module has a scale of its own, in float32 with what the common one lacks."""
-    assert one.up is not None
-    return one.up if one.scale == scale else ScaledNode(one.up, one.scale / scale)
+    assert adapter.up is not None
+    return adapter.up if adapter.scale == scale else ScaledNode(adapter.up, adapter.scale / scale)
