@@ -57,8 +57,11 @@ def plan_model(request: Request) -> Conversion:
         )
     files = (*opened.files, *(path for lora in request.loras for path in lora.files))
     files = tuple(dict.fromkeys((*files, *(state.files if state else ()))))
-    in_directory = opened.path.is_dir() and not request.single
-    side_files = sidecars.find(request.source, files) if in_directory else None
+    side_files = None
+    if opened.beside is not None and not request.single:
+        side_files = sidecars.find(opened.beside, files, only=sidecars.OF_MODELS)
+    elif opened.path.is_dir() and not request.single:
+        side_files = sidecars.find(request.source, files)
     config = written_config(request, opened, dense, laid, has_sidecars=side_files is not None)
     if made is not None and config.fields is not None:
         config = dataclasses.replace(config, fields={**config.fields, **made.config})

@@ -37,6 +37,7 @@ class ConvertOptions:
         max_shard_size: bytes of tensors in one file, or "5GB", "500MB"; when absent, what the consumer cuts
             at, and 5 GB where it does not care.
         key: the path to the state dict in a wrapped PyTorch checkpoint ("model.encoder").
+        config: a directory with config.json and tokenizer, in place of those beside the weights.
         allow_inflation: allows tensors that take far more than their file (expanded views, sparse, deflated).
         skip_unreadable: leaves out tensors whose values cannot be had, which are an error otherwise.
         component: names of the only components that are converted, of a directory that has several.
@@ -63,6 +64,7 @@ class ConvertOptions:
     exclude: str | None = None
     max_shard_size: int | str | None = None
     key: str | None = None
+    config: str | os.PathLike[str] | None = None
     allow_inflation: bool = False
     skip_unreadable: bool = False
     component: Sequence[str] = ()
@@ -87,6 +89,7 @@ class SourceArguments(TypedDict, total=False):
     include: str | None
     exclude: str | None
     key: str | None
+    config: str | os.PathLike[str] | None
     allow_inflation: bool
     skip_unreadable: bool
     component: Sequence[str]

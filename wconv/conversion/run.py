@@ -189,4 +189,5 @@ def _write_sidecars(conversion: Conversion, directory: Path) -> None:
             rewritten.append(within(name, part.config_name))
             sidecars.write_json(part.config, directory / name / part.config_name)
     if side_files is not None:
-        sidecars.copy(side_files, conversion.checkpoint.path, directory, but=rewritten)
+        opened = conversion.checkpoint
+        sidecars.copy(side_files, opened.beside or opened.path, directory, but=rewritten)
