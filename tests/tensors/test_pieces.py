@@ -61,9 +61,9 @@ def test_any_cuts_read_as_the_whole(seed: int, monkeypatch: pytest.MonkeyPatch) 
     assert np.array_equal(tensor.numpy(), array)
     for _ in range(8):
         start, stop = sorted((chance.randint(0, array.size), chance.randint(0, array.size)))
-        assert np.array_equal(tensor.elements(start, stop), array.reshape(-1)[start:stop])
+        assert np.array_equal(tensor.read_range(start, stop), array.reshape(-1)[start:stop])
     block = tensor.block_size
-    assert np.array_equal(tensor.elements(0, min(block, array.size)), array.reshape(-1)[:block])
+    assert np.array_equal(tensor.read_range(0, min(block, array.size)), array.reshape(-1)[:block])
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -327,5 +327,5 @@ def read_box(tensor: LazyTensor, box: Box, out: Array) -> None:
         step = max(BLOCK // max(run * tensor.dtype.itemsize, 1), 1)
         for at in range(begin, end, step):
             until = min(at + step, end)
-            lines = tensor.elements(base + at * run, base + until * run)
+            lines = tensor.read_range(base + at * run, base + until * run)
             target[at - begin : until - begin] = lines.reshape(until - at, *target.shape[1:])

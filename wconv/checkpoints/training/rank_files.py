@@ -238,7 +238,7 @@ def _mesh(mesh: Any, rank: int) -> list[tuple[int, int]] | None:
     layout, flat = held.get("_layout"), held.get("_rank_map")
     if type(layout) is not Record or type(flat) is not TorchTensor or math.prod(flat.shape) > 10**7:
         return None
-    ranks = materialise(flat).elements()
+    ranks = materialise(flat).read_range()
     places = (ranks == rank).nonzero()[0]
     axes = _axes(layout)
     if not len(places) or axes is None:
