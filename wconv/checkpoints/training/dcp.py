@@ -63,7 +63,7 @@ NAMES = {(module, name): _constructor(module, name) for module, names in _CLASSE
 """The classes of torch's that `.metadata` is made of, as mere fields."""
 
 
-def metadata_files(names: Sequence[str]) -> list[str]:
+def find(directory: Path, names: Sequence[str]) -> list[str]:
     """What describes a checkpoint among a directory's files: one file, or one for each rank, in order."""
     if METADATA in names:
         return [METADATA]
@@ -75,7 +75,7 @@ def read(directory: Path, described: Sequence[str]) -> tuple[dict[Any, Any], Ran
     """The object that was saved, as far as it is tensors and small objects, and the files it lies in.
 
     Args:
-        described: what `metadata_files` found.
+        described: what `find` found.
 
     Raises:
         FormatError: a file is missing or damaged, or a tensor has a hole.

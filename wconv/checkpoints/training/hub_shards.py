@@ -26,7 +26,7 @@ CONSOLIDATED = "sharded"
 """The sub-directory in which they stay when torch has joined them."""
 
 
-def find(names: Sequence[str]) -> list[str]:
+def find(directory: Path, names: Sequence[str]) -> list[str]:
     """The ranks' files among those of a directory."""
     return [name for name in names if SHARD.fullmatch(name)]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wconv.checkpoints.training import dcp, hub_shards, rank_files, trainer_names
+from wconv.checkpoints.training import dcp, hub_shards, rank_files, trainer_names, zero
 from wconv.checkpoints.training.saved import RankFiles, is_below
 from wconv.errors import FormatError
 from wconv.formats import check_names, no_collector
@@ -30,14 +30,15 @@ class Kind:
     """
 
     format: str
-    find: Callable[[Sequence[str]], list[str]]
+    find: Callable[[Path, Sequence[str]], list[str]]
     read: Callable[[Path, Sequence[str]], tuple[Any, RankFiles]]
 
 
 KINDS = (
-    Kind("torch.distributed.checkpoint", dcp.metadata_files, dcp.read),
+    Kind("torch.distributed.checkpoint", dcp.find, dcp.read),
     Kind("torch.distributed.checkpoint in safetensors", hub_shards.find, hub_shards.read),
     Kind("PyTorch rank files", rank_files.find, rank_files.read),
+    Kind("DeepSpeed ZeRO", zero.find, zero.read),
 )
 """The kinds, in the order in which a directory is compared with them."""
 
@@ -55,10 +56,10 @@ def is_piece(name: str) -> bool:
     return hub_shards.SHARD.fullmatch(name) is not None
 
 
-def kind_of(names: Sequence[str]) -> tuple[Kind, list[str]] | None:
+def kind_of(directory: Path, names: Sequence[str]) -> tuple[Kind, list[str]] | None:
     """The kind of a directory with files of these names, and those that tell; None where it is none."""
     for kind in KINDS:
-        found = kind.find(names)
+        found = kind.find(directory, names)
         if found:
             return kind, found
     return None
@@ -86,7 +87,7 @@ def _read(directory: Path, kind: Kind, found: Sequence[str], key: str | None, ex
     where = MemorySource(b"", str(directory))
     where.size = held.nbytes
     contents = torch_file.contents(Tree(kind.format, root, held.nbytes), where, inner, expand)
-    contents = dataclasses.replace(contents, notes=(*notes, *contents.notes), root=None)
+    contents = dataclasses.replace(contents, notes=(*notes, *contents.notes, *held.notes), root=None)
     check_names(contents, str(directory))
     return Opened(trainer_names.stripped(contents, whole=key is None), held.files)
 
@@ -126,7 +127,7 @@ def find(directory: Path, names: Sequence[str], *, deep: bool) -> Place | None:
     Raises:
         FormatError: it holds several.
     """
-    here = kind_of(names)
+    here = kind_of(directory, names)
     if here is not None:
         return Place(directory, *here)
     if not deep:
@@ -158,7 +159,7 @@ def _look(directory: Path) -> Place | None:
         names = sorted(entry.name for entry in os.scandir(directory) if entry.is_file())
     except OSError:
         return None
-    here = kind_of(names)
+    here = kind_of(directory, names)
     return Place(directory, *here) if here is not None else None
 
 

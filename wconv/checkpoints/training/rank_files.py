@@ -41,7 +41,7 @@ Run = tuple[int, int]
 """Consecutive positions along an axis: the first one, and how many."""
 
 
-def find(names: Sequence[str]) -> list[str]:
+def find(directory: Path, names: Sequence[str]) -> list[str]:
     """The ranks' files among those of a directory, in the order of the ranks."""
     found = [(int(match["rank"]), name) for name in names if (match := RANK.fullmatch(name))]
     return [name for _, name in sorted(found)]

@@ -23,6 +23,9 @@ class RankFiles:
     Args:
         directory: where they are.
         listed: what names them, for errors.
+
+    Attributes:
+        notes: what the user should be told.
     """
 
     def __init__(self, directory: Path, listed: str) -> None:
@@ -30,6 +33,7 @@ class RankFiles:
         self.listed = listed
         self.sizes: dict[str, int] = {}
         self.paths: dict[str, SourcePath] = {}
+        self.notes: list[str] = []
 
     def path(self, name: Any) -> SourcePath:
         """The file of that name.
