@@ -132,6 +132,7 @@ def find(directory: Path, names: Sequence[str], *, deep: bool) -> Place | None:
         return Place(directory, *here)
     if not deep:
         return None
+    _refuse_orbax(directory, names)
     tag = _tag(directory, names)
     if tag:
         inner = _look(directory / tag)
@@ -151,6 +152,20 @@ def find(directory: Path, names: Sequence[str], *, deep: bool) -> Place | None:
     for name, inner in found.items():
         return dataclasses.replace(inner, notes=(f"took {name}", *inner.notes))
     return None
+
+
+ORBAX = ("manifest.ocdbt", "_CHECKPOINT_METADATA")
+"""What Orbax leaves at the top of a checkpoint of JAX arrays."""
+
+
+def _refuse_orbax(directory: Path, names: Sequence[str]) -> None:
+    """Says what an Orbax checkpoint is, which is not read. Raises `FormatError`."""
+    held = any(name in names for name in ORBAX)
+    if held or any((directory / name / ORBAX[0]).is_file() for name in ("default", "state", "params")):
+        raise FormatError(
+            f"{directory} is an Orbax checkpoint of JAX arrays, which wconv does not read: restore it with"
+            " orbax and save the arrays with numpy.savez or safetensors.numpy.save_file, which wconv reads"
+        )
 
 
 def _look(directory: Path) -> Place | None:

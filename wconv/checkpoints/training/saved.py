@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wconv.errors import FormatError
-from wconv.formats import registry
+from wconv.formats import registry, side_files
 from wconv.formats.sources import FileSource
 from wconv.formats.torch.materialise import materialise
 from wconv.formats.torch.objects import UnavailableError
@@ -31,6 +31,7 @@ class RankFiles:
     def __init__(self, directory: Path, listed: str) -> None:
         self.directory = directory
         self.listed = listed
+        self.roots = side_files.roots(directory)
         self.sizes: dict[str, int] = {}
         self.paths: dict[str, SourcePath] = {}
         self.notes: list[str] = []
@@ -52,8 +53,8 @@ class RankFiles:
         place = self.directory / name
         if not os.path.lexists(place):
             raise FormatError(f"{place} is missing: {self.listed} names it; copy the files of all ranks")
-        if not Path(os.path.realpath(place)).is_relative_to(os.path.realpath(self.directory)):
-            raise FormatError(f"{place} leads out of its directory: refused")
+        if side_files.leads_out(place, self.roots):
+            raise FormatError(f"{place} is {side_files.OUTSIDE}, which is not followed: refused")
         file = SourceFile(str(place))
         bound = SourcePath(place)
         bound.stamp = file.stamp
