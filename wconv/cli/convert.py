@@ -91,8 +91,8 @@ HOW, RUN, SUMMARY = "How it is read", "The run", "Messages"
 @option(
     RESULT,
     "--format",
-    type=click.Choice(["safetensors", "pt"]),
-    help="pt: files that torch loads, in the hub's layout.",
+    type=click.Choice(["safetensors", "pt", "dcp"]),
+    help="pt: files that torch loads, in the hub's layout; dcp: a distributed checkpoint of one rank.",
 )
 @option(
     RESULT,

@@ -31,8 +31,9 @@ class ConvertOptions:
         layout: "auto", a consumer's name, a Layout, or "hf" for the hub's names and layouts, to which an
             MLX model is laid back.
         rules: a rules file or a Layout instead of the tables; with the layout "hf" it is undone.
-        format: "safetensors" or "pt"; what the name of the output tells when absent, else safetensors. torch
-            files have the hub's names and layouts unless a layout or rules are given.
+        format: "safetensors", "pt" or "dcp" (a directory that torch.distributed.checkpoint loads); what the
+            name of the output tells when absent, else safetensors. torch files have the hub's names and
+            layouts unless a layout or rules are given.
         include, exclude: regular expressions searched in the source's tensor names.
         max_shard_size: bytes of tensors in one file, or "5GB", "500MB"; when absent, what the consumer cuts
             at, and 5 GB where it does not care.

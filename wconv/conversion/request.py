@@ -98,8 +98,8 @@ def make_request(
         target = outputs.default_output(
             source,
             registry.output_suffix(layout),
-            file_format.suffixes[0],
-            directory=options.optimizer or options.config is not None,
+            (*file_format.suffixes, "")[0],
+            directory=options.optimizer or options.config is not None or not file_format.suffixes,
         )
     size = options.max_shard_size
     return Request(

@@ -109,6 +109,19 @@ def test_mlx_lm_computes_the_same(kind: str, llama: Path, tmp_path: Path) -> Non
     assert json.loads((report.output / "config.json").read_text())["model_type"] == "llama"
 
 
+def test_torch_loads_what_is_written(tmp_path: Path) -> None:
+    torch = oracle("torch")
+    import torch.distributed.checkpoint as dcp
+
+    expected = programs.maker().whole().state_dict()
+    wconv.convert(programs.FIXTURES / "dcp-4", tmp_path / "ours", format="dcp")
+    found = {name: torch.zeros_like(tensor) for name, tensor in expected.items()}
+    dcp.load(found, checkpoint_id=str(tmp_path / "ours"))
+    assert {name: bits(tensor) for name, tensor in found.items()} == {
+        name: bits(tensor) for name, tensor in expected.items()
+    }
+
+
 def test_what_accelerate_saves(tmp_path: Path) -> None:
     oracle("torch")
     pytest.importorskip("accelerate")

@@ -37,29 +37,38 @@ SHARDING = "DCP_SHARDING_INFO"
 OBJECTS = 20_000
 """Objects that are no tensors and are read when a checkpoint is opened: parameter groups have many."""
 
-_CLASSES = {
-    "torch.distributed.checkpoint.metadata": (
-        "ChunkStorageMetadata",
-        "TensorStorageMetadata",
-        "BytesStorageMetadata",
-        "TensorProperties",
-        "MetadataIndex",
-        "StorageMeta",
-        "Metadata",
-    ),
-    "torch.distributed.checkpoint.filesystem": ("_StorageInfo",),
+_CLASSES: dict[str, dict[str, tuple[str, ...]]] = {
+    "torch.distributed.checkpoint.metadata": {
+        "ChunkStorageMetadata": ("offsets", "sizes"),
+        "TensorStorageMetadata": ("properties", "size", "chunks"),
+        "BytesStorageMetadata": (),
+        "TensorProperties": ("dtype", "layout", "requires_grad", "memory_format", "pin_memory"),
+        "MetadataIndex": ("fqn", "offset", "index"),
+        "StorageMeta": ("checkpoint_id", "save_id", "load_id", "modules"),
+        "Metadata": ("state_dict_metadata", "planner_data", "storage_data", "storage_meta", "version"),
+    },
+    "torch.distributed.checkpoint.filesystem": {
+        "_StorageInfo": ("relative_path", "offset", "length", "transform_descriptors")
+    },
 }
 
 
-def _constructor(module: str, name: str) -> Constructor:
+def _constructor(module: str, name: str, fields: Sequence[str]) -> Constructor:
     def call(machine: MachineState, args: Sequence[Any]) -> Fields:
         machine.charge(100)
-        return Fields(name)
+        made = Fields(name)
+        if args:
+            made.values = dict(zip(fields, args, strict=False))
+        return made
 
     return Constructor(f"{module}.{name}", call)
 
 
-NAMES = {(module, name): _constructor(module, name) for module, names in _CLASSES.items() for name in names}
+NAMES = {
+    (module, name): _constructor(module, name, fields)
+    for module, classes in _CLASSES.items()
+    for name, fields in classes.items()
+}
 """The classes of torch's that `.metadata` is made of, as mere fields."""
 
 
