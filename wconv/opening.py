@@ -18,8 +18,10 @@ def open(
     variant: str | None = None,
     allow_inflation: bool = False,
     skip_unreadable: bool = False,
+    config: str | os.PathLike[str] | None = None,
 ) -> Checkpoint:
-    """Opens a weights file, or a directory with one, with numbered shards, or with shards and an index.
+    """Opens a weights file, or a directory with one, with numbered shards, or with shards and an index; or
+    what a training program saved of several ranks.
 
     Only what describes the tensors is read; each is read when it is asked for its values.
 
@@ -30,6 +32,7 @@ def open(
         allow_inflation: allows tensors that take far more than their file (expanded views, sparse, deflated).
         skip_unreadable: allows tensors whose values cannot be had (on the meta device, of an unknown class):
             they are left out and stand in `skipped`.
+        config: a directory with config.json, in place of the one beside the weights.
 
     Raises:
         FormatError: nothing there, or not all of it, can be read; the message names the file and says why.
@@ -47,4 +50,5 @@ def open(
         allow_inflation=allow_inflation,
         skip_unreadable=skip_unreadable,
         pieces=PIECES,
+        config=config,
     )

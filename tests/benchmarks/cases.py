@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tests.benchmarks import data, quantized_data, torch_data
+from tests.benchmarks import data, distributed_data, quantized_data, torch_data
 from tests.benchmarks.measure import python
 
 Command = Callable[[Path, Path], list[str]]
@@ -164,6 +164,18 @@ CASES = {
             "torch.load (mmap)": script("torch_open", source="many.pt"),
         },
         (Goal("wconv.open", 1 / 4, "torch.load (mmap)"),),
+        ("torch",),
+    ),
+    "distributed": Case(
+        distributed_data.four_ranks,
+        {"wconv": wconv("--layout", "hf"), "torch script": script("torch_join", "torch")},
+        (Goal("wconv", 1 / 4, "torch script"), Goal("wconv", 64, quantity="MB")),
+        ("torch",),
+    ),
+    "pieces": Case(
+        distributed_data.many_pieces,
+        {"wconv.open": script("wconv_open")},
+        (Goal("wconv.open", 2),),
         ("torch",),
     ),
     "bin": Case(

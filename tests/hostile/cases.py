@@ -12,10 +12,11 @@ from tests.hostile import (
     inflating,
     laughs,
     machine,
+    pieces,
     streams,
     views,
 )
 
-ROOMS = (good, code, views, machine, archives, streams, headers, bombs, laughs, inflating, holes)
+ROOMS = (good, code, views, machine, archives, streams, headers, bombs, laughs, inflating, holes, pieces)
 
 CASES = [case for room in ROOMS for case in room.cases()]

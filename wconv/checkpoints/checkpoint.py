@@ -25,6 +25,9 @@ class Checkpoint(Mapping[str, LazyTensor]):
         files: the weights files, in order.
         config: config.json of a model directory, else None.
         params: params.json of a directory without config.json, else None.
+        beside: the directory that config and tokenizer are in, where it is not simply `path`: of a training
+            checkpoint, or as the caller said.
+        in_pieces: its tensors lie in pieces over its files.
         made_of: names of decoded weights → the tensors of the files that they are decoded from.
         quantization: hf_quant_config.json of a directory, where config.json says nothing of the kind.
         metadata: what else the files say, as plain data.
@@ -58,6 +61,8 @@ class Checkpoint(Mapping[str, LazyTensor]):
     quantization: Mapping[str, Any] | None = None
     not_numbers: frozenset[str] = frozenset()
     made_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    beside: Path | None = None
+    in_pieces: bool = False
 
     def __getitem__(self, name: str) -> LazyTensor:
         return self.tensors[name]

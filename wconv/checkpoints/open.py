@@ -13,6 +13,8 @@ from wconv.checkpoints import model_parallel, weights_files
 from wconv.checkpoints.checkpoint import Checkpoint, check_lost
 from wconv.checkpoints.hints import missing_source
 from wconv.checkpoints.index import check_index
+from wconv.checkpoints.training import dcp
+from wconv.checkpoints.training import opening as training
 from wconv.checkpoints.variants import of_variant
 from wconv.checkpoints.weights_files import is_weights
 from wconv.errors import FormatError, os_errors_as, require_name
@@ -20,6 +22,9 @@ from wconv.formats import prefixes, registry
 from wconv.formats.side_files import PIPELINE_INDEX, read_json
 from wconv.quantized import names as quantized_names
 from wconv.tensors.lazy import LazyTensor
+
+CONFIG = "config.json"
+"""What says what the model is."""
 
 QUANTIZATION = "hf_quant_config.json"
 """Where ModelOpt says how weights are quantized."""
@@ -34,8 +39,10 @@ def open(
     allow_inflation: bool = False,
     skip_unreadable: bool = False,
     pieces: Sequence[tuple[str, str]] = (),
+    config: str | os.PathLike[str] | None = None,
 ) -> Checkpoint:
-    """Opens a weights file, or a directory with one, with numbered shards, or with shards and an index.
+    """Opens a weights file, or a directory with one, with numbered shards, or with shards and an index; or
+    what a training program saved of several ranks.
 
     Args:
         key: for a wrapped PyTorch checkpoint, the path to its state dict ("model.encoder").
@@ -45,6 +52,7 @@ def open(
             they are left out and stand in `skipped`.
         pieces: how tensors are cut whose pieces lie in the files of several ranks, as for
             `model_parallel.join`; such files are refused without.
+        config: a directory with config.json and tokenizer, in place of those beside the weights.
 
     Raises:
         FormatError: nothing there, or not all of it, can be read; the message names the file and says why.
@@ -52,13 +60,49 @@ def open(
     """
     require_name(path, kind=FormatError)
     place = Path(path)
+    if place.name == dcp.METADATA and place.is_file():
+        place = place.parent
     if place.is_dir():
         opened = _open_directory(place, key, variant, allow_inflation, pieces)
     else:
         opened = _open_file(place, key, allow_inflation)
+    if config is not None:
+        opened = _with_config(opened, config)
     if not skip_unreadable:
         check_lost(place, opened.lost, others=bool(opened.tensors))
     return opened
+
+
+def _with_config(opened: Checkpoint, config: str | os.PathLike[str]) -> Checkpoint:
+    """A checkpoint with the config of another directory. Raises `FormatError`."""
+    require_name(config, "the directory of config.json", FormatError)
+    directory = Path(config)
+    if directory.name == CONFIG and directory.is_file():
+        directory = directory.parent
+    if not (directory / CONFIG).is_file():
+        raise FormatError(f"{directory} has no {CONFIG}: --config names a directory with one")
+    return dataclasses.replace(opened, config=read_json(directory / CONFIG), beside=directory)
+
+
+def _open_training(source: Path, place: training.Place, key: str | None, allow_inflation: bool) -> Checkpoint:
+    """What a training program saved in a directory."""
+    found = training.read(place.directory, place.kind, place.found, key, allow_inflation)
+    beside = training.beside(source, place.directory)
+    contents = found.contents
+    return Checkpoint(
+        source,
+        contents.format,
+        contents.tensors,
+        found.files,
+        read_json(beside / CONFIG) if (beside / CONFIG).is_file() else None,
+        metadata=contents.metadata,
+        skipped=contents.skipped,
+        notes=(*place.notes, *contents.notes),
+        ties=contents.ties,
+        not_numbers=contents.not_numbers,
+        beside=beside,
+        in_pieces=True,
+    )
 
 
 def _open_file(place: Path, key: str | None, allow_inflation: bool) -> Checkpoint:
@@ -89,7 +133,11 @@ def _open_directory(
     names = [name for name in weights_files.listdir(directory) if not os.path.isdir(directory / name)]
     if PIPELINE_INDEX in names:
         raise FormatError(f"{directory} is a pipeline: open its components, such as {directory}/transformer")
-    config = read_json(directory / "config.json") if "config.json" in names else None
+    if variant is None and not any(_is_flat(name) for name in names):
+        place = training.find(directory, names, deep=not any(map(is_weights, names)))
+        if place is not None:
+            return _open_training(directory, place, key, allow_inflation)
+    config = read_json(directory / CONFIG) if CONFIG in names else None
     wanted = of_variant(names, variant) if variant else names
     if variant and not wanted:
         raise FormatError(f"{directory} holds no {variant} variant of the weights")
@@ -124,6 +172,11 @@ def _open_directory(
         _quantization(directory, config) if config is not None and QUANTIZATION in names else None,
         frozenset(name for contents in merged for name in contents.not_numbers),
     )
+
+
+def _is_flat(name: str) -> bool:
+    """Whether a file is a model's safetensors: what a trainer keeps beside it is not looked at then."""
+    return name.endswith(registry.SAFETENSORS.suffixes) and not training.is_piece(name)
 
 
 def _joined(

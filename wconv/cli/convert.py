@@ -91,8 +91,8 @@ HOW, RUN, SUMMARY = "How it is read", "The run", "Messages"
 @option(
     RESULT,
     "--format",
-    type=click.Choice(["safetensors", "pt"]),
-    help="pt: files that torch loads, in the hub's layout.",
+    type=click.Choice(["safetensors", "pt", "dcp"]),
+    help="pt: files that torch loads, in the hub's layout; dcp: a distributed checkpoint of one rank.",
 )
 @option(
     RESULT,
@@ -141,6 +141,7 @@ HOW, RUN, SUMMARY = "How it is read", "The run", "Messages"
 )
 @click.option("--include-fov", is_flag=True, hidden=True)
 @option(HOW, "--key", metavar="PATH", help="Where the state dict lies in a wrapped PyTorch checkpoint.")
+@option(HOW, "--config", type=PATH, metavar="DIR", help="Where config.json and the tokenizer are.")
 @option(HOW, "--allow-inflation", is_flag=True, help="Allow tensors far larger than their file.")
 @click.option("--expand", is_flag=True, hidden=True)
 @option(HOW, "--skip-unreadable", is_flag=True, help="Go on without tensors that cannot be read.")

@@ -14,7 +14,7 @@ from wconv.conversion.quantize import Quantized
 from wconv.conversion.report import Report, changes
 from wconv.conversion.request import Request
 from wconv.errors import OutputError, WconvError
-from wconv.writing import sidecars
+from wconv.writing import file_formats, sidecars
 
 QUANTIZATION_LEVEL = "quantization_level"
 """The header string in which a form says how many bits its weights have."""
@@ -57,8 +57,11 @@ def plan_model(request: Request) -> Conversion:
         )
     files = (*opened.files, *(path for lora in request.loras for path in lora.files))
     files = tuple(dict.fromkeys((*files, *(state.files if state else ()))))
-    in_directory = opened.path.is_dir() and not request.single
-    side_files = sidecars.find(request.source, files) if in_directory else None
+    side_files = None
+    if opened.beside is not None and not request.single:
+        side_files = sidecars.find(opened.beside, files, only=sidecars.OF_MODELS)
+    elif opened.path.is_dir() and not request.single:
+        side_files = sidecars.find(request.source, files)
     config = written_config(request, opened, dense, laid, has_sidecars=side_files is not None)
     if made is not None and config.fields is not None:
         config = dataclasses.replace(config, fields={**config.fields, **made.config})
@@ -91,7 +94,10 @@ def plan_model(request: Request) -> Conversion:
             *(state.notes if state else ()),
         ),
         command=outputs.command(
-            laid.command, request.target if has_config else request.target / plan.shards[0].filename
+            laid.command if request.file_format is not file_formats.DCP else outputs.LOAD_DISTRIBUTED,
+            request.target
+            if has_config or request.file_format is file_formats.DCP
+            else request.target / plan.shards[0].filename,
         ),
         unchanged=applied.unchanged,
         known=laid.known,

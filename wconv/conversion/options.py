@@ -31,12 +31,14 @@ class ConvertOptions:
         layout: "auto", a consumer's name, a Layout, or "hf" for the hub's names and layouts, to which an
             MLX model is laid back.
         rules: a rules file or a Layout instead of the tables; with the layout "hf" it is undone.
-        format: "safetensors" or "pt"; what the name of the output tells when absent, else safetensors. torch
-            files have the hub's names and layouts unless a layout or rules are given.
+        format: "safetensors", "pt" or "dcp" (a directory that torch.distributed.checkpoint loads); what the
+            name of the output tells when absent, else safetensors. torch files have the hub's names and
+            layouts unless a layout or rules are given.
         include, exclude: regular expressions searched in the source's tensor names.
         max_shard_size: bytes of tensors in one file, or "5GB", "500MB"; when absent, what the consumer cuts
             at, and 5 GB where it does not care.
         key: the path to the state dict in a wrapped PyTorch checkpoint ("model.encoder").
+        config: a directory with config.json and tokenizer, in place of those beside the weights.
         allow_inflation: allows tensors that take far more than their file (expanded views, sparse, deflated).
         skip_unreadable: leaves out tensors whose values cannot be had, which are an error otherwise.
         component: names of the only components that are converted, of a directory that has several.
@@ -63,6 +65,7 @@ class ConvertOptions:
     exclude: str | None = None
     max_shard_size: int | str | None = None
     key: str | None = None
+    config: str | os.PathLike[str] | None = None
     allow_inflation: bool = False
     skip_unreadable: bool = False
     component: Sequence[str] = ()
@@ -87,6 +90,7 @@ class SourceArguments(TypedDict, total=False):
     include: str | None
     exclude: str | None
     key: str | None
+    config: str | os.PathLike[str] | None
     allow_inflation: bool
     skip_unreadable: bool
     component: Sequence[str]

@@ -11,6 +11,9 @@ from wconv.conversion.report import command_for
 from wconv.errors import OutputError, WconvError
 from wconv.writing import file_formats
 
+LOAD_DISTRIBUTED = "torch.distributed.checkpoint.load(state_dict, checkpoint_id='{model}')"
+"""Loads a distributed checkpoint into a state dict of the model's own."""
+
 
 def default_output(
     source: Path,

@@ -65,6 +65,7 @@ class Request:
             "include": self.options.include,
             "exclude": self.options.exclude,
             "key": self.options.key,
+            "config": None if self.options.config is None else str(self.options.config),
             "options": dict(self.options.options or {}),
             "variant": self.variant,
             "quantize": self.options.quantize.said() if self.options.quantize is not None else None,
@@ -95,7 +96,10 @@ def make_request(
         target = Path(dst)
     else:
         target = outputs.default_output(
-            source, registry.output_suffix(layout), file_format.suffixes[0], directory=options.optimizer
+            source,
+            registry.output_suffix(layout),
+            (*file_format.suffixes, "")[0],
+            directory=options.optimizer or options.config is not None or not file_format.suffixes,
         )
     size = options.max_shard_size
     return Request(

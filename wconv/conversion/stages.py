@@ -58,6 +58,7 @@ def pick(request: Request) -> Picked:
         allow_inflation=options.allow_inflation,
         skip_unreadable=True,
         pieces=PIECES,
+        config=options.config,
     )
     tensors, filtered = _filtered(opened, options.include, options.exclude)
     if not options.skip_unreadable:
@@ -219,6 +220,7 @@ def plan(request: Request, opened: Checkpoint, laid: PreparedModel, entries: Seq
         filename=filename,
         names=form.names if form else file_format.names,
         shard=file_format.shard,
+        by_file=not opened.in_pieces,
     )
     index = file_format.index if form is None or not form.single else f"{form.shard}.index.json"
     return dataclasses.replace(planned, index_name=index, about=form.metadata if form else None)

@@ -36,13 +36,13 @@ def open_file(path: str, *, key: str | None = None, allow_inflation: bool = Fals
         FormatError: the file is damaged or of another kind, which the message names.
         UnsafeError: the file asks for something that no weights need.
     """
-    with _no_collector():
+    with no_collector():
         contents = _open(stamped(path), key, allow_inflation)
-    _check_names(contents, path)
+    check_names(contents, path)
     return contents
 
 
-def _check_names(contents: Contents, path: str) -> None:
+def check_names(contents: Contents, path: str) -> None:
     """Refuses names that no model has. Raises `UnsafeError`."""
     for names in (contents.tensors, contents.skipped):
         longest = max(names, key=len, default="")
@@ -54,7 +54,7 @@ def _check_names(contents: Contents, path: str) -> None:
 
 
 @contextlib.contextmanager
-def _no_collector() -> Iterator[None]:
+def no_collector() -> Iterator[None]:
     """Opening makes a million objects and no garbage: looking for it would take a third of the time."""
     was_enabled = gc.isenabled()
     gc.disable()
@@ -110,10 +110,10 @@ def load_first(path: str, how: Reading | None = None) -> tuple[Any, int | None]:
     from wconv.formats.torch.pickle.reading import reading
 
     path = stamped(path)
-    with _no_collector(), reading(how):
+    with no_collector(), reading(how):
         found = _read(FileSource(path), allow_inflation=False)
         if isinstance(found, Contents):
-            _check_names(found, path)
+            check_names(found, path)
             return found.tensors, None
         state_dict.check_tree(found.root, found.program, path)
     return found.root, found.end

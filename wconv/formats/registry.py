@@ -108,6 +108,20 @@ def _read_tar(candidate: Candidate, allow_inflation: bool) -> Tree:
     return Tree(TAR.name, tar.load(candidate.source, read_nested), candidate.source.size)
 
 
+def _is_gzip(candidate: Candidate) -> bool:
+    from wconv.formats.torch import tar
+
+    return candidate.start.startswith(b"\x1f\x8b") and tar.inflated(candidate.source) is not None
+
+
+def _read_gzip(candidate: Candidate, allow_inflation: bool) -> Tree:
+    from wconv.formats.torch import tar
+
+    source = tar.inflated(candidate.source)
+    assert source is not None
+    return Tree(GZIP.name, tar.load(source, read_nested), source.size)
+
+
 def _is_pickle(candidate: Candidate) -> bool:
     from wconv.formats.torch import file
 
@@ -163,6 +177,7 @@ OLD_EXPORT = Format("torch.export archive", _is_old_export, _read_old_export)
 OLD_SCRIPT = Format("TorchScript archive", _is_old_script, _read_old_script)
 LEGACY = Format("PyTorch legacy stream", _is_legacy, _read_legacy)
 TAR = Format("PyTorch tar", _is_tar, _read_tar, suffixes=(".tar", ".nemo"))
+GZIP = Format("PyTorch tar in gzip", _is_gzip, _read_gzip, suffixes=(".tgz",))
 PICKLE = Format("pickle", _is_pickle, _read_pickle, suffixes=(".pkl", ".pickle"))
 NPZ = Format(
     "NumPy archive",
@@ -182,6 +197,7 @@ FORMATS: tuple[Format, ...] = (
     OLD_SCRIPT,
     LEGACY,
     TAR,
+    GZIP,
     PICKLE,
     NPZ,
     NPY,

@@ -1,15 +1,16 @@
-"""The two formats in which weights are written: safetensors, and the zips of pickles that torch loads."""
+"""The formats in which weights are written: safetensors, zips that torch loads, distributed checkpoints."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 from wconv.errors import WconvError
 from wconv.formats import registry
 from wconv.formats.format import Format
-from wconv.writing.plan import Entry, Shard, safetensors_shard, shard_names
+from wconv.formats.zip.write import Arranged
+from wconv.writing.plan import Entry, Plan, Shard, safetensors_shard, shard_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,8 @@ class FileFormat:
     Attributes:
         name: what the user calls it.
         read_as: the format in which wconv reads what is written.
-        suffixes: of a single file, some of those of `read_as`; the first is the usual one.
+        suffixes: of a single file, some of those of `read_as`; the first is the usual one. None where there
+            are directories of them only.
         names: of so many files in a directory.
         index: the name of the file that tells which tensor is where.
         shard: makes one file of a name, entries and the header's metadata.
@@ -56,6 +58,40 @@ def torch_shard(filename: str, entries: list[Entry], metadata: Mapping[str, str]
     return Shard(filename, archive.known, tuple(entries), data_bytes, archive)
 
 
+def distributed_shard(filename: str, entries: list[Entry], metadata: Mapping[str, str]) -> Shard:
+    """A file of the first rank; it has no place for metadata.
+
+    Raises:
+        OutputError: torch lacks a tensor's dtype.
+    """
+    archive, _ = _distributed(entries)
+    return Shard(filename, archive.known, tuple(entries), sum(entry.nbytes for entry in entries), archive)
+
+
+def _distributed(entries: Iterable[Entry]) -> tuple[Arranged, list[tuple[int, int]]]:
+    from wconv.formats.torch import write_distributed
+
+    return write_distributed.arranged(entry.tensor.cast(entry.dtype) for entry in entries)
+
+
+def distributed_index(plan: Plan) -> bytes:
+    """What says where the tensors of a distributed checkpoint lie."""
+    from wconv.formats.torch.write_distributed import SavedRange, metadata
+
+    return metadata(
+        [
+            SavedRange(entry.name, entry.dtype, entry.tensor.shape, shard.filename, *place)
+            for shard in plan.shards
+            for entry, place in zip(shard.entries, _distributed(shard.entries)[1], strict=True)
+        ]
+    )
+
+
+def distributed_names(count: int) -> list[str]:
+    """As torch numbers the files of the first rank."""
+    return [f"__0_{number}.distcp" for number in range(count)]
+
+
 SAFETENSORS = FileFormat(
     "safetensors",
     registry.SAFETENSORS,
@@ -74,7 +110,16 @@ PT = FileFormat(
     torch_shard,
     for_torch=True,
 )
-FORMATS = {one.name: one for one in (SAFETENSORS, PT)}
+DCP = FileFormat(
+    "dcp",
+    registry.TORCH_ZIP,
+    (),
+    distributed_names,
+    ".metadata",
+    distributed_shard,
+    for_torch=True,
+)
+FORMATS = {one.name: one for one in (SAFETENSORS, PT, DCP)}
 
 NOT_WRITTEN = (*registry.FOREIGN, ".hdf5", ".keras", ".zip")
 """Suffixes of files of weights that are neither read by their names nor written."""
@@ -85,7 +130,7 @@ def suffixes() -> tuple[str, ...]:
     return tuple(suffix for one in FORMATS.values() for suffix in one.suffixes)
 
 
-INDEXES_OF_SINGLE_FILES = (SAFETENSORS.index,)
+INDEXES_OF_SINGLE_FILES = (SAFETENSORS.index, DCP.index)
 """Indexes that are written for a single file too; others only where there are several files."""
 
 

@@ -161,6 +161,7 @@ def make(
     filename: str | None = None,
     names: Callable[[int], list[str]] | None = None,
     shard: Callable[[str, list[Entry], Mapping[str, str]], Shard] | None = None,
+    by_file: bool = True,
 ) -> Plan:
     """Distributes the entries over shards.
 
@@ -174,6 +175,7 @@ def make(
         filename: write one file of that name instead of `model-0000i-of-0000N.safetensors`.
         names: other names for so many files.
         shard: makes a file of a name, entries and metadata; a safetensors file when absent.
+        by_file: a shard ends where a source file ends; else only where it is full.
     """
     ordered, sources = _in_source_order(entries)
     groups: list[list[Entry]] = [ordered] if filename or not entries else []
@@ -183,7 +185,7 @@ def make(
         size = entry.nbytes
         if left == 0:
             left = together.get(id(entry), size) if together else size
-            if not groups or filled + left > max_shard_size or source != current:
+            if not groups or filled + left > max_shard_size or (by_file and source != current):
                 groups.append([])
                 filled, current = 0, source
         groups[-1].append(entry)

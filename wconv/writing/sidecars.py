@@ -20,6 +20,12 @@ BOOKKEEPING = (".git", ".cache", "__pycache__", ".gitattributes")
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
+OF_MODELS = re.compile(
+    r"(?!trainer_state|metadata\.json|scheduler|accelerate|latest|zero_|universal)"
+    r"[^/]+\.(?:json|model|txt|jinja|tiktoken|md|py|spm)|LICENSE[^/]*|NOTICE"
+)
+"""The files of a model that trainers keep beside what they save; the rest is of the training."""
+
 INDEX = re.compile(r".*\.index(\.[^.]+)?\.json")
 """An index of shards, also that of a variant of the weights."""
 
@@ -45,6 +51,7 @@ def find(
     *,
     components: Collection[str] = (),
     picked: Collection[str] | None = None,
+    only: re.Pattern[str] | None = None,
 ) -> Sidecars:
     """Looks through a model directory and its sub-directories.
 
@@ -55,6 +62,7 @@ def find(
         weights: files that are converted: neither copied nor told.
         components: sub-directories whose weights are converted.
         picked: the only sub-directories that are wanted.
+        only: the names of the only files that are wanted; of what else is there, nothing is told.
     """
     taken = {os.path.relpath(path, directory) for path in weights}
     roots = side_files.roots(directory)
@@ -66,7 +74,7 @@ def find(
         below = pending.pop()
         for entry in sorted(os.scandir(directory / below), key=lambda entry: entry.name):
             path = f"{below}/{entry.name}" if below else entry.name
-            if path in taken:
+            if path in taken or (only is not None and not (entry.is_file() and only.fullmatch(entry.name))):
                 continue
             reason = _reason(entry, roots, converted=not below or below in components)
             if picked is not None and not below and entry.is_dir() and path not in (*picked, *BOOKKEEPING):

@@ -26,12 +26,13 @@ SPARED = (INSIDE, "lost+found")
 WEIGHTS_NAME = re.compile(
     r"(?:model|pytorch_model|diffusion_pytorch_model|consolidated|weights|optimizer|adapters?|adapter_model"
     r"|pytorch_lora_weights|\d{1,6})(?:\.\w+)?(?:-\d{5,6}-of-\d{5,6})?(?:\.\w+)?"
-    rf"(?:{'|'.join(map(re.escape, file_formats.suffixes()))})"
+    rf"(?:{'|'.join(map(re.escape, file_formats.suffixes()))})|__0_\d+\.distcp"
 )
 """What weights are called in a directory that a conversion wrote."""
 
 INDEX_NAME = re.compile(
     rf".+(?:{'|'.join(map(re.escape, registry.shard_suffixes()))})\.index(?:\.\w+)?\.json|model_index\.json"
+    r"|\.metadata"
 )
 
 SIDECAR_NAME = re.compile(
@@ -177,7 +178,7 @@ def _check_directory(target: Path, names: Names, *, single: bool) -> None:
                 f"{target} holds {name:.120}, {foreign}: it will not be overwritten; move that elsewhere, or"
                 " choose another --output"
             )
-        weights = weights or name.endswith(file_formats.suffixes())
+        weights = weights or name.endswith((*file_formats.suffixes(), ".distcp"))
     # an interrupted run may have left of its work, or of the old output, only the rest in place
     if not weights and not os.path.lexists(place(target).partial):
         raise OutputError(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from wconv.formats.torch.objects import Global, LostTensor, MetaTensor, Record, TorchTensor
+from wconv.formats.torch.objects import Global, LostTensor, MetaTensor, Record, TensorPart, TorchTensor
+from wconv.tensors.lazy import is_shape
 
 ADVICE = "save it with full_tensor()"
 
@@ -31,13 +32,15 @@ def whole(made: Record, state: Any) -> TorchTensor | LostTensor:
     shape = made.args[2] if type(made.args) is tuple and len(made.args) > 2 else None
     if not isinstance(shape, tuple):
         return LostTensor("it is a DTensor of unknown shape")
+    spec: Any = parts.attributes.get("_spec")
     if tuple(shape) != held.shape:
-        return LostTensor(
+        reason = (
             f"it is a DTensor of which the file holds only the part {list(held.shape)!r:.60}"
             f" of {list(shape)!r:.60}: {ADVICE}"
         )
-    how = _placements(parts.attributes.get("_spec"))
-    if how is None or ("Partial" in how and not _alone(parts.attributes["_spec"])):
+        return TensorPart(reason, held, tuple(shape), spec) if is_shape(tuple(shape)) else LostTensor(reason)
+    how = _placements(spec)
+    if how is None or ("Partial" in how and not _alone(spec)):
         return LostTensor(f"it is a DTensor of which each device holds a summand: {ADVICE}")
     return held.copy()
 

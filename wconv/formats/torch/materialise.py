@@ -10,6 +10,7 @@ import numpy as np
 from wconv.formats.numpy import arrays
 from wconv.formats.torch import dense, sparse
 from wconv.formats.torch.objects import (
+    JoinedTensor,
     LostTensor,
     MetaTensor,
     NumpyArray,
@@ -49,6 +50,10 @@ def _lost(tensor: LostTensor) -> LazyTensor:
     raise UnavailableError(tensor.reason)
 
 
+def _joined(tensor: JoinedTensor) -> LazyTensor:
+    return tensor.tensor
+
+
 def _number(number: Any) -> LazyTensor:
     """A numpy scalar as a 0-d tensor of its own dtype."""
     return from_array(np.array(number, number.dtype.numpy))
@@ -60,6 +65,7 @@ MATERIALISERS: dict[type, Callable[[Any], LazyTensor]] = {
     SparseTensor: sparse.lazy,
     MetaTensor: _without_values,
     LostTensor: _lost,
+    JoinedTensor: _joined,
     NumpyArray: arrays.lazy,
     NumpyInteger: _number,
     NumpyFloat: _number,

@@ -7,7 +7,8 @@ runs anything, and `materialise` turns each tensor leaf into a `LazyTensor`:
 - `Storage`: a bare storage, where a file holds one outside of a tensor;
 - `SparseTensor`, `NestedTensor`, `MetaTensor`: what their names say;
   `sparse.nested_parts` makes the members of a nested one;
-- `LostTensor`: a tensor whose values are not, or not all, in the file;
+- `LostTensor`: a tensor whose values are not, or not all, in the file; `TensorPart`: one rank's part of it;
+- `JoinedTensor`: one that was put together of several files;
 - `NumpyArray`: an array that was pickled as one; `NumpyFloat` and its like: a numpy scalar, still a number;
 - `Record`: an instance of any other class, or the result of any other function, uncalled;
 - `Global`: such a class or function itself;
@@ -247,6 +248,58 @@ class LostTensor:
         self.reason = reason
 
 
+class TensorPart(LostTensor):
+    """What one rank's file holds of a tensor that is spread over several.
+
+    Attributes:
+        local: the part.
+        shape: of the whole.
+        spec: how it is spread: torch's `DTensorSpec`, or the metadata of a `ShardedTensor`'s shard.
+    """
+
+    __slots__ = ("local", "shape", "spec")
+
+    def __init__(self, reason: str, local: TorchTensor, shape: Shape, spec: Any) -> None:
+        super().__init__(reason)
+        self.local = local
+        self.shape = shape
+        self.spec = spec
+
+
+class JoinedTensor:
+    """A tensor that was put together already, out of several files or places: `tensor` has its values."""
+
+    __slots__ = ("tensor",)
+
+    def __init__(self, tensor: LazyTensor) -> None:
+        self.tensor = tensor
+
+
+class Fields:
+    """An instance of a class of which a reader knows that it has fields and nothing else.
+
+    Attributes:
+        kind: the class's name.
+        values: its fields: a dict, or a tuple of them.
+    """
+
+    __slots__ = ("kind", "values")
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.values: Any = None
+
+    def set_state(self, machine: Any, state: Any) -> None:
+        """BUILD. Raises `FormatError` where it is given something else."""
+        if type(state) is not dict and type(state) is not tuple:
+            raise machine.damaged(f"a {self.kind} has no fields")
+        self.values = state
+
+    def field(self, name: str) -> Any:
+        """One of its fields; None where it has none of that name."""
+        return self.values.get(name) if type(self.values) is dict else None
+
+
 class NumpyArray:
     """A numpy array of numbers or booleans. `arrays.lazy` has its values; other element types have none.
 
@@ -310,7 +363,7 @@ def plain_number(value: Any) -> Any:
     return complex(value) if type(value) is NumpyComplex else value
 
 
-LEAVES = (TorchTensor, SparseTensor, MetaTensor, LostTensor, NumpyArray, Storage)
+LEAVES = (TorchTensor, SparseTensor, MetaTensor, LostTensor, JoinedTensor, NumpyArray, Storage)
 
 
 def shown(value: Any, limit: int = 60) -> str:

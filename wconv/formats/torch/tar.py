@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Callable
 from typing import Any
 
 from wconv.errors import FormatError
-from wconv.formats.sources import Source
+from wconv.formats import yaml_text
+from wconv.formats.sources import DeflatedSource, Source
 from wconv.formats.torch.objects import Storage, TorchTensor, shown
 from wconv.formats.torch.pickle.machine import Machine
 from wconv.formats.torch.pickle.names import NAMES
@@ -18,6 +20,9 @@ BLOCK = 512
 
 MEMBERS_LIMIT = 100_000
 """Members of an archive."""
+
+GZIP_LIMIT = 1 << 31
+"""Bytes of a gzip file: it says its size in 32 bits, which weights of more than 4 GiB do not fit."""
 
 ITEMS_LIMIT = 10_000_000
 """Storages or tensors in one archive."""
@@ -76,7 +81,19 @@ def load(source: Source, read_nested: Callable[[Source], Any]) -> Any:
     found = members(source)
     weights = next((name for name in found if name.rpartition("/")[2] == "model_weights.ckpt"), None)
     if weights is not None:
-        return read_nested(source.part(*found[weights]))
+        held = read_nested(source.part(*found[weights]))
+        settings = next((name for name in found if name.rpartition("/")[2] == "model_config.yaml"), None)
+        return (
+            held
+            if settings is None
+            else {"state_dict": held, "model_config": _settings(source, *found[settings])}
+        )
+    inside = next((name for name in found if "model_weights/" in name), None)
+    if inside is not None:
+        raise FormatError(
+            f"{source.where} holds a distributed checkpoint ({inside:.80}): unpack it with tar -xf and"
+            " convert the directory model_weights"
+        )
     missing = [name for name in ("pickle", "storages", "tensors") if name not in found]
     if missing:
         raise FormatError(f"{source.where} is a tar archive without a PyTorch checkpoint (no {missing[0]})")
@@ -94,6 +111,50 @@ def load(source: Source, read_nested: Callable[[Source], Any]) -> Any:
 
     pickle = source.part(*found["pickle"])
     return Machine(pickle, NAMES, persistent, read_nested=read_nested).run()
+
+
+def _settings(source: Source, at: int, size: int) -> Any:
+    """What a YAML file says, or its text where it says more than settings do."""
+    if size > yaml_text.LIMIT:
+        return f"{size:,} bytes of YAML"
+    text = source.read(at, size).decode("utf-8", "replace")
+    try:
+        return yaml_text.parse(text)
+    except yaml_text.NotPlain:
+        return text
+
+
+def inflated(source: Source) -> Source | None:
+    """The tar archive that a gzip file is of; None where it is another.
+
+    Raises:
+        FormatError: it is too large for its size to be known.
+    """
+    start = source.read(0, min(1 << 16, source.size))
+    if start[:3] != b"\x1f\x8b\x08" or source.size < 18:
+        return None
+    try:
+        first = zlib.decompressobj(31).decompress(start, BLOCK)
+    except zlib.error:
+        return None
+    if not recognise(first):
+        return None
+    if source.size > GZIP_LIMIT:
+        raise FormatError(f"{source.where} is compressed with gzip and large: unpack it first (gunzip)")
+    begin = _gzip_header(start)
+    size = int.from_bytes(source.read(source.size - 4, 4), "little")
+    return DeflatedSource(source.part(begin, source.size - 8 - begin), size, source.where)
+
+
+def _gzip_header(start: bytes) -> int:
+    """How long the header of a gzip file is (RFC 1952)."""
+    flags, at = start[3], 10
+    if flags & 4:
+        at += 2 + int.from_bytes(start[at : at + 2], "little")
+    for flag in (8, 16):
+        if flags & flag:
+            at = start.find(b"\0", at) + 1 or len(start)
+    return at + 2 * bool(flags & 2)
 
 
 class _Stream:

@@ -78,7 +78,7 @@ class Machine(MachineState):
         handlers = HANDLERS
         long_binput, binput, binget, binint1 = codes.LONG_BINPUT, codes.BINPUT, codes.BINGET, codes.BININT1
         mark_code, tuple_code = codes.MARK, codes.TUPLE
-        binunicode, reduce = codes.BINUNICODE, codes.REDUCE
+        binunicode, reduce, memoize = codes.BINUNICODE, codes.REDUCE, codes.MEMOIZE
         stack, marks, memo = self.stack, self.marks, self.memo
         push = stack.append
         trigger, shortcut = self.shortcut or (_no_shortcut, _no_shortcut)
@@ -144,6 +144,9 @@ class Machine(MachineState):
                     stack[-1] = function.call(self, args)
                 else:
                     stack[-1] = self.construct(function, args)
+            elif code == memoize:
+                memo.append(stack[-1])
+                self.budget -= 8
             else:
                 at = handlers[code](self, at)
                 if self.window is not data:

@@ -9,6 +9,7 @@ from typing import Any
 from wconv.errors import FormatError, UnsafeError
 from wconv.formats.sources import Source
 from wconv.formats.torch.objects import (
+    Fields,
     Global,
     LayoutName,
     MetaTensor,
@@ -83,7 +84,7 @@ SCALARS = frozenset({str, bool, type(None), bytes, OldText, LayoutName, DType, G
 """Types that are always fit to be keys: Python hashes text with a secret, the others by identity or value."""
 
 
-_BY_IDENTITY = frozenset({TorchTensor, Storage, NumpyArray})
+_BY_IDENTITY = frozenset({TorchTensor, Storage, NumpyArray, Fields})
 
 Shortcut = Callable[["MachineState", bytes, int], int]
 
