@@ -19,13 +19,19 @@ from wconv.quantized.stored import Dense, StoredWeights
 from wconv.tensors.lazy import from_array
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "quantized"
+FILES = ("model.safetensors", "pytorch_model.bin")
 CASES = sorted(path.parent.name for path in FIXTURES.glob("*/expected.safetensors"))
+
+
+def weights_of(case: str) -> Path:
+    """The file of weights that the scheme's library wrote."""
+    return next(path for name in FILES if (path := FIXTURES / case / name).exists())
 
 
 def opened(case: str) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     path = FIXTURES / case
     config = json.loads((path / "config.json").read_text())
-    source = wconv.open(path / "model.safetensors")
+    source = wconv.open(weights_of(case))
     return source, config, dict(source.metadata)
 
 

@@ -60,6 +60,13 @@ TELLING = (
     _part("_scales", "_blocks"),
     # MLX
     _part(".scales .biases .global_scale", ".weight", ".qweight", ".codes"),
+    # torchao
+    _certain("_qdata"),
+    _part(
+        "_scale _zero_point _act_pre_scale _act_quant_scale _act_quant_zero_point _per_tensor_scale"
+        " _act_per_tensor_scale",
+        "_qdata",
+    ),
     # HQQ, AQLM, QuIP#, EETQ, Quanto
     _certain(".W_q .Qidxs .weight._data"),
     _part(".scale .zero .meta", ".W_q"),
@@ -169,7 +176,7 @@ SCHEMES = (
     Scheme("spqr", "an SpQR checkpoint", ("spqr",)),
     Scheme("higgs", "a HIGGS checkpoint", ("higgs",)),
     Scheme("bitnet", "a BitNet checkpoint", ("bitnet",)),
-    Scheme("torchao", "a torchao checkpoint", ("torchao",)),
+    Scheme("torchao", "a torchao checkpoint", ("torchao",), ("_qdata",)),
     MLX,
     UNKNOWN,
 )
