@@ -39,18 +39,21 @@ READERS: Mapping[tuple[str, str], Reader] = {
 """Each scheme's name and title, and what finds its weights."""
 
 METHODS = {
-    "fp8": "fp8",
-    "fbgemm_fp8": "fp8",
-    "mxfp8": "fp8",
-    "gptq": "gptq",
-    "gptqmodel": "gptq",
-    "awq": "awq",
-    "bitsandbytes": "bitsandbytes",
-    "mxfp4": "float4",
-    "bitnet": "bitnet",
-    "torchao": "torchao",
+    "fp8": ("fp8",),
+    "fbgemm_fp8": ("fp8",),
+    "mxfp8": ("fp8",),
+    "gptq": ("gptq",),
+    "gptqmodel": ("gptq",),
+    "auto-round": ("gptq", "awq", "compressed-tensors", "fp8"),
+    "intel/auto-round": ("gptq", "awq"),
+    "awq": ("awq",),
+    "bitsandbytes": ("bitsandbytes",),
+    "mxfp4": ("float4",),
+    "bitnet": ("bitnet",),
+    "torchao": ("torchao",),
+    "compressed-tensors": ("compressed-tensors", "fp8"),
 }
-"""`quant_method` of a config → the scheme that it means."""
+"""`quant_method` of a config → the schemes that it may mean."""
 
 AT_ONCE = 1 << 24
 """Elements that a weight may take in memory at once, whatever its file says."""
@@ -177,7 +180,7 @@ def _contradiction(name: str, settings: Mapping[str, Any]) -> str | None:
     method = str(settings.get("quant_method") or "")
     other = refused.told_by(settings)
     meant = METHODS.get(method)
-    if other is None and (meant is None or meant == name):
+    if other is None and (meant is None or name in meant):
         return None
     said = method or settings.get("format")
     return f"the config says quant_method {said}, and the tensors are {name}: so read"

@@ -104,7 +104,9 @@ class Scheme:
 
 
 AWQ = Scheme("awq", "an AWQ checkpoint", ("awq",))
-GPTQ = Scheme("gptq", "a GPTQ checkpoint", ("gptq", "auto-round", "gptqmodel"), (".g_idx",))
+GPTQ = Scheme(
+    "gptq", "a GPTQ checkpoint", ("gptq", "auto-round", "intel/auto-round", "gptqmodel"), (".g_idx",)
+)
 NVFP4 = Scheme(
     "nvfp4",
     "an NVFP4 checkpoint",

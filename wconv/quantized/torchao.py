@@ -14,7 +14,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -229,7 +229,7 @@ class Narrow(UnaryNode):
         return dtypes.by_name("int16")
 
     def read_into(self, start: int, stop: int, out: Array) -> None:
-        found = self.parent.elements(start, stop).astype(np.float32)
+        found = self.parent.read_range(start, stop).astype(np.float32)
         whole = (found >= -128) & (found <= 255) & (found == np.rint(found))
         if not whole.all():
             wrong = found[~whole][0]
@@ -295,6 +295,8 @@ def _int4(parts: Parts) -> StoredWeight:
 class Raised(UnaryNode):
     """A matrix, plus one number for each group of a row, rounded to its dtype."""
 
+    PARENTS: ClassVar[tuple[str, ...]] = ("parent", "added")
+
     added: LazyTensor
     group: int
 
@@ -304,8 +306,8 @@ class Raised(UnaryNode):
 
     def read_into(self, start: int, stop: int, out: Array) -> None:
         first = start // self.group
-        added = self.added.elements(first, -(-stop // self.group)).astype(np.float32)
-        values = self.parent.elements(start, stop).astype(np.float32)
+        added = self.added.read_range(first, -(-stop // self.group)).astype(np.float32)
+        values = self.parent.read_range(start, stop).astype(np.float32)
         values += added[np.arange(start, stop) // self.group - first]
         rounded(values, out)
 
