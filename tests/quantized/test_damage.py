@@ -18,7 +18,7 @@ from wconv.tensors import dtypes
 from wconv.tensors.lazy import LazyTensor, from_array
 
 Q = "q_proj."
-OPTIONAL = (".g_idx", ".weight_format", ".comfy_quant")
+OPTIONAL = (".g_idx", ".weight_format", ".comfy_quant", ".pre_quant_scale")
 """Parts without which a weight is whole."""
 
 MISTAKEN = {

@@ -53,7 +53,7 @@ STORED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "comfy_quant": (
         of(Q, weight=((4, 4), E4M3), weight_scale=((), F32), comfy_quant=((20,), U8)),
-        "a scaled FP8 checkpoint of ComfyUI",
+        "a checkpoint of ComfyUI (comfy_quant)",
     ),
     "fp8": (
         of(Q, weight=((4, 4), E4M3), weight_scale=((4, 1), F32), input_scale=((), F32)),

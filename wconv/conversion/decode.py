@@ -180,7 +180,7 @@ def _described(opened: Checkpoint, dense: Dense) -> Checkpoint:
             config["text_config"] = {name: value for name, value in inner.items() if name not in STALE}
         config |= _config(None, dense.kept)
     beside = [opened.path / name for name in SETTINGS_FILES] if opened.path.is_dir() else []
-    described = {"tensor_names", *(name for name in dense.sources)}
+    described = {"tensor_names", "_quantization_metadata", *(name for name in dense.sources)}
     return replace(
         opened,
         config=config,

@@ -12,6 +12,7 @@ from typing import Any
 from wconv.errors import FormatError
 from wconv.quantized import mlx_forms
 from wconv.quantized.codes import Unpacked
+from wconv.quantized.columns import scaled_columns
 from wconv.quantized.compressed_tensors import E2M1
 from wconv.quantized.fp8 import WHY, unused_of
 from wconv.quantized.refused import ADVICE
@@ -27,6 +28,7 @@ from wconv.quantized.stored import (
 )
 from wconv.quantized.values import FLOAT32, Decoded, ScaleValues
 from wconv.tensors import dtypes
+from wconv.tensors.lazy import LazyTensor
 
 NAME, TITLE = "float4", "a checkpoint of 4-bit floats (MXFP4, NVFP4)"
 
@@ -76,12 +78,6 @@ def _two_scales(name: str, tensors: Tensors) -> StoredWeight:
     check_some(name, codes)
     check_dtype(label, found, "float8_e4m3fn")
     check_dtype(whole, by, "float32")
-    for end in ("pre_quant_scale", "comfy_quant"):
-        other = f"{name.removesuffix('weight')}{end}"
-        if other in tensors:
-            raise FormatError(
-                f"{other} belongs to a form of NVFP4 that is not decoded: take the model in 16 bits"
-            )
     columns = codes.shape[-1] * 2 if codes.ndim else 0
     check_shape(label, found, (*codes.shape[:-1], columns // 16), name, codes)
     if columns % 16:
@@ -89,10 +85,18 @@ def _two_scales(name: str, tensors: Tensors) -> StoredWeight:
     if by.size != 1:
         raise misfit(whole, by, name, codes, "a single number")
     scales = ScaleValues(found, label, by=by)
-    dense = Decoded(Unpacked(codes, 4, columns), scales, (1, 16), FLOAT32, name, table=E2M1)
+    dense: LazyTensor = Decoded(Unpacked(codes, 4, columns), scales, (1, 16), FLOAT32, name, table=E2M1)
+    factors = f"{name.removesuffix('weight')}pre_quant_scale"
+    scaled = factors in tensors
+    parts = [name, label, whole]
+    if scaled:
+        dense = scaled_columns(dense, tensors[factors], factors, name)
+        parts.append(factors)
 
     def packed() -> MlxForm | None:
-        return mlx_forms.floating("nvfp4", codes, found) if float(by.read_range()[0]) == 1 else None
+        if scaled or float(by.read_range()[0]) != 1:
+            return None
+        return mlx_forms.floating("nvfp4", codes, found)
 
-    unused = {one: WHY for one in unused_of(name, tensors) if one != whole}
-    return StoredWeight(name, (name, label, whole), dense, packed, unused)
+    unused = {one: WHY for one in unused_of(name, tensors) if one not in parts}
+    return StoredWeight(name, tuple(parts), dense, packed, unused)

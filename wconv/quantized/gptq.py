@@ -1,8 +1,8 @@
 """GPTQ: codes packed along the inputs, zeros along the outputs, groups that may be out of order.
 
-Dense values are those of GPTQModel 7.7 (`dequantize_weight`), AutoGPTQ 0.7 and AutoRound 0.16 (its
-`QuantLinear`): `scale * (code - zero)` in the scales' dtype. The first version of the format stores each zero less one,
-the second as it is; AutoRound's own packing is the second, its `auto_gptq` the first.
+Dense values are those of GPTQModel 7.7 (`dequantize_weight`), AutoGPTQ 0.7 and AutoRound 0.16
+(`QuantLinear`): `scale * (code - zero)` in the scales' dtype. The first version of the format stores each
+zero less one, the second as it is; AutoRound's own packing is the second, its `auto_gptq` the first.
 """
 
 from __future__ import annotations
@@ -113,7 +113,9 @@ def _is_second(codes: LazyTensor, zeros: LazyTensor | None, settings: Mapping[st
     bits = zeros.shape[1] * zeros.dtype.bits // outputs if outputs else 0
     if bits not in BITS or zeros.dtype.name not in WORDS:
         return said
-    found = Unpacked(zeros.view("uint8"), bits, outputs).read_range(0, min(outputs, 1024) if zeros.size else 0)
+    found = Unpacked(zeros.view("uint8"), bits, outputs).read_range(
+        0, min(outputs, 1024) if zeros.size else 0
+    )
     middle = 1 << (bits - 1)
     if found.size and (found == middle).all():
         return True

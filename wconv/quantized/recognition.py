@@ -20,6 +20,7 @@ from wconv.quantized import (
     awq,
     bitnet,
     bitsandbytes,
+    comfyui,
     compressed_tensors,
     float4,
     fp8,
@@ -34,7 +35,7 @@ Reader = Callable[[Tensors, Mapping[str, Any], Mapping[str, Any]], Iterator[Stor
 
 READERS: Mapping[tuple[str, str], Reader] = {
     (module.NAME, module.TITLE): module.read
-    for module in (fp8, gptq, awq, compressed_tensors, bitsandbytes, float4, bitnet, torchao)
+    for module in (comfyui, fp8, gptq, awq, compressed_tensors, bitsandbytes, float4, bitnet, torchao)
 }
 """Each scheme's name and title, and what finds its weights."""
 
@@ -99,8 +100,9 @@ def find_weights(
     refused.check(tensors)
     found: dict[str, StoredWeight] = {}
     counts: Counter[tuple[str, str]] = Counter()
+    left = tensors
     for scheme, read in READERS.items():
-        for weight in read(tensors, settings, metadata or {}):
+        for weight in read(left, settings, metadata or {}):
             if weight.name in found:
                 raise FormatError(f"{weight.name} is stored in two schemes, {weight.parts[0]} shows: damaged")
             if weight.dense.block_size > AT_ONCE:
@@ -110,6 +112,10 @@ def find_weights(
                 )
             found[weight.name] = weight
             counts[scheme] += 1
+        if scheme[0] == comfyui.NAME and found:
+            # what ComfyUI tells of a layer counts, whatever its names look like
+            told = {part for one in found.values() for part in (*one.parts, *one.unused)}
+            left = {name: tensor for name, tensor in tensors.items() if name not in told}
     for weight in mlx.read(tensors, config or {}):
         found[weight.name] = weight
         counts[mlx.NAME, mlx.TITLE] += 1

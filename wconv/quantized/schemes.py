@@ -128,9 +128,8 @@ FP8 = Scheme(
         "fbgemm_fp8",
     ),
 )
-SCALED_FP8 = Scheme(
-    "comfyui-fp8", "a scaled FP8 checkpoint of ComfyUI", (), ("scaled_fp8", ".scale_weight", ".comfy_quant")
-)
+COMFY_QUANT = Scheme("comfy-quant", "a checkpoint of ComfyUI (comfy_quant)", (), (".comfy_quant",))
+SCALED_FP8 = Scheme("comfyui-fp8", "a scaled FP8 checkpoint of ComfyUI", (), ("scaled_fp8", ".scale_weight"))
 INT4 = Scheme(
     "pack-quantized",
     "a compressed-tensors checkpoint (pack-quantized)",
@@ -160,6 +159,7 @@ SCHEMES = (
     MXFP4,
     MXFP8,
     NUNCHAKU,
+    COMFY_QUANT,
     SCALED_FP8,
     BNB_4,
     BNB_8,
