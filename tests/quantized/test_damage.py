@@ -41,7 +41,7 @@ def decode(made: dict[str, np.ndarray], config: dict[str, Any], metadata: dict[s
     return {name: tensor.numpy() for name, tensor in dense.tensors.items()}
 
 
-LOOSE = ("fp8-", "ct-fp8", "comfy", "bitnet")
+LOOSE = ("fp8-", "ct-fp8", "comfy", "bitnet", "deepseek")
 """Whose weights may have any number of rows under the same scales."""
 
 

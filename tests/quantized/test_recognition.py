@@ -74,12 +74,14 @@ def test_any_range_is_that_of_the_whole(case: str) -> None:
 
 
 HELD = {
-    "bitnet": "affine",
-    "bitnet-auto": "affine",
-    "ct-mxfp4": "mxfp4",
-    "ct-mxfp8": "mxfp8",
-    "fp8-powers": "mxfp8",
-    "fp8-ue8m0": "mxfp8",
+    "bitnet": {"affine"},
+    "bitnet-auto": {"affine"},
+    "ct-mxfp4": {"mxfp4"},
+    "ct-mxfp8": {"mxfp8"},
+    "deepseek-fp4": {"mxfp4", "mxfp8"},
+    "deepseek-fp4-stacked": {"mxfp4", "mxfp8"},
+    "fp8-powers": {"mxfp8"},
+    "fp8-ue8m0": {"mxfp8"},
 }
 """Of which MLX's own form holds every value; scales of 16 bits that are not short do not."""
 
@@ -88,7 +90,7 @@ HELD = {
 def test_only_what_holds_every_value_becomes_mlxs_own(case: str) -> None:
     scheme, tensors, config = scheme_of(case)
     made = scheme.repack(tensors, config)
-    assert {how.mode for how in made.kept.values()} == ({HELD[case]} if case in HELD else set())
+    assert {how.mode for how in made.kept.values()} == HELD.get(case, set())
 
 
 @pytest.mark.parametrize("case", HELD)

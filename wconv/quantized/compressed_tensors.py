@@ -60,6 +60,8 @@ def read(
             else:
                 yield _packed_integers(stem, tensors, settings)
         elif name.endswith(".weight") and tensor.dtype.name == "int8" and f"{name}_scale" in tensors:
+            if tensors[f"{name}_scale"].dtype.bits == 8:
+                continue  # exponents: pairs of float4
             yield _plain(name.removesuffix("weight"), tensors, settings)
 
 

@@ -1,7 +1,8 @@
-"""4-bit floats in pairs: gpt-oss's MXFP4 in blocks, ModelOpt's NVFP4.
+"""4-bit floats in pairs: gpt-oss's MXFP4 in blocks, DeepSeek-V4's and Quark's beside it, ModelOpt's NVFP4.
 
-Dense values: gpt-oss as transformers 5.23 (`convert_moe_packed_tensors`), in bfloat16; NVFP4 as ModelOpt
-(`NVFP4QTensor.dequantize`): the two scales are multiplied in float32, then the value with them.
+Dense values: gpt-oss as transformers 5.23 (`convert_moe_packed_tensors`), in bfloat16; DeepSeek's experts as
+its `Fp8Dequantize`, products in float32; NVFP4 as ModelOpt (`NVFP4QTensor.dequantize`): the two scales are
+multiplied in float32, then the value with them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from wconv.quantized import mlx_forms
 from wconv.quantized.codes import Unpacked
 from wconv.quantized.columns import scaled_columns
 from wconv.quantized.compressed_tensors import E2M1
-from wconv.quantized.fp8 import WHY, unused_of
+from wconv.quantized.fp8 import WHY, scale_of, unused_of
 from wconv.quantized.refused import ADVICE
 from wconv.quantized.stored import (
     MlxForm,
@@ -36,13 +37,52 @@ NAME, TITLE = "float4", "a checkpoint of 4-bit floats (MXFP4, NVFP4)"
 def read(
     tensors: Tensors, settings: Mapping[str, Any], metadata: Mapping[str, Any]
 ) -> Iterator[StoredWeight]:
-    """The weights that are float4 with two kinds of scales, or in blocks."""
+    """The weights that are float4 with two kinds of scales, in blocks, or with an exponent for each group."""
     for name, tensor in tensors.items():
         if name.endswith("_blocks") and tensor.dtype.name == "uint8" and tensor.ndim > 1:
             yield _blocks(name.removesuffix("_blocks"), tensors)
         elif tensor.dtype.name == "uint8" and f"{name}_scale_2" in tensors:
             _check_algorithm(name, settings)
             yield _two_scales(name, tensors)
+        elif tensor.dtype.name in PAIRED and tensor.ndim > 1:
+            label = _exponents_of(name, tensors)
+            if label is not None:
+                yield _microscaled(name, label, tensors)
+
+
+PAIRED = ("int8", "uint8", "float4_e2m1fn_x2")
+"""Dtypes of float4: two in a byte, or the file's own, of which each element is one."""
+
+GROUP = 32
+"""Values with one exponent."""
+
+
+def _exponents_of(name: str, tensors: Tensors) -> str | None:
+    """The scales of a weight, where they are exponents, one for each group of a row."""
+    label = scale_of(name, tensors)
+    if label is None or tensors[label].dtype.name not in ("uint8", "float8_e8m0fnu"):
+        return None
+    return label
+
+
+def _microscaled(name: str, label: str, tensors: Tensors) -> StoredWeight:
+    """float4 as the experts of DeepSeek-V4 have it (`expert_dtype`), and Quark's and ModelOpt's MXFP4."""
+    stored, found = tensors[name], tensors[label]
+    check_some(name, stored)
+    paired = stored.dtype.bits == 8
+    columns = stored.shape[-1] * (2 if paired else 1)
+    if columns % GROUP or found.shape != (*stored.shape[:-1], columns // GROUP):
+        raise misfit(label, found, name, stored, f"one for each group of {GROUP} in {columns}")
+    bytes_ = stored.view("uint8") if paired else None
+    codes = stored if bytes_ is None else Unpacked(bytes_, 4, columns)
+    scales = ScaleValues(found, label, exponents=True)
+    table = E2M1 if paired else ()
+    dense = Decoded(codes, scales, (1, GROUP), FLOAT32, name, table=table)
+
+    def packed() -> MlxForm | None:
+        return None if bytes_ is None else mlx_forms.floating("mxfp4", bytes_, found)
+
+    return StoredWeight(name, (name, label), dense, packed, unused_of(name, tensors))
 
 
 def _blocks(weight: str, tensors: Tensors) -> StoredWeight:

@@ -40,7 +40,7 @@ READERS: Mapping[tuple[str, str], Reader] = {
 """Each scheme's name and title, and what finds its weights."""
 
 METHODS = {
-    "fp8": ("fp8",),
+    "fp8": ("fp8", "float4"),
     "fbgemm_fp8": ("fp8",),
     "mxfp8": ("fp8",),
     "gptq": ("gptq",),
@@ -128,7 +128,7 @@ def find_weights(
     _check_bare(tensors, claimed)
     (name, title), _ = counts.most_common(1)[0]
     notes = [note for note in (_contradiction(name, settings), gptq.note(tensors, settings)) if note]
-    if len(counts) > 1:
+    if len(counts) > 1 and not {one for one, _ in counts} <= set(METHODS.get(_method(settings), ())):
         notes.append(f"weights in several schemes: {', '.join(scheme for scheme, _ in counts)}")
     return StoredWeights(name, title, found, tuple(notes))
 
@@ -174,16 +174,21 @@ def _check_bare(tensors: Tensors, claimed: set[str]) -> None:
     for name, tensor in tensors.items():
         if name in claimed or tensor.ndim < 2 or name.partition(".")[0] not in models:
             continue
-        if tensor.dtype.bits == 8 and name.endswith((".weight", "_scales", "_blocks")):
+        coded = tensor.dtype.name == "int8" or (tensor.dtype.is_floating and tensor.dtype.bits == 8)
+        if coded or (tensor.dtype.bits == 8 and name.endswith((".weight", "_scales", "_blocks"))):
             raise FormatError(
                 f"{name} is {tensor.dtype.name} without what it needs, which the other weights have:"
                 " download the file again"
             )
 
 
+def _method(settings: Mapping[str, Any]) -> str:
+    return str(settings.get("quant_method") or "")
+
+
 def _contradiction(name: str, settings: Mapping[str, Any]) -> str | None:
     """What the config says against what the tensors show."""
-    method = str(settings.get("quant_method") or "")
+    method = _method(settings)
     other = refused.told_by(settings)
     meant = METHODS.get(method)
     if other is None and (meant is None or name in meant):
