@@ -42,7 +42,7 @@ def test_rotated_weights_are_refused() -> None:
 
 
 def test_what_is_told_is_held_against_the_codes() -> None:
-    with pytest.raises(FormatError, match="says another form than .* which is int8"):
+    with pytest.raises(FormatError, match=r"says another form than .* which is int8"):
         told("comfy-int8", format="float8_e4m3fn")
 
 

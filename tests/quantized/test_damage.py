@@ -41,7 +41,7 @@ def decode(made: dict[str, np.ndarray], config: dict[str, Any], metadata: dict[s
     return {name: tensor.numpy() for name, tensor in dense.tensors.items()}
 
 
-LOOSE = ("fp8-", "ct-fp8", "comfy", "bitnet", "deepseek")
+LOOSE = ("fp8-", "ct-fp8", "comfy", "bitnet", "deepseek", "modelopt-fp8")
 """Whose weights may have any number of rows under the same scales."""
 
 
@@ -124,7 +124,7 @@ def test_nan_among_scales(case: str, part: str) -> None:
     with_value(case, part, change)
 
 
-FLOATS = ("fp8", "ct-fp8", "ct-nvfp4", "comfy", "modelopt", "bnb")
+FLOATS = ("fp8", "ct-fp8", "ct-nvfp4", "comfy", "modelopt-fp8", "modelopt-nvfp4", "modelopt-w4a8", "bnb")
 
 
 @pytest.mark.parametrize(("case", "part"), [(case, part) for case, part in SCALED if case.startswith(FLOATS)])

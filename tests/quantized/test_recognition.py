@@ -82,6 +82,8 @@ HELD = {
     "deepseek-fp4-stacked": {"mxfp4", "mxfp8"},
     "fp8-powers": {"mxfp8"},
     "fp8-ue8m0": {"mxfp8"},
+    "modelopt-mxfp4": {"mxfp4"},
+    "modelopt-mxfp8": {"mxfp8"},
 }
 """Of which MLX's own form holds every value; scales of 16 bits that are not short do not."""
 

@@ -15,7 +15,6 @@ from typing import Any
 
 from wconv.errors import FormatError
 from wconv.quantized.codes import Unpacked
-from wconv.quantized.columns import scaled_columns
 from wconv.quantized.compressed_tensors import E2M1
 from wconv.quantized.fp8 import unused_of
 from wconv.quantized.grids import on_grid
@@ -120,17 +119,12 @@ class _Layer:
 
     def stored(self, dense: LazyTensor, *ends: str) -> StoredWeight:
         """The weight that is made of the codes and of what ends so."""
-        factors = f"{self.name}.pre_quant_scale"
-        parts = [self.weight, *(self.weight + end for end in ends)]
-        if factors in self.tensors:
-            dense = scaled_columns(dense, self.tensors[factors], factors, self.weight)
-            parts.append(factors)
         unused = unused_of(self.weight, self.tensors)
-        unused = {name: why for name, why in unused.items() if name not in parts}
         mark = f"{self.name}{MARK}"
         if mark in self.tensors:
             unused[mark] = "what it says is done"
-        return StoredWeight(self.weight, tuple(parts), dense, unused=unused)
+        parts = (self.weight, *(self.weight + end for end in ends))
+        return StoredWeight(self.weight, parts, dense, unused=unused)
 
     def cut(self, dense: LazyTensor, whole: int) -> LazyTensor:
         """Without rows that only fill it up to whole ones."""

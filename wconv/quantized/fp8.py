@@ -38,6 +38,9 @@ IN_USE = (
     ".q_scale",
     ".prob_output_scale",
     ".kv_scale",
+    ".kv_cache_scaling_factor",
+    ".k_proj.k_bias",
+    ".v_proj.v_bias",
 )
 """Scales of what flows through a layer; its weight does without."""
 

@@ -48,6 +48,12 @@ REFUSED = (
     Refused(
         "an SVDQuant checkpoint (Nunchaku)", (".wscales", ".wtscale"), ("svdquant",), "made for one kernel"
     ),
+    Refused(
+        "ModelOpt's SVDQuant",
+        (".svdquant_lora_a", ".svdquant_lora_b"),
+        ("NVFP4_SVD",),
+        "with a part of low rank beside each weight",
+    ),
     Refused("an SpQR checkpoint", (".dense_weights", ".row_offsets"), ("spqr",), "whose outliers lie apart"),
     Refused("a HIGGS checkpoint", (".tables2",), ("higgs",), "whose weights are rotated"),
     Refused(
