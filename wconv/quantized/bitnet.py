@@ -36,6 +36,8 @@ def read(
             continue
         if is_integers(tensor, scale):
             continue
+        if scale.size != 1 and settings.get("quant_method") not in (None, "", "bitnet"):
+            continue
         yield _weight(name, tensor, scale, divide=divide)
 
 

@@ -132,7 +132,7 @@ def find_weights(
         FormatError: a part of a weight is missing or does not fit it, or the scheme is not decoded.
     """
     settings = settings_of(config)
-    refused.check(tensors)
+    refused.check(tensors, settings)
     found: dict[str, StoredWeight] = {}
     counts: Counter[tuple[str, str]] = Counter()
     left = tensors
@@ -155,14 +155,15 @@ def find_weights(
         found[weight.name] = weight
         counts[mlx.NAME, mlx.TITLE] += 1
     if not found:
-        _check_orphans(tensors, frozenset())
+        _check_orphans(tensors, frozenset(), settings)
         if _method(settings) in METHODS:
-            _check_bare(tensors, set(), {name.partition(".")[0] for name in tensors})
+            _check_bare(tensors, set(), {name.partition(".")[0] for name in tensors}, settings)
         return None
+    refused.check_transforms(settings)
     found = _with_markers(found, tensors)
     claimed = {part for one in found.values() for part in (*one.parts, *one.unused)}
-    _check_orphans(tensors, claimed)
-    _check_bare(tensors, claimed, {name.partition(".")[0] for name in claimed})
+    _check_orphans(tensors, claimed, settings)
+    _check_bare(tensors, claimed, {name.partition(".")[0] for name in claimed}, settings)
     (name, title), _ = counts.most_common(1)[0]
     notes = [note for note in (_contradiction(name, settings), gptq.note(tensors, settings)) if note]
     if len(counts) > 1 and not {one for one, _ in counts} <= set(METHODS.get(_method(settings), ())):
@@ -193,7 +194,7 @@ def _with_markers(found: dict[str, StoredWeight], tensors: Tensors) -> dict[str,
     return {**found, name: dataclasses.replace(first, unused={**first.unused, **more})}
 
 
-def _check_orphans(tensors: Tensors, claimed: frozenset[str] | set[str]) -> None:
+def _check_orphans(tensors: Tensors, claimed: frozenset[str] | set[str], settings: Mapping[str, Any]) -> None:
     """Refuses scales whose weight is not there.
 
     Raises:
@@ -207,12 +208,24 @@ def _check_orphans(tensors: Tensors, claimed: frozenset[str] | set[str]) -> None
             dense = tensors.get(f"{base}.weight", tensors.get(base))
             if dense is not None and dense.dtype.is_floating and dense.dtype.bits >= 16:
                 continue
+            if dense is not None or _is_unknown(settings):
+                raise FormatError(f"{name} belongs to {_unknown(settings)}")
             raise FormatError(
                 f"{name} belongs to a quantized weight that is not there: download the file again"
             )
 
 
-def _check_bare(tensors: Tensors, claimed: set[str], models: set[str]) -> None:
+def _is_unknown(settings: Mapping[str, Any]) -> bool:
+    """Whether a config names a scheme that wconv does not know."""
+    return bool(_method(settings)) and _method(settings) not in METHODS and refused.told_by(settings) is None
+
+
+def _unknown(settings: Mapping[str, Any]) -> str:
+    said = f"quant_method {_method(settings):.40}" if _method(settings) else "nothing of it"
+    return f"a weight in a form that is not decoded (the config says {said}): {refused.ADVICE}"
+
+
+def _check_bare(tensors: Tensors, claimed: set[str], models: set[str], settings: Mapping[str, Any]) -> None:
     """Refuses codes without scales where weights of the same model have them, or should have.
 
     Args:
@@ -226,6 +239,8 @@ def _check_bare(tensors: Tensors, claimed: set[str], models: set[str]) -> None:
             continue
         coded = tensor.dtype.name == "int8" or (tensor.dtype.is_floating and tensor.dtype.bits == 8)
         if coded or (tensor.dtype.bits == 8 and name.endswith((".weight", "_scales", "_blocks"))):
+            if _is_unknown(settings):
+                raise FormatError(f"{name} is {_unknown(settings)}")
             raise FormatError(
                 f"{name} is {tensor.dtype.name} without what it needs, which"
                 f" {'the other weights have' if claimed else 'the config says'}: download the file again"
