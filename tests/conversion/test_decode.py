@@ -13,7 +13,7 @@ import pytest
 
 import wconv
 from tests.making import write_directory
-from tests.quantized.test_recognition import CASES, FIXTURES, same
+from tests.quantized.test_recognition import CASES, FIXTURES, same, weights_of
 from wconv.cli.program import main
 
 SHAPES = {"hidden_size": 64, "num_hidden_layers": 1}
@@ -22,7 +22,7 @@ SHAPES = {"hidden_size": 64, "num_hidden_layers": 1}
 def copied(case: str, target: Path, **config: Any) -> Path:
     """A fixture as a model directory of its own, with a config changed."""
     target.mkdir()
-    shutil.copy(FIXTURES / case / "model.safetensors", target)
+    shutil.copy(weights_of(case), target)
     said = json.loads((FIXTURES / case / "config.json").read_text())
     said.update(config)
     (target / "config.json").write_text(json.dumps({k: v for k, v in said.items() if v is not None}))

@@ -18,15 +18,8 @@ from wconv.tensors import dtypes
 from wconv.tensors.lazy import LazyTensor, from_array
 
 Q = "q_proj."
-OPTIONAL = (".g_idx", ".weight_format", ".comfy_quant")
+OPTIONAL = (".g_idx", ".weight_format", ".comfy_quant", ".pre_quant_scale")
 """Parts without which a weight is whole."""
-
-MISTAKEN = {
-    ("ct-int4-zeros", "weight_zero_point"): "symmetric",
-    ("ct-int3", "weight_zero_point"): "symmetric",
-    ("ct-int8-zeros", "weight_zero_point"): "symmetric",
-}
-"""What is then another weight, whole as well: only the config says that it is not."""
 
 
 def arrays(case: str) -> tuple[dict[str, np.ndarray], dict[str, Any], dict[str, Any]]:
@@ -41,7 +34,7 @@ def decode(made: dict[str, np.ndarray], config: dict[str, Any], metadata: dict[s
     return {name: tensor.numpy() for name, tensor in dense.tensors.items()}
 
 
-LOOSE = ("fp8-", "ct-fp8", "comfy", "bitnet")
+LOOSE = ("fp8-", "ct-fp8", "comfy", "bitnet", "deepseek", "modelopt-fp8", "ct-int8-tensor")
 """Whose weights may have any number of rows under the same scales."""
 
 
@@ -66,7 +59,7 @@ BOTH = [(case, part) for case in CASES for part in parts_of(case)]
 @pytest.mark.parametrize(("case", "part"), BOTH)
 def test_a_missing_part(case: str, part: str) -> None:
     made, config, metadata = arrays(case)
-    if part.endswith(OPTIONAL) or (case, part.rpartition(".")[2]) in MISTAKEN:
+    if part.endswith(OPTIONAL):
         return
     del made[part]
     refused(made, config, metadata, part)
@@ -124,7 +117,7 @@ def test_nan_among_scales(case: str, part: str) -> None:
     with_value(case, part, change)
 
 
-FLOATS = ("fp8", "ct-fp8", "ct-nvfp4", "comfy", "modelopt", "bnb")
+FLOATS = ("fp8", "ct-fp8", "ct-nvfp4", "comfy", "modelopt-fp8", "modelopt-nvfp4", "modelopt-w4a8", "bnb")
 
 
 @pytest.mark.parametrize(("case", "part"), [(case, part) for case, part in SCALED if case.startswith(FLOATS)])
@@ -195,8 +188,9 @@ def test_another_shape_than_the_codes_have(shape: list[int]) -> None:
 def test_what_is_not_decoded_is_named(scheme: Any) -> None:
     for sign in scheme.signs:
         name = f"model.layers.0.mlp.up_proj{sign}"
+        config = {"quantization_config": {"quant_method": scheme.methods[0]}}
         with pytest.raises(WconvError, match="not decoded") as caught:
-            find_weights({name: from_array(np.zeros((4, 4), np.int16))}, {})
+            find_weights({name: from_array(np.zeros((4, 4), np.int16))}, config)
         assert str(caught.value).startswith(f"{name} shows {scheme.title}")
 
 

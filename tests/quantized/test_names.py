@@ -53,7 +53,7 @@ STORED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "comfy_quant": (
         of(Q, weight=((4, 4), E4M3), weight_scale=((), F32), comfy_quant=((20,), U8)),
-        "a scaled FP8 checkpoint of ComfyUI",
+        "a checkpoint of ComfyUI (comfy_quant)",
     ),
     "fp8": (
         of(Q, weight=((4, 4), E4M3), weight_scale=((4, 1), F32), input_scale=((), F32)),
@@ -255,8 +255,8 @@ def test_modelopts_own_file_names_the_scheme(tmp_path: Path) -> None:
     source = write_directory(tmp_path / "m", [arrays], config)
     how = {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "W4A8_AWQ"}}
     (source / "hf_quant_config.json").write_text(json.dumps(how))
-    with pytest.raises(WconvError, match="is ModelOpt's W4A8_AWQ, which is not decoded"):
-        wconv.convert(source, tmp_path / "out")
+    told = wconv.convert(source, tmp_path / "told").notes
+    assert "the config says quant_algo W4A8_AWQ, and the tensors are float4: so read" in told
     how["quantization"] = {"quant_algo": "NVFP4"}
     (source / "hf_quant_config.json").write_text(json.dumps(how))
     report = wconv.convert(source, tmp_path / "out")

@@ -19,13 +19,19 @@ from wconv.quantized.stored import Dense, StoredWeights
 from wconv.tensors.lazy import from_array
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "quantized"
+FILES = ("model.safetensors", "pytorch_model.bin")
 CASES = sorted(path.parent.name for path in FIXTURES.glob("*/expected.safetensors"))
+
+
+def weights_of(case: str) -> Path:
+    """The file of weights that the scheme's library wrote."""
+    return next(path for name in FILES if (path := FIXTURES / case / name).exists())
 
 
 def opened(case: str) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     path = FIXTURES / case
     config = json.loads((path / "config.json").read_text())
-    source = wconv.open(path / "model.safetensors")
+    source = wconv.open(weights_of(case))
     return source, config, dict(source.metadata)
 
 
@@ -68,12 +74,16 @@ def test_any_range_is_that_of_the_whole(case: str) -> None:
 
 
 HELD = {
-    "bitnet": "affine",
-    "bitnet-auto": "affine",
-    "ct-mxfp4": "mxfp4",
-    "ct-mxfp8": "mxfp8",
-    "fp8-powers": "mxfp8",
-    "fp8-ue8m0": "mxfp8",
+    "bitnet": {"affine"},
+    "bitnet-auto": {"affine"},
+    "ct-mxfp4": {"mxfp4"},
+    "ct-mxfp8": {"mxfp8"},
+    "deepseek-fp4": {"mxfp4", "mxfp8"},
+    "deepseek-fp4-stacked": {"mxfp4", "mxfp8"},
+    "fp8-powers": {"mxfp8"},
+    "fp8-ue8m0": {"mxfp8"},
+    "modelopt-mxfp4": {"mxfp4"},
+    "modelopt-mxfp8": {"mxfp8"},
 }
 """Of which MLX's own form holds every value; scales of 16 bits that are not short do not."""
 
@@ -82,7 +92,7 @@ HELD = {
 def test_only_what_holds_every_value_becomes_mlxs_own(case: str) -> None:
     scheme, tensors, config = scheme_of(case)
     made = scheme.repack(tensors, config)
-    assert {how.mode for how in made.kept.values()} == ({HELD[case]} if case in HELD else set())
+    assert {how.mode for how in made.kept.values()} == HELD.get(case, set())
 
 
 @pytest.mark.parametrize("case", HELD)

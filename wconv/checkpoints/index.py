@@ -107,6 +107,9 @@ def check_index(
         # as the names in the files were read
         short, _ = prefixes.strip_prefixes(list(weight_map))
         weight_map = {short[name]: shard for name, shard in weight_map.items()}
+    apart = {name: parts for contents in merged for name, parts in contents.apart.items()}
+    if apart:
+        weight_map = {part: shard for name, shard in weight_map.items() for part in apart.get(name, (name,))}
     if weight_map == {
         name: shard for shard, contents in zip(shards, merged, strict=True) for name in contents.tensors
     }:

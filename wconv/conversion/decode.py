@@ -18,6 +18,7 @@ from wconv.consumers.lay_out import HUB, lay_out
 from wconv.conversion.output_dtypes import written_dtypes
 from wconv.errors import LayoutError, WconvError
 from wconv.layouts.apply import matches
+from wconv.quantized import described as quantized_described
 from wconv.quantized import names as quantized_names
 from wconv.tensors.lazy import LazyTensor
 
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from wconv.conversion.request import Request
     from wconv.quantized.stored import Dense, StoredWeights
     from wconv.tensors.quantize import Quantization
-
-DESCRIBED = "_qdata"
-"""How a name of torchao's ends, whose tensors are known by the header alone."""
 
 TWICE = "the source is quantized already: quantizing its decoded values anew loses a second time"
 
@@ -47,12 +45,14 @@ def decoded(
     """
     said = quantized_names.recognise(picked, opened.description)
     dense_needed = request.options.dequantize or request.options.quantize is not None
-    if said is None and not any(name.endswith(DESCRIBED) for name in picked):
+    in_parts = quantized_described.has_any(picked, opened.metadata)
+    if said is None and not in_parts:
         if request.options.dequantize:
             raise WconvError(f"{request.source} holds no weights in few bits: leave -d (dequantize) out")
         return opened, picked, left
     as_stored = said is not None and said.scheme.name == "mlx"
-    if not dense_needed and (as_stored or not _is_refused(request, opened, picked)):
+    loose = in_parts and quantized_described.is_loose(opened.metadata)
+    if not (dense_needed or loose) and (as_stored or not _is_refused(request, opened, picked)):
         return opened, picked, left
     from wconv.quantized import recognition
 
@@ -180,7 +180,7 @@ def _described(opened: Checkpoint, dense: Dense) -> Checkpoint:
             config["text_config"] = {name: value for name, value in inner.items() if name not in STALE}
         config |= _config(None, dense.kept)
     beside = [opened.path / name for name in SETTINGS_FILES] if opened.path.is_dir() else []
-    described = {"tensor_names", *(name for name in dense.sources)}
+    described = {"tensor_names", "_quantization_metadata", *(name for name in dense.sources)}
     return replace(
         opened,
         config=config,

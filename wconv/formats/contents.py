@@ -25,6 +25,7 @@ class Contents:
         notes: what the user should be told, one sentence each (which wrapper was opened, what was decoded).
         ties: groups of names that share storage, offset, shape and dtype.
         modules: the modules that the tensors belong to, by their dotted paths ("" is the outermost).
+        apart: tensors in classes of their own → the names of the tensors that they were taken apart into.
         root: the object as the file holds it, with leaves of `formats/torch/objects.py`; None for flat ones.
     """
 
@@ -37,6 +38,7 @@ class Contents:
     modules: Mapping[str, Module] = field(default_factory=dict)
     root: Any = None
     not_numbers: frozenset[str] = frozenset()
+    apart: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

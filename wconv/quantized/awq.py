@@ -1,6 +1,8 @@
 """AWQ: codes of 4 bits packed along the outputs (gemm), in an order of its own, or along the inputs (gemv).
 
-Dense values are those of AutoAWQ 0.2.9 (`dequantize_gemm`): `(code - zero) * scale` in float16.
+Dense values are those of AutoAWQ 0.2.9 (`dequantize_gemm`), GPTQModel 7.7 and AutoRound 0.16:
+`(code - zero) * scale` in float16. Codes of other than 4 bits lie in the order of the outputs; only AutoRound
+has its order of eights for those of 5, 6 and 7 bits, too.
 """
 
 from __future__ import annotations
@@ -29,6 +31,9 @@ NAME, TITLE = "awq", "an AWQ checkpoint"
 
 PLACES = (0, 4, 1, 5, 2, 6, 3, 7)
 """Of eight outputs, which place of a word each has."""
+
+EACH_EIGHT = tuple(at // 8 * 8 + PLACES[at % 8] for at in range(32))
+"""The same of 32 outputs, as AutoRound has it for codes of 5, 6 and 7 bits."""
 
 FLOATS = ("float16", "bfloat16")
 
@@ -60,17 +65,21 @@ def _weight(stem: str, tensors: Tensors, settings: Mapping[str, Any]) -> StoredW
         raise misfit(f"{stem}scales", scales, name, codes)
     if codes.shape[0] == scales.shape[0] and zeros.shape == (codes.shape[0], scales.shape[1] // 8):
         return _gemv(stem, codes, scales, zeros, settings)
-    return _gemm(stem, codes, scales, zeros)
+    return _gemm(stem, codes, scales, zeros, settings)
 
 
-def _gemm(stem: str, codes: LazyTensor, scales: LazyTensor, zeros: LazyTensor) -> StoredWeight:
+def _gemm(
+    stem: str, codes: LazyTensor, scales: LazyTensor, zeros: LazyTensor, settings: Mapping[str, Any]
+) -> StoredWeight:
     name = f"{stem}qweight"
     inputs, outputs, groups = codes.shape[0], scales.shape[1], scales.shape[0]
     bits = codes.shape[1] * 32 // outputs
     if bits not in range(2, 9) or inputs % groups or codes.shape[1] != -(-outputs * bits // 32):
         raise misfit(f"{stem}scales", scales, name, codes)
     check_shape(f"{stem}qzeros", zeros, (groups, codes.shape[1]), name, codes)
-    places = PLACES if bits == 4 else ()
+    places: tuple[int, ...] = PLACES if bits == 4 else ()
+    if bits in (5, 6, 7) and "auto-round" in str(settings.get("quant_method") or ""):
+        places = EACH_EIGHT
     unpacked = Spread(Turned(codes), bits, outputs, places)
     offsets = Spread(Turned(zeros), bits, outputs, places)
     return _of(stem, unpacked, bits, inputs // groups, Turned(scales), offsets)

@@ -14,6 +14,7 @@ import numpy as np
 from wconv.quantized import mlx_forms
 from wconv.quantized.codes import BitField
 from wconv.quantized.grids import on_grid
+from wconv.quantized.modelopt import is_integers
 from wconv.quantized.stored import MlxForm, StoredWeight, Tensors, check_some, misfit, sixteen
 from wconv.quantized.values import Decoded, ScaleValues
 from wconv.tensors import operations
@@ -32,6 +33,10 @@ def read(
         if tensor.dtype.name != "uint8" or not name.endswith(".weight") or scale is None:
             continue
         if f"{name}_scale_2" in tensors or not scale.dtype.is_floating or scale.dtype.bits < 16:
+            continue
+        if is_integers(tensor, scale):
+            continue
+        if scale.size != 1 and settings.get("quant_method") not in (None, "", "bitnet"):
             continue
         yield _weight(name, tensor, scale, divide=divide)
 

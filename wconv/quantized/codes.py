@@ -159,7 +159,7 @@ class Spread(LazyTensor):
     """A matrix whose words hold codes of as many rows: a row of `bits` words becomes 32 rows of codes.
 
     Attributes:
-        words: int32, (rows * bits / 32, columns).
+        words: integers of 8, 16 or 32 bits, (rows * bits / those, columns).
         order: of eight rows, which place of a word each has (4 bits).
         raised: added to each code. Where codes fill a word it is added to words, so that what GPTQModel has
             taken off in words comes back: a code of zero has borrowed from its neighbour.
@@ -184,7 +184,8 @@ class Spread(LazyTensor):
     @property
     def _unit(self) -> tuple[int, int]:
         """Words that hold whole codes, and how many they hold."""
-        return (1, 32 // self.bits) if 32 % self.bits == 0 else (self.bits, 32)
+        width = self.words.dtype.bits
+        return (1, width // self.bits) if width % self.bits == 0 else (self.bits, width)
 
     @property
     def step(self) -> int:
@@ -206,21 +207,22 @@ class Spread(LazyTensor):
         columns = self.shape[1]
         begin, end = first // per, -(-last // per)
         words = self.words.read(begin * per_words, min(end * per_words, self.words.shape[0]))
-        words = words.view(np.uint32)
+        width, word = self.words.dtype.bits, np.dtype(f"u{self.words.dtype.itemsize}").type
+        words = words.view(word)
         if self.raised and per_words == 1:
-            words = words + np.uint32(sum(self.raised << at for at in range(0, 32, self.bits)))
+            words = words + word(sum(self.raised << at for at in range(0, width, self.bits)))
         words = words.reshape(end - begin, per_words, columns)
         whole = begin * per == first and end * per == last
         codes = out if whole else np.empty((end - begin) * per * columns, np.uint8)
         codes = codes.reshape(end - begin, per, columns)
-        mask = np.uint32((1 << self.bits) - 1)
+        mask = word((1 << self.bits) - 1)
         for place in range(per):
-            at, shift = divmod((self.order[place] if self.order else place) * self.bits, 32)
-            here = words[:, at] >> np.uint32(shift)
-            if shift + self.bits > 32:
-                here = here | words[:, at + 1] << np.uint32(32 - shift)
+            at, shift = divmod((self.order[place] if self.order else place) * self.bits, width)
+            here = words[:, at] >> word(shift)
+            if shift + self.bits > width:
+                here = here | words[:, at + 1] << word(width - shift)
             if self.raised and per_words > 1:
-                here = here + np.uint32(self.raised)
+                here = here + word(self.raised)
             codes[:, place] = here & mask
         if not whole:
             flat = codes.reshape(-1, columns)[first - begin * per : last - begin * per]

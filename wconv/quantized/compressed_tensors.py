@@ -38,6 +38,14 @@ FLOATS = ("bfloat16", "float16", "float32")
 E2M1 = (*FP4, *(-value for value in FP4))
 """The value of each code of float4."""
 
+_POSITIVE = (
+    *(part / 8 for part in range(8)),
+    *((1 + part / 8) * 2**e for e in range(3) for part in range(8)),
+)
+
+E2M3 = (*_POSITIVE, *(-value for value in _POSITIVE))
+"""The value of each code of float6."""
+
 IN_USE = (
     "input_scale",
     "input_zero_point",
@@ -60,6 +68,8 @@ def read(
             else:
                 yield _packed_integers(stem, tensors, settings)
         elif name.endswith(".weight") and tensor.dtype.name == "int8" and f"{name}_scale" in tensors:
+            if tensors[f"{name}_scale"].dtype.bits == 8:
+                continue  # exponents: pairs of float4
             yield _plain(name.removesuffix("weight"), tensors, settings)
 
 
@@ -74,6 +84,8 @@ def _plain(stem: str, tensors: Tensors, settings: Mapping[str, Any]) -> StoredWe
     codes, found = tensors[name], tensors[label]
     check_dtype(label, found, *FLOATS)
     zeros = tensors.get(f"{stem}weight_zero_point")
+    if zeros is None and is_asymmetric(settings):
+        need(tensors, f"{stem}weight_zero_point", name)
     if zeros is not None:
         check_dtype(f"{stem}weight_zero_point", zeros, "int8")
         check_shape(f"{stem}weight_zero_point", zeros, found.shape, label, found)
@@ -111,6 +123,8 @@ def _packed_integers(stem: str, tensors: Tensors, settings: Mapping[str, Any]) -
     middle = 1 << (bits - 1)
     order = tensors.get(f"{stem}weight_g_idx")
     unpacked = Unpacked(codes.view("uint8"), bits, columns)
+    if is_asymmetric(settings):
+        need(tensors, f"{stem}weight_zero_point", name)
     zeros, zero = _zeros(stem, tensors, bits, scales, shape)
     factors = ScaleValues(scales, label, signed=True)
     groups = scales.shape[-1] if scales.ndim > 1 else 1
@@ -152,6 +166,17 @@ def _shape(name: str, tensor: LazyTensor) -> tuple[int, ...]:
     return found
 
 
+def is_asymmetric(settings: Mapping[str, Any]) -> bool:
+    """Whether a config says of all layers that they have zeros: then a weight without is damaged."""
+    groups = settings.get("config_groups")
+    said = [
+        weights.get("symmetric")
+        for group in (groups.values() if isinstance(groups, Mapping) else ())
+        if isinstance(group, Mapping) and isinstance(weights := group.get("weights"), Mapping)
+    ]
+    return bool(said) and all(one is False for one in said)
+
+
 def _bits(words: int, columns: int, settings: Mapping[str, Any]) -> int | None:
     """Bits of a code: those of the config where they fill the words, else those that do."""
     groups = settings.get("config_groups")
@@ -183,14 +208,16 @@ def _zeros(
 
 
 def _floats(stem: str, tensors: Tensors) -> StoredWeight:
-    """nvfp4 and mxfp4: two float4 in a byte, groups of 16 or 32."""
+    """nvfp4, mxfp4 and mxfp6: two float4 in a byte or four float6 in three, groups of 16 or 32."""
     name, label = f"{stem}weight_packed", f"{stem}weight_scale"
     codes, found = tensors[name], need(tensors, label, name)
     check_some(name, codes)
     check_dtype(label, found, "uint8", "float8_e4m3fn", "float8_e8m0fnu")
     exponents = found.dtype.name != "float8_e4m3fn"
     size = 32 if exponents else 16
-    columns = codes.shape[-1] * 2
+    groups = found.shape[-1] if found.ndim else 0
+    bits = 6 if exponents and groups * size * 6 == codes.shape[-1] * 8 else 4
+    columns = codes.shape[-1] * 8 // bits
     check_shape(label, found, (*codes.shape[:-1], columns // size), name, codes)
     if columns % size:
         raise misfit(label, found, name, codes, f"one for each group of {size}")
@@ -202,11 +229,14 @@ def _floats(stem: str, tensors: Tensors) -> StoredWeight:
         check_dtype(one, over, "float32")
         check_shape(one, over.reshape((-1,)) if over.size == 1 else over, (1,), name, codes)
         parts.append(one)
-    unpacked = Unpacked(codes, 4, columns)
+    unpacked = Unpacked(codes, bits, columns)
     scales = ScaleValues(found, label, exponents=exponents, over=over)
-    dense = Decoded(unpacked, scales, (1, size), dtypes.by_name("bfloat16"), name, table=E2M1)
+    table = E2M1 if bits == 4 else E2M3
+    dense = Decoded(unpacked, scales, (1, size), dtypes.by_name("bfloat16"), name, table=table)
 
     def packed() -> MlxForm | None:
+        if bits != 4:
+            return None
         if over is not None and float(over.read_range()[0]) != 1:
             return None
         return mlx_forms.floating("mxfp4" if exponents else "nvfp4", codes, found)

@@ -1,7 +1,8 @@
-"""4-bit floats in pairs: gpt-oss's MXFP4 in blocks, ModelOpt's NVFP4.
+"""4-bit floats in pairs: gpt-oss's MXFP4 in blocks, DeepSeek-V4's and Quark's beside it, ModelOpt's NVFP4.
 
-Dense values: gpt-oss as transformers 5.23 (`convert_moe_packed_tensors`), in bfloat16; NVFP4 as ModelOpt
-(`NVFP4QTensor.dequantize`): the two scales are multiplied in float32, then the value with them.
+Dense values: gpt-oss as transformers 5.23 (`convert_moe_packed_tensors`), in bfloat16; DeepSeek's experts as
+its `Fp8Dequantize`, products in float32; NVFP4 as ModelOpt (`NVFP4QTensor.dequantize`): the two scales are
+multiplied in float32, then the value with them.
 """
 
 from __future__ import annotations
@@ -9,12 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from wconv.errors import FormatError
 from wconv.quantized import mlx_forms
 from wconv.quantized.codes import Unpacked
 from wconv.quantized.compressed_tensors import E2M1
-from wconv.quantized.fp8 import WHY, unused_of
-from wconv.quantized.refused import ADVICE
+from wconv.quantized.fp8 import WHY, scale_of, unused_of
 from wconv.quantized.stored import (
     MlxForm,
     StoredWeight,
@@ -26,7 +25,8 @@ from wconv.quantized.stored import (
     need,
 )
 from wconv.quantized.values import FLOAT32, Decoded, ScaleValues
-from wconv.tensors import dtypes
+from wconv.tensors import dtypes, operations
+from wconv.tensors.lazy import LazyTensor
 
 NAME, TITLE = "float4", "a checkpoint of 4-bit floats (MXFP4, NVFP4)"
 
@@ -34,13 +34,57 @@ NAME, TITLE = "float4", "a checkpoint of 4-bit floats (MXFP4, NVFP4)"
 def read(
     tensors: Tensors, settings: Mapping[str, Any], metadata: Mapping[str, Any]
 ) -> Iterator[StoredWeight]:
-    """The weights that are float4 with two kinds of scales, or in blocks."""
+    """The weights that are float4 with two kinds of scales, in blocks, or with an exponent for each group."""
     for name, tensor in tensors.items():
         if name.endswith("_blocks") and tensor.dtype.name == "uint8" and tensor.ndim > 1:
             yield _blocks(name.removesuffix("_blocks"), tensors)
-        elif tensor.dtype.name == "uint8" and f"{name}_scale_2" in tensors:
-            _check_algorithm(name, settings)
+        elif tensor.dtype.name == "uint8" and _has_two(name, tensors):
             yield _two_scales(name, tensors)
+        elif tensor.dtype.name in PAIRED and tensor.ndim > 1:
+            label = _exponents_of(name, tensors)
+            if label is not None:
+                yield _microscaled(name, label, tensors)
+
+
+def _has_two(name: str, tensors: Tensors) -> bool:
+    """Whether a weight has a float8 for each group, and a number for all; other codes have other scales."""
+    found = tensors.get(f"{name}_scale")
+    return f"{name}_scale_2" in tensors and (found is None or found.dtype.bits == 8)
+
+
+PAIRED = ("int8", "uint8", "float4_e2m1fn_x2")
+"""Dtypes of float4: two in a byte, or the file's own, of which each element is one."""
+
+GROUP = 32
+"""Values with one exponent."""
+
+
+def _exponents_of(name: str, tensors: Tensors) -> str | None:
+    """The scales of a weight, where they are exponents, one for each group of a row."""
+    label = scale_of(name, tensors)
+    if label is None or tensors[label].dtype.name not in ("uint8", "float8_e8m0fnu"):
+        return None
+    return label
+
+
+def _microscaled(name: str, label: str, tensors: Tensors) -> StoredWeight:
+    """float4 as the experts of DeepSeek-V4 have it (`expert_dtype`), and Quark's and ModelOpt's MXFP4."""
+    stored, found = tensors[name], tensors[label]
+    check_some(name, stored)
+    paired = stored.dtype.bits == 8
+    columns = stored.shape[-1] * (2 if paired else 1)
+    if columns % GROUP or found.shape != (*stored.shape[:-1], columns // GROUP):
+        raise misfit(label, found, name, stored, f"one for each group of {GROUP} in {columns}")
+    bytes_ = stored.view("uint8") if paired else None
+    codes = stored if bytes_ is None else Unpacked(bytes_, 4, columns)
+    scales = ScaleValues(found, label, exponents=True)
+    table = E2M1 if paired else ()
+    dense = Decoded(codes, scales, (1, GROUP), FLOAT32, name, table=table)
+
+    def packed() -> MlxForm | None:
+        return None if bytes_ is None else mlx_forms.floating("mxfp4", bytes_, found)
+
+    return StoredWeight(name, (name, label), dense, packed, unused_of(name, tensors))
 
 
 def _blocks(weight: str, tensors: Tensors) -> StoredWeight:
@@ -62,37 +106,58 @@ def _blocks(weight: str, tensors: Tensors) -> StoredWeight:
     return StoredWeight(weight, (name, label), turned)
 
 
-def _check_algorithm(name: str, settings: Mapping[str, Any]) -> None:
-    """Refuses what ModelOpt stores under the same names: integers with AWQ's scales."""
-    said = str(settings.get("quant_algo") or "NVFP4")
-    if "NVFP4" not in said and said != "MIXED_PRECISION":
-        raise FormatError(f"{name} is ModelOpt's {said:.40}, which is not decoded; {ADVICE}")
-
-
 def _two_scales(name: str, tensors: Tensors) -> StoredWeight:
-    """A scale for each 16 elements, and one for all."""
+    """A scale for each group of a row, and one for all, or for each expert of a stack."""
     label, whole = f"{name}_scale", f"{name}_scale_2"
     codes, found, by = tensors[name], need(tensors, label, name), tensors[whole]
     check_some(name, codes)
     check_dtype(label, found, "float8_e4m3fn")
     check_dtype(whole, by, "float32")
-    for end in ("pre_quant_scale", "comfy_quant"):
-        other = f"{name.removesuffix('weight')}{end}"
-        if other in tensors:
-            raise FormatError(
-                f"{other} belongs to a form of NVFP4 that is not decoded: take the model in 16 bits"
-            )
     columns = codes.shape[-1] * 2 if codes.ndim else 0
-    check_shape(label, found, (*codes.shape[:-1], columns // 16), name, codes)
-    if columns % 16:
-        raise misfit(label, found, name, codes, "one for each group of 16")
-    if by.size != 1:
-        raise misfit(whole, by, name, codes, "a single number")
-    scales = ScaleValues(found, label, by=by)
-    dense = Decoded(Unpacked(codes, 4, columns), scales, (1, 16), FLOAT32, name, table=E2M1)
+    group = _group(columns, found)
+    check_shape(label, found, (*codes.shape[:-1], columns // group), name, codes)
+    if columns % group:
+        raise misfit(label, found, name, codes, f"one for each group of {group}")
+    experts = codes.shape[0] if codes.ndim == 3 else 1
+    if by.size not in (1, experts):
+        raise misfit(whole, by, name, codes, "a single number, or one for each expert,")
+    values = Unpacked(codes, 4, columns)
+
+    def scaled(values: LazyTensor, found: LazyTensor, by: LazyTensor) -> LazyTensor:
+        scales = ScaleValues(found, label, by=by)
+        return Decoded(values, scales, (1, group), FLOAT32, name, table=UNSIGNED_ZERO)
+
+    if by.size == 1:
+        dense = scaled(values, found, by)
+    else:
+        flat = by.reshape((experts,))
+        dense = operations.stack(
+            [
+                scaled(
+                    values.slice(0, at, at + 1).reshape(values.shape[1:]),
+                    found.slice(0, at, at + 1).reshape(found.shape[1:]),
+                    flat.slice(0, at, at + 1),
+                )
+                for at in range(experts)
+            ]
+        )
 
     def packed() -> MlxForm | None:
-        return mlx_forms.floating("nvfp4", codes, found) if float(by.read_range()[0]) == 1 else None
+        if not bool((by.read_range() == 1).all()):
+            return None
+        return mlx_forms.floating("nvfp4", codes, found) if group == 16 else None
 
     unused = {one: WHY for one in unused_of(name, tensors) if one != whole}
     return StoredWeight(name, (name, label, whole), dense, packed, unused)
+
+
+UNSIGNED_ZERO = (*E2M1[:8], 0.0, *E2M1[9:])
+"""The value of each code as ModelOpt has it: both zeros are the same."""
+
+GROUPS = (16, 32)
+"""Values with one float8: of NVFP4, and of ModelOpt's for activations in fp8."""
+
+
+def _group(columns: int, found: LazyTensor) -> int:
+    last = found.shape[-1] if found.ndim else 0
+    return next((one for one in GROUPS if last * one == columns), GROUPS[0])

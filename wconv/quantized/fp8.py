@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from wconv.errors import FormatError
 from wconv.quantized import mlx_forms
 from wconv.quantized.grids import block_size_of, on_grid
-from wconv.quantized.stored import MlxForm, StoredWeight, Tensors, check_dtype, check_some, text_of
+from wconv.quantized.stored import MlxForm, StoredWeight, Tensors, check_dtype, check_some
 from wconv.quantized.values import FLOAT32, Decoded, ScaleValues
 from wconv.tensors import dtypes
 from wconv.tensors.dtypes import DType
@@ -39,6 +38,9 @@ IN_USE = (
     ".q_scale",
     ".prob_output_scale",
     ".kv_scale",
+    ".kv_cache_scaling_factor",
+    ".k_proj.k_bias",
+    ".v_proj.v_bias",
 )
 """Scales of what flows through a layer; its weight does without."""
 
@@ -95,27 +97,11 @@ def _weight(
     bare = Decoded(tensor, scales, (1, 1), to, name)
     dense = on_grid(bare, scales, block_size_of(settings))
     parts = (name, scale)
-    unused = unused_of(name, tensors)
-    marker = f"{name.removesuffix('.weight')}.comfy_quant"
-    if marker in tensors and marker != ".comfy_quant":
-        check_comfy(marker, tensors[marker], tensor.dtype.name)
-        unused[marker] = "what it says is done"
-    return StoredWeight(name, parts, dense, lambda: _packed(dense), unused)
+    return StoredWeight(name, parts, dense, lambda: _packed(dense), unused_of(name, tensors))
 
 
 def _computed_in(scale: DType) -> DType:
     return dtypes.by_name("bfloat16") if scale.bits == 8 else scale
-
-
-def check_comfy(name: str, tensor: LazyTensor, dtype: str) -> None:
-    """Holds ComfyUI's own word against the tensor.
-
-    Raises:
-        FormatError: it names another form, or is damaged.
-    """
-    form = text_of(name, tensor).get("format")
-    if form != dtype:
-        raise FormatError(f"{name} says {form!r:.40}, and the weight is {dtype}: this form is not decoded")
 
 
 def _packed(dense: LazyTensor) -> MlxForm | None:

@@ -1,7 +1,8 @@
 """GPTQ: codes packed along the inputs, zeros along the outputs, groups that may be out of order.
 
-Dense values are those of GPTQModel 7.7 (`dequantize_weight`) and AutoGPTQ 0.7: `scale * (code - zero)` in the
-scales' dtype. The first version of the format stores each zero less one; the second as it is.
+Dense values are those of GPTQModel 7.7 (`dequantize_weight`), AutoGPTQ 0.7 and AutoRound 0.16
+(`QuantLinear`): `scale * (code - zero)` in the scales' dtype. The first version of the format stores each
+zero less one, the second as it is; AutoRound's own packing is the second, its `auto_gptq` the first.
 """
 
 from __future__ import annotations
@@ -28,8 +29,23 @@ from wconv.quantized.values import Decoded, ScaleValues
 from wconv.tensors.lazy import LazyTensor
 
 NAME, TITLE = "gptq", "a GPTQ checkpoint"
-BITS = (2, 3, 4, 8)
+BITS = (2, 3, 4, 5, 6, 7, 8)
+WORDS = ("int32", "int16", "int8")
+"""What codes are packed into: GPTQModel's `pack_dtype`."""
+
+OTHERS = {
+    "gptq_p": "the planes of GPTQModel's gptq_p",
+    "marlin": "Marlin's order",
+    "gptq_marlin_24": "Marlin's order of sparse weights",
+    "bitblas": "BitBLAS's order",
+    "qqq": "QQQ's order",
+}
+"""Orders of codes that only the config tells, and that are not decoded."""
+
 FLOATS = ("float16", "bfloat16", "float32")
+
+
+UNKNOWN = "which wconv does not decode: convert the model in 16 bits"
 
 
 def read(
@@ -38,14 +54,19 @@ def read(
     """The weights whose codes are packed along the inputs."""
     second: bool | None = None
     empty = _empty_biases(tensors)
+    order = OTHERS.get(_version(settings))
     for name, codes in tensors.items():
         if not name.endswith(".qweight"):
             continue
         stem = name.removesuffix("qweight")
         if not is_gptq(codes, tensors.get(f"{stem}scales"), tensors.get(f"{stem}qzeros"), settings):
             continue
+        if order is not None or settings.get("is_marlin_format") is True:
+            raise FormatError(
+                f"{name}: the config says that codes lie in {order or OTHERS['marlin']}, {UNKNOWN}"
+            )
         if second is None:
-            second = _is_second(tensors.get(f"{stem}qzeros"), settings)
+            second = _is_second(codes, tensors.get(f"{stem}qzeros"), settings)
         yield _weight(stem, tensors, settings, second=second, empty=empty)
 
 
@@ -75,27 +96,40 @@ def is_gptq(
     return zeros is None or zeros.ndim != 2 or zeros.shape[0] == scales.shape[0]
 
 
-def _is_second(zeros: LazyTensor | None, settings: Mapping[str, Any]) -> bool:
+def _version(settings: Mapping[str, Any]) -> str:
+    """What a config says of the version; of AutoRound, whose name for it is another, its own meaning."""
+    packing = settings.get("packing_format")
+    if "auto-round" in str(settings.get("quant_method") or "") and isinstance(packing, str):
+        return "gptq" if "auto_gptq" in packing or packing in ("auto", "auto_round:gptq") else "gptq_v2"
+    return str(settings.get("checkpoint_format") or settings.get("format") or "")
+
+
+def _is_second(codes: LazyTensor, zeros: LazyTensor | None, settings: Mapping[str, Any]) -> bool:
     """Whether zeros are stored as they are. Symmetric ones show it; else the config says it."""
-    said = str(settings.get("checkpoint_format") or settings.get("format") or "") == "gptq_v2"
-    bits = settings.get("bits")
-    if settings.get("sym") is False or bits not in (2, 4, 8) or zeros is None or zeros.ndim != 2:
+    said = _version(settings) == "gptq_v2"
+    if settings.get("sym") is False or zeros is None or zeros.ndim != 2 or codes.ndim != 2:
         return said
-    found = zeros.read_range(0, min(zeros.shape[-1], 1024)).view(np.uint32)
-    middle = sum((1 << (bits - 1)) << at for at in range(0, 32, bits))
-    less_one = middle - sum(1 << at for at in range(0, 32, bits))
+    outputs = codes.shape[1]
+    bits = zeros.shape[1] * zeros.dtype.bits // outputs if outputs else 0
+    if bits not in BITS or zeros.dtype.name not in WORDS:
+        return said
+    found = Unpacked(zeros.view("uint8"), bits, outputs).read_range(
+        0, min(outputs, 1024) if zeros.size else 0
+    )
+    middle = 1 << (bits - 1)
     if found.size and (found == middle).all():
         return True
-    return False if found.size and (found == less_one).all() else said
+    return False if found.size and (found == middle - 1).all() else said
 
 
 def note(tensors: Tensors, settings: Mapping[str, Any]) -> str | None:
     """Where the config says another version of the format than the zeros show."""
     name = next((one for one in tensors if one.endswith(".qzeros")), None)
-    said = str(settings.get("checkpoint_format") or settings.get("format") or "gptq")
-    if name is None or said not in ("gptq", "gptq_v2"):
+    codes = tensors.get(f"{name.removesuffix('qzeros')}qweight") if name is not None else None
+    said = _version(settings) or "gptq"
+    if name is None or codes is None or said not in ("gptq", "gptq_v2"):
         return None
-    if _is_second(tensors[name], settings) == (said == "gptq_v2"):
+    if _is_second(codes, tensors[name], settings) == (said == "gptq_v2"):
         return None
     other = "gptq" if said == "gptq_v2" else "gptq_v2"
     return (
@@ -109,22 +143,24 @@ def _weight(
     name, weight = f"{stem}qweight", f"{stem}weight"
     codes = tensors[name]
     scales = need(tensors, f"{stem}scales", name)
-    check_dtype(name, codes, "int32")
+    check_dtype(name, codes, *WORDS)
     check_dtype(f"{stem}scales", scales, *FLOATS)
     check_some(name, codes)
     check_some(f"{stem}scales", scales)
     if codes.ndim != 2 or scales.ndim != 2:
         raise misfit(f"{stem}scales", scales, name, codes)
     zeros, order = need(tensors, f"{stem}qzeros", name), tensors.get(f"{stem}g_idx")
-    check_dtype(f"{stem}qzeros", zeros, "int32")
-    outputs, groups = codes.shape[1], scales.shape[0]
-    bits = _bits(stem, zeros, outputs)
-    inputs = codes.shape[0] * 32 // bits
+    check_dtype(f"{stem}qzeros", zeros, codes.dtype.name)
+    outputs, groups, width = codes.shape[1], scales.shape[0], codes.dtype.bits
+    bits = _bits(stem, zeros, outputs, width, settings)
+    inputs = codes.shape[0] * width // bits
     size = _group(inputs, groups, settings)
-    if size is None or scales.shape[1] != outputs:
+    if size is None or scales.shape[1] != outputs or inputs * bits != codes.shape[0] * width:
         raise misfit(f"{stem}scales", scales, name, codes)
-    check_shape(f"{stem}qzeros", zeros, (groups, -(-outputs * bits // 32)), name, codes)
+    check_shape(f"{stem}qzeros", zeros, (groups, -(-outputs * bits // width)), name, codes)
     parts = [name, f"{stem}scales", f"{stem}qzeros"]
+    if order is None and inputs % 32:
+        raise misfit(f"{stem}scales", scales, name, codes, "words for whole runs of 32 inputs, or a g_idx,")
     if order is not None:
         check_dtype(f"{stem}g_idx", order, "int32", "int64")
         check_shape(f"{stem}g_idx", order, (inputs,), name, codes)
@@ -146,7 +182,7 @@ def _weight(
     def packed() -> MlxForm | None:
         if order is not None and not np.array_equal(order.read_range(), np.arange(inputs) // size):
             return None
-        stored = words.view("uint32")
+        stored = words.view("uint8").view("uint32") if inputs * bits % 32 == 0 else None
         return mlx_forms.affine(unpacked, bits, size, turned, zeros=offsets, stored=stored)
 
     bias = f"{stem}bias"
@@ -154,13 +190,17 @@ def _weight(
     return StoredWeight(weight, tuple(parts), dense, packed, unused)
 
 
-def _bits(stem: str, zeros: LazyTensor, outputs: int) -> int:
+def _bits(stem: str, zeros: LazyTensor, outputs: int, width: int, settings: Mapping[str, Any]) -> int:
     """Bits of a code, as the shapes say."""
-    shown = zeros.shape[1] * 32 // outputs if zeros.ndim == 2 else 0
-    if shown not in BITS:
+    shown = zeros.shape[1] * width // outputs if zeros.ndim == 2 else 0
+    if shown not in BITS or (width < 32 and width % shown):
         raise FormatError(
-            f"{stem}qzeros is {zeros.shape} for {outputs} outputs: codes of {shown} bits,"
-            " where GPTQ has 2, 3, 4 or 8"
+            f"{stem}qzeros is {zeros.dtype.name} {zeros.shape} for {outputs} outputs: codes of {shown} bits,"
+            f" where GPTQ has {'2, 4 or 8' if width < 32 else '2 to 8'}"
+        )
+    if shown in (5, 6, 7) and "auto-round" not in str(settings.get("quant_method") or "auto-round"):
+        raise FormatError(
+            f"{stem}qweight has codes of {shown} bits, which lie in {OTHERS['gptq_p']}, {UNKNOWN}"
         )
     return shown
 

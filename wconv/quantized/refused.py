@@ -43,23 +43,52 @@ REFUSED = (
         ("fp_quant",),
         "whose weights are rotated",
     ),
-    Refused("a VPTQ checkpoint", (".centroids",), ("vptq",), "whose weights are vectors of codebooks"),
+    Refused(
+        "a SINQ checkpoint",
+        (".W_q",),
+        ("sinq",),
+        "whose weights have scales of rows and of columns in its packing",
+    ),
+    Refused(
+        "a ParoQuant checkpoint", (".channel_scales", ".theta"), ("paroquant",), "whose weights are rotated"
+    ),
+    Refused("a QQQ checkpoint", (".s_channel", ".s_group"), ("qqq",), "made for one kernel"),
+    Refused("a checkpoint in Marlin's order", (".workspace",), ("marlin",), "made for one kernel"),
+    Refused(
+        "a checkpoint quantized for Metal by transformers", (".qbiases",), ("metal",), "made for one kernel"
+    ),
+    Refused(
+        "a VPTQ checkpoint",
+        (".centroids", ".centroids.weight"),
+        ("vptq",),
+        "whose weights are vectors of codebooks",
+    ),
     Refused("a Quanto checkpoint", (".weight._data",), ("quanto",), "whose packing only Quanto knows"),
     Refused(
         "an SVDQuant checkpoint (Nunchaku)", (".wscales", ".wtscale"), ("svdquant",), "made for one kernel"
+    ),
+    Refused(
+        "ModelOpt's SVDQuant",
+        (".svdquant_lora_a", ".svdquant_lora_b"),
+        ("NVFP4_SVD",),
+        "with a part of low rank beside each weight",
     ),
     Refused("an SpQR checkpoint", (".dense_weights", ".row_offsets"), ("spqr",), "whose outliers lie apart"),
     Refused("a HIGGS checkpoint", (".tables2",), ("higgs",), "whose weights are rotated"),
     Refused(
         "a sparse compressed-tensors checkpoint",
-        (".bitmask", ".compressed"),
-        ("sparse-bitmask", "sparse-24-bitmask", "marlin-24", "mxfp6-pack-quantized"),
-        "a form that compressed-tensors itself has given up or that MLX has no like of",
+        (".bitmask", ".compressed", ".scale_packed"),
+        ("sparse-bitmask", "sparse-24-bitmask", "marlin-24"),
+        "a form that compressed-tensors itself has given up",
     ),
 )
 
 
-def check(tensors: Tensors) -> None:
+TRANSFORMS = ("transform_config", "rotation_config", "spinquant_config")
+"""Settings that say that weights are transformed, and what goes into their layers with them."""
+
+
+def check(tensors: Tensors, settings: Mapping[str, Any]) -> None:
     """Refuses what is stored in a scheme that is not decoded.
 
     Raises:
@@ -67,9 +96,29 @@ def check(tensors: Tensors) -> None:
     """
     ends = tuple(sign for one in REFUSED for sign in one.signs)
     found = next((name for name in tensors if name.endswith(ends)), None)
-    for one in REFUSED:
-        if found is not None and found.endswith(one.signs):
-            raise FormatError(f"{found} shows {one.title}, {one.why}: it is not decoded; {ADVICE}")
+    if found is not None:
+        rows = [one for one in REFUSED if found.endswith(one.signs)]
+        said = told_by(settings)
+        one = said if said in rows and said is not None else rows[0]
+        raise FormatError(f"{found} shows {one.title}, {one.why}: it is not decoded; {ADVICE}")
+    for name, tensor in tensors.items():
+        if tensor.dtype.name == "int32" and name.endswith(".weight") and f"{name}_scale" in tensors:
+            raise FormatError(f"{name} is int32 with scales, as Quark packs integers: not decoded; {ADVICE}")
+
+
+def check_transforms(settings: Mapping[str, Any]) -> None:
+    """Refuses weights that are rotated or otherwise transformed: dense they would be other weights.
+
+    Raises:
+        FormatError: naming the setting.
+    """
+    for key in TRANSFORMS:
+        said = settings.get(key)
+        if said and (not isinstance(said, Mapping) or any(said.values())):
+            raise FormatError(
+                f"the config's {key} says that the weights are transformed (rotated by Hadamard matrices or"
+                f" the like): they are not decoded; {ADVICE}"
+            )
 
 
 def told_by(settings: Mapping[str, Any]) -> Refused | None:

@@ -60,6 +60,13 @@ TELLING = (
     _part("_scales", "_blocks"),
     # MLX
     _part(".scales .biases .global_scale", ".weight", ".qweight", ".codes"),
+    # torchao
+    _certain("_qdata"),
+    _part(
+        "_scale _zero_point _act_pre_scale _act_quant_scale _act_quant_zero_point _per_tensor_scale"
+        " _act_per_tensor_scale",
+        "_qdata",
+    ),
     # HQQ, AQLM, QuIP#, EETQ, Quanto
     _certain(".W_q .Qidxs .weight._data"),
     _part(".scale .zero .meta", ".W_q"),
@@ -97,7 +104,9 @@ class Scheme:
 
 
 AWQ = Scheme("awq", "an AWQ checkpoint", ("awq",))
-GPTQ = Scheme("gptq", "a GPTQ checkpoint", ("gptq", "auto-round", "gptqmodel"), (".g_idx",))
+GPTQ = Scheme(
+    "gptq", "a GPTQ checkpoint", ("gptq", "auto-round", "intel/auto-round", "gptqmodel"), (".g_idx",)
+)
 NVFP4 = Scheme(
     "nvfp4",
     "an NVFP4 checkpoint",
@@ -119,9 +128,8 @@ FP8 = Scheme(
         "fbgemm_fp8",
     ),
 )
-SCALED_FP8 = Scheme(
-    "comfyui-fp8", "a scaled FP8 checkpoint of ComfyUI", (), ("scaled_fp8", ".scale_weight", ".comfy_quant")
-)
+COMFY_QUANT = Scheme("comfy-quant", "a checkpoint of ComfyUI (comfy_quant)", (), (".comfy_quant",))
+SCALED_FP8 = Scheme("comfyui-fp8", "a scaled FP8 checkpoint of ComfyUI", (), ("scaled_fp8", ".scale_weight"))
 INT4 = Scheme(
     "pack-quantized",
     "a compressed-tensors checkpoint (pack-quantized)",
@@ -151,6 +159,7 @@ SCHEMES = (
     MXFP4,
     MXFP8,
     NUNCHAKU,
+    COMFY_QUANT,
     SCALED_FP8,
     BNB_4,
     BNB_8,
@@ -169,7 +178,7 @@ SCHEMES = (
     Scheme("spqr", "an SpQR checkpoint", ("spqr",)),
     Scheme("higgs", "a HIGGS checkpoint", ("higgs",)),
     Scheme("bitnet", "a BitNet checkpoint", ("bitnet",)),
-    Scheme("torchao", "a torchao checkpoint", ("torchao",)),
+    Scheme("torchao", "a torchao checkpoint", ("torchao",), ("_qdata",)),
     MLX,
     UNKNOWN,
 )

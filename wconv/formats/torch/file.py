@@ -105,12 +105,16 @@ def contents(tree: Tree, source: Source, key: str | None, allow_inflation: bool)
         found.skipped[f"what follows byte {tree.end:,}"] = "the file holds several objects, this is the first"
     if not found.tensors and not found.skipped:
         raise FormatError(f"{where} ({tree.format}) holds no tensors")
-    short, taken = prefixes.strip_prefixes([*found.tensors, *found.skipped])
+    short, taken = prefixes.strip_prefixes([*found.tensors, *found.skipped, *found.described])
     notes = [*chosen.notes, *found.notes, *_left_notes(found)]
     if taken:
         notes.append(prefixes.note(taken))
         found.tensors = {short[name]: leaf for name, leaf in found.tensors.items()}
         found.skipped = {short[name]: reason for name, reason in found.skipped.items()}
+        found.described = {short[name]: text for name, text in found.described.items()}
+        found.apart = {
+            short[name]: tuple(short[part] for part in parts) for name, parts in found.apart.items()
+        }
     tensors, skipped, not_numbers = _lazy(found.tensors, found.skipped, notes)
     tied, overlaps = ties.ties({name: found.tensors[name] for name in tensors})
     for one, other in overlaps[:3]:
@@ -123,6 +127,7 @@ def contents(tree: Tree, source: Source, key: str | None, allow_inflation: bool)
         **_beside(root, chosen.path),
         **{str(key): value for key, value in chosen.beside.items()},
         **found.others,
+        **found.described,
     }
     modules = pickled_modules.by_path(found.modules, taken)
     return Contents(
@@ -135,6 +140,7 @@ def contents(tree: Tree, source: Source, key: str | None, allow_inflation: bool)
         modules,
         tree.root,
         frozenset(not_numbers),
+        found.apart,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from wconv.errors import FormatError, UnsafeError
 from wconv.formats.numpy import arrays as npy
+from wconv.formats.torch import subclasses
 from wconv.formats.torch.objects import (
     LEAVES,
     NUMPY_NUMBERS,
@@ -49,6 +50,8 @@ class Flattened:
         paths: from where in the object each tensor is, for errors.
         loose: of `others`, what lies among tensors, as far as it fits on a line.
         unlisted: tensors that no state dict has: attributes of modules and of other tensors.
+        apart: tensors in classes of their own that were taken apart → the names of their parts.
+        described: of those, what the class says of them.
     """
 
     tensors: dict[str, Any] = field(default_factory=dict)
@@ -59,6 +62,8 @@ class Flattened:
     modules: dict[str, Record] = field(default_factory=dict)
     loose: dict[str, str] = field(default_factory=dict)
     unlisted: list[str] = field(default_factory=list)
+    apart: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    described: dict[str, str] = field(default_factory=dict)
 
 
 def children(value: Any) -> Iterator[tuple[Any, Any]]:
@@ -185,6 +190,9 @@ def flatten(root: Any, where: str) -> Flattened:
             active.append((len(path), id(value)))
         if is_module(value) or is_script(value):
             found.modules[".".join(path)] = value
+        if subclasses.is_described(value):
+            _take_apart(found, path, value, where)
+            continue
         inner = members(value)
         if inner is not None:
             names = [key_name(key) for key, _ in inner]
@@ -204,6 +212,19 @@ def flatten(root: Any, where: str) -> Flattened:
             _place(found, path, value, among, where)
     _note_attributes(found)
     return found
+
+
+def _take_apart(found: Flattened, path: tuple[str, ...], value: Record, where: str) -> None:
+    """Places the tensors that a tensor of torchao's is made of."""
+    name = ".".join(path) if path else "tensor"
+    parts = [(subclasses.part_name(name, end), leaf) for end, leaf in subclasses.parts_of(value)]
+    if not parts:
+        found.skipped[name] = f"it is a {_class_of(value):.100}, of which no part is a tensor"
+        return
+    for part, leaf in parts:
+        _place(found, (*path[:-1], part.removeprefix(".".join((*path[:-1], "")))), leaf, False, where)
+    found.apart[name] = tuple(part for part, _ in parts)
+    found.described[name] = subclasses.description(value)
 
 
 def _note_attributes(found: Flattened) -> None:
