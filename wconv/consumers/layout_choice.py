@@ -6,7 +6,8 @@ import difflib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from wconv.consumers import pipelines, registry
+from wconv.consumers import derived_tables, pipelines, registry, table_files
+from wconv.consumers.consumer import Consumer
 from wconv.errors import LayoutError
 from wconv.layouts.apply import Layout
 
@@ -40,10 +41,21 @@ def choose_layout(
         else registry.with_role("automatic", "by name")
     )
     for consumer in sorted(asked, key=lambda one: one.layout_name != name):
-        for layout in consumer.tables():
+        for layout in _tables(consumer, model_type):
             if name in (registry.AUTO, *layout.consumers) and _fits(layout, model_type, names):
                 return layout
-    return pipelines.of_component(name, config, names)
+    component = pipelines.of_component(name, config, names)
+    return component or derived_tables.choose(name, config or {}, names)
+
+
+def _tables(consumer: Consumer, model_type: str) -> Iterator[Layout]:
+    """A consumer's tables that a person wrote and that may fit: of its files one alone is read."""
+    yield from consumer.tables()
+    if consumer.table_folder:
+        for one in (model_type,) if model_type else consumer.recognisable:
+            layout = table_files.find(consumer.table_folder, one)
+            if layout is not None and not layout.derived_from:
+                yield layout
 
 
 def layout_of_model_type(model_type: str, name: str = registry.AUTO) -> Layout:
@@ -78,6 +90,10 @@ def describe() -> Iterator[tuple[str, str, str]]:
         for layout in consumer.tables():
             for model_type in layout.model_types:
                 yield consumer.name, model_type, _verbs(layout)
+        for model_type in table_files.model_types(consumer.table_folder) if consumer.table_folder else ():
+            found = table_files.find(consumer.table_folder, model_type)
+            if found is not None:
+                yield consumer.name, model_type, _verbs(found)
         for place, layout in pipelines.places(consumer.name):
             yield consumer.name, place, _verbs(layout)
 

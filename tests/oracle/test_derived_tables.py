@@ -1,0 +1,53 @@
+"""Every model of mlx-lm and mlx-vlm: what wconv writes is what the program's own conversion makes.
+
+The checkpoints are those of `fixtures/derived`: tiny, of the names that are published where they are known.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.derive import fixtures, proof
+from tests.derive.programs import probe, program
+from tests.derive.sources import Source
+from tests.oracles import oracle
+from wconv.consumers import table_files
+
+pytestmark = pytest.mark.oracle
+
+PROGRAMS = {"mlx-lm": "mlx_lm", "mlx-vlm": "mlx_vlm"}
+ROWS = [(name, model_type, row) for name in PROGRAMS for model_type, row in fixtures.load(name).items()]
+COMPARED = [
+    (name, model_type, row)
+    for name, model_type, row in ROWS
+    if (table := table_files.find(PROGRAMS[name], model_type.lower())) and table.derived_from
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "model_type", "row"), COMPARED, ids=[f"{one[0]}-{one[1]}" for one in COMPARED]
+)
+def test_it_converts_as_the_consumer_does(
+    name: str, model_type: str, row: dict[str, Any], tmp_path: Path
+) -> None:
+    oracle(PROGRAMS[name])
+    prog = program(name)
+    shapes = {one: tuple(shape) for one, shape in row["shapes"].items()}
+    model = probe(prog, model_type, row["config"])
+    source = Source(row["source"], row["config"], shapes, model, frozenset(row["integers"]))
+    (tmp_path / "source").mkdir()
+    found = proof.compare(
+        prog, model_type, source, table_files.find(PROGRAMS[name], model_type.lower()), tmp_path
+    )
+    assert (found["own"], found["float16"]) == ("same", "same")
+    assert found["back"].startswith("same") is row["back"].startswith("same")
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_module_of_the_consumer_is_accounted_for(name: str) -> None:
+    oracle(PROGRAMS[name])
+    rows = {model_type for one, model_type, _ in ROWS if one == name}
+    assert rows == set(program(name).model_types())
