@@ -133,5 +133,21 @@ def test_tables_of_persons_come_first() -> None:
     assert choose_layout("mlx-vlm", {"model_type": "qwen3_next"}, []) is table("mlx-vlm", "qwen3_next")
 
 
+@pytest.mark.parametrize("model_type", ["llama", "mamba2", "gemma3_text"])
+def test_what_is_laid_out_for_another_consumer_than_a_written_table_is_known(
+    model_type: str, tmp_path: Path
+) -> None:
+    row = fixtures.load("mlx-vlm")[model_type]
+    config = {**row["config"], "model_type": model_type}
+    theirs = table("mlx-vlm", model_type)
+    laid_out = apply(theirs, zeros(row), config).tensors
+    assert choose_layout("auto", config, row["shapes"]) == table("mlx-lm", model_type)
+    assert choose_layout("auto", config, laid_out) == theirs
+    arrays = {name: tensor.numpy() for name, tensor in laid_out.items()}
+    source = write_directory(tmp_path / "model", [arrays], config)
+    back = wconv.open(wconv.convert(source, layout="hf").output)
+    assert set(back) == set(row["shapes"])
+
+
 def test_a_model_type_that_no_consumer_has_a_table_for_has_none() -> None:
     assert derived_tables.choose(registry.AUTO, {"model_type": "none of these"}, []) is None

@@ -50,20 +50,6 @@ def test_tables_of_checkpoints_without_a_config_are_all_known() -> None:
         assert sorted(recognised) == sorted(consumer.recognisable)
 
 
-def test_no_model_type_has_two_tables_of_persons_for_one_consumer() -> None:
-    for consumer in CONSUMERS:
-        for other in CONSUMERS:
-            both = set(table_files.model_types(consumer.table_folder)) & set(
-                table_files.model_types(other.table_folder)
-            )
-            for model_type in both if consumer is not other else ():
-                one = table_files.find(consumer.table_folder, model_type)
-                served = table_files.find(other.table_folder, model_type)
-                assert one is not None
-                assert served is not None
-                assert not one.derived_from or served.derived_from or consumer.name not in served.consumers
-
-
 @pytest.mark.parametrize("model_type", ["../llama", "", ".", "a/b", "none of these", "llama\n"])
 def test_no_model_type_leads_out_of_the_folder(model_type: str) -> None:
     assert table_files.find("mlx_lm", model_type) is None

@@ -4,7 +4,7 @@ Writes `wconv/consumers/<program>/tables/<model_type>.toml` for every model type
 the tiny checkpoints that they were derived from in `fixtures/derived`, and says what cannot be. Each table is
 compared with the consumer's own conversion of the same checkpoint; one that differs is not written. With
 MODEL, only those; with `--print`, to the terminal instead; with `--page`, writes the page of all that is
-known.
+known; with `--watch`, names the model types for which the tables do not hold with the version installed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.derive import fixtures, page, proof, tables
+from tests.derive import fixtures, page, proof, tables, watch
 from tests.derive.deriving import Derived, derive
 from tests.derive.programs import PACKAGES, Program, program
 
@@ -34,6 +34,8 @@ def main(arguments: list[str]) -> int:
         return 2
     quiet()
     prog = program(words[0])
+    if "--watch" in arguments:
+        return watched(prog, words[1:])
     kept = fixtures.load(prog.name)
     found: list[Derived] = []
     for model_type in words[1:] or list(prog.model_types()):
@@ -49,6 +51,16 @@ def main(arguments: list[str]) -> int:
         fixtures.save(prog, kept)
     print(", ".join(f"{count} {kind}" for kind, count in Counter(one.kind for one in found).items()))
     return 0
+
+
+def watched(prog: Program, only: list[str]) -> int:
+    """Prints what the installed version does otherwise than the tables say; 1 where there is something."""
+    derived = fixtures.versions(prog.name).get(prog.name, "")
+    found = list(watch.changes(prog, only))
+    for model_type, said in found:
+        print(f"{model_type}: {said}")
+    print(f"{prog.name} {prog.version}: {len(found)} model types differ from the tables, of {derived}")
+    return 1 if found else 0
 
 
 def row(prog: Program, derived: Derived) -> dict[str, Any]:

@@ -129,6 +129,7 @@ def _pairs(code: str) -> list[tuple[str, str]]:
     prefixes = list(dict.fromkeys(PREFIX.findall(code)))
     found += [(one, "") for one in prefixes]
     usual = [
+        ("", "language_model."),
         ("model.", "language_model.model."),
         ("model.language_model.", "language_model.model."),
         ("lm_head.", "language_model.lm_head."),

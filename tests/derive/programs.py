@@ -179,11 +179,9 @@ def probe(prog: Program, model_type: str, config: Config) -> Probe:
         owners,
     )
     if prog.name == "mlx-vlm":
-        from mlx_vlm.utils import _drop_modules_without_weights
-
-        found.without = lambda weights, declared: _drop_modules_without_weights(
-            found.model, weights, declared
-        )
+        drop = getattr(importlib.import_module("mlx_vlm.utils"), "_drop_modules_without_weights", None)
+        if drop is not None:  # versions before 0.7 have none
+            found.without = lambda weights, declared: drop(found.model, weights, declared)
     return found
 
 

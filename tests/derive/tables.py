@@ -30,6 +30,12 @@ def written(program: str, model_type: str) -> Layout | None:
     return None
 
 
+def is_own(prog: Program, model_type: str) -> bool:
+    """Whether a person wrote the program's own table of a model type."""
+    layout = table_files.find(folder(prog).parent.name, model_type.lower())
+    return layout is not None and not layout.derived_from
+
+
 def derived_from(prog: Program, source: Source) -> dict[str, str]:
     """The programs that a table comes from, with their versions."""
     names = (prog.name, *(("transformers",) if source.kind.startswith("transformers") else ()))
@@ -58,15 +64,16 @@ def text(prog: Program, derived: Derived) -> str:
 def write_all(prog: Program, found: list[Derived]) -> list[Path]:
     """Writes a file for each table, and one for each other model type that the same module serves.
 
-    What a person wrote stays, and nothing is written beside it.
+    What a person wrote stays. Where such a table of another program serves this one too, the derived one
+    tells checkpoints that are laid out for this program alone.
     """
     to = folder(prog)
     to.mkdir(parents=True, exist_ok=True)
-    written: list[Path] = []
+    paths: list[Path] = []
     bodies: dict[str, str] = {}
     for derived in found:
         name = derived.model_type.lower()
-        if written(prog.name, name) is not None:
+        if is_own(prog, name):
             continue
         if derived.layout is None:
             (to / f"{name}.toml").unlink(missing_ok=True)
@@ -79,13 +86,13 @@ def write_all(prog: Program, found: list[Derived]) -> list[Path]:
         else:
             bodies[plain] = name
             path.write_text(body)
-        written.append(path)
+        paths.append(path)
     for other, module in prog.remapped().items():
         path = to / f"{other.lower()}.toml"
-        if written(prog.name, other) is not None or written(prog.name, module) is not None:
+        if other == module or is_own(prog, other) or is_own(prog, module):
             continue
-        if (to / f"{module.lower()}.toml").exists() and path not in written:
+        if (to / f"{module.lower()}.toml").exists() and path not in paths:
             first = (to / f"{module.lower()}.toml").read_text()
             path.write_text(first if first.startswith("same_as") else f'same_as = "{module.lower()}"\n')
-            written.append(path)
-    return written
+            paths.append(path)
+    return paths

@@ -10,21 +10,22 @@ from typing import Any
 
 import pytest
 
-from tests.derive import fixtures, proof
+from tests.derive import fixtures, proof, watch
 from tests.derive.programs import probe, program
 from tests.derive.sources import Source
 from tests.oracles import oracle
-from wconv.consumers import table_files
 
 pytestmark = pytest.mark.oracle
 
 PROGRAMS = {"mlx-lm": "mlx_lm", "mlx-vlm": "mlx_vlm"}
 ROWS = [(name, model_type, row) for name in PROGRAMS for model_type, row in fixtures.load(name).items()]
-COMPARED = [
-    (name, model_type, row)
-    for name, model_type, row in ROWS
-    if (table := table_files.find(PROGRAMS[name], model_type.lower())) and table.derived_from
-]
+OTHER_NAMES = {"aya_vision", "internvl", "llava_onevision"}
+"""Models whose checkpoints here have newer names than those to which mlx-vlm's tables lay back."""
+
+PARTLY = {"pixtral"}
+"""Models of which mlx-vlm takes a checkpoint here that is laid out for it in part, which wconv refuses."""
+
+COMPARED = [(name, model_type, row) for name, model_type, row in ROWS if "shapes" in row]
 
 
 @pytest.mark.parametrize(
@@ -39,11 +40,23 @@ def test_it_converts_as_the_consumer_does(
     model = probe(prog, model_type, row["config"])
     source = Source(row["source"], row["config"], shapes, model, frozenset(row["integers"]))
     (tmp_path / "source").mkdir()
-    found = proof.compare(
-        prog, model_type, source, table_files.find(PROGRAMS[name], model_type.lower()), tmp_path
-    )
+    found = proof.compare(prog, model_type, source, None, tmp_path)
+    if name == "mlx-vlm" and model_type in PARTLY:
+        assert "converted in part" in found["own"]
+        return
     assert (found["own"], found["float16"]) == ("same", "same")
-    assert found["back"].startswith("same") is row["back"].startswith("same")
+    if name == "mlx-vlm" and model_type in OTHER_NAMES:
+        return
+    if row["back"].startswith("same"):
+        assert found["back"].startswith("same"), found["back"]
+
+
+def test_a_version_that_does_something_else_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = oracle("mlx_lm.models.jamba")
+    prog = program("mlx-lm")
+    assert not list(watch.changes(prog, ["jamba", "granite"]))
+    monkeypatch.setattr(module.Model, "sanitize", lambda _, weights: weights)
+    assert [name for name, _ in watch.changes(prog, ["jamba", "granite"])] == ["jamba"]
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

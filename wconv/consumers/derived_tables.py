@@ -39,15 +39,32 @@ def choose(name: str, config: Mapping[str, Any], names: Collection[str]) -> Layo
     asked = [
         one
         for one in likeliest_first(config)
-        if one.table_folder and (name == one.layout_name or (name == registry.AUTO and _has(one, model_type)))
+        if one.table_folder and name in (registry.AUTO, one.layout_name)
     ]
-    for at, consumer in enumerate(asked):
+    running = next((one for one in asked if name != registry.AUTO or _has(one, model_type)), None)
+    for consumer in asked:
         layout = table_files.find(consumer.table_folder, model_type)
         if layout is None or not layout.derived_from:
             continue
-        # one that is asked second must not lay out anew what the first loads as it is
-        if accounts_for(layout, config, names) if at == 0 else is_laid_out(layout, names):
+        # another than the one that runs it must not lay out anew what that one loads as it is
+        if accounts_for(layout, config, names) if consumer is running else is_laid_out(layout, names):
             return layout
+    return None
+
+
+def laid_out_already(
+    name: str, written: Layout, config: Mapping[str, Any], names: Collection[str]
+) -> Layout | None:
+    """The derived table in whose layout the names are already, of another consumer than a written one's."""
+    first = next(iter(names), None)
+    if first is None or matches(written.names, first):
+        return None
+    model_type = str(config.get("model_type", "")).lower()
+    for one in likeliest_first(config):
+        if one.table_folder and one.name != written.consumers[0] and name in (registry.AUTO, one.layout_name):
+            layout = table_files.find(one.table_folder, model_type)
+            if layout is not None and layout.derived_from and is_laid_out(layout, names):
+                return layout
     return None
 
 

@@ -43,7 +43,7 @@ def choose_layout(
     for consumer in sorted(asked, key=lambda one: one.layout_name != name):
         for layout in _tables(consumer, model_type):
             if name in (registry.AUTO, *layout.consumers) and _fits(layout, model_type, names):
-                return layout
+                return derived_tables.laid_out_already(name, layout, config or {}, names) or layout
     component = pipelines.of_component(name, config, names)
     return component or derived_tables.choose(name, config or {}, names)
 
@@ -86,13 +86,21 @@ def _fits(layout: Layout, model_type: str, names: Collection[str]) -> bool:
 
 def describe() -> Iterator[tuple[str, str, str]]:
     """Consumer, model type and what its rules do, for every model that has a table."""
+    served = {
+        (name, model_type)
+        for consumer in registry.with_role("automatic")
+        for layout in (one for one in registry.tables(consumer.name) if not one.derived_from)
+        for name in layout.consumers[1:]
+        for model_type in layout.model_types
+    }
     for consumer in registry.with_role("automatic"):
         for layout in consumer.tables():
             for model_type in layout.model_types:
                 yield consumer.name, model_type, _verbs(layout)
         for model_type in table_files.model_types(consumer.table_folder) if consumer.table_folder else ():
             found = table_files.find(consumer.table_folder, model_type)
-            if found is not None:
+            # a person's table of another consumer comes first
+            if found is not None and not (found.derived_from and (consumer.name, model_type) in served):
                 yield consumer.name, model_type, _verbs(found)
         for place, layout in pipelines.places(consumer.name):
             yield consumer.name, place, _verbs(layout)
