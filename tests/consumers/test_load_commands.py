@@ -74,12 +74,12 @@ def test_a_program_that_takes_the_model_is_named(
         (
             {"model_type": "granite", "quantization_config": {"quant_method": "gptq"}},
             "auto",
-            "names unchanged: whether mlx-lm loads gptq weights of granite is not known here",
+            "whether mlx-lm loads gptq weights of granite is not known here",
         ),
         (
             {"model_type": "granite", "quantization_config": {"quant_method": "bitsandbytes"}},
             "auto",
-            "names unchanged: whether mlx-lm loads bitsandbytes weights",
+            "whether mlx-lm loads bitsandbytes weights",
         ),
         ({"model_type": "my_model"}, "hf", "whether transformers knows my_model is not known here"),
     ],
@@ -107,17 +107,20 @@ def test_a_single_file_is_loaded_as_such(tmp_path: Path) -> None:
         ("llama", "mlx-whisper"),
         ("llama", "diffusers"),
         ("my_model", "mlx-lm"),
-        ("mamba2", "mlx-vlm"),
-        ("qwen3_next", "mlx-vlm"),
-        ("internlm2", "mlx-vlm"),
-        ("internlm3", "mlx-vlm"),
-        ("gemma3_text", "mlx-vlm"),
-        ("phimoe", "mlx-vlm"),
     ],
 )
 def test_a_layout_that_cannot_be_done_is_an_error(tmp_path: Path, model_type: str, layout: str) -> None:
     with pytest.raises(WconvError, match=f"--layout {layout} has no rules for {model_type}") as caught:
         converted(tmp_path, {"model_type": model_type}, layout=layout)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("model_type", ["mamba2", "internlm2", "phimoe"])
+def test_a_derived_table_that_does_not_count_says_of_what(tmp_path: Path, model_type: str) -> None:
+    said = f"--layout mlx-vlm: its table of {model_type} does not account for the "
+    with pytest.raises(WconvError, match=said) as caught:
+        converted(tmp_path, {"model_type": model_type, "num_experts": 2}, layout="mlx-vlm")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
 

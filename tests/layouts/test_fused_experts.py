@@ -11,12 +11,24 @@ import pytest
 import wconv
 from tests.making import bits, random, write_directory
 from wconv.consumers import registry
-from wconv.consumers.mlx_lm.mixtures import STACK, STACK_W123
 from wconv.errors import WconvError
+from wconv.layouts.conditions import Setting
+from wconv.layouts.rules import stack
 
 H, INNER, EXPERTS = 6, 4, 3
 COUNTS = ("num_experts", "num_local_experts", "n_routed_experts")
 W123 = {"gate_proj": "w1", "up_proj": "w3", "down_proj": "w2"}
+EXPERT_COUNT = Setting("num_experts|num_local_experts|n_routed_experts")
+STACK = stack(
+    "model.layers.#.mlp.experts.{e}.(gate|up|down)_proj.(weight|scales|biases)",
+    "model.layers.#.mlp.switch_mlp.(gate|up|down)_proj.(weight|scales|biases)",
+    count=EXPERT_COUNT,
+)
+STACK_W123 = stack(
+    "model.layers.#.block_sparse_moe.experts.{e}.(w1|w2|w3).(weight|scales|biases)",
+    "model.layers.#.block_sparse_moe.switch_mlp.(gate_proj|down_proj|up_proj).(weight|scales|biases)",
+    count=EXPERT_COUNT,
+)
 TABLES = {
     model_type: layout
     for layout in registry.tables("mlx-lm")

@@ -96,7 +96,9 @@ class Consumer:
         output_suffix: what the name of a result ends in that the user gave none: "MLX" for `X-MLX`.
         format: what the `format` of a safetensors header promises to this program: "mlx" for its own names
             and layouts, "pt" for the hub's.
-        tables: its layouts, one for each kind of model.
+        table_folder: the folder in `wconv/consumers` whose `tables/<model_type>.toml` are its layouts.
+        recognisable: of these the model types that their tensors' names tell where there is no config.json.
+        tables: its layouts that are written in Python, one for each kind of model.
         families: its models of several components.
         command: loads a model of which no table says more; `{model}` stands for its path.
         pipeline_command: loads any directory that has a model_index.json; "" where the program cannot.
@@ -123,6 +125,8 @@ class Consumer:
     role: Role = "automatic"
     output_suffix: str = "MLX"
     format: Literal["mlx", "pt"] = "mlx"
+    table_folder: str = ""
+    recognisable: tuple[str, ...] = ()
     tables: Callable[[], tuple[Layout, ...]] = tuple
     families: Callable[[], tuple[ComponentFamily, ...]] = tuple
     command: str = ""

@@ -26,7 +26,7 @@ NORM = re.compile(PREFIX + r"(?:norm|ln_f|final_layernorm|final_layer_norm|norm_
 EXTRA_ROWS = {"mllama": 8}
 """Rows that an embedding has beyond the vocabulary, by model type."""
 
-SKIPPED = ("block_configs", "layer_sharing", "hybrid_override_pattern")
+SKIPPED = ("block_configs", "layer_sharing", "hybrid_override_pattern", "num_kv_reuse_layers")
 """Fields that tell of layers that have no tensors at all."""
 
 SOMETIMES = (*SKIPPED, "num_kv_shared_layers", "cla_share_factor")

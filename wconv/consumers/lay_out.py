@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from wconv.consumers import casts as consumer_casts
-from wconv.consumers import pipelines, registry
+from wconv.consumers import derived_tables, pipelines, registry
 from wconv.consumers.black_forest_labs.consumer import BLACK_FOREST_LABS
 from wconv.consumers.consumer import ConfigMaker
 from wconv.consumers.diffusers.consumer import DIFFUSERS
@@ -107,7 +107,7 @@ def lay_out(
                 by_layer.apply(tensors, types), by_layer.CONSUMER, "mlx", rules="by layer type"
             )
     if chosen is None and isinstance(layout, str) and layout != "auto":
-        raise NoLayoutError(_lacking(layout, config))
+        raise NoLayoutError(_lacking(layout, config, tensors))
     if chosen is None:
         check_taken(ANY, tensors, config)
         command, sentence = load_command(None, config)
@@ -133,8 +133,10 @@ class NoLayoutError(LayoutError):
     """The layout that was asked for has no rules for this model."""
 
 
-def _lacking(layout: str, config: Mapping[str, Any] | None) -> str:
+def _lacking(layout: str, config: Mapping[str, Any] | None, names: Collection[str]) -> str:
     kind = pipelines.kind_of(config or {})
+    if found := derived_tables.why_not(layout, config or {}, names):
+        return f"--layout {layout}: {found}: --layout auto or hf keeps its names and layouts"
     what = kind[:80] if kind else "this model, which has no config.json that says its type"
     return f"--layout {layout} has no rules for {what}: --layout auto or hf keeps its names and layouts"
 

@@ -6,7 +6,8 @@ import difflib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from wconv.consumers import pipelines, registry
+from wconv.consumers import derived_tables, pipelines, registry, table_files
+from wconv.consumers.consumer import Consumer
 from wconv.errors import LayoutError
 from wconv.layouts.apply import Layout
 
@@ -40,10 +41,21 @@ def choose_layout(
         else registry.with_role("automatic", "by name")
     )
     for consumer in sorted(asked, key=lambda one: one.layout_name != name):
-        for layout in consumer.tables():
+        for layout in _tables(consumer, model_type):
             if name in (registry.AUTO, *layout.consumers) and _fits(layout, model_type, names):
-                return layout
-    return pipelines.of_component(name, config, names)
+                return derived_tables.laid_out_already(name, layout, config or {}, names) or layout
+    component = pipelines.of_component(name, config, names)
+    return component or derived_tables.choose(name, config or {}, names)
+
+
+def _tables(consumer: Consumer, model_type: str) -> Iterator[Layout]:
+    """A consumer's tables that a person wrote and that may fit: of its files one alone is read."""
+    yield from consumer.tables()
+    if consumer.table_folder:
+        for one in (model_type,) if model_type else consumer.recognisable:
+            layout = table_files.find(consumer.table_folder, one)
+            if layout is not None and not layout.derived_from:
+                yield layout
 
 
 def layout_of_model_type(model_type: str, name: str = registry.AUTO) -> Layout:
@@ -74,10 +86,22 @@ def _fits(layout: Layout, model_type: str, names: Collection[str]) -> bool:
 
 def describe() -> Iterator[tuple[str, str, str]]:
     """Consumer, model type and what its rules do, for every model that has a table."""
+    served = {
+        (name, model_type)
+        for consumer in registry.with_role("automatic")
+        for layout in (one for one in registry.tables(consumer.name) if not one.derived_from)
+        for name in layout.consumers[1:]
+        for model_type in layout.model_types
+    }
     for consumer in registry.with_role("automatic"):
         for layout in consumer.tables():
             for model_type in layout.model_types:
                 yield consumer.name, model_type, _verbs(layout)
+        for model_type in table_files.model_types(consumer.table_folder) if consumer.table_folder else ():
+            found = table_files.find(consumer.table_folder, model_type)
+            # a person's table of another consumer comes first
+            if found is not None and not (found.derived_from and (consumer.name, model_type) in served):
+                yield consumer.name, model_type, _verbs(found)
         for place, layout in pipelines.places(consumer.name):
             yield consumer.name, place, _verbs(layout)
 

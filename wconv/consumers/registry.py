@@ -88,13 +88,18 @@ def find_consumer(name: str) -> Consumer | None:
 
 
 def tables(name: str) -> tuple[Layout, ...]:
-    """All layouts of one consumer; none where there is no such consumer.
+    """All layouts of one consumer, none of them twice; none where there is no such consumer.
 
     >>> len(tables("mflux"))
     1
     """
+    from wconv.consumers import table_files
+
     consumer = find_consumer(name)
-    return consumer.tables() if consumer is not None else ()
+    if consumer is None:
+        return ()
+    of_files = table_files.tables(consumer.table_folder) if consumer.table_folder else ()
+    return (*consumer.tables(), *of_files)
 
 
 def output_suffix(layout: object) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from wconv.errors import LayoutError
 from wconv.layouts import tied_heads
-from wconv.layouts.conditions import Context
+from wconv.layouts.conditions import Context, When
 from wconv.layouts.file_form import Form
 from wconv.layouts.patterns import SHORT, Pattern, compile_pattern, is_wildcard, written_out
 from wconv.layouts.rules import CopyRule, DropRule, KeepDtypeRule, Rule, State, TracedTensor, TransposeRule
@@ -76,6 +76,8 @@ class Layout:
         casts: dtype → dtype that the consumer's own conversion makes of it, unless the user says otherwise.
         config: how the consumer's config.json is made, where the source has none that it reads: a name in
             `Consumer.config_makers`.
+        derived_from: the programs and versions from which a table was derived that no person wrote.
+        where: what config.json must say for such a table to hold.
 
     Example:
         >>> from wconv.layouts.rules import rename
@@ -95,6 +97,8 @@ class Layout:
     form: Form | None = None
     casts: Mapping[str, str] = field(default_factory=dict)
     config: str = ""
+    derived_from: Mapping[str, str] = field(default_factory=dict)
+    where: tuple[When, ...] = ()
 
     @property
     def model_type(self) -> str:

@@ -24,13 +24,6 @@ if TYPE_CHECKING:
     from wconv.consumers.cast_rules import CastRules
     from wconv.consumers.known_models import KnownModels
     from wconv.consumers.quantization.tables import QuantizationTable
-    from wconv.layouts.apply import Layout
-
-
-def _tables() -> tuple[Layout, ...]:
-    from wconv.consumers.mlx_lm.tables import LAYOUTS
-
-    return LAYOUTS
 
 
 def _known_models() -> KnownModels:
@@ -66,7 +59,8 @@ ADAPTER_COMMAND = "mlx_lm.generate --model MODEL --adapter-path {model}"
 MLX_LM = Consumer(
     "mlx-lm",
     "mlx-lm",
-    tables=_tables,
+    table_folder="mlx_lm",
+    recognisable=("llama_consolidated", "mixtral_consolidated", "mixtral_consolidated_fused"),
     command="mlx_lm.generate --model {model} --prompt 'Hello'",
     substitutes=SUBSTITUTES,
     schemes=LANGUAGE,

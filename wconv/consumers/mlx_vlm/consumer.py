@@ -16,13 +16,6 @@ if TYPE_CHECKING:
     from wconv.consumers.cast_rules import CastRules
     from wconv.consumers.known_models import KnownModels
     from wconv.consumers.quantization.tables import QuantizationTable
-    from wconv.layouts.apply import Layout
-
-
-def _tables() -> tuple[Layout, ...]:
-    from wconv.consumers.mlx_vlm.tables import LAYOUTS
-
-    return LAYOUTS
 
 
 def _known_models() -> KnownModels:
@@ -46,7 +39,7 @@ def _cast_rules() -> CastRules:
 MLX_VLM = Consumer(
     "mlx-vlm",
     "mlx-vlm",
-    tables=_tables,
+    table_folder="mlx_vlm",
     command="mlx_vlm.generate --model {model} --prompt 'Hello'",
     substitutes=SUBSTITUTES,
     schemes=LANGUAGE,

@@ -19,12 +19,24 @@ from typing import Any
 from wconv.errors import LayoutError
 from wconv.layouts.apply import Layout
 from wconv.layouts.file import toml_text
-from wconv.layouts.file.fields import FORM, MAKER, PATTERNS, TEXT, TEXTS, TEXTS_BY_NAME, WHEN, WrongRuleError
+from wconv.layouts.file.fields import (
+    FORM,
+    MAKER,
+    PATTERNS,
+    TEXT,
+    TEXTS,
+    TEXTS_BY_NAME,
+    WHEN,
+    WrongRuleError,
+    several,
+)
 from wconv.layouts.file.primitives import PRIMITIVES, VERBS, Key, check
 from wconv.layouts.file.toml_lines import Lines
 from wconv.layouts.rules import Rule
 
 TOP = {
+    "derived_from": Key("derived_from", TEXTS_BY_NAME),
+    "where": Key("where", several(WHEN)),
     "consumers": Key("consumers", TEXTS),
     "model_types": Key("model_types", TEXTS),
     "command": Key("command", TEXT),

@@ -1,0 +1,1 @@
+"""Derives tables of rules from the consumers themselves: see `__main__`."""

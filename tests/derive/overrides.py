@@ -1,0 +1,282 @@
+"""What the prober cannot know of a model: fields of tiny configs that must fit each other, or be there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Fields = Mapping[str, Any]
+
+TRANSFORMERS_NAMES: Mapping[str, str] = {"phixtral": "-"}
+"""A program's model type → transformers', where they differ; "-" for one that only shares its name."""
+
+YARN = {
+    "type": "yarn",
+    "rope_type": "yarn",
+    "factor": 4.0,
+    "mscale": 1.0,
+    "mscale_all_dim": 1.0,
+    "beta_fast": 32,
+    "beta_slow": 1,
+    "original_max_position_embeddings": 64,
+    "rope_theta": 10000.0,
+}
+LONG = {
+    "type": "longrope",
+    "rope_type": "longrope",
+    "long_factor": [1.0] * 4,
+    "short_factor": [1.0] * 4,
+    "original_max_position_embeddings": 64,
+    "rope_theta": 10000.0,
+}
+PLAIN = {"rope_type": "default", "rope_theta": 10000.0}
+EVERY_ROPE = {
+    "type": "default",
+    "rope_type": "default",
+    "rope_theta": 10000.0,
+    "partial_rotary_factor": 0.5,
+    "mrope_section": [2, 1, 1],
+}
+MIXED = ["sliding_attention", "full_attention", "sliding_attention", "full_attention"]
+CONVOLVED = ["conv", "full_attention", "conv", "full_attention"]
+LINEAR = ["linear_attention", "full_attention", "linear_attention", "full_attention"]
+MAMBA = ["mamba", "attention", "mamba", "attention"]
+DELTA = {
+    "kda_layers": [1, 2, 3],
+    "full_attn_layers": [4],
+    "num_heads": 4,
+    "head_dim": 16,
+    "short_conv_kernel_size": 4,
+}
+BY_LAYER = {"per_layer_config": None}
+
+TRANSFORMERS: Mapping[str, Fields] = {
+    "dbrx": {
+        "d_model": 64,
+        "n_heads": 4,
+        "n_layers": 4,
+        "attn_config": {"kv_n_heads": 2, "clip_qkv": 8.0, "rope_theta": 10000.0},
+        "ffn_config": {"ffn_hidden_size": 96, "moe_num_experts": 6, "moe_top_k": 2, "hidden_size": 64},
+    },
+    "mamba2": {"num_heads": 8, "head_dim": 16},
+    "glm5_next": {"num_key_value_heads": 4, "text_config": {"num_key_value_heads": 4}},
+    "recurrent_gemma": {"num_key_value_heads": 1},
+    "deepseek_v2": {"rope_parameters": YARN, "n_group": 1, "topk_group": 1},
+    "minicpm3": {"rope_parameters": LONG},
+    "gemma4_text": {**BY_LAYER, "layer_types": MIXED, "num_kv_shared_layers": 0},
+    "gemma4": {"text_config": {**BY_LAYER, "layer_types": MIXED, "num_kv_shared_layers": 0}},
+    "gemma4_unified": {"text_config": BY_LAYER},
+    "diffusion_gemma": {"text_config": BY_LAYER},
+    "embedding_gemma2": {"text_config": BY_LAYER, **BY_LAYER},
+    "exaone_moe": {"mlp_layer_types": ["dense", "sparse", "sparse", "sparse"]},
+    "granitemoehybrid": {"layer_types": LINEAR},
+    "lfm2_moe": {"layer_types": CONVOLVED},
+    "lfm2": {"layer_types": CONVOLVED},
+    "hunyuan_v1_dense": {"rope_parameters": PLAIN},
+    "hunyuan_vl": {"text_config": {"rope_parameters": PLAIN}, "rope_parameters": PLAIN},
+    "nemotron": {"head_dim": 16},
+    "gemma3": {"mm_tokens_per_image": 4},
+    "llama4_text": {"moe_layers": [], "interleave_moe_layer_step": 0},
+    "molmo2": {"adapter_config": {"vision_feature_layer": [3, 1], "vit_layers": [3, 1]}},
+    "nemotron_h": {"layers_block_type": ["mamba", "attention", "mlp", "moe"]},
+    "rt_detr_v2": {"backbone_config": {"out_features": None, "out_indices": None}},
+    "muse_spark": {"vision_config": {"pos_emb_height": 4, "pos_emb_width": 4}},
+    "dinov2": {"out_features": None, "out_indices": None},
+    "sapiens2": {"out_features": None, "out_indices": None},
+    "qwen4_exp": {"text_config": {"head_dim": 16}},
+}
+"""Fields of transformers' tiny configs, by model type."""
+
+ANY = ""
+
+CONSUMER: Mapping[tuple[str, str], Fields] = {
+    (ANY, "dbrx"): {
+        "d_model": 64,
+        "n_heads": 4,
+        "n_layers": 4,
+        "attn_config": {"kv_n_heads": 2, "clip_qkv": 8.0, "rope_theta": 10000.0},
+        "ffn_config": {"ffn_hidden_size": 96, "moe_num_experts": 6, "moe_top_k": 2},
+    },
+    (ANY, "deepseek_v2"): {"rope_scaling": YARN},
+    (ANY, "exaone4"): {"sliding_window_pattern": "LLLG", "rope_scaling": None, "sliding_window": 32},
+    (ANY, "exaone_moe"): {"is_moe_layer": [False, True, True, True], "layer_types": MIXED},
+    (ANY, "gear"): {"layer_types": [*CONVOLVED[:3], "sliding_attention"]},
+    (ANY, "glm_moe_dsa"): {
+        "topk_method": "noaux_tc",
+        "rope_parameters": PLAIN,
+        "rope_theta": 10000.0,
+        "first_k_dense_replace": 1,
+    },
+    (ANY, "granitemoehybrid"): {"layer_types": MAMBA},
+    (ANY, "hunyuan"): {
+        "rope_scaling": {"factor": 1.0, "type": "dynamic", "alpha": 1000.0},
+        "num_shared_expert": 1,
+    },
+    (ANY, "jamba"): {"layers_block_type": MAMBA, "attn_layer_period": 2, "attn_layer_offset": 1},
+    (ANY, "kimi_linear"): {
+        "linear_attn_config": DELTA,
+        "first_k_dense_replace": 1,
+        "qk_nope_head_dim": 16,
+        "qk_rope_head_dim": 8,
+        "v_head_dim": 12,
+        "rope_scaling": None,
+    },
+    (ANY, "kimi_k3"): {
+        "text_config": {
+            "linear_attn_config": DELTA,
+            "kv_lora_rank": 20,
+            "q_lora_rank": 24,
+            "qk_nope_head_dim": 16,
+            "qk_rope_head_dim": 8,
+            "v_head_dim": 12,
+            "num_experts": 6,
+            "num_key_value_heads": 4,
+            "moe_intermediate_size": 40,
+            "first_k_dense_replace": 1,
+            "num_shared_experts": 1,
+            "num_experts_per_token": 2,
+        },
+    },
+    (ANY, "lfm2_moe"): {"layer_types": CONVOLVED, "full_attn_idxs": [1, 3]},
+    (ANY, "lfm2"): {"layer_types": CONVOLVED, "full_attn_idxs": [1, 3]},
+    (ANY, "mimo_v2_flash"): {
+        "hybrid_layer_pattern": [0, 1, 0, 1],
+        "moe_layer_freq": [0, 1, 1, 1],
+        "scoring_func": "sigmoid",
+        "topk_method": "noaux_tc",
+        "n_shared_experts": None,
+        "add_swa_attention_sink_bias": True,
+        "partial_rotary_factor": 0.5,
+    },
+    (ANY, "minicpm3"): {"rope_scaling": LONG},
+    (ANY, "nemotron-nas"): {
+        "block_configs": [
+            {
+                "attention": {"n_heads_in_group": 2, "no_op": False, "replace_with_linear": at == 1},
+                "ffn": {"ffn_mult": 2.0, "no_op": False, "replace_with_linear": at == 2},
+            }
+            for at in range(4)
+        ]
+    },
+    (ANY, "openelm"): {
+        "num_query_heads": [4] * 4,
+        "num_kv_heads": [2] * 4,
+        "ffn_multipliers": [1.0, 1.5, 1.0, 2.0],
+        "ffn_dim_divisor": 32,
+    },
+    (ANY, "phixtral"): {"num_vocab": 272, "model_dim": 64, "num_heads": 4, "num_layers": 4, "rotary_dim": 8},
+    (ANY, "spark2_5"): {"rope_parameters": {"full_attention": PLAIN, "sliding_attention": PLAIN}},
+    (ANY, "deepseek_v41"): {
+        "head_dim": 32,
+        "o_groups": 2,
+        "o_lora_rank": 16,
+        "index_n_heads": 2,
+        "index_head_dim": 16,
+        "compress_ratios": [0, 0, 4, 4],
+        "vocab_size": 272,
+        "engram_layer_ids": [],
+    },
+    **{
+        ("mlx-vlm", name): {
+            "text_config": {"rope_parameters": EVERY_ROPE, "head_dim": 16, "num_hidden_layers": 4},
+            "rope_parameters": EVERY_ROPE,
+        }
+        for name in ("clef", "decider2", "indic_ocr")
+    },
+    ("mlx-vlm", "clef"): {
+        "text_config": {"rope_parameters": EVERY_ROPE, "head_dim": 16},
+        "head_config": {
+            "hidden_size": 64,
+            "width": 64,
+            "routing_layers": 2,
+            "layers": 2,
+            "heads": 4,
+            "feedforward": 64,
+        },
+    },
+    ("mlx-vlm", "limite"): {"rope_n_pairs": 4, "text_config": {"rope_n_pairs": 4}},
+    ("mlx-vlm", "mage_vl"): {"vision_config": {"hidden_size": 128}},
+    ("mlx-vlm", "longcat_flash_sparse"): {"index_n_heads": 2, "index_topk": 4, "index_head_dim": 16},
+    ("mlx-vlm", "nemotron_h_nano_omni"): {
+        "text_config": {"hybrid_override_pattern": ["M", "*", "-", "M"]},
+    },
+    ("mlx-vlm", "deepseekocr_2"): {"vision_config": {"width": {"qwen2-0-5b": {"dim": 64}, "sam_vit_b": {}}}},
+    ("mlx-vlm", "glm5_next"): {
+        "text_config": {"num_key_value_heads": 4, "index_topk": 8, "index_kpool": 4},
+        "num_key_value_heads": 4,
+        "index_topk": 8,
+        "index_kpool": 4,
+    },
+    (ANY, "recurrent_gemma"): {
+        "block_types": ["recurrent", "recurrent", "attention", "recurrent"],
+        "_block_types": ["recurrent", "recurrent", "attention", "recurrent"],
+        "num_key_value_heads": 1,
+    },
+    (ANY, "nemotron_h"): {
+        "layers_block_type": ["mamba", "attention", "mlp", "moe"],
+        "hybrid_override_pattern": ["M", "*", "-", "E"],
+    },
+    (ANY, "muse_spark"): {"vision_config": {"pos_emb_height": 4, "pos_emb_width": 4}},
+    ("mlx-vlm", "mimo_v2"): {
+        "text_config": {"hybrid_layer_pattern": [0, 1, 0, 1], "moe_layer_freq": [0, 1, 1, 1]}
+    },
+    ("mlx-vlm", "gemma3n"): {
+        "text_config": {
+            "layer_types": MIXED,
+            "intermediate_size": [256] * 4,
+            "activation_sparsity_pattern": [0.5, 0.0] * 2,
+        }
+    },
+    ("mlx-lm", "gemma3n"): {
+        "text_config": {
+            "@own": "gemma3n:TextConfig",
+            "layer_types": MIXED,
+            "activation_sparsity_pattern": [0.5, 0.0] * 2,
+            "num_kv_shared_layers": 0,
+        }
+    },
+    (ANY, "glm4v"): {"text_config": {"eos_token_id": [1]}},
+    ("mlx-vlm", "laya"): {"encoder_config": {"@own": "modernbert"}},
+    ("mlx-vlm", "paddleocr_vl"): {"vision_config": {"model_type": "paddleocr_vl"}},
+    ("mlx-vlm", "multi_modality"): {
+        "vision_config": {"params": {}},
+        "projector_config": {
+            "cls": "MlpProjector",
+            "model_type": "aligner",
+            "params": {"projector_type": "mlp_gelu", "depth": 2, "input_dim": 64, "n_embed": 64},
+        },
+        "aligner_config": {
+            "cls": "MlpProjector",
+            "model_type": "aligner",
+            "params": {"projector_type": "mlp_gelu", "depth": 2, "input_dim": 64, "n_embed": 64},
+        },
+    },
+    (ANY, "llama4"): {
+        "text_config": {
+            "rope_scaling": None,
+            "rope_theta": 10000.0,
+            "num_experts_per_tok": 1,
+            "interleave_moe_layer_step": 1,
+        }
+    },
+    (ANY, "llama4_text"): {"no_rope_layers": [1, 1, 1, 0], "rope_scaling": None},
+    (ANY, "gemma4_text"): {
+        "global_head_dim": 16,
+        "num_kv_shared_layers": 0,
+        "layer_types": MIXED,
+        "sliding_window_pattern": 2,
+    },
+    (ANY, "gemma4"): {
+        "text_config": {"global_head_dim": 16, "layer_types": MIXED, "sliding_window_pattern": 2}
+    },
+    ("mlx-vlm", "gemma3"): {"text_config": {"mm_tokens_per_image": 4}},
+    ("mlx-lm", "lfm2-vl"): {"text_config": {"@own": "lfm2", "block_ff_dim": 96}},
+    ("mlx-lm", "pixtral"): {"text_config": {"@own": "llama"}},
+}
+"""Fields of the program's tiny configs; "@own" stands for the tiny config of another of its models."""
+
+
+def consumer(program: str, model_type: str) -> Fields:
+    """The fields for a model of a program: its own, or those for both programs."""
+    name = model_type.replace("_nas", "-nas")
+    return CONSUMER.get((program, model_type)) or CONSUMER.get((ANY, name)) or {}

@@ -1,0 +1,66 @@
+"""Every model of mlx-lm and mlx-vlm: what wconv writes is what the program's own conversion makes.
+
+The checkpoints are those of `fixtures/derived`: tiny, of the names that are published where they are known.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.derive import fixtures, proof, watch
+from tests.derive.programs import probe, program
+from tests.derive.sources import Source
+from tests.oracles import oracle
+
+pytestmark = pytest.mark.oracle
+
+PROGRAMS = {"mlx-lm": "mlx_lm", "mlx-vlm": "mlx_vlm"}
+ROWS = [(name, model_type, row) for name in PROGRAMS for model_type, row in fixtures.load(name).items()]
+OTHER_NAMES = {"aya_vision", "internvl", "llava_onevision"}
+"""Models whose checkpoints here have newer names than those to which mlx-vlm's tables lay back."""
+
+PARTLY = {"pixtral"}
+"""Models of which mlx-vlm takes a checkpoint here that is laid out for it in part, which wconv refuses."""
+
+COMPARED = [(name, model_type, row) for name, model_type, row in ROWS if "shapes" in row]
+
+
+@pytest.mark.parametrize(
+    ("name", "model_type", "row"), COMPARED, ids=[f"{one[0]}-{one[1]}" for one in COMPARED]
+)
+def test_it_converts_as_the_consumer_does(
+    name: str, model_type: str, row: dict[str, Any], tmp_path: Path
+) -> None:
+    oracle(PROGRAMS[name])
+    prog = program(name)
+    shapes = {one: tuple(shape) for one, shape in row["shapes"].items()}
+    model = probe(prog, model_type, row["config"])
+    source = Source(row["source"], row["config"], shapes, model, frozenset(row["integers"]))
+    (tmp_path / "source").mkdir()
+    found = proof.compare(prog, model_type, source, None, tmp_path)
+    if name == "mlx-vlm" and model_type in PARTLY:
+        assert "converted in part" in found["own"]
+        return
+    assert (found["own"], found["float16"]) == ("same", "same")
+    if name == "mlx-vlm" and model_type in OTHER_NAMES:
+        return
+    if row["back"].startswith("same"):
+        assert found["back"].startswith("same"), found["back"]
+
+
+def test_a_version_that_does_something_else_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = oracle("mlx_lm.models.jamba")
+    prog = program("mlx-lm")
+    assert not list(watch.changes(prog, ["jamba", "granite"]))
+    monkeypatch.setattr(module.Model, "sanitize", lambda _, weights: weights)
+    assert [name for name, _ in watch.changes(prog, ["jamba", "granite"])] == ["jamba"]
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_module_of_the_consumer_is_accounted_for(name: str) -> None:
+    oracle(PROGRAMS[name])
+    rows = {model_type for one, model_type, _ in ROWS if one == name}
+    assert rows == set(program(name).model_types())
