@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from wconv.tensors.quantize import Quantization, decoded
+from wconv.tensors.quantize import Quantization
+from wconv.tensors.quantize_floats import decoded
 
 if TYPE_CHECKING:
     import numpy as np

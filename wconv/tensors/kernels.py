@@ -104,7 +104,7 @@ def float32_to_bfloat16(source: Array, out: Array, scratch: Scratch) -> NDArray[
 
 def float16_to_float32(source: Array, out: Array, scratch: Scratch) -> NDArray[np.bool_] | None:
     """The bits move to float32's places and a multiplication corrects the bias, exact for subnormals too."""
-    if _flushes_subnormals():
+    if flushes_subnormals():
         np.copyto(out, source, casting="unsafe")
         return None
     y = out.view(_I32)
@@ -137,7 +137,7 @@ def e4m3_to_float16(source: Array, out: Array, scratch: Scratch) -> NDArray[np.b
 
 def e4m3_to_float32(source: Array, out: Array, scratch: Scratch) -> NDArray[np.bool_] | None:
     """float8_e4m3fn: as float16, with a bias of 120 to gain; only NaN is odd."""
-    if _flushes_subnormals():
+    if flushes_subnormals():
         np.copyto(out, source, casting="unsafe")
         return None
     y = out.view(_I32)
@@ -183,7 +183,7 @@ def not_finite(values: Array, infinity: int) -> NDArray[np.bool_] | None:
     return np.bitwise_and(patterns, _U16(0x7FFF)) >= _U16(infinity)
 
 
-def _flushes_subnormals() -> bool:
+def flushes_subnormals() -> bool:
     """Whether a fast-math library in this process has told the processor to take subnormals for zero."""
     return bool(np.multiply(_SUBNORMAL, _UP_112) == 0)
 
