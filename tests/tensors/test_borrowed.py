@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 
 import numpy as np
@@ -24,7 +25,7 @@ def test_arrays_begin_at_lines_of_the_cache_and_do_not_overlap() -> None:
         arrays = [arena.empty((3,), np.uint8), arena.empty((1,), np.float64), arena.empty((2, 5), np.uint16)]
     ends = [(array.ctypes.data, array.ctypes.data + array.nbytes) for array in arrays]
     assert all(start % LINE == 0 for start, _ in ends)
-    assert all(stop <= start for (_, stop), (start, _) in zip(ends, ends[1:], strict=False))
+    assert all(stop <= start for (_, stop), (start, _) in itertools.pairwise(ends))
 
 
 def test_the_same_memory_comes_again_while_it_is_kept() -> None:

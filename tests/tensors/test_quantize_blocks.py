@@ -66,7 +66,9 @@ def test_threads_do_not_share_memory() -> None:
 
     def work(at: int) -> None:
         with keeping():
-            wrong.extend(at for _ in range(20) if parts(quantize(inputs[at], Quantization.of())) != expected[at])
+            wrong.extend(
+                at for _ in range(20) if parts(quantize(inputs[at], Quantization.of())) != expected[at]
+            )
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)

@@ -66,8 +66,9 @@ class Work:
 
     def spread_out(self, values: Array, at: int = 0) -> Array:
         """A number for each group, repeated for its places in a row of a plane."""
-        self.spread[at].reshape(self.groups, PER_PLANE)[:] = values[:, None]
-        return self.spread[at]
+        row: Array = self.spread[at]
+        row.reshape(self.groups, PER_PLANE)[:] = values[:, None]
+        return row
 
     def limit(self, top: int, codes: Array) -> None:
         """Codes of 16 bits that are larger become `top`."""
@@ -136,7 +137,9 @@ def ends(block: Array, work: Work) -> tuple[Array, Array]:
     if high.max() >= 0x8000 or low.min() < 0x8000:
         # of one sign alone: the other end is that of the least magnitude
         least = np.bitwise_xor(np.minimum.reduce(halves, 0), np.uint16(0x7FFF)).view(np.int16)
-        nearest = np.bitwise_xor(_within_cells(least[None], work.groups)[0].view(np.uint16), np.uint16(0x7FFF))
+        nearest = np.bitwise_xor(
+            _within_cells(least[None], work.groups)[0].view(np.uint16), np.uint16(0x7FFF)
+        )
         np.copyto(low, nearest, where=low < 0x8000)
         np.copyto(high, nearest, where=high >= 0x8000)
     return _single(high, block.dtype), _single(low, block.dtype)
@@ -164,7 +167,8 @@ def _within_cells(rows: Array, groups: int) -> Array:
     """The largest of each eight neighbours of every row, int16."""
     cells = np.ascontiguousarray(rows.view(np.uint32).reshape(-1, PER_PLANE).T).view(np.int16)
     pairs = np.maximum.reduce(cells, 0).reshape(len(rows), groups, 2)
-    return np.maximum(pairs[:, :, 0], pairs[:, :, 1])
+    found: Array = np.maximum(pairs[:, :, 0], pairs[:, :, 1])
+    return found
 
 
 def _single(halves: Array, dtype: np.dtype[Any]) -> Array:

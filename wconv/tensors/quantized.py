@@ -6,15 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from wconv.errors import WconvError
 from wconv.tensors import casts, dtypes
+from wconv.tensors.borrowed import borrowed
 from wconv.tensors.casts import Overflow
 from wconv.tensors.dtypes import DType
 from wconv.tensors.lazy import Array, LazyTensor, Shape
 from wconv.tensors.multi import MultiNode
-from wconv.tensors.borrowed import borrowed
 from wconv.tensors.quantize import Quantization, quantize_into
 from wconv.tensors.quantize_columns import AT_ONCE
 
@@ -72,6 +70,7 @@ class QuantizeNode(MultiNode):
             damaged = casts.count_not_finite(values) - (casts.losses().count - before)
         if damaged > 0:
             casts.add_loss(Overflow(damaged, math.inf))
+
 
 def quantized(tensor: LazyTensor, how: Quantization) -> tuple[LazyTensor, ...]:
     """Codes, scales and, where the mode has them, biases of a weight, each of them lazy.
