@@ -1,4 +1,4 @@
-"""Affine quantization of a block of groups, `code * scale + bias`, after MLX's `backend/cpu/quantized.cpp`."""
+"""Affine quantization, `code * scale + bias`, of a block of groups: MLX's `backend/cpu/quantized.cpp`."""
 
 from __future__ import annotations
 
