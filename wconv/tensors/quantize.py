@@ -144,7 +144,7 @@ def quantize_into(
         scales, biases: one for each group; `biases` is None where the mode has none.
 
     Returns:
-        Whether all values are finite.
+        Whether all values are known to be finite.
     """
     import numpy as np
 

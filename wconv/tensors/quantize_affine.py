@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from wconv.tensors.base import Array
-from wconv.tensors.quantize_columns import Work, ends, fill_plane, finite_ends, load
+from wconv.tensors.quantize_columns import Work, ends, fill_plane, finite_ends, load, spread_out
 
 _UNIT = np.float32(1.5 * 2**23)
 """A float32 whose last bit is worth one: added to a small number, the adder rounds half to even."""
@@ -15,17 +15,19 @@ def affine(block: Array, bits: int, work: Work, scales_out: Array, biases_out: A
     """Makes the codes, in `work.codes`, with which the end of larger magnitude is exact.
 
     Returns:
-        Whether all numbers are finite.
+        Whether all numbers are known to be finite.
     """
     load(block, work)
     high, low = ends(block, work)
-    finite = bool(np.isfinite(high).all() and np.isfinite(low).all())
+    range_ = high - low
+    finite = bool(np.isfinite(range_).all())
     if not finite:  # MLX's comparisons pass over NaN
         high, low = finite_ends(block, work)
+        range_ = high - low
     top = (1 << bits) - 1
     negative = np.abs(low) > np.abs(high)
     edge = np.where(negative, low, high)
-    scales = np.maximum((high - low) / np.float32(top), np.float32(1e-7))
+    scales = np.maximum(range_ / np.float32(top), np.float32(1e-7))
     scales = np.where(negative, scales, -scales)
     steps = np.rint(edge / scales)
     reached = steps != 0
@@ -35,7 +37,7 @@ def affine(block: Array, bits: int, work: Work, scales_out: Array, biases_out: A
     else:
         biases = np.where(reached, edge, np.float32(0))
         np.divide(edge, steps, out=scales, where=reached)
-    spread_biases, spread_scales = work.spread_out(biases, 0), work.spread_out(scales, 1)
+    spread_biases, spread_scales = spread_out(biases), spread_out(scales)
     for at in (0, 1):
         plane = fill_plane(block, work, at)
         np.subtract(plane, spread_biases, out=plane)

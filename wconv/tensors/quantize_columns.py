@@ -40,13 +40,13 @@ class Work:
         words: the elements of a block of 16-bit numbers, two to a word.
         codes: uint16, (2, cells of a group, 4 for each group).
         aside: uint16, like `plane`, for what else there is.
-        spread: float32, numbers of the groups, each four times; two of them.
+        ends: uint16, for the largest and the smallest number of each place of a cell.
     """
 
     ARRAYS = 8
     """How many there are, at most."""
 
-    __slots__ = ("_top", "aside", "cells", "codes", "groups", "plane", "spread", "words")
+    __slots__ = ("_top", "aside", "cells", "codes", "ends", "groups", "plane", "words")
 
     def __init__(self, arena: Arena, groups: int, group_size: int) -> None:
         self.groups, self.cells = groups, group_size // CELL
@@ -54,7 +54,7 @@ class Work:
         self.plane = arena.empty((self.cells, row), np.float32)
         self.words = arena.empty((self.cells, row), np.uint32)
         self.codes = arena.empty((2, self.cells, row), np.uint16)
-        self.spread = arena.empty((2, row), np.float32)
+        self.ends = arena.empty((2, 2 * row), np.uint16)
         self.aside = arena.empty((self.cells, row), np.uint16)
         self._top = arena.empty((row,), np.uint16)
         self._top[:] = 0
@@ -64,18 +64,17 @@ class Work:
         """Bytes that the arrays for so many groups take."""
         return groups * group_size * _WORKING
 
-    def spread_out(self, values: Array, at: int = 0) -> Array:
-        """A number for each group, repeated for its places in a row of a plane."""
-        row: Array = self.spread[at]
-        row.reshape(self.groups, PER_PLANE)[:] = values[:, None]
-        return row
-
     def limit(self, top: int, codes: Array) -> None:
         """Codes of 16 bits that are larger become `top`."""
         if self._top[0] != top:
             self._top[:] = top
         # with a scalar numpy takes ten times as long
         np.minimum(codes, self._top.view(codes.dtype), out=codes)
+
+
+def spread_out(values: Array) -> Array:
+    """A number for each group, repeated for its places in a row of a plane."""
+    return np.repeat(values, PER_PLANE)
 
 
 def load(block: Array, work: Work) -> None:
@@ -127,12 +126,13 @@ def ends(block: Array, work: Work) -> tuple[Array, Array]:
     of the smallest, unless none is.
     """
     if block.dtype.itemsize == 4:
-        high, low = (_reduced(block, work, operation) for operation in (np.maximum, np.minimum))
-        return high, low
+        return _ends_of_floats(block, work, pass_nan=False)
     halves = work.words.view(np.uint16)
-    signed, unsigned = np.maximum.reduce(halves.view(np.int16), 0), np.maximum.reduce(halves, 0)
+    signed, unsigned = work.ends
+    np.maximum.reduce(halves.view(np.int16), 0, out=signed.view(np.int16))
+    np.maximum.reduce(halves, 0, out=unsigned)
     np.bitwise_xor(unsigned, np.uint16(0x8000), out=unsigned)
-    high, low = _within_cells(np.stack((signed, unsigned.view(np.int16))), work.groups).view(np.uint16)
+    high, low = _within_cells(work.ends.view(np.int16), work.groups).view(np.uint16)
     np.bitwise_xor(low, np.uint16(0x8000), out=low)
     if high.max() >= 0x8000 or low.min() < 0x8000:
         # of one sign alone: the other end is that of the least magnitude
@@ -147,20 +147,20 @@ def ends(block: Array, work: Work) -> tuple[Array, Array]:
 
 def finite_ends(block: Array, work: Work) -> tuple[Array, Array]:
     """As `ends`, passing over NaN."""
-    high = _reduced(block, work, np.maximum, np.float32(-np.inf))
-    return high, _reduced(block, work, np.minimum, np.float32(np.inf))
+    return _ends_of_floats(block, work, pass_nan=True)
 
 
-def _reduced(block: Array, work: Work, operation: np.ufunc, for_nan: np.float32 | None = None) -> Array:
-    """One number for each group, of all its numbers as float32."""
-    rows = []
+def _ends_of_floats(block: Array, work: Work, *, pass_nan: bool) -> tuple[Array, Array]:
+    high, low = np.empty((2, 2 * PER_PLANE, work.groups), np.float32)
     for at in (0, 1):
         plane = fill_plane(block, work, at)
-        if for_nan is not None:
-            plane[np.isnan(plane)] = for_nan
-        rows.append(operation.reduce(plane, 0).reshape(work.groups, PER_PLANE).T)
-    found: Array = operation.reduce(np.concatenate(rows), 0)
-    return found
+        nan = np.isnan(plane) if pass_nan else None
+        here = slice(at * PER_PLANE, (at + 1) * PER_PLANE)
+        for ends_, operation, least in ((high, np.maximum, -np.inf), (low, np.minimum, np.inf)):
+            if nan is not None:
+                plane[nan] = least
+            ends_[here] = operation.reduce(plane, 0).reshape(work.groups, PER_PLANE).T
+    return np.maximum.reduce(high, 0), np.minimum.reduce(low, 0)
 
 
 def _within_cells(rows: Array, groups: int) -> Array:

@@ -6,8 +6,10 @@ import functools
 
 import numpy as np
 
+from wconv.tensors import casts
 from wconv.tensors.base import Array
-from wconv.tensors.quantize_columns import PER_PLANE, Work, ends, fill_plane, load
+from wconv.tensors.quantize_columns import Work, ends, fill_plane, load, spread_out
+from wconv.tensors.rounded import rounded
 
 LEAST_EXPONENT = -120
 """Scales below that are of numbers that may be subnormal."""
@@ -54,11 +56,11 @@ def _scaled_by_powers(block: Array, ratios: Array, mode: str, work: Work, scales
     exponents[ratios == 0] = 0
     np.copyto(scales_out, exponents + 127, casting="unsafe")
     ordinary = exponents.min() >= LEAST_EXPONENT
-    factors = work.spread_out(np.ldexp(np.float32(1), -exponents)) if ordinary else None
+    factors = spread_out(np.ldexp(np.float32(1), -exponents)) if ordinary else None
     for at, codes in enumerate(work.codes):
         plane = fill_plane(block, work, at)
         if factors is None:
-            np.copyto(plane, np.ldexp(plane, np.repeat(-exponents, PER_PLANE)))
+            np.copyto(plane, np.ldexp(plane, spread_out(-exponents)))
         else:
             np.multiply(plane, factors, out=plane)
         _round_to_odd(plane, codes, exact=block.dtype.name == "bfloat16")
@@ -76,16 +78,16 @@ def _scaled_by_floats(block: Array, ratios: Array, work: Work, scales_out: Array
     upper = np.empty(ratios.shape, np.uint16)
     _round_to_odd(ratios.copy(), upper)
     np.copyto(scales_out, _e4m3()[upper], casting="unsafe")
-    divisors = work.spread_out(decoded("mxfp8")[scales_out])
+    divisors = spread_out(decoded("mxfp8")[scales_out])
     # a scale rounded so far down, or to the largest, that quotients may exceed 8; or one that is none
-    extreme = np.flatnonzero(np.repeat(~((scales_out > 1) & (ratios <= 448)), PER_PLANE))
+    extreme = np.flatnonzero(spread_out(~((scales_out > 1) & (ratios <= 448))))
     for at, codes in enumerate(work.codes):
         plane = fill_plane(block, work, at)
         np.divide(plane, divisors, out=plane)
         if block.dtype != np.float32:
-            halves = codes.view(block.dtype)
-            np.copyto(halves, plane, casting="unsafe")
-            np.copyto(plane, halves)
+            halves = codes.view(block.dtype).reshape(-1)
+            rounded(plane.reshape(-1), halves, counted=False)
+            casts.cast(halves, plane.reshape(-1))
         few = plane[:, extreme]
         _round_to_odd(plane, codes, exact=block.dtype.name == "bfloat16")
         _to_e2m1(codes, work)
@@ -99,7 +101,7 @@ def _scaled_by_floats(block: Array, ratios: Array, work: Work, scales_out: Array
 def _saturate(block: Array, infinite: Array, mode: str, work: Work, scales: Array) -> None:
     """What MLX makes of a group that holds an infinity or NaN: nothing of use, but the same here as there."""
     scales[infinite] = 128 if block.dtype == np.float32 else 0
-    places = np.repeat(infinite, PER_PLANE)
+    places = spread_out(infinite)
     for at, codes in enumerate(work.codes):
         group = fill_plane(block, work, at)[:, places]
         negative = np.signbit(group)
