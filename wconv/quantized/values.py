@@ -241,20 +241,19 @@ class Decoded(LazyTensor):
         rows = np.arange(row, row + len(values)) // high - grid.begin
         alike = rows[0] == rows[-1]
         here = slice(int(rows[0]), int(rows[0]) + 1) if alike else rows
-        scales = grid.raised if raised and grid.raised is not None else grid.scales
-        parts = [scales[here], None if grid.zeros is None else grid.zeros[here]]
-        if grid.groups is not None:
-            groups = grid.groups
-            parts = [None if part is None else part[:, groups] for part in parts]
-            target = values
-        elif (alike and len(values) > 1) or (values.shape[1] % wide and values.shape[1] > wide):
-            # one long row for all, or blocks of which a row's last is cut
-            parts = [None if part is None else _each(part, wide, values.shape[1]) for part in parts]
-            target = values
-        else:
-            target = values.reshape(len(values), -1, min(wide, values.shape[1]))
-            parts = [None if part is None else part[:, :, None] for part in parts]
-        factors, zeros = parts
+        columns = values.shape[1]
+        # one long row for all, or blocks of which a row's last is cut; else each block is multiplied by itself
+        by_columns = (alike and len(values) > 1) or (columns % wide and columns > wide)
+
+        def fitted(blocks: Array) -> Array:
+            if grid.groups is not None:
+                return blocks[:, grid.groups]
+            return _each(blocks, wide, columns) if by_columns else blocks[:, :, None]
+
+        factors = fitted((grid.raised if raised and grid.raised is not None else grid.scales)[here])
+        zeros = None if grid.zeros is None else fitted(grid.zeros[here])
+        whole = grid.groups is not None or by_columns
+        target = values if whole else values.reshape(len(values), -1, min(wide, columns))
         with np.errstate(all="ignore"):
             if zeros is not None:
                 np.subtract(target, zeros, out=target)
@@ -346,7 +345,9 @@ class FlatDecoded(LazyTensor):
                 values = buffer[: end - begin]
                 if (begin | end) % 2 == 0:
                     half = (end - begin) // 2
-                    np.copyto(indices[:half], self.codes.packed.read_range(begin // 2, end // 2, packed[:half]))
+                    np.copyto(
+                        indices[:half], self.codes.packed.read_range(begin // 2, end // 2, packed[:half])
+                    )
                     np.take(both, indices[:half], out=values.view(both.dtype), mode="clip")
                 else:
                     np.take(table, self.codes.read_range(begin, end), out=values, mode="clip")
