@@ -242,7 +242,7 @@ class Decoded(LazyTensor):
         alike = rows[0] == rows[-1]
         here = slice(int(rows[0]), int(rows[0]) + 1) if alike else rows
         columns = values.shape[1]
-        # one long row for all, or blocks of which a row's last is cut; else each block is multiplied by itself
+        # one long row for all, or blocks of which a row's last is cut; else each block by itself
         by_columns = (alike and len(values) > 1) or (columns % wide and columns > wide)
 
         def fitted(blocks: Array) -> Array:
