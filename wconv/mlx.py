@@ -59,6 +59,7 @@ def load_mlx(
     from wconv.consumers.lay_out import AS_STORED
     from wconv.consumers.quantization.recipes import Quantize
     from wconv.conversion.prepare import plan
+    from wconv.tensors.borrowed import keeping
     from wconv.writing.buffers import Buffers, read
 
     if layout is None:
@@ -74,7 +75,7 @@ def load_mlx(
     overflows: dict[str, Overflow] = {}
     buffers = Buffers()
     opened = conversion.checkpoint
-    with reading(opened):
+    with reading(opened), keeping():
         for shard in conversion.plan.shards:
             for entry, array, lost in read(shard.entries, buffers):
                 arrays[shard.label(entry.name)] = to_mlx(array)

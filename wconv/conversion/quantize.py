@@ -17,6 +17,7 @@ from wconv.consumers.quantization.recipes import Quantize, parse_rule
 from wconv.conversion.quantization_summary import Summary
 from wconv.errors import LayoutError, WconvError
 from wconv.stores.files import replacing
+from wconv.tensors.borrowed import keeping
 from wconv.tensors.dequantize import dequantize
 from wconv.tensors.lazy import LazyTensor
 from wconv.tensors.multi import output_of
@@ -156,8 +157,9 @@ def relative_error(tensor: LazyTensor, how: Quantization, *, whole: bool = False
             back = dequantize(made.codes, made.scales, made.biases, how, values.dtype)
             exact = values.astype(np.float64)
             difference = back.reshape(-1).astype(np.float64) - exact
-            changed += float(np.dot(difference, difference))
-            total += float(np.dot(exact, exact))
+            # no np.dot: it wakes the threads of BLAS, which then spin for work while ours do it
+            changed += float(np.square(difference, out=difference).sum())
+            total += float(np.square(exact, out=exact).sum())
     return math.sqrt(changed / total) if total else 0.0
 
 
@@ -168,10 +170,11 @@ def errors_of(made: Sequence[Entry], *, whole: bool = False) -> dict[str, float]
         whole: reads all of every weight, instead of a sample.
     """
     found: dict[str, float] = {}
-    for entry in made:
-        output = output_of(entry.tensor)
-        if output is not None and output.index == 0 and isinstance(output.node, QuantizeNode):
-            found[entry.name] = relative_error(output.node.parent, output.node.how, whole=whole)
+    with keeping():
+        for entry in made:
+            output = output_of(entry.tensor)
+            if output is not None and output.index == 0 and isinstance(output.node, QuantizeNode):
+                found[entry.name] = relative_error(output.node.parent, output.node.how, whole=whole)
     return found
 
 

@@ -29,7 +29,7 @@ from wconv.quantized.stored import (
 from wconv.quantized.values import Decoded, ScaleValues
 from wconv.tensors import dtypes
 from wconv.tensors.lazy import LazyTensor
-from wconv.tensors.quantize import FP4
+from wconv.tensors.quantize_floats import FP4
 
 NAME, TITLE = "compressed-tensors", "a compressed-tensors checkpoint"
 

@@ -50,8 +50,7 @@ class Dequantized(LazyTensor):
         packed = self.weight.read_range(first * words, last * words)
         scales = self.scales.read_range(first, last)
         biases = None if self.biases is None else self.biases.read_range(first, last)
-        values = dequantize(packed.view(np.uint8), scales, biases, self.how, self.dtype.numpy)
-        out[:] = values.reshape(-1)
+        dequantize(packed.view(np.uint8), scales, biases, self.how, self.dtype.numpy, out)
 
 
 def read(tensors: Tensors, config: Mapping[str, Any]) -> Iterator[StoredWeight]:

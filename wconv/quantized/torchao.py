@@ -25,11 +25,12 @@ from wconv.quantized.described import MARK, is_described
 from wconv.quantized.grids import on_grid
 from wconv.quantized.stored import TEXT_LIMIT, StoredWeight, Tensors, check_dtype, check_some, misfit, need
 from wconv.quantized.swizzled import unswizzled
-from wconv.quantized.values import FLOAT32, Decoded, ScaleValues, rounded
+from wconv.quantized.values import FLOAT32, Decoded, ScaleValues
 from wconv.tensors import dtypes
 from wconv.tensors.dtypes import DType
 from wconv.tensors.lazy import Array, LazyTensor
 from wconv.tensors.nodes import UnaryNode
+from wconv.tensors.rounded import rounded
 
 NAME, TITLE = "torchao", "a torchao checkpoint"
 

@@ -7,7 +7,7 @@ product in 16 bits is. So all is computed in float32, and rounded to the dtype t
 from __future__ import annotations
 
 import math
-import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,14 +16,16 @@ import numpy as np
 from wconv.errors import FormatError
 from wconv.quantized.codes import Unpacked
 from wconv.tensors import casts, dtypes
+from wconv.tensors.borrowed import borrowed
 from wconv.tensors.dtypes import DType
-from wconv.tensors.kernels import BLOCK, Scratch, float32_to_float16
+from wconv.tensors.kernels import e4m3_scaled_down
 from wconv.tensors.lazy import Array, LazyTensor, Shape
 from wconv.tensors.nodes import UnaryNode, by_blocks
+from wconv.tensors.rounded import rounded
 
 FLOAT32 = dtypes.by_name("float32")
 
-AT_ONCE = 1 << 18
+AT_ONCE = 1 << 17
 """Elements that are computed together, so that float32 numbers stay in the cache."""
 
 
@@ -169,78 +171,98 @@ class Decoded(LazyTensor):
         by_blocks(start, stop, out, self._columns, self._rows)
 
     def _rows(self, first: int, last: int, out: Array) -> None:
-        columns = self._columns
+        count, columns = last - first, self._columns
         table = np.array(self.table, np.float32) if self.table else None
         paired = isinstance(self.codes, Unpacked) and self.codes.in_pairs
         source = self.codes.packed if isinstance(self.codes, Unpacked) and paired else self.codes
         width = source.shape[-1]
-        codes = source.read_range(first * width, last * width).reshape(last - first, width)
         if paired:
             known = np.arange(16, dtype=np.float32) - self.zero if table is None else table
             table = pairs(known, high_first=False)
-        high, wide = self.block
-        begin, end = first // high, -(-last // high)
+        step = min(max(AT_ONCE // columns, 1), count)
+        nbytes = source.dtype.nbytes(count * width) + step * (columns * 4 + width * 8)
+        with borrowed(nbytes, 3) as arena:
+            codes = arena.empty((count * width,), source.dtype.numpy)
+            codes = source.read_range(first * width, last * width, codes).reshape(count, width)
+            buffer = arena.empty((step, columns), np.float32)
+            indices = arena.empty((step, width), np.intp) if table is not None else None
+            grid = self._grid(first, last)
+            target = out.reshape(count, columns)
+            for at, until in self._runs(first, last, step):
+                values = target[at:until] if self.target is FLOAT32 else buffer[: until - at]
+                raised = grid.raised is not None and e4m3_scaled_down(codes[at:until], values)
+                if not raised:
+                    self._values(codes[at:until], table, indices, values)
+                self._scale(values, first + at, grid, raised=raised)
+                if self.target is not FLOAT32:
+                    rounded(values.reshape(-1), target[at:until].reshape(-1), finite=grid.bounded)
+
+    def _runs(self, first: int, last: int, step: int) -> Iterator[tuple[int, int]]:
+        """Rows that are computed together, counted from `first`: of one row of blocks, if those are high."""
+        at, end, high = 0, last - first, self.block[0]
+        while at < end:
+            until = min(at + step, end)
+            if high > 1:
+                until = min(until, ((first + at) // high + 1) * high - first)
+            yield at, until
+            at = until
+
+    def _grid(self, first: int, last: int) -> _Grid:
+        """Scales and zeros of the blocks that hold these rows."""
+        begin, end = first // self.block[0], -(-last // self.block[0])
         width = self.scales.shape[-1] if self.scales.ndim else 1
         scales = self.scales.read_range(begin * width, end * width).reshape(-1, width)
         zeros = None
         if self.zeros is not None:
             zeros = self.zeros.read_range(begin * width, end * width).reshape(-1, width).astype(np.float32)
         groups = self._groups(width) if self.groups is not None else None
-        step = max(AT_ONCE // columns, 1)
-        buffer = np.empty((min(step, last - first), columns), np.float32)
-        target = out.reshape(last - first, columns)
-        for at in range(0, last - first, step):
-            until = min(at + step, last - first)
-            values = target[at:until] if self.target is FLOAT32 else buffer[: until - at]
-            self._values(codes[at:until], table, values)
-            rows = np.arange(first + at, first + until) // high - begin
-            here = slice(int(rows[0]), int(rows[0]) + 1) if rows[0] == rows[-1] else rows
-            self._scale(values, scales[here], None if zeros is None else zeros[here], groups, wide)
-            if self.target is not FLOAT32:
-                rounded(values.reshape(-1), target[at:until].reshape(-1))
+        low, high = scales.min(initial=0), scales.max(initial=0)
+        raised = None
+        if self.codes.dtype.name == "float8_e4m3fn" and max(high, -low) < 2.0**7 and not self.divide:
+            raised = scales * np.float32(2.0**120)
+        bounded = max(high, -low) * max(abs(self.factor), 1) < 2.0**100 and not self.divide
+        return _Grid(begin, scales, zeros, groups, raised, bool(bounded))
 
-    def _values(self, codes: Array, table: Array | None, values: Array) -> None:
-        if table is not None:
-            np.take(table, codes, out=values.view(table.dtype), mode="clip")
+    def _values(self, codes: Array, table: Array | None, indices: Array | None, values: Array) -> None:
+        if table is not None and indices is not None:
+            indices = indices[: len(codes)]
+            np.copyto(indices, codes)  # as `take` does it, in memory of its own
+            np.take(table, indices, out=values.view(table.dtype), mode="clip")
         elif codes.dtype in (np.uint8, np.int8):
-            np.subtract(codes, np.float32(self.zero), out=values, dtype=np.float32)
+            np.copyto(values, codes)
+            if self.zero:
+                np.subtract(values, np.float32(self.zero), out=values)
         else:
             casts.cast(codes.reshape(-1), values.reshape(-1))
 
-    def _scale(
-        self, values: Array, scales: Array, zeros: Array | None, groups: Array | None, wide: int
-    ) -> None:
-        """Applies zeros and scales of these rows in place."""
-        if groups is not None:
-            scales = scales[:, groups]
-            zeros = None if zeros is None else zeros[:, groups]
-            target = values
-        else:
-            grouped = self._in_groups(values, wide)
-            if grouped is None:  # the last block of a row is cut
-                scales = np.repeat(scales, wide, axis=1)[:, : values.shape[1]]
-                zeros = None if zeros is None else np.repeat(zeros, wide, axis=1)[:, : values.shape[1]]
-                target = values
-            else:
-                target = grouped
-                scales = scales[:, :, None]
-                zeros = None if zeros is None else zeros[:, :, None]
+    def _scale(self, values: Array, row: int, grid: _Grid, *, raised: bool) -> None:
+        """Applies zeros and scales in place, to rows from `row` on."""
+        high, wide = self.block
+        rows = np.arange(row, row + len(values)) // high - grid.begin
+        alike = rows[0] == rows[-1]
+        here = slice(int(rows[0]), int(rows[0]) + 1) if alike else rows
+        columns = values.shape[1]
+        # one long row for all, or blocks of which a row's last is cut; else each block by itself
+        by_columns = (alike and len(values) > 1) or (columns % wide and columns > wide)
+
+        def fitted(blocks: Array) -> Array:
+            if grid.groups is not None:
+                return blocks[:, grid.groups]
+            return _each(blocks, wide, columns) if by_columns else blocks[:, :, None]
+
+        factors = fitted((grid.raised if raised and grid.raised is not None else grid.scales)[here])
+        zeros = None if grid.zeros is None else fitted(grid.zeros[here])
+        whole = grid.groups is not None or by_columns
+        target = values if whole else values.reshape(len(values), -1, min(wide, columns))
         with np.errstate(all="ignore"):
             if zeros is not None:
                 np.subtract(target, zeros, out=target)
             if self.divide:
-                np.divide(target, scales, out=target)
+                np.divide(target, factors, out=target)
             else:
-                np.multiply(target, scales, out=target)
+                np.multiply(target, factors, out=target)
             if self.factor:
                 np.multiply(target, np.float32(self.factor), out=target)
-
-    @staticmethod
-    def _in_groups(values: Array, wide: int) -> Array | None:
-        rows, columns = values.shape
-        if columns % wide:
-            return None if columns > wide else values.reshape(rows, 1, columns)
-        return values.reshape(rows, columns // wide, wide)
 
     def _groups(self, count: int) -> Array | None:
         """The scale's column of each column; None where it is what the place says."""
@@ -260,6 +282,33 @@ class Decoded(LazyTensor):
                 " the file is damaged"
             )
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """Scales of some rows of blocks.
+
+    Attributes:
+        begin: the number of the first row of blocks.
+        zeros: float32, like `scales`.
+        groups: the scale's column of each column, where that is not what its place says.
+        raised: the scales times 2^120, where codes are read 2^-120 times as large as they are.
+        bounded: no product is beyond what bfloat16 and float32 hold, unless a code is.
+    """
+
+    begin: int
+    scales: Array
+    zeros: Array | None
+    groups: Array | None
+    raised: Array | None
+    bounded: bool
+
+
+def _each(blocks: Array, wide: int, columns: int) -> Array:
+    """A number for each column out of one for each `wide` columns."""
+    if blocks.shape[1] == 1:
+        return blocks
+    return np.repeat(blocks, wide, axis=1)[:, :columns]
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -287,28 +336,37 @@ class FlatDecoded(LazyTensor):
         table = self.table.read_range()
         both = pairs(table, high_first=True)
         step = max(AT_ONCE // self.block, 1) * self.block
-        for at in range(start - start % self.block, stop, step):
-            begin, end = max(at, start), min(at + step, stop)
-            values = np.empty(end - begin, np.float32)
-            if (begin | end) % 2 == 0:
-                packed = self.codes.packed.read_range(begin // 2, end // 2)
-                np.take(both, packed, out=values.view(both.dtype), mode="clip")
-            else:
-                np.take(table, self.codes.read_range(begin, end), out=values, mode="clip")
-            scales = self.scales.read_range(begin // self.block, -(-end // self.block))
-            whole = begin % self.block == 0 and (end - begin) % self.block == 0
-            with np.errstate(all="ignore"):
-                if whole:
-                    grouped = values.reshape(-1, self.block)
-                    np.multiply(grouped, scales[:, None], out=grouped)
+        with borrowed(step * (4 + 1 + 4), 3) as arena:
+            buffer = arena.empty((step,), np.float32)
+            packed = arena.empty((step // 2,), np.uint8)
+            indices = arena.empty((step // 2,), np.intp)
+            for at in range(start - start % self.block, stop, step):
+                begin, end = max(at, start), min(at + step, stop)
+                values = buffer[: end - begin]
+                if (begin | end) % 2 == 0:
+                    half = (end - begin) // 2
+                    np.copyto(
+                        indices[:half], self.codes.packed.read_range(begin // 2, end // 2, packed[:half])
+                    )
+                    np.take(both, indices[:half], out=values.view(both.dtype), mode="clip")
                 else:
-                    rows = np.arange(begin, end) // self.block - begin // self.block
-                    np.multiply(values, scales[rows], out=values)
-            part = out[begin - start : end - start]
-            if self.target is FLOAT32:
-                part[:] = values
+                    np.take(table, self.codes.read_range(begin, end), out=values, mode="clip")
+                self._scale(values, begin, end)
+                part = out[begin - start : end - start]
+                if self.target is FLOAT32:
+                    part[:] = values
+                else:
+                    rounded(values, part)
+
+    def _scale(self, values: Array, begin: int, end: int) -> None:
+        scales = self.scales.read_range(begin // self.block, -(-end // self.block))
+        with np.errstate(all="ignore"):
+            if begin % self.block == 0 and (end - begin) % self.block == 0:
+                grouped = values.reshape(-1, self.block)
+                np.multiply(grouped, scales[:, None], out=grouped)
             else:
-                rounded(values, part)
+                rows = np.arange(begin, end) // self.block - begin // self.block
+                np.multiply(values, scales[rows], out=values)
 
 
 def pairs(table: Array, *, high_first: bool) -> Array:
@@ -316,28 +374,3 @@ def pairs(table: Array, *, high_first: bool) -> Array:
     both = np.arange(256)
     halves = (both >> 4, both & 15) if high_first else (both & 15, both >> 4)
     return np.ascontiguousarray(np.stack([table[half] for half in halves], axis=1)).view(np.complex64)[:, 0]
-
-
-_local = threading.local()
-
-
-def rounded(values: Array, out: Array) -> None:
-    """float32 in another dtype, as `casts.cast` has it; faster to float16 where many values are zero."""
-    if out.dtype != np.float16 or values.size > BLOCK:
-        casts.cast(values, out)
-        return
-    scratch: Scratch | None = getattr(_local, "scratch", None)
-    if scratch is None:
-        scratch = _local.scratch = Scratch()
-    with np.errstate(all="ignore"):
-        odd = float32_to_float16(values, out, scratch)
-        if odd is None:
-            return
-        # a quarter of a model's codes are zeros, which the kernel takes for irregular
-        some = values != 0
-        np.multiply(out.view(np.uint16), some.view(np.uint8), out=out.view(np.uint16))
-        np.logical_and(odd, some, out=odd)
-        if odd.any():
-            again = np.empty(np.count_nonzero(odd), np.float16)
-            casts.cast(values[odd], again)  # which counts what overflows
-            out[odd] = again

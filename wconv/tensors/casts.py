@@ -73,6 +73,11 @@ def take_losses() -> Overflow:
     return lost
 
 
+def scratch() -> Scratch:
+    """The calling thread's own buffers for kernels; what they hold lasts until its next cast."""
+    return _local.scratch
+
+
 def add_loss(lost: Overflow) -> None:
     """Counts what was lost in another way than by a cast, for `take_losses`."""
     _local.lost = _local.lost.plus(lost)

@@ -21,7 +21,7 @@ gain in the cache; larger ones fall out of it."""
 Array = NDArray[Any]
 Kernel = Callable[[Array, Array, "Scratch"], "NDArray[np.bool_] | None"]
 
-_U8, _U16, _U32, _I16, _I32 = np.uint8, np.uint16, np.uint32, np.int16, np.int32
+_U8, _U16, _U32, _I8, _I16, _I32 = np.uint8, np.uint16, np.uint32, np.int8, np.int16, np.int32
 
 
 class Scratch:
@@ -104,7 +104,7 @@ def float32_to_bfloat16(source: Array, out: Array, scratch: Scratch) -> NDArray[
 
 def float16_to_float32(source: Array, out: Array, scratch: Scratch) -> NDArray[np.bool_] | None:
     """The bits move to float32's places and a multiplication corrects the bias, exact for subnormals too."""
-    if _flushes_subnormals():
+    if flushes_subnormals():
         np.copyto(out, source, casting="unsafe")
         return None
     y = out.view(_I32)
@@ -137,7 +137,7 @@ def e4m3_to_float16(source: Array, out: Array, scratch: Scratch) -> NDArray[np.b
 
 def e4m3_to_float32(source: Array, out: Array, scratch: Scratch) -> NDArray[np.bool_] | None:
     """float8_e4m3fn: as float16, with a bias of 120 to gain; only NaN is odd."""
-    if _flushes_subnormals():
+    if flushes_subnormals():
         np.copyto(out, source, casting="unsafe")
         return None
     y = out.view(_I32)
@@ -147,6 +147,23 @@ def e4m3_to_float32(source: Array, out: Array, scratch: Scratch) -> NDArray[np.b
     np.multiply(out, _UP_120, out=out)
     magnitude = np.bitwise_and(source.view(_U8), _U8(0x7F), out=scratch.halves.view(_U8)[: source.size])
     return np.equal(magnitude, _U8(0x7F), out=scratch.odd[: source.size])
+
+
+def e4m3_scaled_down(source: Array, out: Array) -> bool:
+    """Writes float8_e4m3fn times 2^-120 as float32, for a factor that makes up for it to follow.
+
+    Returns:
+        Whether it did: not where a value is NaN, nor where the processor takes subnormals for zero.
+    """
+    if source.view(_I8).max(initial=0) == 0x7F or source.view(_U8).max(initial=0) == 0xFF:
+        return False
+    if flushes_subnormals():
+        return False
+    y = out.view(_I32)
+    np.copyto(y, source.view(_I8))
+    np.left_shift(y, _I32(20), out=y)
+    np.bitwise_and(y, _I32(-0x78000001), out=y)
+    return True
 
 
 def e5m2_to_float16(source: Array, out: Array, scratch: Scratch) -> NDArray[np.bool_] | None:
@@ -183,7 +200,7 @@ def not_finite(values: Array, infinity: int) -> NDArray[np.bool_] | None:
     return np.bitwise_and(patterns, _U16(0x7FFF)) >= _U16(infinity)
 
 
-def _flushes_subnormals() -> bool:
+def flushes_subnormals() -> bool:
     """Whether a fast-math library in this process has told the processor to take subnormals for zero."""
     return bool(np.multiply(_SUBNORMAL, _UP_112) == 0)
 

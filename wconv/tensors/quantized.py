@@ -6,15 +6,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from wconv.errors import WconvError
 from wconv.tensors import casts, dtypes
+from wconv.tensors.borrowed import borrowed
 from wconv.tensors.casts import Overflow
 from wconv.tensors.dtypes import DType
 from wconv.tensors.lazy import Array, LazyTensor, Shape
 from wconv.tensors.multi import MultiNode
-from wconv.tensors.quantize import GROUPS_AT_ONCE, Quantization, quantize
+from wconv.tensors.quantize import Quantization, quantize_into
+from wconv.tensors.quantize_columns import AT_ONCE
 
 DENSE = ("float16", "bfloat16", "float32")
 """Dtypes that are quantized, as MLX does."""
@@ -46,21 +46,30 @@ class QuantizeNode(MultiNode):
     @property
     def block_size(self) -> int:
         whole = math.lcm(self.parent.block_size, self.how.group_size) // self.how.group_size
-        return max(GROUPS_AT_ONCE // whole, 1) * whole
+        return max(AT_ONCE // self.how.group_size // whole, 1) * whole
 
     def read_into(self, first_step: int, last_step: int, outs: Sequence[Array | None]) -> None:
-        size = self.how.group_size
+        size, steps = self.how.group_size, last_step - first_step
         before = casts.losses().count
-        values = self.parent.read_range(first_step * size, last_step * size)
-        # what a cast made infinite just now is counted already
-        damaged = casts.count_not_finite(values) - (casts.losses().count - before)
+        unwanted = [
+            (dtype, steps * each) if out is None else (dtype, 0)
+            for out, each, (dtype, _) in zip(outs, self.step_sizes, self.results, strict=True)
+        ]
+        nbytes = sum(dtype.nbytes(count) for dtype, count in (*unwanted, (self.parent.dtype, steps * size)))
+        with borrowed(nbytes, 1 + len(outs)) as arena:
+            values = self.parent.read_range(
+                first_step * size, last_step * size, arena.empty((steps * size,), self.parent.dtype.numpy)
+            )
+            made = [
+                arena.empty((count,), dtype.numpy) if out is None else out
+                for out, (dtype, count) in zip(outs, unwanted, strict=True)
+            ]
+            if quantize_into(values, self.how, made[0], made[1], made[2] if self.how.has_biases else None):
+                return
+            # what a cast made infinite just now is counted already
+            damaged = casts.count_not_finite(values) - (casts.losses().count - before)
         if damaged > 0:
             casts.add_loss(Overflow(damaged, math.inf))
-        made = quantize(values, self.how)
-        parts = (made.codes.reshape(-1).view(np.uint32), made.scales, made.biases)
-        for out, part in zip(outs, parts, strict=False):
-            if out is not None and part is not None:
-                out[:] = part
 
 
 def quantized(tensor: LazyTensor, how: Quantization) -> tuple[LazyTensor, ...]:

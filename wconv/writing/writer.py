@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from wconv.errors import OutputError
 from wconv.stores.durable import Syncer
+from wconv.tensors.borrowed import keeping
 from wconv.writing import executors, journal
 from wconv.writing.buffers import Buffers
 from wconv.writing.chunks import CHUNK
@@ -93,13 +94,14 @@ def write_shard(shard: Shard, directory: Path, sync: bool = True) -> Written:
     buffers, since = Buffers(), 0
     output = ShardFile(shard, directory, syncer)
     try:
-        while (unit := output.next_unit()) is not None:
-            output.unit_done(unit, output.run(unit, buffers), buffers.checksums)
-            since += unit.nbytes
-            if since >= journal.STEP:
-                since = 0
-                if (directory / executors.STOP).exists():
-                    raise OutputError(f"{shard.filename} is not wanted any more")
+        with keeping():
+            while (unit := output.next_unit()) is not None:
+                output.unit_done(unit, output.run(unit, buffers), buffers.checksums)
+                since += unit.nbytes
+                if since >= journal.STEP:
+                    since = 0
+                    if (directory / executors.STOP).exists():
+                        raise OutputError(f"{shard.filename} is not wanted any more")
         if syncer is not None:
             syncer.finish()
     except OSError as error:
@@ -191,10 +193,11 @@ class _Threads:
     def _work(self) -> None:
         try:
             buffers = Buffers()
-            while (output := self._next()) is not None:
-                while not self._stop.is_set() and (unit := output.next_unit()) is not None:
-                    output.unit_done(unit, output.run(unit, buffers), buffers.checksums)
-                    self._bytes += unit.nbytes
+            with keeping():
+                while (output := self._next()) is not None:
+                    while not self._stop.is_set() and (unit := output.next_unit()) is not None:
+                        output.unit_done(unit, output.run(unit, buffers), buffers.checksums)
+                        self._bytes += unit.nbytes
         except OSError as error:
             self._fail(cannot_write(self._directory, error))
         except BaseException as error:

@@ -12,7 +12,8 @@ from wconv.formats import registry, side_files
 from wconv.formats.sources import FileSource
 from wconv.formats.torch.materialise import materialise
 from wconv.formats.torch.objects import UnavailableError
-from wconv.stores.files import SourceFile, SourcePath
+from wconv.stores.files import FileStamp, SourceFile, SourcePath
+from wconv.tensors.array_cache import array_cache
 from wconv.tensors.dtypes import DType
 from wconv.tensors.lazy import Array, LazyTensor, Shape
 
@@ -89,9 +90,9 @@ def is_below(name: Any) -> bool:
 
 @dataclass(slots=True, eq=False, repr=False)
 class SavedPiece(LazyTensor):
-    """A tensor that `torch.save` wrote into a range of a file; the range is opened when it is first read.
+    """A tensor that `torch.save` wrote into a range of a file; the range is opened when it is read.
 
-    Nobody changes one but itself, when it has been opened: thousands are told of that are never read.
+    Nobody changes one; it is not frozen because thousands are made, most of which are never read.
 
     Attributes:
         offset, length: the range, in bytes.
@@ -105,7 +106,6 @@ class SavedPiece(LazyTensor):
     dtype: DType
     shape: Shape
     name: str
-    _opened: LazyTensor | None = None
 
     @property
     def file_position(self) -> tuple[str, int]:
@@ -118,22 +118,26 @@ class SavedPiece(LazyTensor):
         Raises:
             FormatError: it is another than was told.
         """
-        if self._opened is None:
-            leaf = load_range(self.path, self.offset, self.length)
-            try:
-                found = materialise(leaf)
-            except UnavailableError as error:
-                raise FormatError(f"{self.path}: {self.name:.200} cannot be read: {error}") from None
-            if found.dtype is not self.dtype or found.shape != self.shape:
-                raise FormatError(
-                    f"{self.path}: a piece of {self.name:.200} is {found.dtype.name} {found.shape!r:.60}, not"
-                    f" {self.dtype.name} {self.shape!r:.60}: the files are of different checkpoints"
-                )
-            self._opened = found
-        return self._opened
+        try:
+            found = _opened((self.path, getattr(self.path, "stamp", None), self.offset, self.length))
+        except UnavailableError as error:
+            raise FormatError(f"{self.path}: {self.name:.200} cannot be read: {error}") from None
+        if found.dtype is not self.dtype or found.shape != self.shape:
+            raise FormatError(
+                f"{self.path}: a piece of {self.name:.200} is {found.dtype.name} {found.shape!r:.60}, not"
+                f" {self.dtype.name} {self.shape!r:.60}: the files are of different checkpoints"
+            )
+        return found
 
     def read_into(self, start: int, stop: int, out: Array) -> None:
         self.opened.read_into(start, stop, out)
+
+
+@array_cache(1024)
+def _opened(place: tuple[str, FileStamp | None, int, int]) -> LazyTensor:
+    """What a range of a file holds: it is read in several parts, and its stamp tells it from a later one."""
+    path, _, offset, length = place
+    return materialise(load_range(path, offset, length))
 
 
 def load_range(path: str, offset: int, length: int) -> Any:
