@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from wconv.conversion.report import Report
     from wconv.conversion.run import convert, run
     from wconv.errors import FormatError, LayoutError, OutputError, UnsafeError, WconvError
+    from wconv.examine.diff import Diff, diff
     from wconv.layouts.apply import Layout
     from wconv.mlx import load_mlx
     from wconv.opening import open
@@ -41,6 +42,7 @@ _HOMES = {
     "ConvertOptions": "conversion.options",
     "Quantize": "consumers.quantization",
     "convert": "conversion.run",
+    "diff": "examine.diff",
     "prepare": "conversion.prepare",
     "run": "conversion.run",
     "FormatError": "errors",
@@ -48,6 +50,7 @@ _HOMES = {
     "OutputError": "errors",
     "UnsafeError": "errors",
     "WconvError": "errors",
+    "Diff": "examine.diff",
     "Layout": "layouts.apply",
     "Report": "conversion.report",
     "LazyTensor": "tensors.lazy",
@@ -57,6 +60,7 @@ __all__ = [
     "Checkpoint",
     "Conversion",
     "ConvertOptions",
+    "Diff",
     "FormatError",
     "Layout",
     "LayoutError",
@@ -68,6 +72,7 @@ __all__ = [
     "WconvError",
     "__version__",
     "convert",
+    "diff",
     "load",
     "load_mlx",
     "open",

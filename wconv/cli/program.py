@@ -14,6 +14,7 @@ import click
 from wconv import __version__, machine
 from wconv.cli import signals
 from wconv.cli.convert import convert
+from wconv.cli.diff import diff
 from wconv.cli.docs import docs
 from wconv.cli.inspect import inspect
 from wconv.cli.options import HELP, DefaultsToConvert
@@ -82,7 +83,7 @@ def main() -> None:
     """Moves model weights without torch."""
 
 
-for command in (convert, docs, inspect, rules):
+for command in (convert, diff, docs, inspect, rules):
     main.add_command(command)
 
 
