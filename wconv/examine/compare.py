@@ -12,8 +12,8 @@ import numpy as np
 from wconv.examine.parallel import Range, ranges, share
 from wconv.tensors.base import Array, LazyTensor
 
-BLOCK = 64 << 10
-"""Elements that are compared at once: what is computed of them stays in the cache."""
+BLOCK = 12 << 10
+"""Elements that are compared at once: what is computed of them stays in the cache and in the heap."""
 
 Pair = tuple[LazyTensor, LazyTensor]
 
