@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from wconv.conversion.run import convert, run
     from wconv.errors import FormatError, LayoutError, OutputError, UnsafeError, WconvError
     from wconv.examine.diff import Diff, diff
+    from wconv.examine.verify import Verification, verify
     from wconv.layouts.apply import Layout
     from wconv.mlx import load_mlx
     from wconv.opening import open
@@ -41,8 +42,10 @@ _HOMES = {
     "Conversion": "conversion.planned",
     "ConvertOptions": "conversion.options",
     "Quantize": "consumers.quantization",
+    "Verification": "examine.verify",
     "convert": "conversion.run",
     "diff": "examine.diff",
+    "verify": "examine.verify",
     "prepare": "conversion.prepare",
     "run": "conversion.run",
     "FormatError": "errors",
@@ -69,6 +72,7 @@ __all__ = [
     "Quantize",
     "Report",
     "UnsafeError",
+    "Verification",
     "WconvError",
     "__version__",
     "convert",
@@ -79,6 +83,7 @@ __all__ = [
     "prepare",
     "run",
     "save",
+    "verify",
 ]
 
 

@@ -20,6 +20,7 @@ from wconv.cli.inspect import inspect
 from wconv.cli.options import HELP, DefaultsToConvert
 from wconv.cli.rules import rules
 from wconv.cli.text import fail
+from wconv.cli.verify import verify
 from wconv.errors import Interrupted, WconvError, message
 
 
@@ -83,7 +84,7 @@ def main() -> None:
     """Moves model weights without torch."""
 
 
-for command in (convert, diff, docs, inspect, rules):
+for command in (convert, diff, docs, inspect, rules, verify):
     main.add_command(command)
 
 

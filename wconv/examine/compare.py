@@ -128,7 +128,7 @@ class _Comparison:
 
     def __call__(self, one: LazyTensor, other: LazyTensor, start: int, stop: int) -> Distance:
         first, second = self._read(0, one, start, stop), self._read(1, other, start, stop)
-        if first.dtype == second.dtype and _same_bytes(first, second):
+        if first.dtype == second.dtype and same_bytes(first, second):
             return Distance(stop - start)
         total = Distance(stop - start)
         for at in range(0, stop - start, BLOCK):
@@ -154,7 +154,8 @@ class _Comparison:
         return out
 
 
-def _same_bytes(x: Array, y: Array) -> bool:
+def same_bytes(x: Array, y: Array) -> bool:
+    """Whether two arrays of one size in bytes have the same bytes."""
     a, b = x.view(np.uint8), y.view(np.uint8)
     whole = a.size // 8 * 8
     words = np.array_equal(a[:whole].view(np.uint64), b[:whole].view(np.uint64))
