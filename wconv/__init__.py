@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from wconv.conversion.run import convert, run
     from wconv.errors import FormatError, LayoutError, OutputError, UnsafeError, WconvError
     from wconv.examine.diff import Diff, diff
+    from wconv.examine.scan.scan import Scan, scan
     from wconv.examine.verify import Verification, verify
     from wconv.layouts.apply import Layout
     from wconv.mlx import load_mlx
@@ -42,9 +43,11 @@ _HOMES = {
     "Conversion": "conversion.planned",
     "ConvertOptions": "conversion.options",
     "Quantize": "consumers.quantization",
+    "Scan": "examine.scan.scan",
     "Verification": "examine.verify",
     "convert": "conversion.run",
     "diff": "examine.diff",
+    "scan": "examine.scan.scan",
     "verify": "examine.verify",
     "prepare": "conversion.prepare",
     "run": "conversion.run",
@@ -71,6 +74,7 @@ __all__ = [
     "OutputError",
     "Quantize",
     "Report",
+    "Scan",
     "UnsafeError",
     "Verification",
     "WconvError",
@@ -83,6 +87,7 @@ __all__ = [
     "prepare",
     "run",
     "save",
+    "scan",
     "verify",
 ]
 

@@ -19,6 +19,7 @@ from wconv.cli.docs import docs
 from wconv.cli.inspect import inspect
 from wconv.cli.options import HELP, DefaultsToConvert
 from wconv.cli.rules import rules
+from wconv.cli.scan import scan
 from wconv.cli.text import fail
 from wconv.cli.verify import verify
 from wconv.errors import Interrupted, WconvError, message
@@ -84,7 +85,7 @@ def main() -> None:
     """Moves model weights without torch."""
 
 
-for command in (convert, diff, docs, inspect, rules, verify):
+for command in (convert, diff, docs, inspect, rules, scan, verify):
     main.add_command(command)
 
 
