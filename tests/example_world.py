@@ -180,6 +180,7 @@ MAKERS: dict[str, dict[str, Callable[[Path], None]]] = {
         "FLUX.2-klein-4B": flux2,
         "lora.safetensors": image_adapter,
     },
+    "know": {"Logics-Parsing": qwen2_5_vl, "model.ckpt": state_dict},
     "adapters": {
         "lora.safetensors": image_adapter,
         "peft_adapter": language_adapter,

@@ -48,7 +48,17 @@ MAY_IMPORT: dict[str, set[str]] = {
         "optimizers",
         "writing",
     },
-    "examine": {"checkpoints", "consumers", "layouts", "formats", "quantized", "tensors", "conversion"},
+    "examine": {
+        "opening",
+        "checkpoints",
+        "consumers",
+        "layouts",
+        "formats",
+        "quantized",
+        "tensors",
+        "writing",
+        "conversion",
+    },
     "opening": {"checkpoints", "consumers"},
     "api": {
         "opening",

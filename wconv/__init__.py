@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from wconv.conversion.report import Report
     from wconv.conversion.run import convert, run
     from wconv.errors import FormatError, LayoutError, OutputError, UnsafeError, WconvError
+    from wconv.examine.diff import Diff, diff
+    from wconv.examine.scan.scan import Scan, scan
+    from wconv.examine.verify import Verification, verify
     from wconv.layouts.apply import Layout
     from wconv.mlx import load_mlx
     from wconv.opening import open
@@ -40,7 +43,12 @@ _HOMES = {
     "Conversion": "conversion.planned",
     "ConvertOptions": "conversion.options",
     "Quantize": "consumers.quantization",
+    "Scan": "examine.scan.scan",
+    "Verification": "examine.verify",
     "convert": "conversion.run",
+    "diff": "examine.diff",
+    "scan": "examine.scan.scan",
+    "verify": "examine.verify",
     "prepare": "conversion.prepare",
     "run": "conversion.run",
     "FormatError": "errors",
@@ -48,6 +56,7 @@ _HOMES = {
     "OutputError": "errors",
     "UnsafeError": "errors",
     "WconvError": "errors",
+    "Diff": "examine.diff",
     "Layout": "layouts.apply",
     "Report": "conversion.report",
     "LazyTensor": "tensors.lazy",
@@ -57,6 +66,7 @@ __all__ = [
     "Checkpoint",
     "Conversion",
     "ConvertOptions",
+    "Diff",
     "FormatError",
     "Layout",
     "LayoutError",
@@ -64,16 +74,21 @@ __all__ = [
     "OutputError",
     "Quantize",
     "Report",
+    "Scan",
     "UnsafeError",
+    "Verification",
     "WconvError",
     "__version__",
     "convert",
+    "diff",
     "load",
     "load_mlx",
     "open",
     "prepare",
     "run",
     "save",
+    "scan",
+    "verify",
 ]
 
 

@@ -25,6 +25,7 @@ from wconv.tensors import dtypes
 
 if TYPE_CHECKING:
     from wconv.consumers.quantization.recipes import Quantize
+    from wconv.conversion.planned import Conversion
 
 
 def _dtype_table() -> str:
@@ -149,6 +150,7 @@ HOW, RUN, SUMMARY = "How it is read", "The run", "Messages"
 @option(RUN, "--resume", is_flag=True, help="Continue an interrupted run.")
 @option(RUN, "--strict", is_flag=True, help="Make a value that overflows an error.")
 @option(RUN, "--dry-run", is_flag=True, help="Print the plan and write nothing.")
+@option(RUN, "--verify", is_flag=True, help="Read the result again and prove that every byte is right.")
 @option(
     RUN, "--no-sync", is_flag=True, help="Do not wait for the disk: a power loss may then empty the output."
 )
@@ -156,28 +158,15 @@ HOW, RUN, SUMMARY = "How it is read", "The run", "Messages"
 @option(SUMMARY, "--quiet", is_flag=True, help="Print nothing but errors.")
 @option(SUMMARY, "--json", "as_json", is_flag=True, help="Print the summary, or the error, as JSON.")
 def convert(
-    source: Path | None,
-    destination: Path | None,
-    model: Path | None,
-    output: Path | None,
-    options: dict[str, Any],
-    include_fov: bool,
-    allow_inflation: bool,
-    expand: bool,
     overwrite: bool,
     resume: bool,
     strict: bool,
     dry_run: bool,
+    verify: bool,
     no_sync: bool,
     jobs: int | None,
     quiet: bool,
     as_json: bool,
-    quantize: bool,
-    q_bits: int | None,
-    q_group_size: int | None,
-    q_mode: str | None,
-    quant_predicate: str | None,
-    q_rule: tuple[str, ...],
     q_report: Path | None,
     **parameters: Any,
 ) -> None:
@@ -185,21 +174,11 @@ def convert(
 
     The result is DESTINATION, or SOURCE-MLX beside the source. Nothing appears there before it is complete.
     """
-    from wconv.conversion.prepare import prepare
     from wconv.conversion.run import run
 
-    if include_fov:
-        options = {"include_fov": True, **options}
-    source, output = _places(source, destination, model, output)
-    recipe = _recipe(quantize, q_bits, q_group_size, q_mode, quant_predicate, q_rule, q_report)
-    prepared = prepare(
-        source,
-        output,
-        options=options,
-        allow_inflation=allow_inflation or expand,
-        quantize=recipe,
-        **parameters,
-    )
+    if q_report is not None and not parameters["quantize"]:
+        raise click.UsageError(NOT_QUANTIZED)
+    prepared = planned(**parameters)
     if dry_run:
         show_plan(prepared, quiet=quiet, as_json=as_json)
         return
@@ -225,10 +204,54 @@ def convert(
         from wconv.conversion.quantize import write_report
 
         write_report(prepared, q_report)
+    proof = None
+    if verify:
+        from wconv.examine.verify import verify_planned
+
+        proof = verify_planned(prepared, jobs=jobs)
     if as_json:
-        print_json(report.to_dict())
+        print_json({**report.to_dict(), **({"verified": proof.to_dict()} if proof is not None else {})})
     elif not quiet:
-        print_lines([*report.lines(), *report.closing_lines()])
+        print_lines([*report.lines(), *(proof.lines() if proof is not None else ()), *report.closing_lines()])
+    if proof is not None and not proof.proved:
+        sys.exit(1)
+
+
+def planned(
+    *,
+    source: Path | None,
+    destination: Path | None,
+    model: Path | None,
+    output: Path | None,
+    options: dict[str, Any],
+    include_fov: bool,
+    allow_inflation: bool,
+    expand: bool,
+    quantize: bool,
+    q_bits: int | None,
+    q_group_size: int | None,
+    q_mode: str | None,
+    quant_predicate: str | None,
+    q_rule: tuple[str, ...],
+    **parameters: Any,
+) -> Conversion:
+    """The conversion that the command's options ask for, planned."""
+    from wconv.conversion.prepare import prepare
+
+    if include_fov:
+        options = {"include_fov": True, **options}
+    source, output = _places(source, destination, model, output)
+    return prepare(
+        source,
+        output,
+        options=options,
+        allow_inflation=allow_inflation or expand,
+        quantize=_recipe(quantize, q_bits, q_group_size, q_mode, quant_predicate, q_rule),
+        **parameters,
+    )
+
+
+NOT_QUANTIZED = "--q-bits and its like say how to quantize: add -q"
 
 
 def _recipe(
@@ -238,12 +261,11 @@ def _recipe(
     mode: str | None,
     predicate: str | None,
     rules: tuple[str, ...],
-    report: Path | None,
 ) -> Quantize | None:
     """How the model is to be quantized; None where it is not."""
     if not wanted:
-        if bits or group_size or mode or predicate or rules or report:
-            raise click.UsageError("--q-bits and its like say how to quantize: add -q")
+        if bits or group_size or mode or predicate or rules:
+            raise click.UsageError(NOT_QUANTIZED)
         return None
     from wconv.conversion.quantize import make_recipe
 

@@ -14,11 +14,14 @@ import click
 from wconv import __version__, machine
 from wconv.cli import signals
 from wconv.cli.convert import convert
+from wconv.cli.diff import diff
 from wconv.cli.docs import docs
 from wconv.cli.inspect import inspect
 from wconv.cli.options import HELP, DefaultsToConvert
 from wconv.cli.rules import rules
+from wconv.cli.scan import scan
 from wconv.cli.text import fail
+from wconv.cli.verify import verify
 from wconv.errors import Interrupted, WconvError, message
 
 
@@ -82,7 +85,7 @@ def main() -> None:
     """Moves model weights without torch."""
 
 
-for command in (convert, docs, inspect, rules):
+for command in (convert, diff, docs, inspect, rules, scan, verify):
     main.add_command(command)
 
 

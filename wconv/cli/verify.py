@@ -1,0 +1,53 @@
+"""`wconv verify OUTPUT --against SOURCE`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from wconv.cli.convert import convert, planned
+from wconv.cli.options import HELP, PATH
+from wconv.cli.text import print_json, print_lines
+
+RUN_ONLY = ("overwrite", "resume", "strict", "dry_run", "verify", "no_sync", "q_report")
+"""Options of `convert` that say nothing of what is written."""
+
+OWN = ("jobs", "quiet", "as_json")
+"""Options that both commands have."""
+
+
+@click.command(
+    short_help="Prove that a result is what a source gives, byte for byte.",
+    context_settings={**HELP, "ignore_unknown_options": True},
+)
+@click.argument("output", type=PATH)
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+@click.option("--against", "source", type=PATH, required=True, metavar="SOURCE", help="What it was made of.")
+@click.option(
+    "-j", "--jobs", type=click.IntRange(1, 1_000_000), help="Threads; one for each core by default."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print plain data for programs.")
+@click.option("--quiet", is_flag=True, help="Print nothing: the exit code tells.")
+def verify(
+    output: Path, options: tuple[str, ...], source: Path, jobs: int | None, as_json: bool, quiet: bool
+) -> None:
+    """Compute every tensor of OUTPUT anew from SOURCE and compare the bytes; exit with 1 where one differs.
+
+    Add the options that OUTPUT was converted with, as --dtype float16 or -q.
+    """
+    from wconv.examine.verify import verify_planned
+
+    with convert.make_context("verify", [str(source), str(output), *options]) as context:
+        parameters = {name: value for name, value in context.params.items() if name not in OWN}
+    for name in RUN_ONLY:
+        parameters.pop(name)
+    proof = verify_planned(planned(**parameters), jobs=jobs)
+    if as_json:
+        print_json(proof.to_dict())
+    elif not quiet:
+        print_lines(proof.lines())
+        if not proof.proved and not options:
+            click.echo("if it was converted with options, as --dtype or -q, add them here", err=True)
+    sys.exit(0 if proof.proved else 1)
