@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from tests.hostile import command_numbers, command_patterns, command_quantized, command_texts
+from tests.hostile import (
+    command_numbers,
+    command_packed,
+    command_patterns,
+    command_quantized,
+    command_texts,
+)
 from tests.hostile.commands import Command
 
-ROOMS = (command_numbers, command_patterns, command_quantized, command_texts)
+ROOMS = (command_numbers, command_packed, command_patterns, command_quantized, command_texts)
 
 
 def commands() -> list[Command]:

@@ -261,7 +261,11 @@ def test_modelopts_own_file_names_the_scheme(tmp_path: Path) -> None:
     (source / "hf_quant_config.json").write_text(json.dumps(how))
     report = wconv.convert(source, tmp_path / "out")
     made = json.loads((report.output / "config.json").read_text())
-    assert made.keys() == {*config, "quantization"}  # with a second scale of one, MLX's nvfp4 holds all
+    assert made.keys() == {
+        *config,
+        "quantization",
+        "quantization_config",
+    }  # with a second scale of one, MLX's nvfp4 holds all
     assert not (report.output / "hf_quant_config.json").exists()
 
 
@@ -282,7 +286,8 @@ def test_rules_do_not_take_a_weight_apart_from_its_scales(tmp_path: Path) -> Non
     )
     assert {name: (one.dtype.name, one.shape) for name, one in result.items()} == {
         "model.layers.0.self_attn.embed_q.weight": ("bfloat16", (2, 16, 2)),
-        "model.layers.0.self_attn.unembed_out.weight": ("bfloat16", (2, 2, 16)),
+        "model.layers.0.self_attn.unembed_out.weight": ("uint32", (2, 2, 2)),
+        "model.layers.0.self_attn.unembed_out.scales": ("uint8", (2, 2, 1)),
     }
 
 

@@ -6,7 +6,6 @@ is decoded here: then every layout takes it, and a cast, an adapter or a quantiz
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.consumers import registry
 from wconv.consumers.consumer import FP8_BLOCKS
-from wconv.consumers.lay_out import HUB, lay_out
+from wconv.consumers.lay_out import AS_STORED, HUB, lay_out
 from wconv.conversion.output_dtypes import written_dtypes
 from wconv.errors import LayoutError, WconvError
 from wconv.layouts.apply import matches
@@ -24,8 +23,7 @@ from wconv.tensors.lazy import LazyTensor
 
 if TYPE_CHECKING:
     from wconv.conversion.request import Request
-    from wconv.quantized.stored import Dense, StoredWeights
-    from wconv.tensors.quantize import Quantization
+    from wconv.quantized.stored import Dense
 
 TWICE = "the source is quantized already: quantizing its decoded values anew loses a second time"
 
@@ -50,33 +48,52 @@ def decoded(
         if request.options.dequantize:
             raise WconvError(f"{request.source} holds no weights in few bits: leave -d (dequantize) out")
         return opened, picked, left
-    as_stored = said is not None and said.scheme.name == "mlx"
     loose = in_parts and quantized_described.is_loose(opened.metadata)
-    if not (dense_needed or loose) and (as_stored or not _is_refused(request, opened, picked)):
-        return opened, picked, left
+    as_stored = said is not None and said.scheme.name == "mlx" and not request.loras
+    if not (dense_needed or loose):
+        taken = "" if as_stored else _taken_by(request, opened, picked)
+        if taken and said is not None:
+            whose = f"the weights of {said.scheme.title} stay as they are"
+            note = f"{whose}: {taken} loads them so (-d makes them dense)"
+            opened = replace(opened, notes=(*opened.notes, note))
+        if taken is not None:
+            return opened, picked, left
     from wconv.quantized import recognition
 
     scheme = recognition.find_weights(picked, opened.description, opened.metadata)
     if scheme is None:
         return opened, picked, left
-    dense = _kept(request, opened, picked, scheme) or scheme.decode(picked, opened.config)
+    dense = scheme.decode(picked, opened.config)
     tensors = dense.tensors
     if request.dtype is None:
-        made = dense.sources.keys() - dense.kept.keys()
         tensors = {
-            name: _in_sixteen_bits(tensor, opened.config) if name in made else tensor
+            name: _in_sixteen_bits(tensor, opened.config) if name in dense.sources else tensor
             for name, tensor in tensors.items()
         }
+    if not (dense_needed or request.dtype or request.loras) and may_stay_packed(request):
+        from wconv.quantized.packed import marked
+
+        tensors, dense = marked(tensors, scheme), replace(dense, notes=scheme.notes)
     described = _described(opened, dense)
     if request.options.quantize is not None:
         described = replace(described, notes=(*described.notes, TWICE))
     return described, tensors, {**left, **dense.dropped}
 
 
-def _is_refused(request: Request, opened: Checkpoint, picked: Mapping[str, LazyTensor]) -> bool:
-    """Whether no layout takes the tensors as they are, or the dtype that is asked for is not theirs."""
+def may_stay_packed(request: Request) -> bool:
+    """Whether what is written can hold weights in few bits that programs of MLX's load."""
+    return request.layout not in (HUB, AS_STORED) and not request.file_format.for_torch
+
+
+def _taken_by(request: Request, opened: Checkpoint, picked: Mapping[str, LazyTensor]) -> str | None:
+    """The consumer that loads the tensors as they are; "" where they stay so for no known one, or where
+    the rules of its layout decode them.
+
+    Returns:
+        None where no layout takes them so, or the dtype that is asked for is not theirs.
+    """
     if request.loras:
-        return True
+        return None
     try:
         laid = lay_out(
             request.layout,
@@ -91,13 +108,16 @@ def _is_refused(request: Request, opened: Checkpoint, picked: Mapping[str, LazyT
         ):
             pass
     except LayoutError:
-        return True
+        return None
     if request.layout == HUB or (laid.consumer is None and request.dtype is None):
-        return False
+        return ""
     left = laid.applied.tensors
     if laid.table is not None:
         left = {name: tensor for name, tensor in left.items() if not matches(laid.table.names, name)}
-    return _is_left(laid.consumer, left, opened.description)
+    if _is_left(laid.consumer, left, opened.description):
+        return None
+    still = quantized_names.recognise(laid.applied.tensors)
+    return laid.consumer if laid.consumer and still is not None else ""
 
 
 def _is_left(
@@ -127,36 +147,6 @@ def _is_gemm(codes: str, tensors: Mapping[str, LazyTensor]) -> bool:
     return weight.shape[1] * 8 == scales.shape[1] and groups in (32, 64, 128)
 
 
-def _kept(
-    request: Request, opened: Checkpoint, picked: Mapping[str, LazyTensor], scheme: StoredWeights
-) -> Dense | None:
-    """Weights in MLX's own forms, where those hold every value and a layout takes them."""
-    own = (
-        request.options.dequantize
-        or request.options.quantize is not None
-        or request.dtype is not None
-        or request.loras
-        or request.file_format.for_torch
-    )
-    if own or request.layout == HUB:
-        return None
-    made = scheme.repack(picked, opened.config)
-    if not made.kept:
-        return None
-    try:
-        laid = lay_out(
-            request.layout,
-            made.tensors,
-            _config(opened.description, made.kept),
-            rules=request.options.rules,
-            options=request.options.options or {},
-        )
-    except LayoutError:
-        return None
-    consumer = registry.find_consumer(laid.consumer) if laid.consumer is not None else None
-    return made if consumer is not None and consumer.reads_layer_settings else None
-
-
 def _in_sixteen_bits(tensor: LazyTensor, config: Mapping[str, Any] | None) -> LazyTensor:
     """What a library computes in float32 in the dtype of the model, rounded once."""
     if tensor.dtype.name != "float32":
@@ -178,7 +168,6 @@ def _described(opened: Checkpoint, dense: Dense) -> Checkpoint:
         inner = config.get("text_config")
         if isinstance(inner, Mapping):
             config["text_config"] = {name: value for name, value in inner.items() if name not in STALE}
-        config |= _config(None, dense.kept)
     beside = [opened.path / name for name in SETTINGS_FILES] if opened.path.is_dir() else []
     described = {"tensor_names", "_quantization_metadata", *(name for name in dense.sources)}
     return replace(
@@ -194,15 +183,6 @@ def _described(opened: Checkpoint, dense: Dense) -> Checkpoint:
 
 STALE = ("quantization_config", "quantization", "compression_config", "quantized_as")
 """What a config says of weights that are no longer quantized so."""
-
-
-def _config(config: Mapping[str, Any] | None, kept: Mapping[str, Quantization]) -> dict[str, Any]:
-    """What config.json says of weights in MLX's form: how most are; the others show it by their shapes."""
-    found = {name: value for name, value in (config or {}).items() if name not in STALE}
-    if kept:
-        how, _ = Counter(kept.values()).most_common(1)[0]
-        found["quantization"] = {"group_size": how.group_size, "bits": how.bits, "mode": how.mode}
-    return found
 
 
 def sources(made: Mapping[str, tuple[str, ...]], opened: Checkpoint) -> dict[str, tuple[str, ...]]:

@@ -43,7 +43,10 @@ def plan_model(request: Request) -> Conversion:
         )
     dense = stages.cast(request, laid)
     made = stages.quantize(request, opened, laid, dense)
-    entries = dense if made is None else made.entries
+    packed = stages.keep_packed(request, opened, laid, dense)
+    new = made or packed
+    entries = dense if new is None else new.entries
+    dense = dense if packed is None else packed.dense
     laid = laid if made is None else _with_bits(laid, made)
     plan = stages.plan(request, opened, laid, entries)
     state = None
@@ -63,8 +66,8 @@ def plan_model(request: Request) -> Conversion:
     elif opened.path.is_dir() and not request.single:
         side_files = sidecars.find(request.source, files)
     config = written_config(request, opened, dense, laid, has_sidecars=side_files is not None)
-    if made is not None and config.fields is not None:
-        config = dataclasses.replace(config, fields={**config.fields, **made.config})
+    if new is not None and config.fields is not None:
+        config = dataclasses.replace(config, fields={**config.fields, **new.config})
     has_config = request.single or (config.fields or opened.config) is not None
     filtered = picked.filtered
     report = Report(
@@ -86,6 +89,7 @@ def plan_model(request: Request) -> Conversion:
         notes=(
             *opened.notes,
             *applied.notes,
+            *(packed.notes if packed else ()),
             *config.notes,
             *report_facts.computed(dense, applied, picked.tensors),
             *untied_notes(applied.untied, config.fields),
@@ -106,7 +110,7 @@ def plan_model(request: Request) -> Conversion:
     return Conversion(
         checkpoint=dataclasses.replace(opened, files=files),
         plan=plan,
-        sources=report_facts.sources(applied, opened, state.sources if state else {}, made),
+        sources=report_facts.sources(applied, opened, state.sources if state else {}, new),
         config=config.fields,
         sidecars=side_files,
         report=report,

@@ -16,6 +16,7 @@ from wconv.writing.plan import Entry
 from wconv.writing.sidecars import Sidecars
 
 if TYPE_CHECKING:
+    from wconv.conversion.pack import Packed
     from wconv.lora.read import Lora
 
 
@@ -66,13 +67,13 @@ def sources(
     applied: LayoutResult,
     opened: Checkpoint,
     of_state: Mapping[str, tuple[str, ...]],
-    made: Quantized | None,
+    made: Quantized | Packed | None,
 ) -> dict[str, tuple[str, ...]]:
     """What each output is made of, by the names of the file.
 
     Args:
         of_state: of the tensors of an optimizer's state.
-        made: what was quantized.
+        made: what was quantized, or kept packed.
     """
     names = {**applied.sources, **of_state} if of_state or made is not None else applied.sources
     if made is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from wconv.checkpoints import open as checkpoints
 from wconv.checkpoints.checkpoint import Checkpoint, check_lost
@@ -27,6 +28,9 @@ from wconv.quantized import names as quantized_names
 from wconv.tensors.lazy import LazyTensor
 from wconv.writing import file_formats
 from wconv.writing.plan import MAX_SHARD_SIZE, Entry, Plan, make
+
+if TYPE_CHECKING:
+    from wconv.conversion.pack import Packed
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +181,25 @@ def cast(request: Request, laid: PreparedModel) -> list[Entry]:
         for_torch=request.file_format.for_torch,
     )
     return list(map(Entry, applied.tensors.keys(), applied.tensors.values(), written))
+
+
+def keep_packed(
+    request: Request, opened: Checkpoint, laid: PreparedModel, dense: Sequence[Entry]
+) -> Packed | None:
+    """MLX's own forms in the place of decoded weights, where they hold every value.
+
+    Returns:
+        None where no weight could be kept, whatever its values.
+
+    Raises:
+        FormatError: a part of a weight is damaged.
+    """
+    if not opened.made_of:
+        return None
+    from wconv.conversion.pack import keep_packed as keep
+
+    has_config = opened.path.is_dir() and not request.single
+    return keep(dense, laid.consumer, (laid.config or opened.config) if has_config else None)
 
 
 def quantize(

@@ -10,7 +10,10 @@ from typing import Any
 
 from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.conversion.report import grouped
+from wconv.errors import WconvError
 from wconv.formats.torch.state_dict import key_name
+from wconv.quantized import described
+from wconv.quantized.names import recognise
 from wconv.wording import gigabytes, plural
 
 DEPTH = 20
@@ -30,6 +33,10 @@ def lines(opened: Checkpoint) -> Iterator[str]:
     kinds = ", ".join(f"{count:,} {name}" for name, count in counted.most_common())
     yield f"{opened.path}: {opened.format}, {plural(len(opened.files), 'file')}"
     yield f"  {plural(len(opened), 'tensor')} ({kinds}), {elements:,} elements, {gigabytes(opened.nbytes)}"
+    found = in_few_bits(opened)
+    if found is not None:
+        count = plural(found.get("weights", 0), "weight")
+        yield f"  {found['why']}" if "why" in found else f"  {found['title']}: {count} in few bits"
     if opened.modules:
         classes = Counter(module.class_name for module in opened.modules.values())
         yield f"  modules: {', '.join(f'{name} {count}' for name, count in classes.items())}"
@@ -44,7 +51,7 @@ def lines(opened: Checkpoint) -> Iterator[str]:
 
 
 def to_dict(opened: Checkpoint) -> dict[str, Any]:
-    """Everything that is known without reading a tensor, ready for JSON."""
+    """Everything that is known without reading a weight, ready for JSON."""
     return {
         "path": str(opened.path),
         "format": opened.format,
@@ -53,6 +60,7 @@ def to_dict(opened: Checkpoint) -> dict[str, Any]:
             name: {"dtype": tensor.dtype.name, "shape": list(tensor.shape), "bytes": tensor.nbytes}
             for name, tensor in opened.items()
         },
+        "quantized": in_few_bits(opened),
         "modules": {path: module.class_name for path, module in opened.modules.items()},
         "ties": [list(tie) for tie in opened.ties],
         "skipped": dict(opened.skipped),
@@ -60,6 +68,24 @@ def to_dict(opened: Checkpoint) -> dict[str, Any]:
         "notes": list(opened.notes),
         "metadata": plain(opened.metadata),
     }
+
+
+def in_few_bits(opened: Checkpoint) -> dict[str, Any] | None:
+    """The scheme of weights that are stored in few bits, and their count, or why they are not decoded.
+
+    Settings that lie in tensors are read for it. None where all weights are plain.
+    """
+    from wconv.quantized.recognition import find_weights
+
+    if recognise(opened.tensors) is None and not described.has_any(opened.tensors, opened.metadata):
+        return None
+    try:
+        found = find_weights(opened.tensors, opened.description, opened.metadata)
+    except WconvError as error:
+        return {"why": str(error)}
+    if found is None:
+        return None
+    return {"scheme": found.name, "title": found.title, "weights": len(found.weights)}
 
 
 def plain(value: Any) -> Any:

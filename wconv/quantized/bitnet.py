@@ -7,10 +7,12 @@ scale, an `AutoBitLinear` multiplies it; so the weight is ±1/scale or ±scale, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from wconv.errors import FormatError
 from wconv.quantized import mlx_forms
 from wconv.quantized.codes import BitField
 from wconv.quantized.grids import on_grid
@@ -18,7 +20,8 @@ from wconv.quantized.modelopt import is_integers
 from wconv.quantized.stored import MlxForm, StoredWeight, Tensors, check_some, misfit, sixteen
 from wconv.quantized.values import Decoded, ScaleValues
 from wconv.tensors import operations
-from wconv.tensors.lazy import LazyTensor, from_array
+from wconv.tensors.lazy import Array, LazyTensor, from_array
+from wconv.tensors.nodes import UnaryNode
 
 NAME, TITLE = "bitnet", "a BitNet checkpoint"
 
@@ -41,12 +44,24 @@ def read(
         yield _weight(name, tensor, scale, divide=divide)
 
 
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Divisor(UnaryNode):
+    """What values are divided by; refused where it is zero."""
+
+    name: str
+
+    def read_into(self, start: int, stop: int, out: Array) -> None:
+        self.parent.read_into(start, stop, out)
+        if not out.all():
+            raise FormatError(f"{self.name} is zero, by which nothing is divided: the file is damaged")
+
+
 def _weight(name: str, tensor: LazyTensor, scale: LazyTensor, *, divide: bool) -> StoredWeight:
     check_some(name, tensor)
     if tensor.ndim != 2 or scale.size != 1:
         raise misfit(f"{name}_scale", scale, name, tensor, "a single number")
     codes = operations.concat([BitField(tensor, shift, 3, 2, name) for shift in (0, 2, 4, 6)])
-    scales = ScaleValues(scale, f"{name}_scale")
+    scales = ScaleValues(Divisor(scale, f"{name}_scale") if divide else scale, f"{name}_scale")
     dense = on_grid(Decoded(codes, scales, (1, 1), scale.dtype, name, zero=1, divide=divide), scales)
 
     def packed() -> MlxForm | None:

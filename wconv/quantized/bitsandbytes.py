@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from wconv.errors import FormatError
 from wconv.quantized.codes import Unpacked
@@ -25,14 +28,30 @@ from wconv.quantized.stored import (
 )
 from wconv.quantized.values import FLOAT32, Decoded, FlatDecoded, NestedScales, ScaleValues
 from wconv.tensors import dtypes
-from wconv.tensors.lazy import LazyTensor
+from wconv.tensors.lazy import Array, LazyTensor
+from wconv.tensors.nodes import UnaryNode
 
 NAME, TITLE = "bitsandbytes", "a bitsandbytes checkpoint"
 
 STATE = ".quant_state.bitsandbytes__"
 BLOCKS = (32, 64, 128, 256, 512, 1024, 2048, 4096)
+LARGEST = 1e30
+"""What a scale is added to is less."""
+
 SHARE = 7.874015718698502e-3
 """1 / 127, as bitsandbytes writes it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Table(UnaryNode):
+    """What each code means; refused where one of its numbers is none."""
+
+    name: str
+
+    def read_into(self, start: int, stop: int, out: Array) -> None:
+        self.parent.read_into(start, stop, out)
+        if not np.isfinite(out).all():
+            raise FormatError(f"{self.name} holds what is no number for a code: the file is damaged")
 
 
 def read(
@@ -78,14 +97,16 @@ def _four_bits(name: str, state: str, tensors: Tensors) -> StoredWeight:
     if absmax.dtype.name == "uint8":
         nested, inner = f"{name}.nested_absmax", f"{name}.nested_quant_map"
         one, other = need(tensors, nested, name), need(tensors, inner, name)
-        length, offset = said.get("nested_blocksize"), said.get("nested_offset")
-        if type(length) is not int or length < 1 or not isinstance(offset, (int, float)):
+        length: Any = said.get("nested_blocksize")
+        offset: Any = said.get("nested_offset")
+        if length not in BLOCKS or type(offset) not in (int, float) or not abs(offset) < LARGEST:
             raise FormatError(f"{state} says no nested_blocksize or nested_offset: the file is damaged")
         check_dtype(nested, one, "float32")
         check_dtype(inner, other, "float32")
         check_shape(inner, other, (256,), name, codes)
         check_shape(nested, one, (-(-absmax.size // length),), name, codes)
-        scales = NestedScales(absmax, other, one, length, float(offset))
+        inside = ScaleValues(one, nested)
+        scales = NestedScales(absmax, Table(other, inner), inside, length, float(offset))
         parts += [nested, inner]
     else:
         check_dtype(absmax_name, absmax, "float32")
@@ -93,7 +114,7 @@ def _four_bits(name: str, state: str, tensors: Tensors) -> StoredWeight:
         Unpacked(flat, 4, flat.size * 2, high_first=True),
         ScaleValues(scales, absmax_name),
         block,
-        table,
+        Table(table, table_name),
         dtypes.by_name(dtype),
         tuple(shape),
     )

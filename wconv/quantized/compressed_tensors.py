@@ -202,7 +202,7 @@ def _zeros(
         check_shape(name, found, scales.shape, f"{stem}weight_scale", scales)
         return found, middle
     check_dtype(name, found, "int32")
-    groups = scales.shape[-1]
+    groups = scales.shape[-1] if scales.ndim else 1
     check_shape(name, found, (-(-shape[0] * bits // 32), groups), f"{stem}weight_scale", scales)
     return Spread(found, bits, shape[0]), 0
 
@@ -212,6 +212,8 @@ def _floats(stem: str, tensors: Tensors) -> StoredWeight:
     name, label = f"{stem}weight_packed", f"{stem}weight_scale"
     codes, found = tensors[name], need(tensors, label, name)
     check_some(name, codes)
+    if not codes.shape:
+        raise misfit(name, codes, label, found, "a weight with axes")
     check_dtype(label, found, "uint8", "float8_e4m3fn", "float8_e8m0fnu")
     exponents = found.dtype.name != "float8_e4m3fn"
     size = 32 if exponents else 16
@@ -225,9 +227,10 @@ def _floats(stem: str, tensors: Tensors) -> StoredWeight:
     over: LazyTensor | None = None
     if not exponents:
         one = f"{stem}weight_global_scale"
-        over = need(tensors, one, name)
-        check_dtype(one, over, "float32")
-        check_shape(one, over.reshape((-1,)) if over.size == 1 else over, (1,), name, codes)
+        whole = need(tensors, one, name)
+        check_dtype(one, whole, "float32")
+        check_shape(one, whole.reshape((-1,)) if whole.size == 1 else whole, (1,), name, codes)
+        over = ScaleValues(whole, one)
         parts.append(one)
     unpacked = Unpacked(codes, bits, columns)
     scales = ScaleValues(found, label, exponents=exponents, over=over)
@@ -239,6 +242,6 @@ def _floats(stem: str, tensors: Tensors) -> StoredWeight:
             return None
         if over is not None and float(over.read_range()[0]) != 1:
             return None
-        return mlx_forms.floating("mxfp4" if exponents else "nvfp4", codes, found)
+        return mlx_forms.floating("mxfp4" if exponents else "nvfp4", codes, found, scales)
 
     return StoredWeight(f"{stem}weight", tuple(parts), dense, packed, unused_of(stem, tensors))

@@ -8,6 +8,7 @@ multiplied in float32, then the value with them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from wconv.quantized import mlx_forms
@@ -38,18 +39,24 @@ def read(
     for name, tensor in tensors.items():
         if name.endswith("_blocks") and tensor.dtype.name == "uint8" and tensor.ndim > 1:
             yield _blocks(name.removesuffix("_blocks"), tensors)
-        elif tensor.dtype.name == "uint8" and _has_two(name, tensors):
-            yield _two_scales(name, tensors)
+        elif tensor.dtype.name == "uint8" and (pair := _two_scales_of(name, tensors)):
+            yield _two_scales(name, pair, tensors)
         elif tensor.dtype.name in PAIRED and tensor.ndim > 1:
             label = _exponents_of(name, tensors)
             if label is not None:
                 yield _microscaled(name, label, tensors)
 
 
-def _has_two(name: str, tensors: Tensors) -> bool:
-    """Whether a weight has a float8 for each group, and a number for all; other codes have other scales."""
-    found = tensors.get(f"{name}_scale")
-    return f"{name}_scale_2" in tensors and (found is None or found.dtype.bits == 8)
+def _two_scales_of(name: str, tensors: Tensors) -> str | None:
+    """The scales of a weight that has a float8 for each group, and a number for all.
+
+    Other codes have other scales; fused experts have them under names of their own.
+    """
+    for label in (f"{name}_scale", f"{name}_weight_scale"):
+        found = tensors.get(label)
+        if f"{label}_2" in tensors and (found is None or found.dtype.bits == 8):
+            return label
+    return None
 
 
 PAIRED = ("int8", "uint8", "float4_e2m1fn_x2")
@@ -82,7 +89,7 @@ def _microscaled(name: str, label: str, tensors: Tensors) -> StoredWeight:
     dense = Decoded(codes, scales, (1, GROUP), FLOAT32, name, table=table)
 
     def packed() -> MlxForm | None:
-        return None if bytes_ is None else mlx_forms.floating("mxfp4", bytes_, found)
+        return None if bytes_ is None else mlx_forms.floating("mxfp4", bytes_, found, scales)
 
     return StoredWeight(name, (name, label), dense, packed, unused_of(name, tensors))
 
@@ -103,13 +110,29 @@ def _blocks(weight: str, tensors: Tensors) -> StoredWeight:
     turned = (
         dense.transpose((*range(dense.ndim - 2), dense.ndim - 1, dense.ndim - 2)) if dense.ndim > 2 else dense
     )
-    return StoredWeight(weight, (name, label), turned)
+
+    def packed() -> MlxForm | None:
+        form = mlx_forms.floating("mxfp4", codes.packed, found, scales)
+        return form and replace(form, turned=dense.ndim > 2)
+
+    return StoredWeight(weight, (name, label), turned, packed)
 
 
-def _two_scales(name: str, tensors: Tensors) -> StoredWeight:
-    """A scale for each group of a row, and one for all, or for each expert of a stack."""
-    label, whole = f"{name}_scale", f"{name}_scale_2"
+def _two_scales(name: str, label: str, tensors: Tensors) -> StoredWeight:
+    """A scale for each group of a row, and one for all, or for each expert of a stack.
+
+    Fused experts that have their inputs before their outputs are packed along the inputs all the same
+    (ModelOpt's `maybe_transpose_expert_weight_dimensions`).
+
+    Args:
+        label: the scales' name.
+    """
+    whole = f"{label}_2"
     codes, found, by = tensors[name], need(tensors, label, name), tensors[whole]
+    turned = codes.ndim == 3 and found.shape == (codes.shape[0], codes.shape[1] // 8, codes.shape[2])
+    turned = turned and found.shape != (*codes.shape[:-1], codes.shape[-1] // 8)
+    if turned:
+        codes, found = codes.transpose((0, 2, 1)), found.transpose((0, 2, 1))
     check_some(name, codes)
     check_dtype(label, found, "float8_e4m3fn")
     check_dtype(whole, by, "float32")
@@ -124,7 +147,7 @@ def _two_scales(name: str, tensors: Tensors) -> StoredWeight:
     values = Unpacked(codes, 4, columns)
 
     def scaled(values: LazyTensor, found: LazyTensor, by: LazyTensor) -> LazyTensor:
-        scales = ScaleValues(found, label, by=by)
+        scales = ScaleValues(found, label, by=ScaleValues(by, whole))
         return Decoded(values, scales, (1, group), FLOAT32, name, table=UNSIGNED_ZERO)
 
     if by.size == 1:
@@ -145,10 +168,14 @@ def _two_scales(name: str, tensors: Tensors) -> StoredWeight:
     def packed() -> MlxForm | None:
         if not bool((by.read_range() == 1).all()):
             return None
-        return mlx_forms.floating("nvfp4", codes, found) if group == 16 else None
+        if group != 16:
+            return None
+        form = mlx_forms.floating("nvfp4", codes, found, ScaleValues(found, label))
+        return form and replace(form, turned=turned)
 
     unused = {one: WHY for one in unused_of(name, tensors) if one != whole}
-    return StoredWeight(name, (name, label, whole), dense, packed, unused)
+    made = dense.transpose((0, 2, 1)) if turned else dense
+    return StoredWeight(name, (name, label, whole), made, packed, unused)
 
 
 UNSIGNED_ZERO = (*E2M1[:8], 0.0, *E2M1[9:])

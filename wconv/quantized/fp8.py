@@ -19,8 +19,8 @@ from wconv.tensors.lazy import LazyTensor
 
 NAME, TITLE = "fp8", "an FP8 checkpoint"
 
-SCALES = ("_scale_inv", "_scale")
-"""Ends of the names of scales, after the weight's own."""
+SCALES = ("_scale_inv", "_scale", "_weight_scale")
+"""Ends of the names of scales, after the weight's own; the last of ModelOpt's fused experts."""
 
 DOTTED = (".scale_weight", ".scale")
 """The same, in the place of `.weight`."""

@@ -42,6 +42,8 @@ def on_grid(
     """
     shape = weight.codes.shape
     check_some(weight.name, weight.codes)
+    if not shape:
+        raise misfit(scales.name, scales, weight.name, weight.codes, "a weight with axes")
     check_some(scales.name, scales)
     rows, columns = (shape[-2], shape[-1]) if len(shape) > 1 else (1, shape[-1] if shape else 1)
     leading = shape[:-2]

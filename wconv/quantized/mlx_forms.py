@@ -18,7 +18,7 @@ from wconv.quantized.values import powers
 from wconv.tensors import casts, dtypes
 from wconv.tensors.dtypes import DType
 from wconv.tensors.lazy import Array, LazyTensor, Shape
-from wconv.tensors.nodes import by_blocks
+from wconv.tensors.nodes import UnaryNode, by_blocks
 from wconv.tensors.quantize import MODES, Quantization
 
 UINT8 = dtypes.by_name("uint8")
@@ -191,16 +191,33 @@ def words(tensor: LazyTensor) -> LazyTensor:
     return tensor.view("uint32")
 
 
-def floating(mode: str, codes: LazyTensor, scales: LazyTensor) -> MlxForm | None:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Checked(UnaryNode):
+    """Scales as the bytes that they are, looked at as they are read: `values` refuses what is none."""
+
+    PARENTS: ClassVar[tuple[str, ...]] = ("parent", "values")
+
+    values: LazyTensor
+
+    def read_into(self, start: int, stop: int, out: Array) -> None:
+        self.values.read_range(start, stop)
+        self.parent.read_into(start, stop, out)
+
+
+def floating(
+    mode: str, codes: LazyTensor, scales: LazyTensor, values: LazyTensor | None = None
+) -> MlxForm | None:
     """A form whose codes are small floats, out of bytes that are MLX's already; None where these do not fit.
 
     Args:
         codes: bytes, (…, bytes of a row).
         scales: bytes, one for each group of a row.
+        values: the scales as numbers, which refuse NaN as they are read, where `scales` do not.
     """
     how = Quantization.of(mode)
     row = codes.shape[-1]
     columns = row * 8 // how.bits
     if columns % how.group_size or scales.shape != (*codes.shape[:-1], columns // how.group_size) or row % 4:
         return None
-    return MlxForm(how, words(codes), scales.view("uint8"))
+    told = scales.view("uint8")
+    return MlxForm(how, words(codes), told if values is None else Checked(told, values))

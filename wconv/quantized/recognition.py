@@ -98,11 +98,14 @@ ORPHANS = (
     ".scale_weight",
     ".weight_scale",
     ".weight_scale_2",
+    "_weight_scale",
+    "_weight_scale_2",
     ".weight_zero_point",
     ".weight_g_idx",
     ".weight_shape",
     ".weight_global_scale",
     ".pre_quant_scale",
+    ".comfy_quant",
     ".qzeros",
     ".g_idx",
     ".SCB",
@@ -165,7 +168,8 @@ def find_weights(
     _check_orphans(tensors, claimed, settings)
     _check_bare(tensors, claimed, {name.partition(".")[0] for name in claimed}, settings)
     (name, title), _ = counts.most_common(1)[0]
-    notes = [note for note in (_contradiction(name, settings), gptq.note(tensors, settings)) if note]
+    version = gptq.note(tensors, settings) if (gptq.NAME, gptq.TITLE) in counts else None
+    notes = [note for note in (_contradiction(name, settings), version) if note]
     if len(counts) > 1 and not {one for one, _ in counts} <= set(METHODS.get(_method(settings), ())):
         notes.append(f"weights in several schemes: {', '.join(scheme for scheme, _ in counts)}")
     return StoredWeights(name, title, found, tuple(notes))
@@ -238,7 +242,7 @@ def _check_bare(tensors: Tensors, claimed: set[str], models: set[str], settings:
         if name in claimed or tensor.ndim < 2 or name.partition(".")[0] not in models:
             continue
         coded = tensor.dtype.name == "int8" or (tensor.dtype.is_floating and tensor.dtype.bits == 8)
-        if coded or (tensor.dtype.bits == 8 and name.endswith((".weight", "_scales", "_blocks"))):
+        if coded or (tensor.dtype.bits == 8 and name.endswith((".weight", "_scales", "_blocks", "_proj"))):
             if _is_unknown(settings):
                 raise FormatError(f"{name} is {_unknown(settings)}")
             raise FormatError(

@@ -79,7 +79,8 @@ TELLING = (
 PARTS = (
     *TELLING,
     _part(".scale", ".weight"),
-    _part("_scale _scales _scale_2 _zero_point _activation_scale", ""),
+    _part("_scale _scales _scale_2 _zero_point _activation_scale _input_scale", ""),
+    _part("_weight_scale _weight_scale_2", ""),
 )
 """All spellings; the first whose weight is there counts."""
 

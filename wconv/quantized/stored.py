@@ -25,12 +25,14 @@ class MlxForm:
     Attributes:
         weight: uint32.
         biases: None where the mode has none.
+        turned: the last two axes are those of the dense weight exchanged.
     """
 
     how: Quantization
     weight: LazyTensor
     scales: LazyTensor
     biases: LazyTensor | None = None
+    turned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,8 @@ class StoredWeights:
     def repack(self, tensors: Tensors, config: Mapping[str, Any] | None = None) -> Dense:
         """The weights whose values MLX's own quantized forms hold in those forms, the others dense."""
         packed = {name: one.packed() for name, one in self.weights.items() if one.packed is not None}
-        return self._made(tensors, {name: one for name, one in packed.items() if one is not None})
+        fitting = {name: one for name, one in packed.items() if one is not None and not one.turned}
+        return self._made(tensors, fitting)
 
     def _made(self, tensors: Tensors, packed: Mapping[str, MlxForm]) -> Dense:
         owner = {part: one for one in self.weights.values() for part in (*one.parts, *one.unused)}

@@ -63,6 +63,8 @@ def transpose(tensor: LazyTensor, axes: Sequence[int]) -> LazyTensor:
     order = tuple(checked_axis(axis, tensor.ndim) for axis in axes)
     if sorted(order) != list(range(tensor.ndim)):
         raise ValueError(f"{tuple(axes)} is no order of {tensor.ndim} axes")
+    if isinstance(tensor, TransposeNode):
+        return transpose(tensor.parent, [tensor.axes[axis] for axis in order])
     moved = [axis for axis in order if tensor.shape[axis] != 1]
     if moved == sorted(moved):
         return reshape(tensor, [tensor.shape[axis] for axis in order])

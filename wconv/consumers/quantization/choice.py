@@ -98,6 +98,20 @@ def choose_layers(
     return choice
 
 
+def refused_layers(
+    consumer: str, model_type: str, config: Mapping[str, Any], tensors: Tensors
+) -> dict[str, str]:
+    """Why a consumer has no quantized form of some weights, by their names: its loader would refuse one.
+
+    Args:
+        consumer: the name of one that reads settings of layers.
+        tensors: as the dense conversion would write them.
+    """
+    chooser = _Chooser(consumer, model_type, config, tensors, Quantize())
+    found = {name: chooser.refused(name, tuple(shape), dtype) for name, (shape, dtype) in tensors.items()}
+    return {name: why for name, why in found.items() if why}
+
+
 def _bytes(size: int, dtype: str, how: Quantization) -> int:
     scale = dtypes.by_name(how.scale_dtype(dtype)).bits * (2 if how.has_biases else 1)
     return (size * how.bits + size // how.group_size * scale) // 8
@@ -159,6 +173,14 @@ class _Chooser:
         if isinstance(entry, bool):
             return how, _entry(self.base) if self.fine else None
         return how, dict(entry)
+
+    def refused(self, name: str, shape: tuple[int, ...], dtype: str) -> str | None:
+        """Why the consumer's loader takes no quantized form of a tensor."""
+        path = name.removesuffix(".weight")
+        why = self._unfit(name, path, shape, dtype)
+        if why is None and self._exception(path, shape) is False:
+            return f"{self.consumer} keeps it dense in this kind of model"
+        return why
 
     def _unfit(self, name: str, path: str, shape: tuple[int, ...], dtype: str) -> str | None:
         """Why no program could quantize this tensor."""
