@@ -29,8 +29,8 @@ CONFIG = {"num_hidden_layers": LAYERS}
 BELONGS_TO = {("mlx_lm", "gemma4"): "gemma4_text", ("mlx_lm", "qwen3_vl_moe"): "qwen3_moe"}
 """Modules whose predicate is that of another."""
 
-NOT_CALLED = {"clef"}
-"""Modules whose predicate cannot be had without a model."""
+NOT_CALLED = {"clef", "mistral_large3"}
+"""Modules whose predicate cannot be had without a model, or asks a language model for one that has none."""
 
 PARAMETERS = {"bits", "group_size", "mode"}
 STEMS = ("", "model.layers.3.", "language_model.model.layers.3.", "model.layers.0.", "x.")

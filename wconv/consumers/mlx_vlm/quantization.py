@@ -75,7 +75,7 @@ CASES = (
         ("minimax_m3", "minimax_m3_vl"),
         (Row(r"block_sparse_moe\.gate$", {**EIGHT, "mode": "affine"}),),
     ),
-    Case(("mistral3", "mistral_large3"), (dense("lm_head"), eight(r"mlp\.gate$"))),
+    Case(("mistral3",), (dense("lm_head"), eight(r"mlp\.gate$"))),
     Case(
         ("muse_spark",),
         (

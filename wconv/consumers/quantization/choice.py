@@ -191,7 +191,9 @@ class _Chooser:
             return f"its numbers are {dtype}, which is not quantized"
         if f"{path}.scales" in self.tensors:
             return "quantized already"
-        if len(shape) > 3 or (len(shape) == 3 and last not in STACKS):
+        inside = path.split(".")
+        listed = inside[-2] if last.isdigit() and len(inside) > 1 else last
+        if len(shape) > 3 or (len(shape) == 3 and listed not in STACKS):
             return "not a matrix: the weight of a convolution"
         if NORM.search(last):
             return "the weight of a normalization"
