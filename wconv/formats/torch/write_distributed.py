@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from wconv.formats.torch import write as torch_write
-from wconv.formats.torch.pickle.write import Call, Global, PickleWriter
+from wconv.formats.torch.pickle.write import Call, Name, PickleWriter
 from wconv.formats.zip.write import ALIGNMENT, Arranged
 from wconv.tensors.dtypes import DType
 from wconv.tensors.lazy import LazyTensor, Shape
@@ -65,20 +65,20 @@ def metadata(tensors: Sequence[SavedRange]) -> bytes:
     """The bytes of `.metadata`."""
 
     def size(lengths: Shape) -> Call:
-        return Call(Global("torch", "Size"), lengths)
+        return Call(Name("torch", "Size"), lengths)
 
     described, places = {}, {}
     for one in tensors:
         begin = (0,) * len(one.shape)
-        chunk = Call(Global(MODULE, "ChunkStorageMetadata"), size(begin), size(one.shape))
-        properties = Call(Global(MODULE, "TensorProperties"), one.dtype)
-        kind = Global(MODULE, "TensorStorageMetadata")
+        chunk = Call(Name(MODULE, "ChunkStorageMetadata"), size(begin), size(one.shape))
+        properties = Call(Name(MODULE, "TensorProperties"), one.dtype)
+        kind = Name(MODULE, "TensorStorageMetadata")
         described[one.name] = Call(kind, properties, size(one.shape), [chunk])
-        index = Call(Global(MODULE, "MetadataIndex"), one.name, size(begin), 0)
-        info = Global("torch.distributed.checkpoint.filesystem", "_StorageInfo")
+        index = Call(Name(MODULE, "MetadataIndex"), one.name, size(begin), 0)
+        info = Name("torch.distributed.checkpoint.filesystem", "_StorageInfo")
         places[index] = Call(info, one.file, one.offset, one.length)
     paths = {one.name: (one.name,) for one in tensors}
-    whole = Call(Global(MODULE, "Metadata"), described, paths, places, None, "1.0.0")
-    return PickleWriter(
-        lambda value: Global("torch", value.name) if isinstance(value, DType) else value
-    ).dump(whole)
+    whole = Call(Name(MODULE, "Metadata"), described, paths, places, None, "1.0.0")
+    return PickleWriter(lambda value: Name("torch", value.name) if isinstance(value, DType) else value).dump(
+        whole
+    )
