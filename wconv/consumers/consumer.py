@@ -30,7 +30,7 @@ TensorMaker = Callable[[Mapping[str, Any], Mapping[str, Any]], "dict[str, LazyTe
 """Makes tensors out of generation_config.json and the config that a `ConfigMaker` made."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Substitute:
     """What becomes of a dtype that a consumer refuses, or reads as plain bytes."""
 
@@ -44,7 +44,7 @@ class Substitute:
         return self.why.partition(";")[0]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class QuantizationConfigs:
     """The fields of `quantization_config` by which a program is known to decode weights that stay quantized.
 
@@ -57,7 +57,7 @@ class QuantizationConfigs:
     of_model_type: Mapping[str, tuple[Mapping[str, str], ...]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class UndecodedNames:
     """How names of weights end whose form a program's loader does not decode.
 
@@ -85,7 +85,7 @@ FP8_BLOCKS = UndecodedNames(("_scale_inv",), not_for={"weight_block_size": [32, 
 """Blocks of fp8, but for those that MLX has a form for."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Consumer:
     """A program that loads what is written.
 

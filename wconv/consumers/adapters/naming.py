@@ -11,7 +11,7 @@ Modules = Literal["diffusers", "original", "own"]
 Alpha = Literal["always", "scaled", "metadata", "config", "none"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Keys:
     """What follows a module's name; "" for what cannot be said."""
 
@@ -24,7 +24,7 @@ class Keys:
     """Whether magnitudes are a matrix of one column."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Naming:
     """How the tensors of an adapter are called.
 

@@ -79,6 +79,6 @@ def metadata(tensors: Sequence[SavedRange]) -> bytes:
         places[index] = Call(info, one.file, one.offset, one.length)
     paths = {one.name: (one.name,) for one in tensors}
     whole = Call(Name(MODULE, "Metadata"), described, paths, places, None, "1.0.0")
-    return PickleWriter(
-        lambda value: Name("torch", value.name) if isinstance(value, DType) else value
-    ).dump(whole)
+    return PickleWriter(lambda value: Name("torch", value.name) if isinstance(value, DType) else value).dump(
+        whole
+    )
