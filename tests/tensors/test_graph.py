@@ -68,14 +68,15 @@ HOLDERS = re.compile(rf"\b({'|'.join(holders())})\b")
 def forgotten(cls: type) -> list[str]:
     """The fields that hold tensors and are not among the parents that a node names.
 
-    A field with an underscore is what a leaf has opened, and no parent.
+    A field with an underscore is what a leaf has opened, and a function holds nothing.
     """
     own = {name for base in cls.__mro__ if base not in (LazyTensor, MultiNode) for name in vars(base)}
     if {"parents", "with_parents"} <= own:
         return []
     named = getattr(cls, "PARENTS", ())
     public = [field for field in fields(cls) if not field.name.startswith("_")]
-    held = [field.name for field in public if HOLDERS.search(str(field.type))]
+    values = [field for field in public if not str(field.type).startswith("Callable")]
+    held = [field.name for field in values if HOLDERS.search(str(field.type))]
     return [name for name in held if name not in named] + [name for name in named if name not in held]
 
 
