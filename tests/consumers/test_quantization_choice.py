@@ -125,7 +125,7 @@ def test_a_rules_mode_is_the_recipes_where_that_can(rule: str, mode: str, expect
         ("a=4:16", "the quantization rule a=4:16: affine does not have groups of 16"),
         ("a=8:32:mxfp4", "the quantization rule a=8:32:mxfp4: mxfp4 does not have bits 8: it has 4"),
         ("a=4:32:fp4", "the quantization rule a=4:32:fp4: 'fp4' is not a quantization mode"),
-        ("(=4", "the quantization rule '(=4': '(' is not a regular expression"),
+        ("(=4", "the pattern of a quantization rule '(' is no regular expression"),
     ],
 )
 def test_a_rule_that_nothing_could_follow_is_refused(rule: str, message: str) -> None:

@@ -6,10 +6,6 @@ Covers `conversion/quantization_summary.py`, `tensors/quantized.py`.
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import wconv
+from tests.conversion.test_interrupted import resumed, start, until_logged
 from tests.making import random, write_directory
 from wconv.cli.program import main
 from wconv.consumers.quantization.recipes import Quantize, parse_rule
@@ -170,6 +167,13 @@ def test_rules_for_single_layers(tmp_path: Path) -> None:
         (("--q-rule", "(=4"), "lm_head|("),
         (("--quant-predicate", "mixed_1_2"), "mixed_1_2"),
         (("--format", "pt"), "exclude each other"),
+        (("--layout", "hf"), "-q and --layout hf exclude each other"),
+        (("--q-bits", "8", "--q-mode", "mxfp4"), "mxfp4 does not have bits 8: it has 4"),
+        (("--q-mode", "nvfp4", "--q-group-size", "32"), "nvfp4 does not have groups of 32: it has 16"),
+        (("--q-rule", "lm_head=9"), "affine does not have bits 9"),
+        (("--q-rule", "(a)\\1=4"), "refers back to a group, which is not supported"),
+        (("--quant-predicate", "mixed_2_6", "--q-mode", "mxfp4"), "is for the affine mode alone"),
+        (("--q-like", "0.28.0"), "is no version of MLX whose rounding is known: 0.29.4 to 0.32.4"),
     ],
 )
 def test_bad_words_are_one_line_and_nothing_is_written(
@@ -212,8 +216,8 @@ def test_a_dry_run_tells_the_size_by_several_recipes_in_no_time(tmp_path: Path) 
     began = time.monotonic()
     shown = run(source, tmp_path / "q", "-q", "--dry-run").stdout
     assert time.monotonic() - began < 2
-    line = next(line for line in shown.splitlines() if line.startswith("sizes: "))
-    assert "4 bits, groups of 64" in line
+    line = next(line for line in shown.splitlines() if line.startswith("sizes by recipe: "))
+    assert "4 bits in groups of 64: " in line
     assert "mxfp4" in line
     assert not (tmp_path / "q").exists()
     size = sum(array.nbytes for array in map(np.asarray, wconv.load(source).values()))
@@ -249,27 +253,83 @@ def test_into_mlx_arrays(tmp_path: Path) -> None:
     assert np.array_equal(np.array(arrays["lm_head.weight"]), written["lm_head.weight"])
 
 
-SLOW = """
-import os, time, wconv.cli.program
-write = os.pwrite
-os.pwrite = lambda *words: (time.sleep(0.02), write(*words))[1]
-wconv.cli.program.main()
-"""
+def wide(path: Path) -> Path:
+    """A model of two large matrices: enough that a run that is killed has written a part of a file."""
+    words = 1 << 16
+    big = {name: random((words, H), seed=at) for at, name in enumerate(("model.embed_tokens", "lm_head"))}
+    llama(path, layers=1, **{f"{name}.weight": array for name, array in big.items()})
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**config, "vocab_size": words}))
+    return path
 
 
-def test_killed_and_resumed_gives_the_same_bytes(tmp_path: Path) -> None:
-    source = llama(tmp_path / "m", layers=6)
-    wconv.convert(source, tmp_path / "whole", quantize=Quantize())
+@pytest.mark.parametrize("words", [("-q",), ("-q", "--q-mode", "mxfp4", "--q-rule", "lm_head=3:32")])
+def test_killed_and_resumed_gives_the_same_bytes(words: tuple[str, ...], tmp_path: Path) -> None:
+    source = wide(tmp_path / "m")
+    assert run(source, tmp_path / "whole", *words).exit_code == 0
     out = tmp_path / "o"
-    words = [sys.executable, "-c", SLOW, str(source), str(out), "-q"]
-    process = subprocess.Popen(words, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    time.sleep(1.2)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    if not out.exists():
-        wconv.convert(source, out, quantize=Quantize(), resume=os.path.exists(f"{out}.partial"))
+    arguments: list[object] = [source, "-o", out, *words, "-j", 2]
+    process = start(arguments, pause=0.1)
+    until_logged(process, out.with_name("o.partial"))
+    process.kill()
+    process.communicate()
+    assert not out.exists()
+    written, _ = resumed(arguments)
+    assert written < sum(path.stat().st_size for path in out.glob("*.safetensors"))
     for name in ("model.safetensors", "config.json"):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_another_rounding_does_not_go_on_with_what_an_interrupted_run_left(tmp_path: Path) -> None:
+    source = wide(tmp_path / "m")
+    out = tmp_path / "o"
+    words: list[object] = [source, "-o", out, "-q", "--q-mode", "mxfp8", "-j", 2]
+    process = start(words, pause=0.1)
+    until_logged(process, out.with_name("o.partial"))
+    process.kill()
+    process.communicate()
+    refused = run(*words, "--q-like", "0.31.2", "--resume")
+    assert refused.exit_code == 1
+    assert "was begun from other sources or with other parameters" in refused.stderr
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("report", "text"),
+    [
+        ("m/model.safetensors", "is the source, in it, or a directory"),
+        ("m/report.json", "is the source, in it, or a directory"),
+        ("there", "exists already: choose another file, or add --overwrite"),
+        ("gone/report.json", "there is no directory"),
+        (".", "is the source, in it, or a directory"),
+    ],
+)
+def test_a_report_that_cannot_be_written_is_refused_first(report: str, text: str, tmp_path: Path) -> None:
+    source = llama(tmp_path / "m")
+    (tmp_path / "there").write_text("mine")
+    before = (source / "model.safetensors").read_bytes()
+    result = run(source, tmp_path / "q", "-q", "--q-report", tmp_path / report)
+    assert result.exit_code == 1
+    assert text in result.stderr
+    assert not (tmp_path / "q").exists()
+    assert (source / "model.safetensors").read_bytes() == before
+    assert (tmp_path / "there").read_text() == "mine"
+
+
+def test_a_report_may_lie_in_the_result_and_is_of_a_run(tmp_path: Path) -> None:
+    source = llama(tmp_path / "m")
+    bad = random((WORDS, H), seed=3)
+    bad[7, 9] = np.nan
+    source = llama(tmp_path / "bad", **{"lm_head.weight": bad})
+    result = run(source, tmp_path / "q", "-q", "--q-report", tmp_path / "q" / "report.json")
+    assert result.exit_code == 0, result.output
+    told = (tmp_path / "q" / "report.json").read_text()
+    assert "NaN" not in told
+    assert json.loads(told)["weights"]["lm_head.weight"]["relative_error"] is None
+    assert "nan" not in result.stdout
+    planned = run(source, tmp_path / "p", "-q", "--q-report", tmp_path / "p.json", "--dry-run")
+    assert planned.exit_code == 2
+    assert "--q-report tells what a run has done" in planned.stderr
 
 
 def test_rules_are_plain_data() -> None:

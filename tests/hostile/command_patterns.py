@@ -37,6 +37,7 @@ def expressions() -> Iterator[Command]:
     for name, text in wrong.items():
         yield Command(f"include-{name}", option("--include", text), says="--include")
         yield Command(f"exclude-{name}", option("--exclude", text), says="--exclude")
+        yield Command(f"q-rule-{name}", option("-q", "--q-rule", f"{text}=4"), says="the pattern of a")
 
 
 def patterns() -> Iterator[Command]:

@@ -125,6 +125,12 @@ HOW, RUN, SUMMARY = "How it is read", "The run", "Messages"
     multiple=True,
     help="Layers stored in another way, or =none: dense; the last rule holds.",
 )
+@option(
+    QUANTIZE,
+    "--q-like",
+    metavar="VERSION",
+    help="Round as that MLX (0.29.4 to 0.32.4): mxfp4 and mxfp8 changed in 0.32.2.",
+)
 @option(QUANTIZE, "--q-report", type=PATH, metavar="FILE", help="Write the error of every weight, as JSON.")
 @option(QUANTIZE, "-d", "--dequantize", is_flag=True, help="Decode weights in few bits, all of them.")
 @option(WHAT, "--include", metavar="REGEX", help="Convert only tensors whose source name matches.")
@@ -178,7 +184,13 @@ def convert(
 
     if q_report is not None and not parameters["quantize"]:
         raise click.UsageError(NOT_QUANTIZED)
+    if q_report is not None and dry_run:
+        raise click.UsageError("--q-report tells what a run has done: leave it or --dry-run out")
     prepared = planned(**parameters)
+    if q_report is not None:
+        from wconv.conversion.quantize import check_report
+
+        check_report(prepared, q_report, overwrite=overwrite)
     if dry_run:
         show_plan(prepared, quiet=quiet, as_json=as_json)
         return
@@ -233,6 +245,7 @@ def planned(
     q_mode: str | None,
     quant_predicate: str | None,
     q_rule: tuple[str, ...],
+    q_like: str | None,
     **parameters: Any,
 ) -> Conversion:
     """The conversion that the command's options ask for, planned."""
@@ -246,7 +259,7 @@ def planned(
         output,
         options=options,
         allow_inflation=allow_inflation or expand,
-        quantize=_recipe(quantize, q_bits, q_group_size, q_mode, quant_predicate, q_rule),
+        quantize=_recipe(quantize, q_bits, q_group_size, q_mode, quant_predicate, q_rule, q_like),
         **parameters,
     )
 
@@ -261,16 +274,22 @@ def _recipe(
     mode: str | None,
     predicate: str | None,
     rules: tuple[str, ...],
+    like: str | None,
 ) -> Quantize | None:
     """How the model is to be quantized; None where it is not."""
     if not wanted:
-        if bits or group_size or mode or predicate or rules:
+        if bits or group_size or mode or predicate or rules or like:
             raise click.UsageError(NOT_QUANTIZED)
         return None
     from wconv.conversion.quantize import make_recipe
 
     return make_recipe(
-        mode=mode or "affine", bits=bits, group_size=group_size, predicate=predicate, rules=rules
+        mode=mode or "affine",
+        bits=bits,
+        group_size=group_size,
+        predicate=predicate,
+        rules=rules,
+        like=like,
     )
 
 

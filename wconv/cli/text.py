@@ -58,8 +58,8 @@ def show_plan(prepared: Conversion, *, quiet: bool, as_json: bool) -> None:
         print_json({**prepared.report.to_dict(), "output_exists": exists, "plan": prepared.plan_dict()})
     elif not quiet:
         sizes = prepared.report.quantization.sizes if prepared.report.quantization else {}
-        shown = ", ".join(f"{name} {gigabytes(size)}" for name, size in sizes.items())
-        more = [f"sizes: {shown}"] if shown else []
+        shown = ", ".join(f"{name}: {gigabytes(size)}" for name, size in sizes.items())
+        more = [f"sizes by recipe: {shown}"] if shown else []
         found = f"{target} exists already" if exists else f"{target} does not exist yet"
         last = f"would write {target}: {gigabytes(prepared.plan.nbytes)}; {found}"
         print_lines([*plan_lines(prepared), *prepared.report.lines(), *more, last])

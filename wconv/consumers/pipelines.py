@@ -31,6 +31,11 @@ def places(consumer: str) -> Iterator[tuple[str, Layout]]:
             yield f"{family.name}/{component}".rstrip("/"), layout
 
 
+def place_of(consumer: str, layout: Layout | None) -> str:
+    """ "flux/vae" for the layout of that component, "" for any other."""
+    return next((place for place, known in places(consumer) if known is layout), "")
+
+
 def of_pipeline(consumer: str, pipeline: str) -> ComponentFamily | None:
     """The family of a pipeline class; None when the consumer does not care for pipelines as such.
 

@@ -99,7 +99,7 @@ def check_scheme(layout: Layout, state: State, tensors: Mapping[str, LazyTensor]
         return
     consumer = layout.consumers[0]
     check_taken(consumer, left, context.config)
-    quantized = is_quantized(context.config)
+    quantized = layout.header_says_bits or is_quantized(context.config)
     stray = next((name for name in found.members if not is_known(layout.names, name, quantized)), None)
     if stray is not None:
         raise refusal(found, consumer, state[stray].sources[0])

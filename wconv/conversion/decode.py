@@ -14,11 +14,13 @@ from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.consumers import registry
 from wconv.consumers.consumer import FP8_BLOCKS
 from wconv.consumers.lay_out import AS_STORED, HUB, lay_out
-from wconv.conversion.output_dtypes import written_dtypes
+from wconv.conversion.output_dtypes import TARGETS, written_dtypes
 from wconv.errors import LayoutError, WconvError
 from wconv.layouts.apply import matches
 from wconv.quantized import described as quantized_described
 from wconv.quantized import names as quantized_names
+from wconv.tensors import dtypes
+from wconv.tensors.dtypes import DType
 from wconv.tensors.lazy import LazyTensor
 
 if TYPE_CHECKING:
@@ -27,13 +29,14 @@ if TYPE_CHECKING:
 
 TWICE = "the source is quantized already: quantizing its decoded values anew loses a second time"
 
-Picked = tuple[Checkpoint, dict[str, LazyTensor], dict[str, str]]
+Picked = tuple[Checkpoint, dict[str, LazyTensor], dict[str, str], DType | None]
 
 
 def decoded(
     request: Request, opened: Checkpoint, picked: dict[str, LazyTensor], left: dict[str, str]
 ) -> Picked:
-    """The checkpoint, its picked tensors and what is left out of it, as they are to be laid out.
+    """The checkpoint, its picked tensors and what is left out of it, as they are to be laid out, and the
+    dtype to which all is cast (None: each its own).
 
     Args:
         left: what is left out already, with the reason.
@@ -45,11 +48,16 @@ def decoded(
     dense_needed = request.options.dequantize or request.options.quantize is not None
     in_parts = quantized_described.has_any(picked, opened.metadata)
     if said is None and not in_parts:
-        if request.options.dequantize:
-            raise WconvError(f"{request.source} holds no weights in few bits: leave -d (dequantize) out")
-        return opened, picked, left
+        if request.options.dequantize and not request.part:
+            raise nothing_to_decode(request)
+        return opened, picked, left, request.dtype
     loose = in_parts and quantized_described.is_loose(opened.metadata)
-    as_stored = said is not None and said.scheme.name == "mlx" and not request.loras
+    as_stored = said is not None and said.scheme.name == "mlx"
+    if as_stored and request.loras and not dense_needed:
+        raise WconvError(
+            f"{request.source} is quantized for MLX, and adapters are merged into dense weights: add -d"
+            " (dequantize=True) for a dense model, or -q (quantize=…) to quantize the merged one anew"
+        )
     if not (dense_needed or loose):
         taken = "" if as_stored else _taken_by(request, opened, picked)
         if taken and said is not None:
@@ -57,15 +65,19 @@ def decoded(
             note = f"{whose}: {taken} loads them so (-d makes them dense)"
             opened = replace(opened, notes=(*opened.notes, note))
         if taken is not None:
-            return opened, picked, left
+            return opened, picked, left, request.dtype
     from wconv.quantized import recognition
 
+    to = request.dtype
+    if as_stored and request.options.dequantize:
+        to = to or _dtype_of(opened.config)
+        picked = _with_scales_in(to, picked)
     scheme = recognition.find_weights(picked, opened.description, opened.metadata)
     if scheme is None:
-        return opened, picked, left
+        return opened, picked, left, request.dtype
     dense = scheme.decode(picked, opened.config)
     tensors = dense.tensors
-    if request.dtype is None:
+    if to is None and not as_stored:
         tensors = {
             name: _in_sixteen_bits(tensor, opened.config) if name in dense.sources else tensor
             for name, tensor in tensors.items()
@@ -77,7 +89,37 @@ def decoded(
     described = _described(opened, dense)
     if request.options.quantize is not None:
         described = replace(described, notes=(*described.notes, TWICE))
-    return described, tensors, {**left, **dense.dropped}
+    return described, tensors, {**left, **dense.dropped}, to
+
+
+def nothing_to_decode(request: Request) -> WconvError:
+    """The error for `-d` of a model that is dense."""
+    return WconvError(f"{request.source} holds no weights in few bits: leave -d (dequantize) out")
+
+
+def _dtype_of(config: Mapping[str, Any] | None) -> DType | None:
+    """The dtype to which the converters of mlx-lm and mlx-vlm cast a model unless they are told another."""
+    inner = (config or {}).get("text_config")
+    said = (config or {}).get("torch_dtype") or (inner.get("dtype") if isinstance(inner, Mapping) else None)
+    return dtypes.BY_NAME[said] if isinstance(said, str) and said in TARGETS else None
+
+
+def _with_scales_in(dtype: DType | None, tensors: dict[str, LazyTensor]) -> dict[str, LazyTensor]:
+    """The tensors with MLX's scales and biases in the dtype that is to be written.
+
+    mlx-lm and mlx-vlm cast them first and dequantize then, which rounds otherwise than the other way round.
+    """
+    if dtype is None:
+        return tensors
+    return {
+        name: tensor.cast(dtype)
+        if name.endswith(SCALES) and tensor.dtype.is_floating and tensor.dtype is not dtype
+        else tensor
+        for name, tensor in tensors.items()
+    }
+
+
+SCALES = (".scales", ".biases")
 
 
 def may_stay_packed(request: Request) -> bool:
@@ -169,7 +211,12 @@ def _described(opened: Checkpoint, dense: Dense) -> Checkpoint:
         if isinstance(inner, Mapping):
             config["text_config"] = {name: value for name, value in inner.items() if name not in STALE}
     beside = [opened.path / name for name in SETTINGS_FILES] if opened.path.is_dir() else []
-    described = {"tensor_names", "_quantization_metadata", *(name for name in dense.sources)}
+    described = {
+        "tensor_names",
+        "_quantization_metadata",
+        quantized_names.LEVEL,
+        *(name for name in dense.sources),
+    }
     return replace(
         opened,
         config=config,

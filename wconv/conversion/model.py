@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.consumers import fits, registry
@@ -14,10 +15,8 @@ from wconv.conversion.quantize import Quantized
 from wconv.conversion.report import Report, changes
 from wconv.conversion.request import Request
 from wconv.errors import OutputError, WconvError
+from wconv.quantized.names import LEVEL
 from wconv.writing import file_formats, sidecars
-
-QUANTIZATION_LEVEL = "quantization_level"
-"""The header string in which a form says how many bits its weights have."""
 
 
 def plan_model(request: Request) -> Conversion:
@@ -28,6 +27,7 @@ def plan_model(request: Request) -> Conversion:
     """
     picked = stages.pick(request)
     opened = picked.opened
+    request = dataclasses.replace(request, dtype=picked.dtype)
     laid = stages.merge_and_lay_out(request, opened, picked.tensors)
     laid = stages.with_made_tensors(laid, opened)
     applied = laid.applied
@@ -47,7 +47,7 @@ def plan_model(request: Request) -> Conversion:
     new = made or packed
     entries = dense if new is None else new.entries
     dense = dense if packed is None else packed.dense
-    laid = laid if made is None else _with_bits(laid, made)
+    laid = _with_bits(request, opened, laid, made)
     plan = stages.plan(request, opened, laid, entries)
     state = None
     if request.options.optimizer:
@@ -122,12 +122,18 @@ def plan_model(request: Request) -> Conversion:
     )
 
 
-def _with_bits(laid: PreparedModel, made: Quantized) -> PreparedModel:
-    """A form whose header tells the bits tells these."""
-    form = laid.form
-    if form is None or made.level is None or QUANTIZATION_LEVEL not in form.metadata:
+def _with_bits(
+    request: Request, opened: Checkpoint, laid: PreparedModel, made: Quantized | None
+) -> PreparedModel:
+    """A form whose header tells the bits tells those of the weights: made here, or left as they are."""
+    form, level = laid.form, opened.metadata.get(LEVEL)
+    if made is not None:
+        level = made.level
+    elif request.options.dequantize or not (isinstance(level, str) and re.fullmatch("[0-9]", level)):
         return laid
-    metadata = {**form.metadata, QUANTIZATION_LEVEL: made.level}
+    if form is None or LEVEL not in form.metadata:
+        return laid
+    metadata = {**form.metadata, LEVEL: level}
     return dataclasses.replace(laid, form=dataclasses.replace(form, metadata=metadata))
 
 

@@ -86,7 +86,7 @@ def written_dtypes(
             if found is not None and refused and source.bits >= 16:
                 raise LayoutError(
                     f"{name} belongs to the weights of {found.scheme.title}, which are not decoded:"
-                    " leave --dtype out to keep all as it is"
+                    " leave --dtype out to keep all as it is, or add -d (dequantize=True)"
                 )
             yield source
             continue

@@ -12,8 +12,10 @@ from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.consumers import registry
 from wconv.consumers.lay_out import AS_STORED, HUB, NoLayoutError
 from wconv.conversion.components import Component, Pipeline
+from wconv.conversion.decode import nothing_to_decode
 from wconv.conversion.model import plan_model
 from wconv.conversion.planned import Conversion
+from wconv.conversion.quantization_summary import joined as joined_summary
 from wconv.conversion.report import Report, command_for
 from wconv.conversion.request import Request
 from wconv.errors import LayoutError, WconvError
@@ -49,7 +51,28 @@ def plan_pipeline(request: Request, pipeline: Pipeline) -> Conversion:
             f"--layout {request.layout} has no rules for any component of {request.source}:"
             " --layout auto or hf keeps their names and layouts"
         )
+    if request.options.dequantize and not any(part.checkpoint.made_of for part in parts.values()):
+        raise nothing_to_decode(request)
+    if request.options.quantize is not None:
+        _check_quantized(request, parts)
     return join(pipeline, request.target, parts)
+
+
+def _check_quantized(request: Request, parts: Mapping[str, Conversion]) -> None:
+    """Refuses to quantize a model of which no component is.
+
+    Raises:
+        WconvError: it is so.
+    """
+    summaries = [part.report.quantization for part in parts.values() if part.report.quantization is not None]
+    if not summaries:
+        readers = ", ".join(one.name for one in registry.quantizing())
+        raise WconvError(
+            f"-q needs a model that is laid out for {readers}, and no component of {request.source} is:"
+            " choose one of them by --layout"
+        )
+    if not any(summary.weights for summary in summaries):
+        raise WconvError(f"-q found no weight to quantize in {request.source}: see --dry-run for its tensors")
 
 
 def _component(request: Request, component: Component, loras: Sequence[Lora]) -> Conversion:
@@ -62,6 +85,7 @@ def _component(request: Request, component: Component, loras: Sequence[Lora]) ->
         layout=component.layout or request.layout,
         variant=component.variant,
         loras=tuple(loras),
+        part=True,
     )
     try:
         return plan_model(own)
@@ -143,6 +167,9 @@ def _joined_report(
         if foreign
         else "",
         unchanged=_labelled({name: report.unchanged for name, report in reports.items()}),
+        quantization=joined_summary(
+            {name: report.quantization for name, report in reports.items() if report.quantization}
+        ),
         components={name: f"{_whose(one)}, {gigabytes(one.bytes_after)}" for name, one in reports.items()},
     )
 

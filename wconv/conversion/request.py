@@ -38,6 +38,7 @@ class Request:
         variant: of the weights in the source.
         loras: adapters to be merged, in order.
         options: everything else that was asked for, as it was given.
+        part: whether it is one component of a model of several.
     """
 
     source: Path
@@ -50,6 +51,7 @@ class Request:
     variant: str | None
     loras: tuple[Lora, ...]
     options: ConvertOptions
+    part: bool = False
 
     @property
     def single(self) -> bool:

@@ -151,7 +151,7 @@ def run(
     if report.quantization is not None:
         from wconv.conversion.quantize import errors_of
 
-        errors = errors_of([entry for shard in shards for entry in shard.entries])
+        errors = errors_of(shards)
         summary = dataclasses.replace(report.quantization, errors=errors)
         report = dataclasses.replace(report, quantization=summary)
     return dataclasses.replace(

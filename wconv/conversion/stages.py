@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from wconv.checkpoints import open as checkpoints
 from wconv.checkpoints.checkpoint import Checkpoint, check_lost
-from wconv.consumers import registry
+from wconv.consumers import pipelines, registry
 from wconv.consumers.adapters.namings import FILES, MARKS
-from wconv.consumers.lay_out import AS_STORED, PreparedModel, lay_out
+from wconv.consumers.lay_out import AS_STORED, HUB, PreparedModel, lay_out
 from wconv.consumers.made_tensors import SETTINGS, tensor_maker
 from wconv.consumers.pieces import PIECES
 from wconv.conversion import decode
@@ -25,6 +25,7 @@ from wconv.conversion.request import Request
 from wconv.errors import FormatError, WconvError
 from wconv.formats.side_files import read_json
 from wconv.quantized import names as quantized_names
+from wconv.tensors.dtypes import DType
 from wconv.tensors.lazy import LazyTensor
 from wconv.writing import file_formats
 from wconv.writing.plan import MAX_SHARD_SIZE, Entry, Plan, make
@@ -40,11 +41,14 @@ class Picked:
     Attributes:
         tensors: those that are converted.
         filtered: the reason for each name that is not.
+        dtype: to which floating tensors are cast: as it was asked for, else as the consumer would where it
+            decodes a model of its own; None for each its own.
     """
 
     opened: Checkpoint
     tensors: dict[str, LazyTensor]
     filtered: dict[str, str]
+    dtype: DType | None = None
 
 
 def pick(request: Request) -> Picked:
@@ -216,14 +220,21 @@ def quantize(
     recipe = request.options.quantize
     if recipe is None:
         return None
-    if request.file_format.for_torch or request.options.optimizer:
-        what = "--optimizer" if request.options.optimizer else "--format pt"
+    excluded = {
+        "--optimizer": request.options.optimizer,
+        "--format pt": request.file_format.for_torch,
+        "--layout hf": request.layout == HUB and not request.part,
+    }
+    what = next((option for option, given in excluded.items() if given), None)
+    if what is not None:
         raise WconvError(f"-q and {what} exclude each other: quantized weights are for MLX's programs")
+    if laid.table is not None and laid.table.quantize:
+        recipe = dataclasses.replace(recipe, rules=(*laid.table.quantize, *recipe.rules))
     config = laid.config or opened.config or {}
-    model_type = str(config.get("model_type", ""))
+    model_type = pipelines.place_of(laid.consumer or "", laid.table) or str(config.get("model_type", ""))
     if not model_type and laid.table is not None and laid.table.model_types:
         model_type = laid.table.model_types[0]
-    return quantize_entries(dense, laid.consumer, model_type, config, recipe)
+    return quantize_entries(dense, laid.consumer, model_type, config, recipe, part=request.part)
 
 
 def plan(request: Request, opened: Checkpoint, laid: PreparedModel, entries: Sequence[Entry]) -> Plan:

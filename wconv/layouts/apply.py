@@ -13,9 +13,10 @@ from wconv.errors import LayoutError
 from wconv.layouts import tied_heads
 from wconv.layouts.conditions import Context, When
 from wconv.layouts.file_form import Form
+from wconv.layouts.layer_rule import LayerRule
 from wconv.layouts.patterns import SHORT, Pattern, compile_pattern, is_wildcard, written_out
 from wconv.layouts.rules import CopyRule, DropRule, KeepDtypeRule, Rule, State, TracedTensor, TransposeRule
-from wconv.quantized.names import is_part
+from wconv.quantized.names import LEVEL, is_part
 from wconv.tensors.lazy import LazyTensor
 from wconv.wording import fitted, plural
 
@@ -78,6 +79,7 @@ class Layout:
             `Consumer.config_makers`.
         derived_from: the programs and versions from which a table was derived that no person wrote.
         where: what config.json must say for such a table to hold.
+        quantize: rules on single layers for a conversion that quantizes; those of the user go before them.
 
     Example:
         >>> from wconv.layouts.rules import rename
@@ -99,11 +101,17 @@ class Layout:
     config: str = ""
     derived_from: Mapping[str, str] = field(default_factory=dict)
     where: tuple[When, ...] = ()
+    quantize: tuple[LayerRule, ...] = ()
 
     @property
     def model_type(self) -> str:
         """What the model is called in messages; rules of one's own need not say it."""
         return self.model_types[0] if self.model_types else "this model"
+
+    @property
+    def header_says_bits(self) -> bool:
+        """Whether a file's header, not config.json, tells the consumer that weights are quantized."""
+        return self.form is not None and LEVEL in self.form.metadata
 
     def __repr__(self) -> str:
         whose = " ".join((", ".join(self.consumers), "for", ", ".join(self.model_types)))
@@ -184,7 +192,7 @@ def apply(
     state = run_rules(rules, state, context, dropped, unmatched, untied)
     if check is not None:
         check(layout, state, tensors, context)
-    check_names(layout, state, quantized=is_quantized(context.config))
+    check_names(layout, state, quantized=layout.header_says_bits or is_quantized(context.config))
     return LayoutResult(
         {name: entry.tensor for name, entry in state.items()},
         dropped,

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from wconv.errors import FormatError
+from wconv.quantized.names import LEVEL
 from wconv.quantized.stored import StoredWeight, Tensors, check_dtype, check_shape, check_some, misfit
 from wconv.tensors import dtypes
 from wconv.tensors.dequantize import dequantize
@@ -18,6 +19,9 @@ from wconv.tensors.nodes import by_blocks
 from wconv.tensors.quantize import MODES, Quantization
 
 NAME, TITLE = "mlx", "a model that is quantized for MLX"
+
+ANY = "any"
+"""Bits that the shapes tell."""
 
 FLOATS = ("bfloat16", "float16", "float32")
 
@@ -53,15 +57,18 @@ class Dequantized(LazyTensor):
         dequantize(packed.view(np.uint8), scales, biases, self.how, self.dtype.numpy, out)
 
 
-def read(tensors: Tensors, config: Mapping[str, Any]) -> Iterator[StoredWeight]:
+def read(tensors: Tensors, config: Mapping[str, Any], metadata: Mapping[str, Any]) -> Iterator[StoredWeight]:
     """The weights that have `scales` as MLX keeps them.
 
     Args:
         config: config.json, whose `quantization` says bits and groups.
+        metadata: the header's strings; with `LEVEL` among them, groups are of 64, whatever the bits.
     """
     said = config.get("quantization")
     settings = said if isinstance(said, Mapping) else config.get("quantization_config")
     settings = settings if isinstance(settings, Mapping) else {}
+    if not settings and LEVEL in metadata:
+        settings = {"group_size": 64, "bits": ANY}
     for name, weight in tensors.items():
         stem = name.removesuffix(".weight")
         if weight.dtype.name == "uint32" and stem != name and f"{stem}.scales" in tensors:
@@ -108,9 +115,12 @@ def _how(
     ]
     fitting = [one for one in forms if weight.shape[-1] * 32 == scales.shape[-1] * one.group_size * one.bits]
     for said in (settings.get(stem), settings):
-        if isinstance(said, Mapping):
+        if isinstance(said, Mapping) and (said.get("bits") or said.get("group_size")):
             for one in fitting:
-                if (one.bits, one.group_size) == (said.get("bits"), said.get("group_size")):
+                # what is null or not there is the mode's own: mlx-lm's mixed recipes say no group size
+                bits = one.bits if said.get("bits") == ANY else said.get("bits") or MODES[one.mode].bits[0]
+                size = said.get("group_size") or MODES[one.mode].group_sizes[0]
+                if (one.bits, one.group_size) == (bits, size):
                     return one
     if len(fitting) == 1:
         return fitting[0]

@@ -42,6 +42,9 @@ class Described(Protocol):
     def shape(self) -> tuple[int, ...]: ...
 
 
+LEVEL = "quantization_level"
+"""The header string of files that tell by it, not by a config.json, how many bits most weights have."""
+
 UNCHANGED = "convert the model in 16 bits, or copy this one unchanged with --layout hf and without --dtype"
 """What to do about weights that are neither decoded nor taken as they are."""
 

@@ -154,7 +154,7 @@ def find_weights(
             # what ComfyUI tells of a layer counts, whatever its names look like
             told = {part for one in found.values() for part in (*one.parts, *one.unused)}
             left = {name: tensor for name, tensor in tensors.items() if name not in told}
-    for weight in mlx.read(tensors, config or {}):
+    for weight in mlx.read(tensors, config or {}, metadata or {}):
         found[weight.name] = weight
         counts[mlx.NAME, mlx.TITLE] += 1
     if not found:

@@ -154,6 +154,8 @@ def by_name(name: str) -> DType:
     Raises:
         WconvError: no dtype has that name.
     """
+    if name in BY_NAME:
+        return BY_NAME[name]
     plain = next((name[len(prefix) :] for prefix in _PREFIXES if name.startswith(prefix)), name)
     try:
         return BY_NAME[ALIASES.get(plain, plain)]

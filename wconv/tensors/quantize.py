@@ -7,7 +7,7 @@ Bit for bit what `mx.quantize` of MLX 0.32.4 gives on the CPU backend. The arith
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from wconv.errors import WconvError
@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 Mode = Literal["affine", "mxfp4", "mxfp8", "nvfp4"]
 
 EQUALS = "MLX 0.32.4 (CPU)"
-"""Whose bits the results are: other versions and Metal round some scales and codes differently."""
+"""Whose bits the results are: Metal rounds some scales and codes differently, as older versions do."""
+
+FIRST, CHANGED, LAST = (0, 29, 4), (0, 32, 2), (0, 32, 4)
+"""MLX versions: the first one that was compared, the one since which scales are rounded up, the last one."""
+
+OLDER_MODES = ("mxfp4", "mxfp8")
+"""Modes whose scales MLX before 0.32.2 rounded otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,9 @@ MODES: dict[str, ModeLimits] = {
 class Quantization:
     """How a weight is stored: `bits` for each element, a scale for each `group_size` of a row.
 
+    Attributes:
+        older: rounds scales as MLX before 0.32.2, which matters to `OLDER_MODES` alone.
+
     Example:
         >>> Quantization.of("mxfp8")
         Quantization(mode='mxfp8', bits=8, group_size=32)
@@ -59,6 +68,7 @@ class Quantization:
     mode: str
     bits: int
     group_size: int
+    older: bool = field(default=False, repr=False)
 
     @classmethod
     def of(cls, mode: str = "affine", bits: int | None = None, group_size: int | None = None) -> Quantization:
@@ -122,6 +132,11 @@ def quantize(values: Array, how: Quantization) -> Quantized:
     """
     import numpy as np
 
+    if how.older and how.mode in OLDER_MODES:
+        from wconv.tensors.older_mx import quantize_groups
+
+        with np.errstate(all="ignore"):
+            return Quantized(*quantize_groups(values.reshape(-1, how.group_size), how.mode), None)
     count = values.size // how.group_size
     limits = MODES[how.mode]
     scale_dtype = np.dtype(np.uint8) if limits.scale else values.dtype

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,11 +34,7 @@ class QuantizeNode(MultiNode):
 
     @property
     def results(self) -> tuple[tuple[DType, Shape], ...]:
-        *rows, columns = self.parent.shape
-        scale = dtypes.by_name(self.how.scale_dtype(self.parent.dtype.name))
-        groups = (*rows, columns // self.how.group_size)
-        codes = dtypes.by_name("uint32"), (*rows, columns * self.how.bits // 32)
-        return codes, *[(scale, groups)] * (2 if self.how.has_biases else 1)
+        return _results(self.parent.shape, self.parent.dtype.name, self.how)
 
     @property
     def steps(self) -> int:
@@ -70,6 +67,16 @@ class QuantizeNode(MultiNode):
             damaged = casts.count_not_finite(values) - (casts.losses().count - before)
         if damaged > 0:
             casts.add_loss(Overflow(damaged, math.inf))
+
+
+@functools.lru_cache(maxsize=1024)
+def _results(shape: Shape, dtype: str, how: Quantization) -> tuple[tuple[DType, Shape], ...]:
+    """What a node of such a weight gives: a model has few shapes, and each is asked for many times."""
+    *rows, columns = shape
+    scale = dtypes.by_name(how.scale_dtype(dtype))
+    groups = (*rows, columns // how.group_size)
+    codes = dtypes.by_name("uint32"), (*rows, columns * how.bits // 32)
+    return codes, *[(scale, groups)] * (2 if how.has_biases else 1)
 
 
 def quantized(tensor: LazyTensor, how: Quantization) -> tuple[LazyTensor, ...]:

@@ -24,7 +24,10 @@ CASES = (
     ),
     Case(("krea2",), (dense(r"^text_encoder/"),)),
     Case(("ming_image",), (dense(r"^heads/"),)),
-    Case(("qwen",), (dense(r"^text_encoder/"), Row(r"\.img_mod_linear", {"bits": 8}, at_bits=(4,)))),
+    Case(
+        ("qwen", "qwen_image"),
+        (dense(r"^text_encoder/"), Row(r"\.img_mod_linear", {"bits": 8}, at_bits=(4,))),
+    ),
     Case(("qwen21",), (dense(r"^text_encoder/"),)),
     Case(("qwen_image21",), (dense(r"^vae/"), dense("modulation|time_text_embed|norm_out"))),
 )

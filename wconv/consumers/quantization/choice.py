@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from wconv.consumers import registry
+from wconv.consumers.quantization.kinds import LayerKinds, Tensors
 from wconv.consumers.quantization.mixed import Mixed
 from wconv.consumers.quantization.modules import STACKS
 from wconv.consumers.quantization.recipes import Quantize, Rules, base_of
 from wconv.consumers.quantization.tables import Answer, FixedForm, QuantizationTable, Row
 from wconv.errors import WconvError
+from wconv.layouts.layer_rule import LayerRule
 from wconv.tensors import dtypes
 from wconv.tensors.quantize import Quantization
-
-Tensors = Mapping[str, tuple[Sequence[int], str]]
-"""Names to shapes and dtypes."""
 
 FLOATS = ("float32", "float16", "bfloat16")
 NORM = re.compile(r"(^|_)(norm|ln)\d*$|norm$")
@@ -59,6 +59,11 @@ class LayerChoice:
 
 UNDIVIDED = "no group of "
 
+DIGIT = re.compile("[0-9]")
+"""In an expression: what may tell layers apart by their numbers."""
+
+NO_MATRIX = "not a matrix of weights"
+
 
 def choose_layers(
     consumer: str, model_type: str, config: Mapping[str, Any], tensors: Tensors, recipe: Quantize
@@ -75,20 +80,25 @@ def choose_layers(
     Raises:
         WconvError: the recipe asks for what the mode or the consumer does not have.
     """
-    chooser = _Chooser(consumer, model_type, config, tensors, recipe)
+    model = LayerKinds.of(tensors, recipe.rules)
+    chooser = _Chooser(consumer, model_type, config, model, recipe)
     choice = LayerChoice()
     entries: dict[str, Any] = {}
-    for name, (shape, dtype) in tensors.items():
-        answer = chooser.answer(name, tuple(shape), dtype)
+    answers: dict[str, _Decision | str] = {}
+    for names in chooser.alike(model.kinds):
+        shape, dtype = tensors[names[0]]
+        answer = chooser.answer(names[0], tuple(shape), dtype)
+        answers.update(dict.fromkeys(names, answer))
         size = math.prod(shape)
-        choice.elements += size
+        choice.elements += size * len(names)
+        choice.bytes += _bytes(size, dtype, answer) * len(names)
+    for name in tensors:
+        answer = answers[name]
         if isinstance(answer, str):
             choice.left[name] = answer
-            choice.bytes += (size * dtypes.by_name(dtype).bits + 7) // 8
             continue
         how, entry = answer
         choice.quantized[name] = how
-        choice.bytes += _bytes(size, dtype, how)
         if entry is not None:
             entries[name.removesuffix(".weight")] = entry
     if chooser.table.fixed is None:
@@ -107,12 +117,39 @@ def refused_layers(
         consumer: the name of one that reads settings of layers.
         tensors: as the dense conversion would write them.
     """
-    chooser = _Chooser(consumer, model_type, config, tensors, Quantize())
+    chooser = _Chooser(consumer, model_type, config, LayerKinds.of(tensors, ()), Quantize())
     found = {name: chooser.refused(name, tuple(shape), dtype) for name, (shape, dtype) in tensors.items()}
     return {name: why for name, why in found.items() if why}
 
 
-def _bytes(size: int, dtype: str, how: Quantization) -> int:
+def sizes(
+    consumer: str, model_type: str, config: Mapping[str, Any], tensors: Tensors, recipes: Sequence[Quantize]
+) -> list[int | None]:
+    """The bytes of all tensors by each of several recipes with the same rules; None where it does not fit."""
+    model = LayerKinds.of(tensors, recipes[0].rules)
+    found: list[int | None] = []
+    for recipe in recipes:
+        try:
+            chooser = _Chooser(consumer, model_type, config, model, recipe)
+        except WconvError:
+            found.append(None)
+            continue
+        total = 0
+        for names in chooser.alike(model.kinds):
+            shape, dtype = tensors[names[0]]
+            answer = chooser.answer(names[0], tuple(shape), dtype)
+            total += _bytes(math.prod(shape), dtype, answer) * len(names)
+        found.append(total)
+    return found
+
+
+_Decision = tuple[Quantization, "dict[str, Any] | None"]
+
+
+def _bytes(size: int, dtype: str, answer: _Decision | str) -> int:
+    if isinstance(answer, str):
+        return (size * dtypes.by_name(dtype).bits + 7) // 8
+    how = answer[0]
     scale = dtypes.by_name(how.scale_dtype(dtype)).bits * (2 if how.has_biases else 1)
     return (size * how.bits + size // how.group_size * scale) // 8
 
@@ -121,7 +158,7 @@ class _Chooser:
     """All that is the same for every weight of one model."""
 
     def __init__(
-        self, consumer: str, model_type: str, config: Mapping[str, Any], tensors: Tensors, recipe: Quantize
+        self, consumer: str, model_type: str, config: Mapping[str, Any], model: LayerKinds, recipe: Quantize
     ) -> None:
         self.table = table = _table(consumer)
         family, self.prefix = model_type, ""
@@ -132,9 +169,9 @@ class _Chooser:
         self.consumer = consumer
         self.module = _module(consumer, table, family, config)
         self.base = base_of(consumer, table, recipe)
-        self.rules = Rules(recipe, self.base)
-        self.paths = {name.removesuffix(".weight") for name in tensors if name.endswith(".weight")}
-        self.tensors = tensors
+        self.paths = model.paths
+        self.rules = Rules(recipe, self.base, model.found(self.prefix))
+        self.tensors = model.tensors
         self.mixed = Mixed.of(table, self.module, recipe, self.paths)
         before = config.get("quantization")
         self.fine = isinstance(before, dict)
@@ -144,6 +181,24 @@ class _Chooser:
             (row, re.compile(row.pattern.replace("LAST", str(last)))) for row in table.exceptions(self.module)
         ]
         self.plain = re.compile(table.plain(self.module) or "(?!)")
+        self.has_scales = any(name.endswith(".scales") for name in model.tensors)
+
+    def alike(self, kinds: list[list[str]]) -> Iterator[list[str]]:
+        """The names in groups that have one answer each."""
+        told_apart = any(row.beside is not None or DIGIT.search(one.pattern) for row, one in self.exceptions)
+        told_apart = told_apart or bool(DIGIT.search(self.plain.pattern)) or self.has_scales
+        for names in kinds:
+            if told_apart:
+                yield from ([name] for name in names)
+            elif len(names) == 1 or not (self.rules.any or self.mixed):
+                yield names
+            else:
+                parts: dict[Any, list[str]] = {}
+                for name in names:
+                    path = name.removesuffix(".weight")
+                    number = self.mixed.number(path) if self.mixed else 0
+                    parts.setdefault((number, self.rules.place(self.prefix + path)), []).append(name)
+                yield from parts.values()
 
     def answer(
         self, name: str, shape: tuple[int, ...], dtype: str
@@ -186,7 +241,7 @@ class _Chooser:
         """Why no program could quantize this tensor."""
         last = path.rpartition(".")[2]
         if path == name or len(shape) < 2:
-            return "not a matrix of weights"
+            return NO_MATRIX
         if dtype not in FLOATS:
             return f"its numbers are {dtype}, which is not quantized"
         if f"{path}.scales" in self.tensors:
@@ -264,7 +319,35 @@ def _in_fixed_form(recipe: Quantize, family: str, consumer: str, form: FixedForm
         raise WconvError(f"{consumer} does not have bits {bits}: it has {', '.join(map(str, form.bits))}")
     if recipe.group_size not in (None, size):
         raise WconvError(f"{consumer} stores groups of {size}, not of {recipe.group_size}")
-    return Quantize(form.mode, bits, size, recipe.predicate, recipe.rules)
+    for rule in recipe.rules:
+        mode = rule.mode if isinstance(rule, LayerRule) else None
+        if mode not in (None, form.mode):
+            raise WconvError(
+                f"{consumer} stores {form.mode} quantization alone, not {mode} (the rule {rule})"
+            )
+    return Quantize(form.mode, bits, size, recipe.predicate, recipe.rules, recipe.like)
+
+
+def own_rules(consumer: str, model_type: str) -> Iterator[str]:
+    """What a consumer's converter does by itself with a kind of model, each as a rule in a rules file."""
+    table = _table(consumer)
+    for row in table.exceptions(_module(consumer, table, model_type, {})):
+        if isinstance(row.answer, Mapping):
+            said = ", ".join(f"{key} = {json.dumps(value)}" for key, value in row.answer.items())
+        else:
+            said = f"quantize = {json.dumps(row.answer)}"
+        where = ", where " + " and ".join(conditions) if (conditions := list(_conditions(row))) else ""
+        yield f"{{ match = {json.dumps(row.pattern)}, {said} }}{where}"
+
+
+def _conditions(row: Row) -> Iterator[str]:
+    """The conditions of a row, as text."""
+    if row.beside is not None:
+        yield f"its parent has {row.beside}"
+    if row.multiple is not None:
+        yield f"a side is no multiple of {row.multiple}"
+    if row.at_bits:
+        yield f"the model gets {' or '.join(map(str, row.at_bits))} bits"
 
 
 def _module(consumer: str, table: QuantizationTable, model_type: str, config: Mapping[str, Any]) -> str:

@@ -16,6 +16,9 @@ from wconv.consumers.quantization.recipes import MIXED, Quantize
 from wconv.consumers.quantization.tables import MixedRecipes, QuantizationTable
 from wconv.errors import WconvError
 
+LONGEST_NUMBER = 10
+"""Digits of a layer's number, at least as many as any has."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mixed:
@@ -58,7 +61,7 @@ class Mixed:
         numbers = {
             int(parts[len(before)])
             for parts in (path.split(".") for path in paths)
-            if parts[: len(before)] == before and len(parts) > len(before) and parts[len(before)].isdecimal()
+            if parts[: len(before)] == before and len(parts) > len(before) and _is_number(parts[len(before)])
         }
         low, high = MIXED[recipe.predicate]
         return cls(
@@ -70,19 +73,28 @@ class Mixed:
             max(numbers, default=0) + 1,
         )
 
+    def number(self, path: str) -> int:
+        """The number of a layer, 0 where its path has none in that place."""
+        parts = path.split(".", self.place + 1)
+        number = parts[self.place] if len(parts) > self.place else ""
+        return int(number) if _is_number(number) else 0
+
     def answer(self, path: str, shape: tuple[int, ...]) -> dict[str, Any] | str:
         """The entry of a layer in config.json, or why it stays dense."""
         if shape[1] % self.recipes.second_dimension:
             size = self.recipes.second_dimension
             return f"no group of {size} divides its second dimension, {shape[1]}, at which this recipe looks"
-        parts = path.split(".")
-        number = parts[self.place] if len(parts) > self.place else ""
-        at = int(number) if number.isdecimal() else 0
+        at = self.number(path)
         eighth = self.layers // 8
         more = at < eighth or at >= 7 * self.layers // 8 or (at - eighth) % 3 == 2
         high = (more and re.search(self.recipes.sensitive, path)) or re.search(self.recipes.always, path)
         entry: dict[str, Any] = {"group_size": self.group_size, "bits": self.high if high else self.low}
         return {**entry, "mode": "affine"} if self.recipes.says_mode else entry
+
+
+def _is_number(part: str) -> bool:
+    """Whether a part of a path is a number that layers have."""
+    return part.isdecimal() and len(part) < LONGEST_NUMBER
 
 
 def _number(path: str) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from wconv.consumers.quantization.tables import QuantizationTable
 from wconv.errors import WconvError
-from wconv.tensors.quantize import MODES, Quantization
+from wconv.layouts.layer_rule import LayerRule
+from wconv.tensors.quantize import CHANGED, EQUALS, FIRST, LAST, Quantization
 from wconv.wording import fitted
 
 MIXED = {
@@ -24,44 +25,6 @@ MIXED = {
 
 
 @dataclass(frozen=True, slots=True)
-class LayerRule:
-    """How the layers that `pattern` finds are stored.
-
-    Attributes:
-        pattern: a regular expression, searched for in a layer's path (a weight's name without `.weight`).
-        bits: None keeps the layers dense.
-        mode: None for the recipe's own mode where that has those bits and groups, affine otherwise.
-        text: the rule as it was written.
-    """
-
-    pattern: str
-    bits: int | None
-    group_size: int | None = None
-    mode: str | None = None
-    text: str = ""
-
-    def __str__(self) -> str:
-        return self.text or self.pattern
-
-    def quantization(self, recipe: Quantization) -> Quantization | None:
-        """How a layer of this rule is stored in a model of that recipe; None for dense.
-
-        Raises:
-            WconvError: the mode does not have those bits or groups.
-        """
-        if self.bits is None:
-            return None
-        mode = self.mode or (recipe.mode if _has(recipe.mode, self.bits, self.group_size) else "affine")
-        group_size = self.group_size
-        if group_size is None and mode == recipe.mode:
-            group_size = recipe.group_size
-        try:
-            return Quantization.of(mode, self.bits, group_size)
-        except WconvError as error:
-            raise WconvError(f"the quantization rule {self}: {error}") from None
-
-
-@dataclass(frozen=True, slots=True)
 class Quantize:
     """How a model is quantized; what is None is the mode's own default.
 
@@ -69,6 +32,8 @@ class Quantize:
         predicate: the name of a mixed recipe, such as "mixed_4_6".
         rules: they go before all that the consumer would do; of several that fit a layer the last one holds.
             They may be written as for the command: "lm_head=8".
+        like: a version of MLX, "0.31.2", whose rounding is followed; None for the latest that is known. It
+            matters to mxfp4 and mxfp8 alone.
 
     Example:
         >>> wconv.Quantize(bits=4, rules=("lm_head=8", "router=none")).rules[0].bits
@@ -80,14 +45,27 @@ class Quantize:
     group_size: int | None = None
     predicate: str | None = None
     rules: Sequence[LayerRule | str] = ()
+    like: str | None = None
 
     def __post_init__(self) -> None:
+        if self.like is not None:
+            _version(self.like)
         parsed = tuple(parse_rule(rule) if isinstance(rule, str) else rule for rule in self.rules)
         object.__setattr__(self, "rules", parsed)
 
     def __repr__(self) -> str:
         said = [f"{name}={value}" for name, value in self.said().items()]
         return fitted(f"<Quantize {', '.join(said) or 'as the consumer does'}>")
+
+    @property
+    def older(self) -> bool:
+        """Whether scales are rounded as MLX before 0.32.2 rounded them."""
+        return self.like is not None and _version(self.like) < CHANGED
+
+    @property
+    def equals(self) -> str:
+        """Whose bits the results are."""
+        return EQUALS if self.like is None else f"MLX {self.like} (CPU)"
 
     def said(self) -> dict[str, str]:
         """What is not the default, as text."""
@@ -96,9 +74,24 @@ class Quantize:
             "bits": self.bits,
             "group_size": self.group_size,
             "predicate": self.predicate,
+            "like": self.like,
         }
         found = {name: str(value) for name, value in plain.items() if value not in (None, "affine")}
         return {**found, "rules": " ".join(map(str, self.rules))} if self.rules else found
+
+
+def _version(text: str) -> tuple[int, ...]:
+    """A version of MLX whose rounding is known.
+
+    Raises:
+        WconvError: it is none.
+    """
+    found = re.fullmatch(r"([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})", text)
+    numbers = tuple(map(int, found.groups())) if found else ()
+    if not FIRST <= numbers <= LAST:
+        first, last = (".".join(map(str, version)) for version in (FIRST, LAST))
+        raise WconvError(f"{text!r:.40} is no version of MLX whose rounding is known: {first} to {last} are")
+    return numbers
 
 
 def parse_rule(text: str) -> LayerRule:
@@ -117,9 +110,10 @@ def parse_rule(text: str) -> LayerRule:
             f"the quantization rule {text!r} is not PATTERN=BITS[:GROUP[:MODE]] or PATTERN=none, "
             "for example lm_head=8 or mlp=4:32"
         )
-    _compiled(pattern, text)
     if value == "none":
-        return LayerRule(pattern, None, text=text)
+        rule = LayerRule(pattern, None, text=text)
+        rule.check()
+        return rule
     parts = value.split(":")
     if len(parts) > 3 or not all(re.fullmatch("[0-9]{1,4}", part) for part in parts[:2]):
         raise WconvError(
@@ -128,48 +122,51 @@ def parse_rule(text: str) -> LayerRule:
         )
     bits, group_size = int(parts[0]), int(parts[1]) if len(parts) > 1 else None
     rule = LayerRule(pattern, bits, group_size, parts[2] if len(parts) == 3 else None, text)
-    rule.quantization(Quantization.of())
+    rule.check()
     return rule
 
 
-def _compiled(pattern: str, text: str) -> re.Pattern[str]:
-    try:
-        return re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise WconvError(
-            f"the quantization rule {text!r}: {pattern!r} is not a regular expression: {error}"
-        ) from None
-
-
 class Rules:
-    """A recipe's rules, made ready: whose layer is it, and which of them found none."""
+    """A recipe's rules, made ready: whose layer is it, and which of them found none.
 
-    def __init__(self, recipe: Quantize, base: Quantization) -> None:
+    Args:
+        layers: those that each rule finds.
+    """
+
+    def __init__(self, recipe: Quantize, base: Quantization, layers: Sequence[Collection[str]]) -> None:
         rules = [rule for rule in recipe.rules if isinstance(rule, LayerRule)]
-        self._rules = [(rule, _compiled(rule.pattern, str(rule)), rule.quantization(base)) for rule in rules]
+        hows = [rule.quantization(base) for rule in rules]
+        self._rules = list(zip(rules, hows, strict=True))
+        self._last: dict[str, int] = {}
         self._found: set[int] = set()
-        self._in_force: set[int] = set()
+        for at, found in enumerate(layers):
+            self._last.update(dict.fromkeys(found, at))
+            if found:
+                self._found.add(at)
+        self._in_force = set(self._last.values())
+
+    @property
+    def any(self) -> bool:
+        """Whether there are rules at all."""
+        return bool(self._rules)
+
+    def place(self, path: str) -> int | None:
+        """Which rule is a layer's, by its place among them."""
+        return self._last.get(path)
 
     def of(self, path: str) -> tuple[LayerRule, Quantization | None] | None:
         """The last rule that fits a layer."""
-        last = None
-        for at, (rule, pattern, how) in enumerate(self._rules):
-            if pattern.search(path):
-                self._found.add(at)
-                last = at, rule, how
-        if last is None:
-            return None
-        self._in_force.add(last[0])
-        return last[1:]
+        at = self._last.get(path)
+        return None if at is None else self._rules[at]
 
     def unmatched(self) -> tuple[str, ...]:
         """The rules that found no layer at all."""
-        return tuple(str(rule) for at, (rule, _, _) in enumerate(self._rules) if at not in self._found)
+        return tuple(str(rule) for at, (rule, _) in enumerate(self._rules) if at not in self._found)
 
     def overruled(self) -> tuple[str, ...]:
         """The rules that found layers of which a later rule took each."""
         left = self._found - self._in_force
-        return tuple(str(rule) for at, (rule, _, _) in enumerate(self._rules) if at in left)
+        return tuple(str(rule) for at, (rule, _) in enumerate(self._rules) if at in left)
 
 
 def base_of(consumer: str, table: QuantizationTable, recipe: Quantize) -> Quantization:
@@ -188,8 +185,3 @@ def base_of(consumer: str, table: QuantizationTable, recipe: Quantize) -> Quanti
     if recipe.mode != "affine":
         raise WconvError(f"{recipe.predicate} is for the affine mode alone, not for {recipe.mode}")
     return base
-
-
-def _has(mode: str, bits: int, group_size: int | None) -> bool:
-    limits = MODES[mode]
-    return bits in limits.bits and (group_size is None or group_size in limits.group_sizes)

@@ -11,14 +11,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from wconv.errors import LayoutError
 from wconv.layouts.apply import Layout
-from wconv.layouts.file import toml_text
+from wconv.layouts.file import layer_rules, toml_text
 from wconv.layouts.file.fields import (
     FORM,
     MAKER,
@@ -49,6 +49,9 @@ TOP = {
 SECTIONS = {"spellings": "alias_rules", "rules": "rules"}
 """The lists of rules in a rules file → the attribute of a layout."""
 
+QUANTIZE = "quantize"
+"""The list of rules on quantization, and the attribute of a layout."""
+
 MOST_RULES = 1_000
 """Rules of a section at most: the longest table has thirty."""
 
@@ -69,17 +72,18 @@ def parse(text: str, where: str = "rules") -> Layout:
     values: dict[str, Any] = {"consumers": ("mlx",), "model_types": (), "names": ("**",)}
     for key, value in content.items():
         try:
-            if key in SECTIONS:
+            if key in SECTIONS or key == QUANTIZE:
                 continue
             if key not in TOP:
                 raise WrongRuleError(
-                    f"{key!r} is no key of a rules file: one of {', '.join((*TOP, *SECTIONS))}"
+                    f"{key!r} is no key of a rules file: one of {', '.join((*TOP, *SECTIONS, QUANTIZE))}"
                 )
             values[TOP[key].attribute] = TOP[key].kind.read(value, key)
         except WrongRuleError as wrong:
             raise LayoutError(f"{where}:{lines.of(key)}: {wrong}") from None
     for section, attribute in SECTIONS.items():
-        values[attribute] = _rules(content.get(section, []), section, lines, where)
+        values[attribute] = _rules(content.get(section, []), section, lines, where, _rule)
+    values[QUANTIZE] = _rules(content.get(QUANTIZE, []), QUANTIZE, lines, where, layer_rules.read)
     if "rules" not in content:
         raise LayoutError(f"{where}: there are no rules in it")
     if not values["consumers"]:
@@ -87,7 +91,9 @@ def parse(text: str, where: str = "rules") -> Layout:
     return Layout(**values)
 
 
-def _rules(listed: Any, section: str, lines: Lines, where: str) -> tuple[Rule, ...]:
+def _rules(
+    listed: Any, section: str, lines: Lines, where: str, read_one: Callable[[Any], Any]
+) -> tuple[Any, ...]:
     if not isinstance(listed, list):
         raise LayoutError(f"{where}:{lines.of(section)}: {section} must be a list of rules")
     if len(listed) > MOST_RULES:
@@ -95,10 +101,10 @@ def _rules(listed: Any, section: str, lines: Lines, where: str) -> tuple[Rule, .
             f"{where}:{lines.of(section)}: {len(listed):,} {section} are more than {MOST_RULES:,}:"
             " write a pattern for the names that are alike"
         )
-    found: list[Rule] = []
+    found: list[Any] = []
     for at, entry in enumerate(listed):
         try:
-            found.append(_rule(entry))
+            found.append(read_one(entry))
         except WrongRuleError as wrong:
             raise LayoutError(f"{where}:{lines.of(section, at, wrong.key)}: {wrong}") from None
         except LayoutError as error:
@@ -144,6 +150,9 @@ def write(layout: Layout) -> str:
         if rules or section == "rules":
             body = "".join(f"  {_inline(_plain(rule))},\n" for rule in rules)
             parts.append(f"\n{section} = [\n{body}]\n")
+    if layout.quantize:
+        body = "".join(f"  {_inline(layer_rules.plain(rule))},\n" for rule in layout.quantize)
+        parts.append(f"\n{QUANTIZE} = [\n{body}]\n")
     return "".join(parts)
 
 
