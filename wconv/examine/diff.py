@@ -18,7 +18,7 @@ from wconv.examine.compare import Distance, distances
 from wconv.examine.fold import fold
 from wconv.examine.pairing import Named, name_alike
 from wconv.formats.side_files import read_json
-from wconv.wording import plural
+from wconv.wording import fitted, plural
 
 SHOWN = 10
 """Lines of each kind that people are shown; JSON has all."""
@@ -81,6 +81,11 @@ class Diff:
     skipped: tuple[Mapping[str, str], Mapping[str, str]] = ({}, {})
     config: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return fitted(
+            f"<Diff of {self.paths[0]} and {self.paths[1]}: {'the same' if self.same else 'differ'}>"
+        )
 
     @property
     def same(self) -> bool:

@@ -21,7 +21,7 @@ from wconv.examine.compare import same_bytes
 from wconv.examine.fold import fold
 from wconv.examine.parallel import share
 from wconv.tensors.base import Array, LazyTensor
-from wconv.wording import gigabytes, plural
+from wconv.wording import fitted, gigabytes, plural
 from wconv.writing.buffers import Buffers
 from wconv.writing.chunks import OutputRange, WorkUnit, shard_offsets, work_units
 from wconv.writing.plan import Entry, Plan, Shard, within
@@ -56,6 +56,9 @@ class Verification:
     missing: Mapping[str, str] = field(default_factory=dict)
     extra: tuple[str, ...] = ()
     config: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return fitted(f"<Verification of {self.output}: {'proved' if self.proved else 'not proved'}>")
 
     @property
     def proved(self) -> bool:

@@ -15,7 +15,7 @@ from wconv.examine.scan.judgement import level_of
 from wconv.examine.scan.places import Oddity, Place, may_be_pickle, places
 from wconv.examine.scan.walk import Step, Walk, walk
 from wconv.formats.sources import FileSource, Source
-from wconv.wording import plural
+from wconv.wording import fitted, plural
 
 DEPTH = 4
 """Pickles within pickles that are followed."""
@@ -46,6 +46,9 @@ class Scan:
     files: int
     pickles: int
     findings: tuple[Finding, ...]
+
+    def __repr__(self) -> str:
+        return fitted(f"<Scan of {self.path}: {plural(len(self.findings), 'finding')}>")
 
     @property
     def runs(self) -> bool:
