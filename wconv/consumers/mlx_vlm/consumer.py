@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from wconv.consumers.consumer import Consumer, QuantizationConfigs, UndecodedNames
 from wconv.consumers.mlx.dtypes import SUBSTITUTES
-from wconv.consumers.mlx.schemes import LANGUAGE
+from wconv.consumers.mlx.schemes import IN_MODULES
 
 if TYPE_CHECKING:
     from wconv.consumers.cast_rules import CastRules
@@ -42,7 +42,7 @@ MLX_VLM = Consumer(
     table_folder="mlx_vlm",
     command="mlx_vlm.generate --model {model} --prompt 'Hello'",
     substitutes=SUBSTITUTES,
-    schemes=LANGUAGE,
+    schemes=IN_MODULES,
     quantization_configs=QuantizationConfigs(
         (
             {"quant_method": "mxfp4"},
