@@ -82,3 +82,16 @@ def test_tiles_of_scales(rows: int, columns: int) -> None:
     assert np.array_equal(found.numpy(), whole[:rows, :columns])
     with pytest.raises(FormatError, match="in tiles"):
         unswizzled("s", from_array(stored[1:]), rows, columns, "w", codes)
+
+
+def test_plain_numbers_of_8_bits_beside_scaled_weights_stay() -> None:
+    """A token in float8 has no scale and needs none; a stack of weights without is damaged."""
+    import ml_dtypes
+
+    tensors, config, metadata = opened("comfy-scaled-fp8")
+    plain = from_array(np.ones((1, 64), ml_dtypes.float8_e4m3fn))
+    found = find_weights({**tensors, "blocks.pad_token": plain}, config, metadata)
+    assert found is not None
+    assert "blocks.pad_token" in found.decode({**tensors, "blocks.pad_token": plain}).tensors
+    with pytest.raises(FormatError, match="without what it needs"):
+        find_weights({**tensors, "blocks.experts.down_proj": plain}, config, metadata)

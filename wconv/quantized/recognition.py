@@ -241,7 +241,8 @@ def _check_bare(tensors: Tensors, claimed: set[str], models: set[str], settings:
     for name, tensor in tensors.items():
         if name in claimed or tensor.ndim < 2 or name.partition(".")[0] not in models:
             continue
-        coded = tensor.dtype.name == "int8" or (tensor.dtype.is_floating and tensor.dtype.bits == 8)
+        # int8 is codes; a float8 may be a number by itself, but for weights and stacks of them
+        coded = tensor.dtype.name == "int8"
         if coded or (tensor.dtype.bits == 8 and name.endswith((".weight", "_scales", "_blocks", "_proj"))):
             if _is_unknown(settings):
                 raise FormatError(f"{name} is {_unknown(settings)}")
