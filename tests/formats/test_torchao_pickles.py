@@ -59,11 +59,19 @@ def test_tensors_within_tensors() -> None:
 
 
 def test_a_tensor_within_itself_ends() -> None:
+    """However often it is: each way down would else be gone in every order."""
     leaf = LostTensor("")
-    one = wrapped("Int8Tensor", qdata=leaf)
-    one.state["within"] = one
-    assert len(list(subclasses.parts_of(one))) == subclasses.DEPTH + 1
+    one = wrapped("Int8Tensor", qdata=leaf, scale=leaf)
+    one.state |= {f"within{at}": one for at in range(50)}
+    one.state["loop"] = loop = [one]
+    loop.append(loop)
+    assert len(list(subclasses.parts_of(one))) == 2
     assert len(subclasses.description(one)) < 10_000
+
+
+def test_numbers_beyond_all_measure_are_no_settings() -> None:
+    one = wrapped("Int8Tensor", qdata=LostTensor(""), block_size=10**5000, reduce_range=float("nan"))
+    assert json.loads(subclasses.description(one))["_data"]["block_size"] is None
 
 
 def test_names_of_attributes_are_names() -> None:

@@ -34,6 +34,9 @@ CLASSES: dict[str, tuple[str, ...]] = {
 DEPTH = 6
 """Tensors within tensors, settings within settings: torchao has three."""
 
+LARGEST = 2**63
+"""Above every length and every setting."""
+
 TEXT = 200
 """Characters of a setting."""
 
@@ -60,16 +63,16 @@ def _class_of(value: Record) -> Global | None:
 
 def parts_of(value: Record) -> Iterator[tuple[str, Any]]:
     """The plain tensors below, each with the names of the attributes on the way joined by "_"."""
-    pending: list[tuple[str, Record, int]] = [("", value, 0)]
+    pending: list[tuple[str, Record, tuple[int, ...]]] = [("", value, (id(value),))]
     while pending:
-        path, record, depth = pending.pop(0)
+        path, record, above = pending.pop(0)
         for name, item in record.attributes.items():
             if not isinstance(name, str) or not name.isidentifier():
                 continue
             if isinstance(item, LEAVES):
                 yield path + name, item
-            elif _is_wrapped(item) and depth < DEPTH:
-                pending.append((f"{path}{name}_", item, depth + 1))
+            elif _is_wrapped(item) and len(above) < DEPTH and id(item) not in above:
+                pending.append((f"{path}{name}_", item, (*above, id(item))))
 
 
 def part_name(name: str, end: str) -> str:
@@ -80,25 +83,30 @@ def part_name(name: str, end: str) -> str:
 
 def description(value: Record) -> str:
     """What torchao's safetensors say of such a tensor in the header: JSON with `_type` and `_data`."""
-    return json.dumps(_described(value, 0))
+    return json.dumps(_described(value, ()))
 
 
-def _described(value: Record, depth: int) -> dict[str, Any]:
+def _described(value: Record, above: tuple[int, ...]) -> dict[str, Any]:
     kind = _class_of(value)
+    above = (*above, id(value))
     data = {
-        name: _plain(item, depth + 1)
+        name: _plain(item, above)
         for name, item in value.attributes.items()
         if isinstance(name, str) and not isinstance(item, LEAVES) and name != "_is_param"
     }
-    data.setdefault("dtype", _plain(value.args[1], depth + 1))
-    data.setdefault("shape", _plain(value.args[2], depth + 1))
+    data.setdefault("dtype", _plain(value.args[1], above))
+    data.setdefault("shape", _plain(value.args[2], above))
     listed = [name for name, item in value.attributes.items() if isinstance(item, LEAVES)]
     return {"_type": kind.name if kind else "", "_data": data, "_tensor_data_names": listed}
 
 
-def _plain(value: Any, depth: int) -> Any:
-    """A setting as torchao's encoder writes it; of what is unknown its class."""
-    if value is None or isinstance(value, bool | int | float):
+def _plain(value: Any, above: tuple[int, ...]) -> Any:
+    """A setting as torchao's encoder writes it; of what is unknown its class.
+
+    Args:
+        above: the objects that it is in, which may be in it again.
+    """
+    if value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < LARGEST):
         return value
     if isinstance(value, str):
         return str(value)[:TEXT]
@@ -110,18 +118,17 @@ def _plain(value: Any, depth: int) -> Any:
         if value.module == "torch":
             return {"_type": "torch.dtype", "_data": value.name[:TEXT]}
         return {"_type": value.name[:TEXT]}
-    if depth > DEPTH:
+    if len(above) > DEPTH or id(value) in above:
         return None
-    if isinstance(value, (list, tuple)):
-        return [_plain(item, depth + 1) for item in value[:16]]
     if _is_wrapped(value):
-        return _described(value, depth)
+        return _described(value, above)
+    above = (*above, id(value))
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, above) for item in value[:16]]
     if isinstance(value, Record):
         last = value.class_name.rpartition(".")[2][:TEXT]
         if isinstance(value.args, tuple) and len(value.args) == 1 and not value.attributes:
-            return {"_type": last, "_data": _plain(value.args[0], depth + 1)}
-        named = {
-            str(key)[:TEXT]: _plain(item, depth + 1) for key, item in list(value.attributes.items())[:32]
-        }
+            return {"_type": last, "_data": _plain(value.args[0], above)}
+        named = {str(key)[:TEXT]: _plain(item, above) for key, item in list(value.attributes.items())[:32]}
         return {"_type": last, "_data": named}
     return None
