@@ -84,7 +84,10 @@ def adapter(directory: Path) -> Path:
 @pytest.mark.parametrize("of", ["mlx", "hub"])
 def test_an_adapter_is_merged_into_the_decoded_weights(of: str, source: Path, tmp_path: Path) -> None:
     lora = str(adapter(tmp_path / "lora"))
-    report = wconv.convert(tmp_path / of, tmp_path / "merged", merge_lora=[lora])
+    if of == "mlx":
+        with pytest.raises(wconv.WconvError, match="add -d"):
+            wconv.convert(source, tmp_path / "merged", merge_lora=[lora])
+    report = wconv.convert(tmp_path / of, tmp_path / "merged", merge_lora=[lora], dequantize=of == "mlx")
     dense = wconv.convert(source, tmp_path / "dense", dequantize=True)
     wanted = wconv.convert(dense.output, tmp_path / "wanted", merge_lora=[lora])
     one, other = wconv.open(report.output), wconv.open(wanted.output)

@@ -145,7 +145,8 @@ PACKINGS: Mapping[str, tuple[Packing, dict[str, Any], str]] = {
 
 def is_projection(name: str) -> bool:
     """Whether such models quantize a tensor."""
-    return name.endswith(("_proj.weight", ".w1.weight", ".w2.weight", ".w3.weight", "with_mqa.weight"))
+    ends = ("_proj.weight", ".w1.weight", ".w2.weight", ".w3.weight", "with_mqa.weight")
+    return name.endswith(ends) and "visual" not in name
 
 
 def pack(source: Path, to: Path, scheme: str, **options: Any) -> dict[str, Any]:

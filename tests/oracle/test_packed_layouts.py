@@ -13,12 +13,20 @@ from typing import Any
 import pytest
 
 import wconv
-from tests.oracle.consumers import IDS, assert_same_parameters, logits, mlx_lm_model, parameters
+from tests.oracle.consumers import (
+    IDS,
+    assert_same_parameters,
+    logits,
+    mlx_lm_model,
+    mlx_vlm_model,
+    parameters,
+    text_logits,
+)
 from tests.oracle.mlx_lm.language import ROPE, THETA, UNTIED
 from tests.oracle.mlx_lm.language_moe import EXPERTS, MLA, ROUTED
 from tests.oracle.packed_sources import PACKINGS, fuse_nvfp4, pack, write
 from tests.oracle.test_stored_in_8_bits import GPT_OSS
-from tests.oracle.tiny import Tiny, as_published, save
+from tests.oracle.tiny import FIXTURE, Tiny, as_published, save
 from tests.oracles import oracle
 from wconv.mlx import to_mlx
 from wconv.quantized.recognition import find_weights
@@ -186,3 +194,18 @@ def test_mlx_lm_makes_the_same_of_awq_itself(saved: Callable[[str], Path], tmp_p
         assert form.biases is not None
         for end, part in (("weight", form.weight), ("scales", form.scales), ("biases", form.biases)):
             assert mx.array_equal(to_mlx(part.numpy()), theirs[f"{name.removesuffix('weight')}{end}"]), name
+
+
+@pytest.mark.parametrize("scheme", PACKINGS)
+def test_a_model_that_sees_through_mlx_vlm(scheme: str, tmp_path: Path) -> None:
+    mx = oracle("mlx.core")
+    pack(FIXTURE, tmp_path / "packed", scheme)
+    report = wconv.convert(tmp_path / "packed", tmp_path / "kept")
+    assert report.layout == "mlx-vlm"
+    wconv.convert(tmp_path / "packed", tmp_path / "dense", dequantize=True)
+    kept, dense = mlx_vlm_model(tmp_path / "kept"), mlx_vlm_model(tmp_path / "dense")
+    packed = [name for name, module in kept.named_modules() if hasattr(module, "scales")]
+    assert len(packed) == 14
+    one, other = text_logits(kept, wide=True), text_logits(dense, wide=True)
+    assert float(mx.abs(other).max()) > 1
+    assert mx.allclose(one, other, rtol=0, atol=1e-5)

@@ -54,6 +54,8 @@ MLX_VLM = Consumer(
     undecoded=(
         UndecodedNames((".weight_scale",), only_for={"quant_method": "bitnet"}),
         UndecodedNames((".qweight",)),
+        UndecodedNames((".weight_packed",), only_for={"format": "mxfp4-pack-quantized"}),
+        UndecodedNames(("_scale_inv",), not_for={"weight_block_size": [128, 128]}),
     ),
     quantization=_quantization,
     known_models=_known_models,
