@@ -18,14 +18,44 @@ from wconv.cli.text import print_json, print_lines
 @click.option("--key", metavar="PATH", help="Where the state dict lies in a wrapped PyTorch checkpoint.")
 @click.option("--allow-inflation", is_flag=True, help="Allow tensors far larger than their file.")
 @click.option("--expand", is_flag=True, hidden=True)
+@click.option("--flat", is_flag=True, help="A line for each tensor: blocks that repeat are not joined.")
+@click.option("--grep", metavar="REGEX", help="Show only tensors whose name matches.")
+@click.option("--summary", is_flag=True, help="Show no tensors.")
+@click.option("--stats", "with_stats", is_flag=True, help="Read the data: extremes, mean, NaN, overflows.")
+@click.option("-j", "--jobs", type=click.IntRange(1, 1_000_000), help="Threads; by default the cores.")
 @click.option("--json", "as_json", is_flag=True, help="Print plain data for programs.")
-def inspect(source: Path, key: str | None, allow_inflation: bool, expand: bool, as_json: bool) -> None:
-    """Show what is in SOURCE: every tensor's name, dtype and shape, and what else the file says."""
+def inspect(
+    source: Path,
+    key: str | None,
+    allow_inflation: bool,
+    expand: bool,
+    flat: bool,
+    grep: str | None,
+    summary: bool,
+    with_stats: bool,
+    jobs: int | None,
+    as_json: bool,
+) -> None:
+    """Show what is in SOURCE: its tensors' names, dtypes and shapes, and what else the files say.
+
+    Tensors of one dtype and shape whose names differ in numbers only are one line. Nothing is read of the
+    tensors unless --stats asks for it.
+    """
     from wconv import opening
     from wconv.examine.inspect import lines, to_dict
+    from wconv.examine.stats import stats
 
     opened = opening.open(source, key=key, allow_inflation=allow_inflation or expand, skip_unreadable=True)
+    wanted = None
+    if grep is not None:
+        from wconv.layouts.name_filter import NameFilter
+
+        wanted = NameFilter(grep, "--grep").matching(tuple(opened))
+    found = None
+    if with_stats:
+        shown = {name: tensor for name, tensor in opened.items() if wanted is None or name in wanted}
+        found = stats(shown, jobs=jobs)
     if as_json:
-        print_json(to_dict(opened))
+        print_json(to_dict(opened, wanted=wanted, found=found))
     else:
-        print_lines(lines(opened))
+        print_lines(lines(opened, flat=flat, summary=summary, wanted=wanted, found=found))

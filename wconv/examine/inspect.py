@@ -5,15 +5,19 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from wconv.checkpoints.checkpoint import Checkpoint
+from wconv.consumers import load_commands
 from wconv.conversion.report import grouped
 from wconv.errors import WconvError
+from wconv.examine.fold import fold, pattern_of
+from wconv.examine.stats import Stats
 from wconv.formats.torch.state_dict import key_name
 from wconv.quantized import described
 from wconv.quantized.names import recognise
+from wconv.tensors.dtypes import DType
 from wconv.wording import gigabytes, plural
 
 DEPTH = 20
@@ -23,20 +27,34 @@ NODES = 200_000
 """Values of metadata that are shown."""
 
 
-def lines(opened: Checkpoint) -> Iterator[str]:
-    """A line for each tensor, then totals by dtype and what the user should know."""
-    width = min(max((len(name) for name in opened), default=0), 120)
-    for name, tensor in opened.items():
-        yield f"{name:{width}}  {tensor.dtype.name:9}  {list(tensor.shape)}"
+def lines(
+    opened: Checkpoint,
+    *,
+    flat: bool = False,
+    summary: bool = False,
+    wanted: Collection[str] | None = None,
+    found: Mapping[str, Stats] | None = None,
+) -> Iterator[str]:
+    """What is in a checkpoint: its tensors, repeated blocks on one line, then what it is.
+
+    Args:
+        flat: a line for each tensor.
+        summary: no tensors.
+        wanted: names of the only tensors that are shown.
+        found: statistics of each tensor that is shown.
+    """
+    if not summary:
+        yield from _tensor_lines(opened, flat or found is not None, wanted, found or {})
     counted = Counter(tensor.dtype.name for tensor in opened.values())
     elements = sum(tensor.size for tensor in opened.values())
     kinds = ", ".join(f"{count:,} {name}" for name, count in counted.most_common())
     yield f"{opened.path}: {opened.format}, {plural(len(opened.files), 'file')}"
     yield f"  {plural(len(opened), 'tensor')} ({kinds}), {elements:,} elements, {gigabytes(opened.nbytes)}"
-    found = in_few_bits(opened)
-    if found is not None:
-        count = plural(found.get("weights", 0), "weight")
-        yield f"  {found['why']}" if "why" in found else f"  {found['title']}: {count} in few bits"
+    few = in_few_bits(opened)
+    if few is not None:
+        count = plural(few.get("weights", 0), "weight")
+        yield f"  {few['why']}" if "why" in few else f"  {few['title']}: {count} in few bits"
+    yield from (f"  {line}" for line in loaders(opened))
     if opened.modules:
         classes = Counter(module.class_name for module in opened.modules.values())
         yield f"  modules: {', '.join(f'{name} {count}' for name, count in classes.items())}"
@@ -50,16 +68,71 @@ def lines(opened: Checkpoint) -> Iterator[str]:
         yield f"  {key}: {str(value)[:200]}"
 
 
-def to_dict(opened: Checkpoint) -> dict[str, Any]:
-    """Everything that is known without reading a weight, ready for JSON."""
+def _tensor_lines(
+    opened: Checkpoint, flat: bool, wanted: Collection[str] | None, found: Mapping[str, Stats]
+) -> Iterator[str]:
+    """A line for each tensor, or for all of one dtype and shape whose names differ in numbers only."""
+    names = [name for name in opened if wanted is None or name in wanted]
+    if flat:
+        rows = [(name, name, 1) for name in names]
+    else:
+        kinds: dict[tuple[str, DType, tuple[int, ...]], list[str]] = {}
+        for name in names:
+            tensor = opened[name]
+            kinds.setdefault((pattern_of(name)[0], tensor.dtype, tensor.shape), []).append(name)
+        rows = [
+            (line, members[0], len(members))
+            for group in kinds.values()
+            for line, members in fold(group).items()
+        ]
+    width = min(max((len(line) for line, _, _ in rows), default=0), 120)
+    for line, name, count in rows:
+        tensor = opened[name]
+        more = f"  × {count:,}" if count > 1 else f"  {found[name].text()}" if name in found else ""
+        yield f"{line:{width}}  {tensor.dtype.name:9}  {list(tensor.shape)}{more}"
+
+
+def loaders(opened: Checkpoint) -> Iterator[str]:
+    """Which programs are known to load a model of its type, in their layout, by config.json alone."""
+    config = opened.description or {}
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str) or not model_type:
+        return
+    yield f"model_type {model_type[:80]} (read from config.json)"
+    for consumer in load_commands.likeliest_first(config):
+        doubt = load_commands.doubt(consumer, config)
+        if not doubt and consumer.known_models is not None:
+            version = consumer.known_models().version
+            yield f"{consumer.name} {version} loads such models, once converted (inferred from the config)"
+        elif doubt:
+            yield f"{doubt} (inferred from the config)"
+
+
+def to_dict(
+    opened: Checkpoint, *, wanted: Collection[str] | None = None, found: Mapping[str, Stats] | None = None
+) -> dict[str, Any]:
+    """Everything that is known without reading a weight, ready for JSON.
+
+    Args:
+        wanted: names of the only tensors that are listed.
+        found: statistics of each of them, where they were asked for.
+    """
     return {
         "path": str(opened.path),
         "format": opened.format,
         "files": [str(path) for path in opened.files],
         "tensors": {
-            name: {"dtype": tensor.dtype.name, "shape": list(tensor.shape), "bytes": tensor.nbytes}
+            name: {
+                "dtype": tensor.dtype.name,
+                "shape": list(tensor.shape),
+                "bytes": tensor.nbytes,
+                **({"stats": found[name].to_dict()} if found and name in found else {}),
+            }
             for name, tensor in opened.items()
+            if wanted is None or name in wanted
         },
+        "elements": sum(tensor.size for tensor in opened.values()),
+        "loaders": list(loaders(opened)),
         "quantized": in_few_bits(opened),
         "modules": {path: module.class_name for path, module in opened.modules.items()},
         "ties": [list(tie) for tie in opened.ties],
