@@ -89,12 +89,16 @@ def _scaled_by_floats(block: Array, ratios: Array, work: Work, scales_out: Array
     for at, codes in enumerate(work.codes):
         plane = fill_plane(block, work, at)
         np.divide(plane, divisors, out=plane)
-        if block.dtype != np.float32:
+        few = plane[:, extreme]
+        if block.dtype == np.float32:
+            _round_to_odd(plane, codes)
+        else:
             halves = codes.view(block.dtype).reshape(-1)
             rounded(plane.reshape(-1), halves, counted=False)
-            casts.cast(halves, plane.reshape(-1))
-        few = plane[:, extreme]
-        _round_to_odd(plane, codes, exact=block.dtype.name == "bfloat16")
+            few = few.astype(block.dtype).astype(np.float32)
+            if block.dtype == np.float16:
+                casts.cast(halves, plane.reshape(-1))
+                _round_to_odd(plane, codes)
         _to_e2m1(codes, work, fitting=bool(fitting))
         if few.size:
             near = codes[:, extreme]
