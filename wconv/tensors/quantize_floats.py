@@ -162,7 +162,8 @@ def _to_e2m1(codes: Array, work: Work, *, fitting: bool) -> None:
     np.add(some, more, out=some)
     np.minimum(code, some, out=code)
     if not fitting:
-        np.maximum(code, np.int16(-7), out=code)
+        # with a scalar numpy takes ten times as long
+        np.maximum(code, np.full(code.shape[-1], -7, np.int16), out=code)
     np.subtract(signed, code, out=signed)
 
 
