@@ -39,6 +39,7 @@ def awkward() -> dict[str, Any]:
         "plain": plain,
         "small": plain * 1e-8,
         "subnormal": plain * 1e-40,
+        "the least of float16": plain * 2.0**-22,
         "constant": np.full((4, 256), 0.37),
         "zeros": np.zeros((2, 256)),
         "zeros of both signs": np.where(plain < 0, -0.0, 0.0),

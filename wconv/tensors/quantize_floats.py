@@ -14,6 +14,9 @@ from wconv.tensors.rounded import rounded
 LEAST_EXPONENT = -120
 """Scales below that are of numbers that may be subnormal."""
 
+SMALLEST_EXACT = -14
+"""From there on ratios of float16 have all their bits, and quotients are 6 at most but for a rounding."""
+
 FP4 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 """The magnitudes of float4 e2m1, by code."""
 
@@ -55,7 +58,8 @@ def _scaled_by_powers(block: Array, ratios: Array, mode: str, work: Work, scales
     exponents -= fraction == 0.5
     exponents[ratios == 0] = 0
     np.copyto(scales_out, exponents + 127, casting="unsafe")
-    ordinary = exponents.min() >= LEAST_EXPONENT
+    smallest = int(exponents.min())
+    ordinary = smallest >= LEAST_EXPONENT
     factors = spread_out(np.ldexp(np.float32(1), -exponents)) if ordinary else None
     for at, codes in enumerate(work.codes):
         plane = fill_plane(block, work, at)
@@ -67,7 +71,7 @@ def _scaled_by_powers(block: Array, ratios: Array, mode: str, work: Work, scales
         if mode == "mxfp8":
             np.take(_e4m3(), codes, out=codes, mode="clip")
         else:
-            _to_e2m1(codes, work)
+            _to_e2m1(codes, work, fitting=smallest > SMALLEST_EXACT)
     infinite = ~np.isfinite(ratios)
     if infinite.any():
         _saturate(block, infinite, mode, work, scales_out)
@@ -81,16 +85,21 @@ def _scaled_by_floats(block: Array, ratios: Array, work: Work, scales_out: Array
     divisors = spread_out(decoded("mxfp8")[scales_out])
     # a scale rounded so far down, or to the largest, that quotients may exceed 8; or one that is none
     extreme = np.flatnonzero(spread_out(~((scales_out > 1) & (ratios <= 448))))
+    fitting = scales_out.min() > 4 and scales_out.max() < 126  # of others a quotient may be more than 7
     for at, codes in enumerate(work.codes):
         plane = fill_plane(block, work, at)
         np.divide(plane, divisors, out=plane)
-        if block.dtype != np.float32:
+        few = plane[:, extreme]
+        if block.dtype == np.float32:
+            _round_to_odd(plane, codes)
+        else:
             halves = codes.view(block.dtype).reshape(-1)
             rounded(plane.reshape(-1), halves, counted=False)
-            casts.cast(halves, plane.reshape(-1))
-        few = plane[:, extreme]
-        _round_to_odd(plane, codes, exact=block.dtype.name == "bfloat16")
-        _to_e2m1(codes, work)
+            few = few.astype(block.dtype).astype(np.float32)
+            if block.dtype == np.float16:
+                casts.cast(halves, plane.reshape(-1))
+                _round_to_odd(plane, codes)
+        _to_e2m1(codes, work, fitting=bool(fitting))
         if few.size:
             near = codes[:, extreme]
             beyond = ~(np.abs(few) <= 8)
@@ -128,31 +137,34 @@ def _round_to_odd(values: Array, out: Array, *, exact: bool = False) -> None:
     np.copyto(out, bits, casting="unsafe")
 
 
-def _to_e2m1(codes: Array, work: Work) -> None:
+def _to_e2m1(codes: Array, work: Work, *, fitting: bool) -> None:
     """Replaces the upper halves of float32 by codes of 4 bits; a tie goes toward zero, and so does -0.
 
+    Args:
+        fitting: no magnitude is more than 7.
+
     From 1 on a code is a float of its own: the exponent's two bits and one of the fraction. Below, it counts
-    how many of the two middles a magnitude exceeds. All in whole passes, of integers of 16 bits.
+    how many of the two middles a magnitude exceeds. All in whole passes over integers of 16 bits, where codes
+    are negative until the end and -1 means yes.
     """
-    magnitude, some = work.plane.view(np.int16).reshape(2, *codes.shape)
-    more = work.aside.view(np.int16)
-    signed = codes.view(np.int16)
-    np.bitwise_and(signed, np.int16(0x7FFF), out=magnitude)
-    np.subtract(np.int16(0x3E80), magnitude, out=some)  # 0.25
-    np.right_shift(some, 15, out=some)  # -1 where it is exceeded
-    np.subtract(np.int16(0x3F40), magnitude, out=more)  # 0.75
+    some, code = work.plane.view(np.int16).reshape(2, *codes.shape)
+    more, signed = work.aside.view(np.int16), codes.view(np.int16)
+    np.bitwise_and(signed, np.int16(0x7FFF), out=some)
+    np.subtract(np.int16(0x3E80), some, out=some)  # from 0.25
+    np.add(some, np.int16(0x3F20 - 0x3E80), out=code)  # from 0.625
+    np.right_shift(code, 6, out=code)
+    np.add(some, np.int16(0x3F40 - 0x3E80), out=more)  # from 0.75
     np.right_shift(more, 15, out=more)
+    np.right_shift(some, 15, out=some)
     np.right_shift(signed, 12, out=signed)
     np.bitwise_and(signed, np.int16(8), out=signed)
     np.bitwise_and(signed, some, out=signed)
     np.add(some, more, out=some)
-    np.add(magnitude, np.int16(0x1F), out=magnitude)
-    np.right_shift(magnitude, 6, out=magnitude)
-    np.subtract(np.int16(252), magnitude, out=magnitude)
-    np.minimum(magnitude, some, out=magnitude)
-    np.subtract(np.int16(0), magnitude, out=magnitude)
-    work.limit(7, magnitude)
-    np.bitwise_or(signed, magnitude, out=signed)
+    np.minimum(code, some, out=code)
+    if not fitting:
+        # with a scalar numpy takes ten times as long
+        np.maximum(code, np.full(code.shape[-1], -7, np.int16), out=code)
+    np.subtract(signed, code, out=signed)
 
 
 def _nearest(values: Array) -> Array:
