@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,31 @@ def test_a_table_whose_field_config_json_does_not_have_does_not_count() -> None:
     assert choose_layout("mlx-lm", row["config"], row["shapes"]) is not None
     config = {key: value for key, value in row["config"].items() if key != "num_experts"}
     assert choose_layout("mlx-lm", config, row["shapes"]) is None
+
+
+@pytest.mark.parametrize(
+    ("root", "part", "tied"), [(True, False, False), (False, True, True), (True, None, True)]
+)
+def test_a_head_is_tied_by_the_field_that_the_consumer_reads(
+    root: bool, part: bool | None, tied: bool
+) -> None:
+    row = fixtures.load("mlx-vlm")["cohere_compass"]
+    text = {**row["config"]["text_config"], "tie_word_embeddings": part}
+    config = {**row["config"], "tie_word_embeddings": root, "text_config": text}
+    tensors = zeros(row)
+    tensors["lm_head.weight"] = tensors["model.language_model.embed_tokens.weight"]
+    layout = choose_layout("mlx-vlm", config, tensors)
+    assert layout is not None
+    assert ("lm_head.weight" in apply(layout, tensors, config).dropped) is tied
+
+
+def test_a_head_that_differs_from_the_embedding_stays(tmp_path: Path) -> None:
+    names = ["model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"]
+    config = {"model_type": "granite", "tie_word_embeddings": True}
+    tensors = {name: random((4, 4) if "norm" not in name else (4,), seed=at) for at, name in enumerate(names)}
+    report = wconv.convert(write_directory(tmp_path / "model", [tensors], config))
+    assert set(wconv.open(report.output)) == set(names)
+    assert json.loads((report.output / "config.json").read_text())["tie_word_embeddings"] is False
 
 
 def test_a_table_does_not_count_where_the_consumer_computes() -> None:
