@@ -152,6 +152,18 @@ def test_only_the_consumer_that_is_asked_first_lays_a_model_out_anew() -> None:
     assert choose_layout("auto", config, laid_out) == for_vlm
 
 
+def test_mlx_vlm_casts_a_bias_of_mimo_v2_flash_that_mlx_lm_keeps() -> None:
+    row = fixtures.load("mlx-vlm")["mimo_v2_flash"]
+    kept = {}
+    for program in PROGRAMS:
+        layout = choose_layout(program, row["config"], row["shapes"])
+        assert layout is not None
+        assert layout.consumers == (program,)
+        kept[program] = apply(layout, zeros(row), row["config"]).keep_dtype
+    assert "model.layers.1.mlp.gate.e_score_correction_bias" in kept["mlx-lm"]
+    assert not kept["mlx-vlm"]
+
+
 def test_tables_of_persons_come_first() -> None:
     written = table("mlx-lm", "qwen3_next")
     assert not written.derived_from
