@@ -164,6 +164,24 @@ def test_mlx_vlm_casts_a_bias_of_mimo_v2_flash_that_mlx_lm_keeps() -> None:
     assert not kept["mlx-vlm"]
 
 
+def test_what_is_quantized_by_a_derived_table_is_taken_again(tmp_path: Path) -> None:
+    tensors = {name: random((64, 64), seed=at) for at, name in enumerate(("model.embed_tokens", "lm_head"))}
+    config = {"model_type": "granite", "tie_word_embeddings": False}
+    source = write_directory(
+        tmp_path / "m", [{f"{name}.weight": one for name, one in tensors.items()}], config
+    )
+    small = wconv.convert(source, tmp_path / "small", quantize=wconv.Quantize(bits=4, group_size=32))
+    parts = ("weight", "scales", "biases")
+    assert small.layout == "mlx-lm"
+    assert set(wconv.open(small.output)) == {f"{name}.{part}" for name in tensors for part in parts}
+    other = wconv.convert(small.output, tmp_path / "other", layout="mlx-vlm")
+    assert set(wconv.open(other.output)) == {
+        f"language_model.{name}.{part}" for name in ("model.embed_tokens", "lm_head") for part in parts
+    }
+    dense = wconv.convert(small.output, tmp_path / "dense", dequantize=True)
+    assert set(wconv.open(dense.output)) == {f"{name}.weight" for name in tensors}
+
+
 def test_tables_of_persons_come_first() -> None:
     written = table("mlx-lm", "qwen3_next")
     assert not written.derived_from
