@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,31 @@ def test_a_table_whose_field_config_json_does_not_have_does_not_count() -> None:
     assert choose_layout("mlx-lm", config, row["shapes"]) is None
 
 
+@pytest.mark.parametrize(
+    ("root", "part", "tied"), [(True, False, False), (False, True, True), (True, None, True)]
+)
+def test_a_head_is_tied_by_the_field_that_the_consumer_reads(
+    root: bool, part: bool | None, tied: bool
+) -> None:
+    row = fixtures.load("mlx-vlm")["cohere_compass"]
+    text = {**row["config"]["text_config"], "tie_word_embeddings": part}
+    config = {**row["config"], "tie_word_embeddings": root, "text_config": text}
+    tensors = zeros(row)
+    tensors["lm_head.weight"] = tensors["model.language_model.embed_tokens.weight"]
+    layout = choose_layout("mlx-vlm", config, tensors)
+    assert layout is not None
+    assert ("lm_head.weight" in apply(layout, tensors, config).dropped) is tied
+
+
+def test_a_head_that_differs_from_the_embedding_stays(tmp_path: Path) -> None:
+    names = ["model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"]
+    config = {"model_type": "granite", "tie_word_embeddings": True}
+    tensors = {name: random((4, 4) if "norm" not in name else (4,), seed=at) for at, name in enumerate(names)}
+    report = wconv.convert(write_directory(tmp_path / "model", [tensors], config))
+    assert set(wconv.open(report.output)) == set(names)
+    assert json.loads((report.output / "config.json").read_text())["tie_word_embeddings"] is False
+
+
 def test_a_table_does_not_count_where_the_consumer_computes() -> None:
     row = fixtures.load("mlx-lm")["bailing_moe"]
     for config, counts in ((row["config"], True), ({**row["config"], "norm_head": True}, False)):
@@ -124,6 +150,36 @@ def test_only_the_consumer_that_is_asked_first_lays_a_model_out_anew() -> None:
     assert for_vlm.consumers == ("mlx-vlm",)
     assert choose_layout("auto", config, hub[:3]) == table("mlx-lm", "granite")
     assert choose_layout("auto", config, laid_out) == for_vlm
+
+
+def test_mlx_vlm_casts_a_bias_of_mimo_v2_flash_that_mlx_lm_keeps() -> None:
+    row = fixtures.load("mlx-vlm")["mimo_v2_flash"]
+    kept = {}
+    for program in PROGRAMS:
+        layout = choose_layout(program, row["config"], row["shapes"])
+        assert layout is not None
+        assert layout.consumers == (program,)
+        kept[program] = apply(layout, zeros(row), row["config"]).keep_dtype
+    assert "model.layers.1.mlp.gate.e_score_correction_bias" in kept["mlx-lm"]
+    assert not kept["mlx-vlm"]
+
+
+def test_what_is_quantized_by_a_derived_table_is_taken_again(tmp_path: Path) -> None:
+    tensors = {name: random((64, 64), seed=at) for at, name in enumerate(("model.embed_tokens", "lm_head"))}
+    config = {"model_type": "granite", "tie_word_embeddings": False}
+    source = write_directory(
+        tmp_path / "m", [{f"{name}.weight": one for name, one in tensors.items()}], config
+    )
+    small = wconv.convert(source, tmp_path / "small", quantize=wconv.Quantize(bits=4, group_size=32))
+    parts = ("weight", "scales", "biases")
+    assert small.layout == "mlx-lm"
+    assert set(wconv.open(small.output)) == {f"{name}.{part}" for name in tensors for part in parts}
+    other = wconv.convert(small.output, tmp_path / "other", layout="mlx-vlm")
+    assert set(wconv.open(other.output)) == {
+        f"language_model.{name}.{part}" for name in ("model.embed_tokens", "lm_head") for part in parts
+    }
+    dense = wconv.convert(small.output, tmp_path / "dense", dequantize=True)
+    assert set(wconv.open(dense.output)) == {f"{name}.weight" for name in tensors}
 
 
 def test_tables_of_persons_come_first() -> None:

@@ -14,7 +14,7 @@ from tests.derive.besides import left_out
 from tests.derive.induce import Traced
 from tests.derive.names import UnlikeError, keep_numbers
 from tests.derive.programs import Program
-from tests.derive.settings import conditions
+from tests.derive.settings import conditions, embedding_of, tie_field
 from tests.derive.sources import Source
 from tests.derive.trace import EXACT, STEP, Origin, UntraceableError, traced
 from wconv.errors import LayoutError
@@ -191,7 +191,8 @@ def _ties(
                 DropRule(
                     origin.sources[0],
                     "tied to the embedding",
-                    when=When(Setting("tie_word_embeddings", default)),
+                    same_as=embedding_of(source) if origin.sources[0].endswith(".weight") else (),
+                    when=When(Setting(tie_field(prog, model_type, source), default)),
                 )
             )
     return rules, sorted(both[0] | both[1])

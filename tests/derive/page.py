@@ -34,7 +34,8 @@ def text() -> str:
         " Every row but *not possible* was compared with the"
         " consumer's own conversion, parameter by parameter, in the checkpoint's dtype and in float16.\n",
         "*Own names only*: only the program's own names could be tried; what its `sanitize` does to others is"
-        " not known: a checkpoint with other names passes as it is.\n",
+        " not known: a checkpoint with other names passes as it is. *Not possible*: there is no table; the"
+        " model passes with its names unchanged, and the program lays it out when it loads it.\n",
         "Way back: *same* when laying the result back gives the source's own bits.\n",
     ]
     for program in PROGRAMS:
@@ -47,19 +48,22 @@ def text() -> str:
         )
         parts.append("| model type | kind | checkpoint's names | way back | remarks |\n|---|---|---|---|---|")
         for name in sorted(rows, key=str.lower):
-            parts.append(_line(name, kinds[name], rows[name]))
+            parts.append(_line(program, name, kinds[name], rows[name]))
         parts.append("")
     return "\n".join(parts)
 
 
-def _line(name: str, what: str, row: dict[str, Any]) -> str:
+def _line(program: str, name: str, what: str, row: dict[str, Any]) -> str:
     source = str(row.get("source", ""))
     names = "transformers" if source.startswith("transformers") else ("the program's own" if source else "")
     remarks = []
     if row["kind"] == "not possible":
         remarks.append(f"not derived: {row['why']}")
-    if row.get("written") not in (None, "", "same"):
-        remarks.append(str(row["written"]))
+    layout = tables.written(program, name)
+    if layout is not None and layout.consumers[0] != program:
+        remarks.append(f"in the layout of {layout.consumers[0]}, which {program} loads")
+    elif layout is not None and row.get("written") not in (None, "", "same"):
+        remarks.append(f"the derived one differs: {row['written']}")
     back = str(row.get("back", ""))
     if back.endswith("has other bits"):
         back = "near: a sum that was rounded"

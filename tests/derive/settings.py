@@ -13,6 +13,7 @@ from typing import Any
 from tests.derive.programs import Program, probe
 from tests.derive.sources import Source
 from tests.derive.trace import Origin, UntraceableError, traced
+from wconv.consumers.mlx.config_fields import TIED_BY_ROOT
 from wconv.layouts.conditions import Setting, When
 
 Config = dict[str, Any]
@@ -139,3 +140,38 @@ def _default(prog: Program, model_type: str, place: str, key: str) -> bool:
             if one.name == key and one.default is not MISSING and isinstance(one.default, bool):
                 return one.default
     return False
+
+
+TIED = "tie_word_embeddings"
+TIED_IN_PART = f"text_config.{TIED}|{TIED}"
+"""The field of the language model's part, else of the root."""
+
+
+def tie_field(prog: Program, model_type: str, source: Source) -> str:
+    """Which field of config.json ties the output layer, where root and part may differ."""
+    if not isinstance(source.config.get("text_config"), Mapping) or model_type in TIED_BY_ROOT:
+        return TIED
+    heads = []
+    for root, part in ((True, False), (False, True)):
+        config = copy.deepcopy(source.config)
+        config[TIED], config["text_config"][TIED] = root, part
+        try:
+            parameters = probe(prog, model_type, config).parameters
+        except (Exception, SystemExit):
+            return TIED
+        heads.append(any(name.endswith("lm_head.weight") for name in parameters))
+    return TIED_IN_PART if heads == [True, False] else TIED
+
+
+EMBEDDING = re.compile(
+    r"(?!.*(vision|visual|audio|position|talker|tts|encoder_embed))(.*\.)?"
+    r"(embed_tokens|wte|embeddings?|word_embeddings?|embed_in|tok_embeddings|emb|embed|embedder|tokens_embed)"
+    r"\.weight"
+)
+"""What checkpoints call the embedding that an output layer may share."""
+
+
+def embedding_of(source: Source) -> tuple[str, ...]:
+    """The name of the language model's embedding in a checkpoint, if one name alone may be it."""
+    found = [name for name, shape in source.shapes.items() if len(shape) == 2 and EMBEDDING.fullmatch(name)]
+    return tuple(found) if len(found) == 1 else ()

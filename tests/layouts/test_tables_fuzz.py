@@ -85,7 +85,8 @@ def config(layout: Layout, random_: random.Random) -> dict[str, Any]:
 def test_every_table_lays_out_or_refuses(consumer: str) -> None:
     random_ = random.Random(consumer)
     done = refused = 0
-    for layout in tables(consumer) * 12:
+    # derived tables are many and alike
+    for layout in [one for one in tables(consumer) for _ in range(2 if one.derived_from else 12)]:
         tensors, said = state(layout, random_), config(layout, random_)
         for way in (apply, restore):
             began = time.process_time()

@@ -6,7 +6,7 @@ import pytest
 
 from tests.derive import fixtures, quantizing
 from tests.derive.programs import program
-from tests.oracle.test_derived_tables import PARTLY, PROGRAMS
+from tests.oracle.test_derived_tables import PROGRAMS
 from tests.oracles import oracle
 
 pytestmark = pytest.mark.oracle
@@ -22,7 +22,7 @@ COMPARED = [
     (name, model_type)
     for name in PROGRAMS
     for model_type, row in fixtures.load(name).items()
-    if "shapes" in row and (name, model_type) not in NOT_BY_THEM and model_type not in PARTLY
+    if "shapes" in row and (name, model_type) not in NOT_BY_THEM
 ]
 
 

@@ -22,9 +22,6 @@ ROWS = [(name, model_type, row) for name in PROGRAMS for model_type, row in fixt
 OTHER_NAMES = {"aya_vision", "internvl", "llava_onevision"}
 """Models whose checkpoints here have newer names than those to which mlx-vlm's tables lay back."""
 
-PARTLY = {"pixtral"}
-"""Models of which mlx-vlm takes a checkpoint here that is laid out for it in part, which wconv refuses."""
-
 COMPARED = [(name, model_type, row) for name, model_type, row in ROWS if "shapes" in row]
 
 
@@ -41,9 +38,6 @@ def test_it_converts_as_the_consumer_does(
     source = Source(row["source"], row["config"], shapes, model, frozenset(row["integers"]))
     (tmp_path / "source").mkdir()
     found = proof.compare(prog, model_type, source, None, tmp_path)
-    if name == "mlx-vlm" and model_type in PARTLY:
-        assert "converted in part" in found["own"]
-        return
     assert (found["own"], found["float16"]) == ("same", "same")
     if name == "mlx-vlm" and model_type in OTHER_NAMES:
         return
