@@ -17,6 +17,7 @@ from wconv.consumers import pipelines, registry
 from wconv.consumers.adapters.namings import FILES, MARKS
 from wconv.consumers.lay_out import AS_STORED, HUB, PreparedModel, lay_out
 from wconv.consumers.made_tensors import SETTINGS, tensor_maker
+from wconv.consumers.megatron import names as megatron
 from wconv.consumers.pieces import PIECES
 from wconv.conversion import decode
 from wconv.conversion.output_dtypes import written_dtypes
@@ -68,6 +69,7 @@ def pick(request: Request) -> Picked:
         pieces=PIECES,
         config=options.config,
     )
+    opened = _with_hub_names(opened, request)
     tensors, filtered = _filtered(opened, options.include, options.exclude)
     if not options.skip_unreadable:
         # one that is filtered out is not missed
@@ -78,6 +80,26 @@ def pick(request: Request) -> Picked:
     if filtered:
         quantized_names.check_complete(opened.tensors, tensors)
     return Picked(*decode.decoded(request, opened, tensors, filtered))
+
+
+def _with_hub_names(opened: Checkpoint, request: Request) -> Checkpoint:
+    """A checkpoint of Megatron's under the hub's names, where its config says which model it is."""
+    if not megatron.is_megatron(opened.tensors) or request.layout == AS_STORED or request.options.rules:
+        return opened
+    named = megatron.to_hub(opened.tensors, opened.config) if opened.config is not None else None
+    if named is None:
+        why = (
+            "config.json names none of its models" if opened.config is not None else "no config.json is here"
+        )
+        note = f"the names stay Megatron's, for {why}: --config DIR says which model of the hub's it is"
+        return dataclasses.replace(opened, notes=(*opened.notes, note))
+    tensors, sources = named
+    return dataclasses.replace(
+        opened,
+        tensors=tensors,
+        made_of={**opened.made_of, **sources},
+        notes=(*opened.notes, "Megatron's names and layouts → the hub's"),
+    )
 
 
 def _filtered(

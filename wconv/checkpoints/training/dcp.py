@@ -31,6 +31,9 @@ METADATA = ".metadata"
 OF_RANK = re.compile(r"__(\d{1,9})\.metadata")
 """What a rank writes that is not coordinated with others."""
 
+EXTRA = "._extra_state"
+"""What Transformer Engine keeps beside weights, under their names: settings of its kernels."""
+
 SHARDING = "DCP_SHARDING_INFO"
 """The header string in which a safetensors file says where its pieces belong."""
 
@@ -145,7 +148,7 @@ def _leaves(ranks: Sequence[_Metadata], files: RankFiles) -> Iterator[tuple[str,
     described: dict[str, tuple[DType | str, Shape]] = {}
     paths: dict[str, tuple[Any, ...]] = {}
     headers: dict[tuple[str, int], dict[str, LazyTensor]] = {}
-    objects = 0
+    objects, extra = 0, set[str]()
     for rank in ranks:
         files.listed = rank.path.name
         for name, kind in rank.tensors.items():
@@ -155,7 +158,9 @@ def _leaves(ranks: Sequence[_Metadata], files: RankFiles) -> Iterator[tuple[str,
             paths.setdefault(name, _path(rank, name))
             places = rank.places.get(name, {})
             if kind.kind == "BytesStorageMetadata":
-                if first:
+                if EXTRA in name:
+                    extra.add(name)
+                elif first:
                     objects += 1
                     yield name, _object(rank, files, name, places, objects), paths[name]
                 continue
@@ -173,6 +178,8 @@ def _leaves(ranks: Sequence[_Metadata], files: RankFiles) -> Iterator[tuple[str,
             held = pieces.setdefault(name, [])
             for chunk in chunks:
                 held.append(_piece(rank, files, name, chunk, places, dtype, headers))
+    if extra:
+        files.notes.append(f"left out {len(extra):,} objects called {EXTRA[1:]}, which hold no weights")
     for name, held in pieces.items():
         dtype, shape = described[name]
         assert isinstance(dtype, DType)

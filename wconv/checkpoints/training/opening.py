@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wconv.checkpoints.training import dcp, hub_shards, rank_files, trainer_names, zero
+from wconv.checkpoints.training import dcp, hub_shards, megatron, rank_files, trainer_names, zero
 from wconv.checkpoints.training.saved import RankFiles, is_below
 from wconv.errors import FormatError
 from wconv.formats import check_names, no_collector
@@ -39,6 +39,7 @@ KINDS = (
     Kind("torch.distributed.checkpoint in safetensors", hub_shards.find, hub_shards.read),
     Kind("PyTorch rank files", rank_files.find, rank_files.read),
     Kind("DeepSpeed ZeRO", zero.find, zero.read),
+    Kind("Megatron ranks", megatron.find, megatron.read),
 )
 """The kinds, in the order in which a directory is compared with them."""
 

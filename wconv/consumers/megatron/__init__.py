@@ -1,0 +1,1 @@
+"""Megatron-Core, whose training checkpoints are given the hub's names."""
