@@ -14,7 +14,9 @@ from safetensors.numpy import save_file
 import wconv
 import wconv.torch as shim
 from tests import lora_files
+from tests.consumers.megatron import test_names as test_megatron
 from tests.conversion import test_components, test_single_files
+from tests.formats import test_yaml_text
 from tests.making import random, write_directory
 from tests.optimizers import test_mlx_state as test_optimizers
 
@@ -172,6 +174,29 @@ def script(path: Path) -> None:
     )
 
 
+def distributed(case: str) -> Callable[[Path], None]:
+    """Makes a copy of a training checkpoint of the fixtures, without the result beside it."""
+    source = Path(__file__).parent.parent / "fixtures" / "training" / case
+
+    def make(path: Path) -> None:
+        shutil.copytree(source, path)
+
+    return make
+
+
+def base_model(path: Path) -> None:
+    path.mkdir()
+    (path / "config.json").write_text('{"model_type": "my_model"}')
+
+
+def megatron(path: Path) -> None:
+    test_megatron.ranks(path, 2, [3])
+
+
+def nemo(path: Path) -> None:
+    test_yaml_text.nemo(path, {"./model_weights.ckpt": test_yaml_text.weights()})
+
+
 MAKERS: dict[str, dict[str, Callable[[Path], None]]] = {
     "README": {
         "Logics-Parsing": qwen2_5_vl,
@@ -188,6 +213,15 @@ MAKERS: dict[str, dict[str, Callable[[Path], None]]] = {
         "FLUX.1-dev": flux1,
         "style.safetensors": image_adapter,
         "detail.safetensors": image_adapter,
+    },
+    "checkpoints": {
+        "checkpoint-dcp": distributed("dcp-4"),
+        "base-model": base_model,
+        "global_step1000": distributed("zero-2/global_step2"),
+        "checkpoint-500": distributed("ranks-4"),
+        "iter_0001000": megatron,
+        "model.nemo": nemo,
+        "model": plain_model,
     },
     "converting": {"Logics-Parsing": qwen2_5_vl},
     "drop-torch": {"model.pt": plain_torch, "convert.py": script},

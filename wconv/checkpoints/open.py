@@ -84,7 +84,9 @@ def _with_config(opened: Checkpoint, config: str | os.PathLike[str]) -> Checkpoi
     return dataclasses.replace(opened, config=read_json(directory / CONFIG), beside=directory)
 
 
-def _open_training(source: Path, place: training.Place, key: str | None, allow_inflation: bool) -> Checkpoint:
+def _open_training(
+    source: Path, place: training.TrainingPlace, key: str | None, allow_inflation: bool
+) -> Checkpoint:
     """What a training program saved in a directory."""
     found = training.read(place.directory, place.kind, place.found, key, allow_inflation)
     beside = training.beside(source, place.directory)

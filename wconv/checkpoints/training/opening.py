@@ -94,7 +94,7 @@ def _read(directory: Path, kind: Kind, found: Sequence[str], key: str | None, ex
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TrainingPlace:
     """Where in a directory a training checkpoint lies: it itself, or a sub-directory.
 
     Attributes:
@@ -118,7 +118,7 @@ SUBDIRECTORIES = 200
 """Sub-directories that are looked into."""
 
 
-def find(directory: Path, names: Sequence[str], *, deep: bool) -> Place | None:
+def find(directory: Path, names: Sequence[str], *, deep: bool) -> TrainingPlace | None:
     """The training checkpoint that a directory is or holds; None where there is none.
 
     Args:
@@ -130,7 +130,7 @@ def find(directory: Path, names: Sequence[str], *, deep: bool) -> Place | None:
     """
     here = kind_of(directory, names)
     if here is not None:
-        return Place(directory, *here)
+        return TrainingPlace(directory, *here)
     if not deep:
         return None
     _refuse_orbax(directory, names)
@@ -139,7 +139,7 @@ def find(directory: Path, names: Sequence[str], *, deep: bool) -> Place | None:
         inner = _look(directory / tag)
         if inner is not None:
             return dataclasses.replace(inner, notes=(f"took {tag}, the latest", *inner.notes))
-    found: dict[str, Place] = {}
+    found: dict[str, TrainingPlace] = {}
     for entry in sorted(os.scandir(directory), key=lambda entry: entry.name)[:SUBDIRECTORIES]:
         if entry.is_dir(follow_symlinks=False) and not entry.name.startswith((".", *NOT_MODELS)):
             inner = _look(directory / entry.name)
@@ -169,14 +169,14 @@ def _refuse_orbax(directory: Path, names: Sequence[str]) -> None:
         )
 
 
-def _look(directory: Path) -> Place | None:
+def _look(directory: Path) -> TrainingPlace | None:
     """The training checkpoint that a sub-directory is."""
     try:
         names = sorted(entry.name for entry in os.scandir(directory) if entry.is_file())
     except OSError:
         return None
     here = kind_of(directory, names)
-    return Place(directory, *here) if here is not None else None
+    return TrainingPlace(directory, *here) if here is not None else None
 
 
 def _tag(directory: Path, names: Sequence[str]) -> str:
