@@ -17,13 +17,9 @@ from wconv.formats.side_files import APPLE_DOUBLE
 
 NUMBERED = re.compile(r"(?P<stem>.+?)-(?P<number>\d{5,6})-of-(?P<count>\d{5,6})(?P<suffix>\.[A-Za-z.]+)")
 
-NOT_WEIGHTS = (
-    "training_args.bin",
-    "optimizer.bin",
-    "optimizer.pt",
-    "scheduler.pt",
-    "rng_state.pth",
-    "scaler.pt",
+NOT_WEIGHTS = re.compile(
+    r"(?:optimizer|scheduler|sampler|scaler|dl_state_dict)(?:_\d+)?\.(?:bin|pt)|rng_state(?:_\d+)?\.pth"
+    r"|training_args\.bin|(?:optim|extra_state)_world_size_\d+_rank_\d+\.pt|common\.pt"
 )
 """What trainers leave beside a model under the names of weights."""
 
@@ -54,7 +50,7 @@ def listdir(directory: str | os.PathLike[str]) -> list[str]:
 
 def is_weights(name: str) -> bool:
     """Whether a file's name says that it holds weights."""
-    return name.endswith(registry.weights_suffixes()) and name not in NOT_WEIGHTS
+    return name.endswith(registry.weights_suffixes()) and not NOT_WEIGHTS.fullmatch(name)
 
 
 def find_weights(directory: Path, names: list[str], variant: str | None) -> Found:

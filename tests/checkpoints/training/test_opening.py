@@ -161,6 +161,30 @@ def test_a_sub_directory_is_found_and_told(tmp_path: Path) -> None:
     assert wconv.open(run).notes == ("took policy, the latest",)
 
 
+def test_what_trainers_leave_beside_is_no_model(tmp_path: Path) -> None:
+    run = tmp_path / "checkpoint-500"
+    shutil.copytree(FIXTURES / "zero-2" / "global_step2", run / "global_step500")
+    (run / "latest").write_text("global_step500")
+    for name in ("rng_state_0.pth", "scheduler.pt", "training_args.bin", "sampler.bin", "optimizer_1.bin"):
+        (run / name).write_bytes(b"PK")
+    assert wconv.open(run).format == "DeepSpeed ZeRO"
+    shutil.rmtree(run / "global_step500")
+    shutil.copytree(FIXTURES / "ranks-4", run / "actor")
+    (run / "actor" / "optim_world_size_4_rank_0.pt").write_bytes(b"PK")
+    (run / "actor" / "huggingface").mkdir()
+    (run / "actor" / "huggingface" / "config.json").write_text(json.dumps({"model_type": "nobody_knows"}))
+    opened = wconv.open(run)
+    assert opened.notes == ("took actor",)
+    assert opened.config == {"model_type": "nobody_knows"}
+
+
+def test_an_orbax_checkpoint_is_named(tmp_path: Path) -> None:
+    (tmp_path / "default").mkdir()
+    (tmp_path / "default" / "manifest.ocdbt").write_bytes(b"")
+    with pytest.raises(FormatError, match="is an Orbax checkpoint of JAX arrays, which wconv does not read"):
+        wconv.open(tmp_path)
+
+
 def test_whole_weights_go_before_what_a_trainer_keeps(tmp_path: Path) -> None:
     run = tmp_path / "checkpoint-500"
     shutil.copytree(FIXTURES / "dcp-4", run / "global_step5")
