@@ -105,6 +105,8 @@ def read(directory: Path, described: Sequence[str]) -> tuple[dict[Any, Any], Ran
                 )
     for name, leaf, path in _leaves(ranks, files):
         _put(root, path, leaf, f"{directory / described[0]}: {name:.100}")
+    for name in described:
+        files.path(name)
     return listed(root), files
 
 

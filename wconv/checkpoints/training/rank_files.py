@@ -57,7 +57,7 @@ def read(directory: Path, names: Sequence[str]) -> tuple[Any, RankFiles]:
     files = RankFiles(directory, names[0])
     check_complete(directory, names)
     roots = [load_tree(files.path(name)) for name in names]
-    return merged(roots, "", str(directory)), files
+    return merged(roots, "", str(directory), {}), files
 
 
 def check_complete(directory: Path, names: Sequence[str]) -> None:
@@ -73,7 +73,11 @@ def check_complete(directory: Path, names: Sequence[str]) -> None:
             raise FormatError(f"{directory / gone} is missing: copy the files of all ranks")
 
 
-def merged(values: Sequence[Any], name: str, where: str) -> Any:
+Meshes = dict[int, list[tuple[int, int]] | None]
+"""Each rank's place in a mesh, by the identity of what describes it: many tensors share one."""
+
+
+def merged(values: Sequence[Any], name: str, where: str, meshes: Meshes) -> Any:
     """What the values of all ranks at one place are together; the first one's where they are no tensors."""
     first = values[0]
     if type(first) in (dict, OrderedDict):
@@ -87,15 +91,17 @@ def merged(values: Sequence[Any], name: str, where: str) -> Any:
                 if any(not isinstance(item, LEAVES) for item in held):
                     rank = next(at for at, item in enumerate(held) if not isinstance(item, LEAVES))
                     raise FormatError(f"{where}: rank {rank} has no {inner:.200}, which others have")
-                made[key] = whole(held, inner, where)
+                made[key] = whole(held, inner, where, meshes)
             else:
                 there = [item for item in held if item is not None]
-                made[key] = merged(there, inner, where) if len(there) == len(values) else there and there[0]
+                made[key] = (
+                    merged(there, inner, where, meshes) if len(there) == len(values) else there and there[0]
+                )
         return made
     return first
 
 
-def whole(parts: Sequence[Any], name: str, where: str) -> Any:
+def whole(parts: Sequence[Any], name: str, where: str, meshes: Meshes) -> Any:
     """The tensor that the parts of all ranks are, in the order of the ranks."""
     lost = next((part for part in parts if type(part) is LostTensor), None)
     if lost is not None:
@@ -110,7 +116,7 @@ def whole(parts: Sequence[Any], name: str, where: str) -> Any:
     for rank, part in enumerate(parts):
         try:
             if type(part) is TensorPart:
-                pieces += _pieces(part, rank, name, where)
+                pieces += _pieces(part, rank, name, where, meshes)
             else:
                 pieces.append(Piece((0,) * len(shape), materialise(part)))
         except UnavailableError as error:
@@ -135,12 +141,15 @@ def _replicated(parts: Sequence[Any], name: str, where: str) -> Any:
     return JoinedTensor(joined(pieces, held[0].dtype, held[0].shape, name, where))
 
 
-def _pieces(part: TensorPart, rank: int, name: str, where: str) -> Iterator[Piece]:
+def _pieces(part: TensorPart, rank: int, name: str, where: str, meshes: Meshes) -> Iterator[Piece]:
     """The boxes of the whole that a rank's part holds: several where a cut goes through each of several."""
     local = materialise(part.local)
     spec = part.spec
     placements: Any = spec.attributes.get("placements") if type(spec) is Record else None
-    mesh = _mesh(spec.attributes.get("mesh"), rank) if type(spec) is Record else None
+    described = spec.attributes.get("mesh") if type(spec) is Record else None
+    if id(described) not in meshes:
+        meshes[id(described)] = _mesh(described, rank)
+    mesh = meshes[id(described)]
     if type(placements) not in (tuple, list) or mesh is None or len(placements) != len(mesh):
         raise UnavailableError("it is a DTensor that does not say how it is spread")
     runs: list[list[Run]] = [[(0, length)] for length in part.shape]
