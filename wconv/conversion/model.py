@@ -151,7 +151,8 @@ def _check_fits(request: Request, opened: Checkpoint, laid: PreparedModel, *, wh
         *registry.automatic_names(),
     )
     if whole and by_tables and not stages.may_be_adapter(opened, applied.tensors):
-        fits.check(applied.tensors, applied.sources, laid.config or opened.config, laid.table)
+        config = laid.config or opened.config
+        fits.check(applied.tensors, applied.sources, config, laid.table, laid.consumer)
     return ()
 
 
