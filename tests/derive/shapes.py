@@ -35,7 +35,16 @@ from tests.derive import fixtures, programs, shape_fields, shape_proof, tables
 from tests.derive.programs import PACKAGES, Program, probe, program
 from tests.derive.shape_fields import Change
 from wconv.consumers import shapes
-from wconv.consumers.shapes import UNCHECKED, Condition, Row, ShapeTable, Where, kind_of, lookup, value_of
+from wconv.consumers.shapes import (
+    UNCHECKED,
+    Condition,
+    ShapeTable,
+    TensorKind,
+    Where,
+    kind_of,
+    lookup,
+    value_of,
+)
 
 Config = dict[str, Any]
 Shape = tuple[int, ...]
@@ -202,7 +211,7 @@ def _kinds_of_parts(config: Config, singles: Sequence[Sample], first: Sample) ->
     return result
 
 
-def _of_its_kinds(row: Row, kinds: Mapping[str, tuple[Any, ...]]) -> Row:
+def _of_its_kinds(row: TensorKind, kinds: Mapping[str, tuple[Any, ...]]) -> TensorKind:
     """A row that counts for a part of another model type only where that was tried."""
     parts = {name.rpartition(".")[0] for told in row.shape for name in shapes.fields_of(told)}
     when = dict(row.when)
@@ -212,7 +221,7 @@ def _of_its_kinds(row: Row, kinds: Mapping[str, tuple[Any, ...]]) -> Row:
     return replace(row, when=when)
 
 
-def _without_literals(row: Row) -> Row:
+def _without_literals(row: TensorKind) -> TensorKind:
     """A row without lengths that are large numbers: these may be a field's that was not seen to matter.
 
     Where a field is absent, they are its default.
@@ -378,12 +387,14 @@ def _count(counts: Sequence[tuple[Config, int]]) -> str | None:
     return None
 
 
-def _row(name: str, samples: Sequence[Sample], numbers: Sequence[str], frozen: Mapping[str, int]) -> Row:
+def _row(
+    name: str, samples: Sequence[Sample], numbers: Sequence[str], frozen: Mapping[str, int]
+) -> TensorKind:
     """What is known of the tensors of one kind."""
     where, optional = _presence(name, samples)
     ranks = {len(shape) for sample in samples for shape in sample.held.get(name, {}).values()}
     if len(ranks) != 1:
-        return Row(name, (), where=where, optional=optional)
+        return TensorKind(name, (), where=where, optional=optional)
     axes = []
     for axis in range(ranks.pop()):
         points = []
@@ -395,7 +406,7 @@ def _row(name: str, samples: Sequence[Sample], numbers: Sequence[str], frozen: M
             if found:
                 points.append((sample, found.pop()))
         axes.append(solve(points, numbers, frozen) if points else UNCHECKED)
-    return Row(name, tuple(axes), where=where, optional=optional)
+    return TensorKind(name, tuple(axes), where=where, optional=optional)
 
 
 def _presence(name: str, samples: Sequence[Sample]) -> tuple[Where | None, bool]:
@@ -604,7 +615,7 @@ def _orders(above: list[str], below: list[str], number: int, fields: Sequence[st
                 yield "*".join([f"{first}/{undone}", undone, *start, *rest])
 
 
-def _wrong(row: Row, table: ShapeTable, sample: Sample, mute: bool = False) -> bool:
+def _wrong(row: TensorKind, table: ShapeTable, sample: Sample, mute: bool = False) -> bool:
     """Whether a row says of a sample what is not so; with `mute`, or cannot say what it says elsewhere."""
     held = sample.held.get(row.name, {})
     for numbers, shape in held.items():
@@ -623,7 +634,7 @@ def _wrong(row: Row, table: ShapeTable, sample: Sample, mute: bool = False) -> b
     return any(numbers not in held for numbers in wanted(row, table, sample.config))
 
 
-def wanted(row: Row, table: ShapeTable, config: Config) -> Iterator[Numbers]:
+def wanted(row: TensorKind, table: ShapeTable, config: Config) -> Iterator[Numbers]:
     """The numbers of the layers that must have a row's tensor."""
     parts = row.name.split(".")
     counts = [table.count(".".join(parts[:at]), config) for at, part in enumerate(parts) if part == "#"]
@@ -634,7 +645,7 @@ def wanted(row: Row, table: ShapeTable, config: Config) -> Iterator[Numbers]:
             yield numbers
 
 
-def _fails(row: Row, sample: Sample, table: ShapeTable) -> bool:
+def _fails(row: TensorKind, sample: Sample, table: ShapeTable) -> bool:
     """Whether a row must not count for a sample: wrong there, or mute where another row could tell."""
     return _wrong(row, table, sample, mute=_often_absent(sample))
 
@@ -660,8 +671,8 @@ def _guard(config: Config, singles: Sequence[Sample], bad: Sequence[Sample]) -> 
 
 
 def _guarded(
-    row: Row, table: ShapeTable, config: Config, singles: Sequence[Sample], outside: Sequence[Sample]
-) -> Row:
+    row: TensorKind, table: ShapeTable, config: Config, singles: Sequence[Sample], outside: Sequence[Sample]
+) -> TensorKind:
     bad = [sample for sample in outside if _fails(row, sample, table)]
     return replace(row, when=_guard(config, singles, bad))
 
@@ -696,7 +707,9 @@ def _common(key: tuple[str, str]) -> int:
     )
 
 
-def _only(rows: Sequence[Row], change: Change, table: ShapeTable, outside: Sequence[Sample]) -> list[Row]:
+def _only(
+    rows: Sequence[TensorKind], change: Change, table: ShapeTable, outside: Sequence[Sample]
+) -> list[TensorKind]:
     """The rows of which another kind of value makes something else than the first config says."""
     sample = next(one for one in outside if one.changes[0] == change)
     old = {row.name: row for row in table.rows}
@@ -711,12 +724,12 @@ def _only(rows: Sequence[Row], change: Change, table: ShapeTable, outside: Seque
 def _verified(
     build: Builder,
     config: Config,
-    rows: list[Row],
+    rows: list[TensorKind],
     table: ShapeTable,
     changes: Sequence[Change],
     effective: set[str],
     chance: random.Random,
-) -> tuple[ShapeTable, list[Row]]:
+) -> tuple[ShapeTable, list[TensorKind]]:
     """The rows that are right, too, where several fields differ at once in any way."""
     usable = [one for one in changes if one.path in effective]
     by_path: dict[str, list[Change]] = {}
@@ -740,7 +753,7 @@ def _verified(
     return table, [row for row in rows if row.shape or not row.optional]
 
 
-def _lessened(row: Row, table: ShapeTable, sample: Sample) -> Row:
+def _lessened(row: TensorKind, table: ShapeTable, sample: Sample) -> TensorKind:
     """A row without what a sample shows to be wrong."""
     if not row.applies(sample.config) or not _wrong(row, table, sample):
         return row
@@ -786,9 +799,9 @@ def _accepted(
     return missing, any_shape
 
 
-def _merged(rows: Sequence[Row]) -> list[Row]:
+def _merged(rows: Sequence[TensorKind]) -> list[TensorKind]:
     """Rows that say the same for other kinds of one field's values, as one."""
-    done: list[Row] = []
+    done: list[TensorKind] = []
     for row in rows:
         for at, other in enumerate(done):
             if (other.name, other.shape, other.where, other.optional) != (
@@ -829,7 +842,7 @@ def text(prog: Program, table: ShapeTable) -> str:
             *(f"{_toml(place)} = {_toml(when)}" for place, when in table.lists_when.items()),
             "",
         ]
-    groups: dict[str, list[Row]] = {}
+    groups: dict[str, list[TensorKind]] = {}
     for row in table.rows:
         groups.setdefault(repr((row.when, row.where, row.optional)), []).append(row)
     for group in groups.values():

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from wconv.consumers.shapes import Row, ShapeTable, active, fields_of, lookup, value_of
+from wconv.consumers.shapes import ShapeTable, TensorKind, active, fields_of, lookup, value_of
 from wconv.errors import LayoutError
 from wconv.tensors.lazy import LazyTensor
 
@@ -141,7 +141,7 @@ def _whole(model: _Model) -> set[str]:
     }
 
 
-def _check_shapes(row: Row, model: _Model) -> None:
+def _check_shapes(row: TensorKind, model: _Model) -> None:
     for numbers, name in model.held.get(row.name, {}).items():
         tensor = model.tensors[name]
         if not tensor.dtype.is_floating or f"{name.removesuffix('.weight')}.scales" in model.tensors:
@@ -168,14 +168,14 @@ def _check_shapes(row: Row, model: _Model) -> None:
             )
 
 
-def _part_is_there(row: Row, model: _Model) -> bool:
+def _part_is_there(row: TensorKind, model: _Model) -> bool:
     """Whether a model must have what a row is of: a part that it has nothing of may be left out."""
     part = row.name.partition(".")[0]
     needed = model.table.needed_parts
     return not needed or part in needed or any(name.partition(".")[0] == part for name in model.held)
 
 
-def _wanted(row: Row, model: _Model) -> Iterator[Numbers]:
+def _wanted(row: TensorKind, model: _Model) -> Iterator[Numbers]:
     """The numbers of the layers that must have a row's tensor, as far as they are known."""
     parts = row.name.split(".")
     places = [".".join(parts[:at]) for at, part in enumerate(parts) if part == "#"]
@@ -198,12 +198,12 @@ def _numbers(counts: list[int]) -> Iterator[Numbers]:
             yield (number, *rest)
 
 
-def _first(row: Row, model: _Model) -> Iterator[Numbers]:
+def _first(row: TensorKind, model: _Model) -> Iterator[Numbers]:
     """The first place at which a tensor of a kind is wanted, if there is one."""
     yield from itertools.islice(_wanted(row, model), 1)
 
 
-def _check_layers(row: Row, model: _Model) -> None:
+def _check_layers(row: TensorKind, model: _Model) -> None:
     """A kind of tensor that is in some layers is in all that want it."""
     held = model.held[row.name]
     for seen, numbers in enumerate(itertools.islice(_wanted(row, model), len(held) + 1)):
@@ -212,7 +212,7 @@ def _check_layers(row: Row, model: _Model) -> None:
             raise LayoutError(f"{_named(row.name, numbers):.200} is missing: {other} such a tensor{KEPT}")
 
 
-def _refuse_missing(row: Row, numbers: Numbers, model: _Model) -> None:
+def _refuse_missing(row: TensorKind, numbers: Numbers, model: _Model) -> None:
     name = _named(row.name, numbers)
     module = name.rpartition(".")[0]
     if any(
@@ -228,7 +228,7 @@ def _refuse_missing(row: Row, numbers: Numbers, model: _Model) -> None:
     raise LayoutError(f"{name:.200} is missing: {model.whose} does not load without it{KEPT}")
 
 
-def _tied(row: Row) -> str:
+def _tied(row: TensorKind) -> str:
     """The field that says whether an output layer is the embedding, of a row that is there if it is not."""
     return next((path for path in row.when if path.rpartition(".")[2] == TIED), "")
 

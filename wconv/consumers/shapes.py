@@ -70,7 +70,7 @@ class Where:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TensorKind:
     """Tensors of one kind: their shape where the config is as it was when that was learned.
 
     Attributes:
@@ -111,7 +111,7 @@ class ShapeTable:
     """
 
     lists: Mapping[str, str]
-    rows: tuple[Row, ...]
+    rows: tuple[TensorKind, ...]
     lists_when: Mapping[str, Mapping[str, tuple[Any, ...]]] = field(default_factory=dict)
     needed_parts: tuple[str, ...] = ()
 
@@ -245,7 +245,7 @@ def fields_of(expression: str) -> list[str]:
     )
 
 
-def active(table: ShapeTable, config: Mapping[str, Any]) -> Iterator[Row]:
+def active(table: ShapeTable, config: Mapping[str, Any]) -> Iterator[TensorKind]:
     """The rows that count for a config."""
     return (row for row in table.rows if row.applies(config))
 
@@ -264,7 +264,7 @@ def parse(text: str) -> ShapeTable:
             ]
             where = Where(tuple(conditions), told.get("others", False))
         for name, shape in group["shapes"].items():
-            rows.append(Row(name, tuple(shape), when, where, group.get("optional", False)))
+            rows.append(TensorKind(name, tuple(shape), when, where, group.get("optional", False)))
     lists_when = {
         place: {name: tuple(kinds) for name, kinds in when.items()}
         for place, when in content.get("lists_when", {}).items()
