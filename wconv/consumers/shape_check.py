@@ -65,8 +65,8 @@ def check(
 ) -> Judged:
     """Refuses tensors of other shapes than the consumer's model has, too many layers, and missing tensors.
 
-    Of a model that has less than half of the kinds of tensors that its consumer wants, as an excerpt has, no
-    kind is missed as a whole, but for an output layer that the config says there is.
+    Of a model that has less than three quarters of the kinds of tensors that its consumer wants, no
+    kind is missed as a whole, but for an output layer that the config says there is: it is an excerpt.
 
     Args:
         tensors: by the names that they are written under.
@@ -90,7 +90,7 @@ def check(
             _check_layers(row, model)
     missing = [(row, first) for row in required if row.name not in model.held for first in _first(row, model)]
     plain = not any(config.get(name) for name in QUANTIZED)
-    whole = 2 * sum(row.name in model.held for row in required) > len(required)
+    whole = 4 * sum(row.name in model.held for row in required) >= 3 * len(required)
     for row, numbers in missing:
         tied = _tied(row)
         if plain and (whole or (tied and lookup(config, tied) is False)):

@@ -152,7 +152,9 @@ def _check_fits(request: Request, opened: Checkpoint, laid: PreparedModel, *, wh
     )
     if whole and by_tables and not stages.may_be_adapter(opened, applied.tensors):
         config = laid.config or opened.config
-        fits.check(applied.tensors, applied.sources, config, laid.table, laid.consumer)
+        # of models that were quantized, only what their config.json says plainly is compared
+        program = None if opened.quantization or opened.made_of else laid.consumer
+        fits.check(applied.tensors, applied.sources, config, laid.table, program)
     return ()
 
 
