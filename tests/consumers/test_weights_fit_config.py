@@ -109,11 +109,11 @@ def test_a_part_of_the_tensors_that_was_asked_for_is_no_lost_layer(tmp_path: Pat
 
 def test_layers_of_several_kinds_are_no_loss(tmp_path: Path) -> None:
     tensors = llama()
-    del tensors["model.layers.1.mlp.up_proj.weight"]
+    del tensors["model.layers.1.mlp.up_proj.weight"], tensors["lm_head.weight"]
     kinds = ["full_attention", "linear", "full_attention"]
-    run(tmp_path / "told", tensors, {**CONFIG, "layer_types": kinds})
+    run(tmp_path / "told", tensors, {**CONFIG, "model_type": "phi3small", "layer_types": kinds})
     tensors["model.layers.1.mlp.gate_up_proj.weight"] = random((16, 4))
-    run(tmp_path / "seen", tensors, CONFIG)
+    run(tmp_path / "seen", tensors, {**CONFIG, "model_type": "phi3small"})
 
 
 def test_a_layer_that_predicts_is_not_one_too_many(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from wconv.consumers import shape_check, shapes
 from wconv.consumers.fields import (
     EMBEDDING,
     EXTRA_ROWS,
@@ -60,29 +61,36 @@ def check(
     sources: Mapping[str, tuple[str, ...]],
     config: Mapping[str, Any] | None,
     table: Layout | None,
+    program: str | None = None,
 ) -> None:
     """Refuses a language model whose tensors are not those that its config tells of.
+
+    Where the shapes of the program's own model are known, these are what it is compared with; what is written
+    down here by hand is for the rest.
 
     Args:
         tensors: by the names that they are written under.
         sources: for each of these names the source's own.
         config: config.json; without one nothing is told, and nothing is checked.
         table: the layout that was applied; without one only whole layers that are missing are told.
+        program: the consumer whose model it is to be.
 
     Raises:
         LayoutError: naming the tensor, what was found and what was expected.
     """
     if not config or not isinstance(config.get("model_type"), str):
         return
+    known = shapes.find(program, config["model_type"]) if program and table is not None else None
+    judged = shape_check.check(known, tensors, sources, config, program or "") if known else None
     layers = _layers(tensors)
-    if layers:
+    if layers and not (judged and judged.places):
         _check_count(layers, config, complete=table is not None)
     if table is None:
         return
-    if len(layers) > 2 and not _irregular(config, len(layers)):
+    if not judged and len(layers) > 2 and not _irregular(config, len(layers)):
         _check_alike(layers)
     for name, tensor in tensors.items():
-        wanted = _wanted(name, tensor, config)
+        wanted = None if judged and judged.knows(name) else _wanted(name, tensor, config)
         if wanted is not None and wanted[1] != tensor.shape[wanted[0]]:
             axis, length, field = wanted
             expected = [*tensor.shape[:axis], length, *tensor.shape[axis + 1 :]]
@@ -91,7 +99,8 @@ def check(
                 f"{source:.200} has the shape {list(tensor.shape)}, but config.json's {field} wants"
                 f" {expected}: these weights and this config.json are not of one model{KEPT}"
             )
-    _check_head(tensors, config, table)
+    if not judged or not any(_of_head(kind) for kind in judged.kinds):
+        _check_head(tensors, config, table)
 
 
 def _layers(tensors: Mapping[str, LazyTensor]) -> dict[int, dict[str, str]]:

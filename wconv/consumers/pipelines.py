@@ -94,12 +94,22 @@ def of_component(consumer: str, config: Mapping[str, Any] | None, names: Collect
         for layout in family.components.values()
         if kind and kind in layout.model_types
     }
+    alone = [
+        layout for family in families(consumer) for layout in _alone(family) if kind in layout.model_types
+    ]
+    if kind and alone:
+        return alone[0]
     if len(set(map(str, fitting.values()))) > 1:
         raise LayoutError(
             f"a {kind} may be a part of {' or '.join(fitting)}, which {consumer} lays out differently:"
             " convert it from its pipeline's directory, with --component"
         )
     return next(iter(fitting.values()), None)
+
+
+def _alone(family: ComponentFamily) -> tuple[Layout, ...]:
+    """The layout of a model that is one directory, although its consumer sees parts in it."""
+    return (family.components[""],) if set(family.components) == {""} else ()
 
 
 def _of_names(consumer: str, names: Collection[str]) -> Layout | None:

@@ -151,7 +151,10 @@ def _check_fits(request: Request, opened: Checkpoint, laid: PreparedModel, *, wh
         *registry.automatic_names(),
     )
     if whole and by_tables and not stages.may_be_adapter(opened, applied.tensors):
-        fits.check(applied.tensors, applied.sources, laid.config or opened.config, laid.table)
+        config = laid.config or opened.config
+        # of models that were quantized, only what their config.json says plainly is compared
+        program = None if opened.quantization or opened.made_of else laid.consumer
+        fits.check(applied.tensors, applied.sources, config, laid.table, program)
     return ()
 
 

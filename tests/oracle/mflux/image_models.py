@@ -121,6 +121,17 @@ IMAGES = {
         },
         {"text_encoder": {"lm_head.weight": (6, 5)}},
     ),
+    "qwen21": Image(
+        "qwen21.weights.qwen21_weight_definition",
+        "Qwen21WeightDefinition",
+        "QwenImage21Pipeline",
+        {
+            "transformer": {"_class_name": "QwenImage21Transformer2DModel"},
+            "vae": {"_class_name": "AutoencoderKLQwenImage21"},
+            "text_encoder": {"model_type": "qwen3_vl"},
+        },
+        {"text_encoder": {"lm_head.weight": (6, 5), "model.visual.merger.norm.weight": (5,)}},
+    ),
     "fibo_vlm": Image(
         "fibo_vlm.weights.fibo_vlm_weight_definition",
         "FIBOVLMWeightDefinition",
@@ -210,7 +221,7 @@ def write_component(path: Path, state: dict[str, Any], config: dict[str, Any], s
     """A component in two shards with an index; in one where mflux reads but one file."""
     path.mkdir(parents=True, exist_ok=True)
     (path / "config.json").write_text(json.dumps(config))
-    if config.get("_class_name") == "AutoencoderKLQwenImage":
+    if str(config.get("_class_name")).startswith("AutoencoderKLQwenImage"):
         save_file(state, path / f"{stem}.safetensors", {"format": "pt"})
         return
     half = len(state) // 2

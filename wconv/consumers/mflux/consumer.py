@@ -26,7 +26,7 @@ def _tables() -> tuple[Layout, ...]:
 
 
 def _families() -> tuple[ComponentFamily, ...]:
-    from wconv.consumers.mflux import fibo, flux, others, qwen
+    from wconv.consumers.mflux import derived, fibo, flux, others, qwen
 
     return (
         flux.FLUX,
@@ -36,6 +36,7 @@ def _families() -> tuple[ComponentFamily, ...]:
         fibo.FIBO_VLM,
         others.Z_IMAGE,
         others.SEEDVR2,
+        *derived.families(),
     )
 
 
