@@ -59,7 +59,7 @@ def test_while_it_runs_it_has_its_own(source: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
     before = state()
     seen: list[tuple[object, ...]] = []
-    monkeypatch.setattr("wconv.examine.inspect.lines", lambda opened: seen.append(state()) or [])
+    monkeypatch.setattr("wconv.examine.inspect.lines", lambda opened, **options: seen.append(state()) or [])
     assert invoke("inspect", source) == 0
     during = seen[0]
     assert during[0] is not before[0]

@@ -206,7 +206,7 @@ def test_where_nothing_is_kept_nothing_is_said_of_resuming(tmp_path: Path) -> No
     )
     kill = "os.kill(os.getpid(), 15)"
     for module, patch, words in (
-        ("examine.inspect", f"wconv.examine.inspect.lines = lambda *_: {kill}", ["inspect", source]),
+        ("examine.inspect", f"wconv.examine.inspect.lines = lambda *_, **__: {kill}", ["inspect", source]),
         ("writing.writer", f"wconv.writing.writer.write = lambda *_, **__: {kill}", [source, "-o", out]),
     ):
         command = [sys.executable, "-c", stopped.format(module, patch), *map(str, words)]

@@ -123,6 +123,14 @@ def test_every_member_of_an_archive_is_looked_into(tmp_path: Path, compression: 
     assert [one.file for one in found.findings if one.level == "danger"] == ["x.pt:m/data/hidden"]
 
 
+def test_archives_that_follow_each_other_are_all_looked_into(tmp_path: Path) -> None:
+    evil = zipped(tmp_path / "a", {"a/data.pkl": EVIL}).read_bytes()
+    good = zipped(tmp_path / "b", {"b/data.pkl": pickles.plain(1)}).read_bytes()
+    found = scan(written(tmp_path / "x.distcp", good + evil + good * 40))
+    assert found.runs
+    assert found.pickles == 42
+
+
 def test_headers_that_disagree_do_not_hide_a_member(tmp_path: Path) -> None:
     path = zipped(tmp_path / "x.pt", {"m/data.pkl": EVIL})
     data = path.read_bytes()

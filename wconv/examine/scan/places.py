@@ -10,7 +10,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 from wconv.errors import WconvError
@@ -115,12 +115,30 @@ class _File(io.RawIOBase):
 
 
 def _members(source: Source) -> Iterator[Place | Oddity]:
+    """The members of an archive, and of those that stand before it in the file."""
+    for _ in range(MEMBERS):
+        infos = yield from _infos(source)
+        if infos is None:
+            return
+        yield from _looked_into(source, infos)
+        # the directory at the end is that of the last archive
+        before = min((info.header_offset for info in infos), default=0)
+        if not before or source.read(0, 4) != b"PK\x03\x04":
+            return
+        source = source.part(0, before)
+    yield Oddity("", f"has more than {MEMBERS:,} archives: the first ones were not looked at")
+
+
+def _infos(source: Source) -> Generator[Oddity, None, list[zipfile.ZipInfo] | None]:
     try:
         with zipfile.ZipFile(io.BufferedReader(_File(source))) as archive:
-            infos = archive.infolist()
+            return archive.infolist()
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, struct.error) as error:
         yield Oddity("", f"is a damaged zip archive ({error}): what it would do cannot be told")
-        return
+        return None
+
+
+def _looked_into(source: Source, infos: Sequence[zipfile.ZipInfo]) -> Iterator[Place | Oddity]:
     names: set[str] = set()
     for info in infos[:MEMBERS]:
         if info.filename in names:
