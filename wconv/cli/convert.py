@@ -158,6 +158,13 @@ HOW, RUN, SUMMARY = "How it is read", "The run", "Messages"
 @option(RUN, "--dry-run", is_flag=True, help="Print the plan and write nothing.")
 @option(RUN, "--verify", is_flag=True, help="Read the result again and prove that every byte is right.")
 @option(
+    RUN,
+    "--receipt",
+    type=PATH,
+    metavar="FILE",
+    help="Write what it was made of, and a digest of every tensor, as JSON.",
+)
+@option(
     RUN, "--no-sync", is_flag=True, help="Do not wait for the disk: a power loss may then empty the output."
 )
 @option(RUN, "-j", "--jobs", type=click.IntRange(1, 1_000_000), help="Threads; one for each core by default.")
@@ -169,6 +176,7 @@ def convert(
     strict: bool,
     dry_run: bool,
     verify: bool,
+    receipt: Path | None,
     no_sync: bool,
     jobs: int | None,
     quiet: bool,
@@ -221,6 +229,10 @@ def convert(
         from wconv.examine.verify import verify_planned
 
         proof = verify_planned(prepared, jobs=jobs)
+    if receipt is not None:
+        from wconv.examine.receipt import write_receipt
+
+        write_receipt(prepared, receipt, jobs=jobs)
     if as_json:
         print_json({**report.to_dict(), **({"verified": proof.to_dict()} if proof is not None else {})})
     elif not quiet:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Unpack
@@ -138,7 +138,7 @@ def verify_planned(planned: Conversion, *, jobs: int | None = None) -> Verificat
     """What `verify` does, for a conversion that is planned and was run."""
     place = planned.report.output
     wanted = {name: one for shard in planned.plan.shards for name, one in _of_shard(planned.plan, shard)}
-    found, skipped = _found(planned, place)
+    found, skipped = open_output(place, planned.parts, planned.plan.beside)
     missing = _missing(wanted, found, skipped)
     different = _compared(planned, wanted, found, missing, jobs)
     compared = [one.entry for name, one in wanted.items() if name not in missing]
@@ -154,12 +154,21 @@ def verify_planned(planned: Conversion, *, jobs: int | None = None) -> Verificat
     )
 
 
-def _found(planned: Conversion, place: Path) -> tuple[dict[str, LazyTensor], dict[str, str]]:
-    """What lies in the output, and why some of it cannot be read."""
+def open_output(
+    place: Path, parts: Iterable[str], beside: Iterable[str]
+) -> tuple[dict[str, LazyTensor], dict[str, str]]:
+    """What lies in an output, and why some of it cannot be read.
+
+    Args:
+        parts: of a pipeline, its components' sub-directories.
+        beside: files of tensors that are not the model's.
+
+    Raises:
+        FormatError: it cannot be read.
+    """
     found: dict[str, LazyTensor] = {}
     skipped: dict[str, str] = {}
-    beside = planned.plan.beside
-    for name in planned.parts or ("",):
+    for name in tuple(parts) or ("",):
         opened = opening.open(place / name if name else place, skip_unreadable=True)
         found.update((within(name, tensor), opened[tensor]) for tensor in opened)
         skipped.update((within(name, tensor), reason) for tensor, reason in opened.skipped.items())
