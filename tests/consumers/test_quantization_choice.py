@@ -123,6 +123,7 @@ def test_a_rules_mode_is_the_recipes_where_that_can(rule: str, mode: str, expect
         ("a=4:32:affine:1", "the quantization rule 'a=4:32:affine:1' has '4:32:affine:1' after its '='"),
         ("a=7", "the quantization rule a=7: affine does not have bits 7: it has 2, 3, 4, 5, 6, 8"),
         ("a=4:16", "the quantization rule a=4:16: affine does not have groups of 16"),
+        ("a=8:32:", "the quantization rule 'a=8:32:' has '8:32:' after its '='"),
         ("a=8:32:mxfp4", "the quantization rule a=8:32:mxfp4: mxfp4 does not have bits 8: it has 4"),
         ("a=4:32:fp4", "the quantization rule a=4:32:fp4: 'fp4' is not a quantization mode"),
         ("(=4", "the pattern of a quantization rule '(' is no regular expression"),

@@ -103,6 +103,62 @@ def test_it_is_copied_decoded_and_quantized_anew(tmp_path: Path) -> None:
     assert again[f"{BLOCK}.attn.to_q.weight"].shape == (64, 128 * 8 // 32)
 
 
+def as_the_program_saves(path: Path) -> Path:
+    """Without what the hub's directories have beside the weights."""
+    for file in (path / "model_index.json", *path.glob("*/config.json")):
+        file.unlink()
+    return path
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_what_the_program_has_written_stays_in_its_form(saved: bool, tmp_path: Path) -> None:
+    source, out = tmp_path / "q", tmp_path / "d"
+    wconv.convert(pipeline(tmp_path / "m"), source, layout="mflux", quantize=Quantize(bits=4))
+    if saved:
+        as_the_program_saves(source)
+    report = wconv.convert(source, out, dequantize=True)
+    assert report.layout == "mflux"
+    assert report.command == f"mflux-generate-qwen --model {out} --prompt 'A cat'"
+    told = wconv.convert(pipeline(tmp_path / "n"), tmp_path / "n-d", layout="mflux")
+    for name in ("transformer", "text_encoder", "vae"):
+        assert level(out / name) == "None"
+        assert wconv.load(out / name / "0.safetensors").keys() == (
+            wconv.load(told.output / name / "0.safetensors").keys()
+        )
+    again = wconv.convert(source, tmp_path / "q8", quantize=Quantize(bits=8))
+    assert again.quantization is not None
+    assert again.quantization.weights == {"8 bits in groups of 64": 4}
+    one = wconv.convert(source, tmp_path / "one", dequantize=True, component=["transformer"])
+    assert one.shards == ("transformer/0.safetensors",)
+    with pytest.raises(WconvError, match="has no component 'unet'"):
+        wconv.convert(source, tmp_path / "o", component=["unet"])
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_nothing_is_said_to_load_names_that_are_not_the_hubs(saved: bool, tmp_path: Path) -> None:
+    source, out = tmp_path / "q", tmp_path / "hf"
+    wconv.convert(pipeline(tmp_path / "m"), source, layout="mflux", quantize=Quantize(bits=4))
+    if saved:
+        as_the_program_saves(source)
+    report = wconv.convert(source, out, layout="hf", dequantize=True)
+    assert report.command == ""
+    assert report.known.startswith("the tensors have mflux's names, which nothing undoes")
+    headers = [wconv.open(out / name).metadata for name in ("transformer", "text_encoder", "vae")]
+    assert not any("quantization_level" in header for header in headers)
+
+
+def test_directories_that_only_look_so_are_told_as_before(tmp_path: Path) -> None:
+    source = tmp_path / "q"
+    wconv.convert(pipeline(tmp_path / "m"), source, layout="mflux", quantize=Quantize(bits=4))
+    as_the_program_saves(source)
+    (source / "transformer").rename(source / "unet")
+    with pytest.raises(WconvError, match="holds no weights"):
+        wconv.convert(source, tmp_path / "d", dequantize=True)
+    (source / "vae" / "0.safetensors").write_bytes(b"damaged")
+    with pytest.raises(WconvError, match="holds no weights"):
+        wconv.convert(source, tmp_path / "d", dequantize=True)
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [

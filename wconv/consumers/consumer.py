@@ -103,6 +103,7 @@ class Consumer:
         command: loads a model of which no table says more; `{model}` stands for its path.
         pipeline_command: loads any directory that has a model_index.json; "" where the program cannot.
         file_stem: how the names of weights files begin in its directories, where it is not the hub's way.
+        header_field: what the headers of files say that it has written itself; "" where they do not.
         substitutes: dtypes that it cannot hold, and what is written for them.
         schemes: the names of quantization schemes that it takes as they are (`wconv.quantized.schemes`).
         quantization_configs: how it is known to decode weights that other programs quantized.
@@ -132,6 +133,7 @@ class Consumer:
     command: str = ""
     pipeline_command: str = ""
     file_stem: str = ""
+    header_field: str = ""
     substitutes: tuple[Substitute, ...] = ()
     schemes: frozenset[str] = frozenset()
     quantization_configs: QuantizationConfigs = field(default_factory=QuantizationConfigs)

@@ -150,6 +150,15 @@ def pipeline_command() -> str:
     return next((one.pipeline_command for one in CONSUMERS if one.pipeline_command), "")
 
 
+def named_in_header(metadata: Mapping[str, object]) -> str | None:
+    """The consumer that a file's header says has written it, in its own form.
+
+    >>> named_in_header({"mflux_version": "0.24.0"})
+    'mflux'
+    """
+    return next((one.name for one in CONSUMERS if one.header_field and one.header_field in metadata), None)
+
+
 def file_stem(consumer: str | None, source: str) -> str:
     """How the names of weights files begin that a consumer wants; "" for the hub's way.
 

@@ -13,6 +13,7 @@ from wconv.checkpoints.index import is_plain
 from wconv.checkpoints.variants import of_variant
 from wconv.checkpoints.weights_files import is_weights, listdir
 from wconv.consumers import pipelines, registry
+from wconv.conversion import own_form
 from wconv.errors import FormatError, WconvError
 from wconv.formats.side_files import PIPELINE_INDEX as INDEX
 from wconv.formats.side_files import read_json
@@ -49,6 +50,7 @@ class Pipeline:
         command: loads the result; `{model}` stands for its path.
         picked: the sub-directories that are wanted; None when all are.
         notes: what the user should be told.
+        known: where there is no command, a sentence on what is known.
     """
 
     path: Path
@@ -57,6 +59,7 @@ class Pipeline:
     command: str
     picked: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    known: str = ""
 
 
 def find_components(
@@ -78,7 +81,7 @@ def find_components(
     if (source / INDEX).is_file():
         found = _of_index(source, layout, picked)
     elif source.is_dir() and isinstance(layout, str):
-        found = _of_files(source, layout, picked)
+        found = _of_files(source, layout, picked) or _of_own_form(source, layout, picked)
     if found is None:
         if picked:
             raise WconvError(f"{source} has no components: --component is for a directory with {INDEX}")
@@ -158,6 +161,26 @@ def _of_files(source: Path, layout: str, picked: Sequence[str]) -> Pipeline | No
         if not picked or name in picked
     )
     return Pipeline(source, family.name, components, family.command)
+
+
+def _of_own_form(source: Path, layout: str, picked: Sequence[str]) -> Pipeline | None:
+    """A directory without an index that a program has written in its own form."""
+    if any(is_weights(name) for name in listdir(source)):
+        return None
+    found = own_form.find_family(source)
+    if found is None:
+        return None
+    family, consumer, names = found
+    unknown = [name for name in picked if name not in names]
+    if unknown:
+        raise WconvError(f"{source} has no component {unknown[0]!r:.80}: it has {', '.join(names)}")
+    own = layout == consumer
+    components = tuple(
+        Component(name, source / name, family.components[name] if own else None)
+        for name in names
+        if not picked or name in picked
+    )
+    return Pipeline(source, family.name, components, family.command if own else "", tuple(picked) or None)
 
 
 def _of_variant(found: Pipeline, variant: str) -> Pipeline:

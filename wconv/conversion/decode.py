@@ -50,6 +50,8 @@ def decoded(
     if said is None and not in_parts:
         if request.options.dequantize and not request.part:
             raise nothing_to_decode(request)
+        if request.options.dequantize:
+            opened = replace(opened, metadata=_without_level(opened.metadata))
         return opened, picked, left, request.dtype
     loose = in_parts and quantized_described.is_loose(opened.metadata)
     as_stored = said is not None and said.scheme.name == "mlx"
@@ -90,6 +92,11 @@ def decoded(
     if request.options.quantize is not None:
         described = replace(described, notes=(*described.notes, TWICE))
     return described, tensors, {**left, **dense.dropped}, to
+
+
+def _without_level(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What a header says, but for the bits of a whole model of which this part was dense before."""
+    return {name: value for name, value in metadata.items() if name != quantized_names.LEVEL}
 
 
 def nothing_to_decode(request: Request) -> WconvError:

@@ -162,10 +162,10 @@ def _joined_report(
         left_out=side_files.left_out,
         config_added=tuple(f"{name}/{field}" for name, one in reports.items() for field in one.config_added),
         notes=(*found.notes, *notes),
-        command="" if foreign else command_for(found.command, target),
+        command="" if foreign or not found.command else command_for(found.command, target),
         known=f"the components are not all in the layout of a {found.kind}: load each by itself"
         if foreign
-        else "",
+        else found.known,
         unchanged=_labelled({name: report.unchanged for name, report in reports.items()}),
         quantization=joined_summary(
             {name: report.quantization for name, report in reports.items() if report.quantization}

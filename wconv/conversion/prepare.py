@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from typing import Unpack
 
-from wconv.conversion import components
+from wconv.consumers.registry import AUTO
+from wconv.conversion import components, own_form
 from wconv.conversion.model import plan_model
 from wconv.conversion.options import (
     ConvertArguments,
@@ -53,6 +55,16 @@ def plan(
     pipeline = components.find_components(
         request.source, request.layout, picked=options.component, variant=options.variant
     )
+    own = own_form.written_by(one.path for one in pipeline.components) if pipeline is not None else None
+    if pipeline is not None and own is not None and request.layout == AUTO and options.rules is None:
+        # what its program has written stays in that program's form
+        request = dataclasses.replace(request, layout=own)
+        pipeline = components.find_components(
+            request.source, own, picked=options.component, variant=options.variant
+        )
+    elif pipeline is not None and own is not None and request.layout != own:
+        known = f"the tensors have {own}'s names, which nothing undoes: --layout {own} keeps its form"
+        pipeline = dataclasses.replace(pipeline, command="", known=known)
     conversion = plan_model(request) if pipeline is None else plan_pipeline(request, pipeline)
     if options.options:
         report = conversion.report

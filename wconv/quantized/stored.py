@@ -14,6 +14,7 @@ from wconv.errors import FormatError
 from wconv.tensors.dtypes import DType
 from wconv.tensors.lazy import LazyTensor
 from wconv.tensors.quantize import Quantization
+from wconv.wording import plural
 
 Tensors = Mapping[str, LazyTensor]
 
@@ -120,12 +121,13 @@ class StoredWeights:
     def _notes(self, kept: Mapping[str, Quantization]) -> Iterator[str]:
         count = len(self.weights)
         if not kept:
-            yield f"{count:,} weights of {self.title} are decoded"
+            yield f"{plural(count, 'weight')} of {self.title} {'is' if count == 1 else 'are'} decoded"
             return
         forms = sorted({f"{how.mode} of {how.bits} bits" for how in kept.values()})
-        rest = f", {count - len(kept):,} are decoded" if len(kept) < count else ""
+        rest = f", {count - len(kept):,} decoded" if len(kept) < count else ""
+        verb = "is" if len(kept) == 1 else "are"
         yield (
-            f"{len(kept):,} weights of {self.title} are kept as MLX's {' and '.join(forms)},"
+            f"{plural(len(kept), 'weight')} of {self.title} {verb} kept as MLX's {' and '.join(forms)},"
             f" which hold every value{rest}"
         )
 

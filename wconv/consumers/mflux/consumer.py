@@ -67,6 +67,7 @@ MFLUX = Consumer(
     "mflux",
     tables=_tables,
     families=_families,
+    header_field="mflux_version",
     substitutes=SUBSTITUTES,
     schemes=OWN,
     quantization=_quantization,

@@ -115,7 +115,7 @@ def parse_rule(text: str) -> LayerRule:
         rule.check()
         return rule
     parts = value.split(":")
-    if len(parts) > 3 or not all(re.fullmatch("[0-9]{1,4}", part) for part in parts[:2]):
+    if len(parts) > 3 or not parts[-1] or not all(re.fullmatch("[0-9]{1,4}", part) for part in parts[:2]):
         raise WconvError(
             f"the quantization rule {text!r} has {value!r} after its '=': "
             "BITS[:GROUP[:MODE]] or none belongs there"

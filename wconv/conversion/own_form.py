@@ -1,0 +1,63 @@
+"""Directories of several components that a program of MLX's has written in its own form.
+
+The headers of their files name the program. Such a directory needs no index and no config.json: the program
+knows the components by their sub-directories, and the weights by its own names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from wconv.checkpoints import open as checkpoints
+from wconv.checkpoints.weights_files import listdir
+from wconv.consumers import pipelines, registry
+from wconv.consumers.component_family import ComponentFamily
+from wconv.errors import LayoutError, WconvError
+from wconv.formats import safetensors
+from wconv.layouts.apply import Layout, apply
+from wconv.tensors.lazy import LazyTensor
+
+SUFFIX = ".safetensors"
+
+
+def written_by(directories: Iterable[Path]) -> str | None:
+    """Whose own form all components have, by the header of a file of each; None where one has none."""
+    found = {_writer_of(path) for path in directories}
+    return found.pop() if len(found) == 1 else None
+
+
+def _writer_of(path: Path) -> str | None:
+    names = sorted(name for name in listdir(path) if name.endswith(SUFFIX)) if path.is_dir() else []
+    if not names:
+        return None
+    try:
+        metadata = safetensors.open_file(str(path / names[0])).metadata
+    except WconvError:
+        return None  # the conversion says what is wrong with it
+    return registry.named_in_header(metadata)
+
+
+def find_family(source: Path) -> tuple[ComponentFamily, str, tuple[str, ...]] | None:
+    """The family of a directory in a program's own form that has no index, whose it is, and its components.
+
+    The tensors of every component decide: they have the program's names already.
+    """
+    names = tuple(name for name in listdir(source) if _writer_of(source / name) is not None)
+    consumer = written_by(source / name for name in names)
+    if consumer is None:
+        return None
+    fitting = [one for one in pipelines.families(consumer) if names and set(names) <= set(one.components)]
+    tensors = {name: checkpoints.open(source / name).tensors for name in names} if fitting else {}
+    for family in fitting:
+        if all(_is_laid_out(family.components[name], tensors[name]) for name in names):
+            return family, consumer, names
+    return None
+
+
+def _is_laid_out(layout: Layout, tensors: Mapping[str, LazyTensor]) -> bool:
+    """Whether a layout has nothing to do."""
+    try:
+        return apply(layout, tensors).tensors.keys() == tensors.keys()
+    except LayoutError:
+        return False
