@@ -17,6 +17,7 @@ from wconv.torch import (
     ordering,
     printing,
     promotion,
+    random,
     reductions,
     shapes,
 )
@@ -35,6 +36,7 @@ MODULES = (
     ordering,
     linear,
     printing,
+    random,
 )
 """Each lists its METHODS and FUNCTIONS; some METHOD_ALIASES, FUNCTION_ALIASES, OPERATORS or PROPERTIES."""
 

@@ -13,10 +13,6 @@ WHY = {
     "compile": "nothing is compiled",
     "hub": "nothing is downloaded",
     "distributed": "one process only",
-    "rand": "no random numbers: use numpy.random and torch.from_numpy",
-    "randn": "no random numbers: use numpy.random and torch.from_numpy",
-    "randint": "no random numbers: use numpy.random and torch.from_numpy",
-    "manual_seed": "no random numbers: use numpy.random and torch.from_numpy",
     "Tensor.cuda": "tensors stay in the CPU's memory",
     "Tensor.backward": "no gradients are recorded",
 }
