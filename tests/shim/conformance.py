@@ -7,6 +7,7 @@ from tests.shim import (
     rows_creation,
     rows_dtypes,
     rows_edges,
+    rows_meta,
     rows_random,
     rows_shapes,
     rows_values,
@@ -21,4 +22,5 @@ TABLE: list[Row] = [
     *rows_values.ROWS,
     *rows_edges.ROWS,
     *rows_random.ROWS,
+    *rows_meta.ROWS,
 ]

@@ -67,15 +67,15 @@ def polynomial(factors: tuple[float, ...], x: Floats) -> Floats:
 def log(x: Floats) -> Floats:
     """The natural logarithm of normal float32 numbers above 0, as avx_mathfun's log256_ps."""
     bits = x.view(np.int32)
-    exponent = ((bits >> 23) - 0x7F).astype(np.float32) + _f(1)
+    exponent: Floats = ((bits >> 23) - 0x7F).astype(np.float32) + _f(1)
     mantissa = ((bits & ~0x7F800000) | 0x3F000000).view(np.float32)
     small = mantissa < _f(0.707106781186547524)
     exponent = exponent - small.astype(np.float32)
-    m = (mantissa - _f(1)) + np.where(small, mantissa, _f(0))
+    m: Floats = (mantissa - _f(1)) + np.where(small, mantissa, _f(0))
     z = m * m
     y = polynomial(LOG, m) * m
-    y = fma(y, z, (exponent * _f(-2.12194440e-4)).astype(np.float32))
-    y = y - z * _f(0.5)
+    y = fma(y, z, exponent * _f(-2.12194440e-4))
+    y -= z * _f(0.5)
     return fma(exponent, _f(0.693359375), m + y)
 
 
