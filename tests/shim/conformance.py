@@ -7,6 +7,7 @@ from tests.shim import (
     rows_creation,
     rows_dtypes,
     rows_edges,
+    rows_holders,
     rows_meta,
     rows_random,
     rows_shapes,
@@ -21,6 +22,7 @@ TABLE: list[Row] = [
     *rows_creation.ROWS,
     *rows_values.ROWS,
     *rows_edges.ROWS,
+    *rows_holders.ROWS,
     *rows_random.ROWS,
     *rows_meta.ROWS,
 ]

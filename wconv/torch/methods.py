@@ -10,6 +10,7 @@ from wconv.torch import (
     casting,
     copies,
     creation,
+    draws,
     exchange,
     indexing,
     joining,
@@ -17,9 +18,9 @@ from wconv.torch import (
     ordering,
     printing,
     promotion,
-    random,
     reductions,
     shapes,
+    sparse_tensors,
 )
 from wconv.torch.calls import offered
 from wconv.torch.tensor import Tensor
@@ -37,7 +38,8 @@ MODULES = (
     ordering,
     linear,
     printing,
-    random,
+    draws,
+    sparse_tensors,
 )
 """Each lists its METHODS and FUNCTIONS; some METHOD_ALIASES, FUNCTION_ALIASES, OPERATORS or PROPERTIES."""
 
