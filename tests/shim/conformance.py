@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from tests.shim import rows_arithmetic, rows_creation, rows_dtypes, rows_edges, rows_shapes, rows_values
+from tests.shim import (
+    rows_arithmetic,
+    rows_creation,
+    rows_dtypes,
+    rows_edges,
+    rows_holders,
+    rows_meta,
+    rows_random,
+    rows_shapes,
+    rows_values,
+)
 from tests.shim.table import Row
 
 TABLE: list[Row] = [
@@ -12,4 +22,7 @@ TABLE: list[Row] = [
     *rows_creation.ROWS,
     *rows_values.ROWS,
     *rows_edges.ROWS,
+    *rows_holders.ROWS,
+    *rows_random.ROWS,
+    *rows_meta.ROWS,
 ]

@@ -169,19 +169,17 @@ def test_safetensors_own_torch_module_works_on_the_shim(no_torch: None, tmp_path
 @pytest.mark.parametrize(
     ("code", "kind", "named"),
     [
-        ("torch.randn(2)", AttributeError, "torch.randn"),
-        ("torch.jit", AttributeError, "torch.jit"),
+        ("torch.jit.script(len)", AttributeError, "torch.jit.script"),
         ("torch.ones(1).cuda()", AttributeError, "torch.Tensor.cuda"),
         ("torch.ones(1).backward()", AttributeError, "torch.Tensor.backward"),
         ("torch.cuda.synchronize()", AttributeError, "torch.cuda.synchronize"),
         ("torch.nn.Linear(2, 2)", AttributeError, "torch.nn.Linear"),
-        ("torch.nn.Module()", NotImplementedError, "torch.nn.Module"),
-        ("class Model(torch.nn.Module): pass", NotImplementedError, "torch.nn.Module"),
+        ("torch.nn.Module()(1)", NotImplementedError, "torch.nn.Module.forward"),
         ("torch.nn.functional.interpolate(1)", AttributeError, "torch.nn.functional.interpolate"),
         ("from torch import compile", ImportError, "torch.compile"),
-        ("import torch.jit", ModuleNotFoundError, "torch.jit"),
+        ("import torch.hub", ModuleNotFoundError, "torch.hub"),
         ("from torch.optim import Adam", ModuleNotFoundError, "torch.optim"),
-        ("from safetensors.torch import load_model", ImportError, "load_model"),
+        ("from safetensors.torch import deserialize", ImportError, "deserialize"),
     ],
 )
 def test_what_is_missing_is_named_and_says_what_wconv_is(
@@ -222,6 +220,15 @@ def test_questions_about_devices_are_answered_truly() -> None:
     assert not shim.backends.mps.is_available()
     assert not isinstance(shim.ones(1), shim.nn.Module)
     assert shim.version.cuda is None
+
+
+def test_what_only_a_gpu_needs_does_nothing() -> None:
+    shim.cuda.empty_cache()
+    shim.mps.empty_cache()
+    shim.xpu.empty_cache()
+    shim.cuda.manual_seed_all(3)
+    shim.backends.cudnn.benchmark = True
+    assert shim.cuda.memory_allocated() == 0
 
 
 def test_the_version_is_one_that_consumers_take_for_less_than_all_of_torch() -> None:

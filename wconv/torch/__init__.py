@@ -2,9 +2,9 @@
 
 Tensors, dtypes, `load` and `save` with torch's meaning: its type promotion, its views over shared memory, its
 rounding. `load` maps files and reads nothing until it is used. There are no gradients (everything behaves as
-under `torch.no_grad()`), no devices but the CPU, no layers and no random numbers: those raise an error that
-says so. Sums, products of matrices and functions such as `exp` are right to within a few units in the last
-place; everything else equals PyTorch's result bit for bit.
+under `torch.no_grad()`), no devices but the CPU (and "meta", without values), and no layers: those raise an
+error that says so. Sums, products of matrices and functions such as `exp` are right to within a few units in
+the last place; everything else equals PyTorch's result bit for bit.
 """
 
 from __future__ import annotations

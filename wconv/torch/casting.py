@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from wconv.torch import dtypes
 from wconv.torch.convert import convert
 from wconv.torch.device import keeps_order, memory_format, require_cpu
@@ -161,6 +163,25 @@ def view_as_complex(input: Tensor) -> Tensor:
     return squeeze(view(input, input.dtype.to_complex()), -1)
 
 
+def complex(real: Tensor, imag: Tensor) -> Tensor:
+    """A complex tensor of real and imaginary parts.
+
+    Raises:
+        RuntimeError: they differ in dtype, or are neither float32 nor float64.
+    """
+    if real.dtype.name not in ("float32", "float64") or real.dtype is not imag.dtype:
+        raise RuntimeError(
+            f"complex(): expected both inputs to be Float or Double, got {real.dtype} and {imag.dtype}"
+        )
+    try:
+        first, second = np.broadcast_arrays(real._array, imag._array)
+    except ValueError as error:
+        raise RuntimeError(f"complex(): {error}") from None
+    made = np.empty(first.shape, real.dtype.to_complex().numpy)
+    made.real, made.imag = first, second
+    return Tensor._of(made)
+
+
 def is_tensor(obj: Any) -> bool:
     return isinstance(obj, Tensor)
 
@@ -179,6 +200,7 @@ def numel(input: Tensor) -> int:
 
 METHODS = (to, type, type_as, cpu, detach, detach_, requires_grad_)
 FUNCTIONS = (
+    complex,
     real,
     imag,
     view_as_real,

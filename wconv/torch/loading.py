@@ -22,7 +22,7 @@ from wconv.tensors import dtypes as rows
 from wconv.tensors.lazy import LazyTensor
 from wconv.torch import dtypes, lazy, unpickling
 from wconv.torch.device import LAYOUTS, device, require_cpu
-from wconv.torch.nn import Parameter
+from wconv.torch.parameter import Parameter
 from wconv.torch.size import Size
 from wconv.torch.storage import UntypedStorage
 from wconv.torch.tensor import Tensor
@@ -330,7 +330,7 @@ NODES: dict[type, Callable[[_Loader, Any], Any]] = {
     Source: _Loader._bytes,
     NumpyType: _Loader._numpy_type,
     LazyTensor: _Loader._lazy,
-    objects.Record: _Loader._record,
+    objects.Record: lambda loader, node: loader._record(node),
     objects.TorchTensor: _Loader._tensor,
     objects.Storage: _Loader._storage,
     objects.NumpyArray: _Loader._array,

@@ -10,6 +10,7 @@ from wconv.torch import (
     casting,
     copies,
     creation,
+    draws,
     exchange,
     indexing,
     joining,
@@ -19,7 +20,9 @@ from wconv.torch import (
     promotion,
     reductions,
     shapes,
+    sparse_tensors,
 )
+from wconv.torch.calls import offered
 from wconv.torch.tensor import Tensor
 
 MODULES = (
@@ -35,6 +38,8 @@ MODULES = (
     ordering,
     linear,
     printing,
+    draws,
+    sparse_tensors,
 )
 """Each lists its METHODS and FUNCTIONS; some METHOD_ALIASES, FUNCTION_ALIASES, OPERATORS or PROPERTIES."""
 
@@ -44,19 +49,20 @@ def _attach(module: ModuleType) -> None:
     for name in ("OPERATORS", "METHOD_ALIASES"):
         methods |= getattr(module, name, {})
     for name, function in methods.items():
-        setattr(Tensor, name, function)
+        setattr(Tensor, name, offered(function))
     for name, function in getattr(module, "PROPERTIES", {}).items():
-        setattr(Tensor, name, property(function))
+        setattr(Tensor, name, property(offered(function)))
 
 
 def gathered() -> dict[str, Any]:
     """Every function that `wconv.torch` offers, by name."""
-    offered: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for module in MODULES:
-        offered |= {each.__name__: each for each in module.FUNCTIONS}
-        offered |= getattr(module, "FUNCTION_ALIASES", {})
+        found |= {each.__name__: each for each in module.FUNCTIONS}
+        found |= getattr(module, "FUNCTION_ALIASES", {})
     names = ("promote_types", "result_type", "can_cast")
-    return offered | {name: getattr(promotion, name) for name in names}
+    found |= {name: getattr(promotion, name) for name in names}
+    return {name: offered(each) for name, each in found.items()}
 
 
 for each in MODULES:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 WHY = {
     "cuda": "wconv.torch works in the CPU's memory",
-    "jit": "TorchScript needs PyTorch; its weights are read by torch.load",
-    "nn": "wconv.torch.nn holds Parameter only: layers and models need PyTorch",
-    "nn.Module": "layers and models need PyTorch: work on the state dict instead",
+    "jit": "TorchScript's code is not run: torch.jit.load gives its weights",
+    "jit.ScriptModule.forward": "TorchScript's code is not run: its weights are in state_dict()",
+    "nn": "wconv.torch.nn holds names: layers need PyTorch",
+    "nn.Module.forward": "modules hold names and weights, and compute nothing",
     "nn.functional": "layers and models need PyTorch: work on the state dict instead",
     "autograd": "no gradients are recorded",
     "optim": "no gradients are recorded",
     "compile": "nothing is compiled",
     "hub": "nothing is downloaded",
     "distributed": "one process only",
-    "rand": "no random numbers: use numpy.random and torch.from_numpy",
-    "randn": "no random numbers: use numpy.random and torch.from_numpy",
-    "randint": "no random numbers: use numpy.random and torch.from_numpy",
-    "manual_seed": "no random numbers: use numpy.random and torch.from_numpy",
     "Tensor.cuda": "tensors stay in the CPU's memory",
     "Tensor.backward": "no gradients are recorded",
 }

@@ -1,4 +1,4 @@
-"""`torch.nn` for weights: `Parameter`, `Module` for `isinstance`, and an error for everything else."""
+"""`torch.nn` for weights: parameters and modules that hold names, and an error for everything else."""
 
 from __future__ import annotations
 
@@ -6,52 +6,19 @@ import sys
 from typing import Any
 
 from wconv.torch import missing
-from wconv.torch.casting import detach
-from wconv.torch.tensor import Tensor
+from wconv.torch.containers import ModuleDict, ModuleList, ParameterList, Sequential
+from wconv.torch.modules import Module
+from wconv.torch.parameter import Parameter
 
-
-class Parameter(Tensor):
-    """A tensor that a state dict marks as trainable."""
-
-    __module__ = "torch.nn.parameter"
-
-    def __new__(cls, data: Tensor | None = None, requires_grad: bool = True) -> Parameter:
-        if data is None:
-            from wconv.torch.creation import zeros
-
-            data = zeros(0)
-        made = detach(data)._as(cls)
-        made.requires_grad = requires_grad
-        assert isinstance(made, Parameter)
-        return made
-
-    def __reduce__(self) -> Any:
-        return _rebuild, (self.detach().clone(), self.requires_grad)
-
-
-def _rebuild(data: Tensor, requires_grad: bool) -> Parameter:
-    return Parameter(data, requires_grad)
-
-
-class Module:
-    """Stands for torch's class in `isinstance` and annotations: nothing is one, and none can be made."""
-
-    __module__ = "torch.nn"
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Module:
-        raise NotImplementedError(missing.sentence("nn.Module"))
-
-    def __init_subclass__(cls) -> None:
-        raise NotImplementedError(missing.sentence("nn.Module"))
-
+__all__ = ["Module", "ModuleDict", "ModuleList", "Parameter", "ParameterList", "Sequential"]
 
 parameter = sys.modules[__name__]
 """`torch.nn.parameter` holds the same class."""
 
 
 def __getattr__(name: str) -> Any:
-    if name == "functional":
+    if name in ("functional", "modules"):
         from wconv.torch.submodules import submodule
 
-        return submodule("nn.functional")
+        return submodule(f"nn.{name}")
     raise missing.attribute(f"nn.{name}")

@@ -5,6 +5,7 @@ Tensors lie in the mapped file until they are used.
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import math
 import os
@@ -224,6 +225,8 @@ def _getdtype(code: str) -> dtypes.dtype:
 
 
 def __getattr__(name: str) -> Any:
+    if name in ("load_model", "save_model"):
+        return getattr(importlib.import_module("wconv.torch.safetensors_models"), name)
     if name.startswith("__"):
         raise AttributeError(name)
     raise AttributeError(

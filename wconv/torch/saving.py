@@ -13,7 +13,7 @@ from wconv.formats.torch.pickle.write import Built, Call, Name
 from wconv.tensors import lazy as lazy_tensors
 from wconv.torch import dtypes
 from wconv.torch.device import device, layout, memory_format
-from wconv.torch.nn import Parameter
+from wconv.torch.parameter import Parameter
 from wconv.torch.size import Size
 from wconv.torch.storage import UntypedStorage
 from wconv.torch.tensor import Tensor

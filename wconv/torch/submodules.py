@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -29,17 +30,48 @@ def _later(name: str) -> Any:
     return function
 
 
+def _nothing(*args: Any, **kwargs: Any) -> None:
+    """Nothing to do: there is no GPU, and nothing of one to set or to wait for."""
+
+
+@dataclass(frozen=True)
+class Late:
+    """An object whose module is imported when the submodule that offers it is."""
+
+    home: str
+    name: str
+
+
+def _from(home: str, *names: str) -> dict[str, Any]:
+    return {name: Late(f"wconv.torch.{home}", name) for name in names}
+
+
 OFFERED: dict[str, dict[str, Any]] = {
-    "cuda": {"is_available": _no, "device_count": _none, "is_initialized": _no},
-    "mps": {"device_count": _none},
+    "cuda": {
+        "is_available": _no,
+        "device_count": _none,
+        "is_initialized": _no,
+        "is_bf16_supported": _no,
+        **dict.fromkeys(("empty_cache", "ipc_collect", "manual_seed", "manual_seed_all"), _nothing),
+        **dict.fromkeys(("memory_allocated", "max_memory_allocated", "memory_reserved"), _none),
+    },
+    "mps": {"device_count": _none, "is_available": _no, "empty_cache": _nothing, "manual_seed": _nothing},
+    "xpu": {"is_available": _no, "device_count": _none, "empty_cache": _nothing},
     "backends": {},
     "backends.mps": {"is_available": _no, "is_built": _no},
     "backends.cuda": {"is_built": _no},
+    "backends.cudnn": {"is_available": _no, "enabled": True, "benchmark": False, "deterministic": False},
     "version": {"cuda": None, "hip": None, "git_version": None},
     "serialization": {"load": _later("load"), "save": _later("save")},
+    "random": {name: _later(name) for name in ("manual_seed", "seed", "initial_seed")},
+    "jit": {**_from("script_modules", "load", "ScriptModule"), "is_scripting": _no, "is_tracing": _no},
+    "testing": _from("closeness", "assert_close"),
     "nn.functional": {},
+    "nn.modules": _from("nn", "Module", "ModuleDict", "ModuleList", "ParameterList", "Sequential"),
+    "nn.modules.module": _from("nn", "Module"),
     "utils": {},
 }
+"""What each submodule offers. What concerns a GPU says that there is none, or does nothing."""
 
 
 class Submodule(ModuleType):
@@ -58,7 +90,9 @@ class Submodule(ModuleType):
 def submodule(name: str) -> Submodule:
     """The module that stands for torch's `name` ("cuda", "backends.mps")."""
     made = Submodule(f"torch.{name}", f"torch.{name} as far as wconv.torch offers it.")
-    made.__dict__.update(OFFERED[name])
+    for key, value in OFFERED[name].items():
+        late = isinstance(value, Late)
+        made.__dict__[key] = getattr(importlib.import_module(value.home), value.name) if late else value
     made.__path__ = []
     if name == "version":
         made.__dict__["__version__"] = importlib.import_module("wconv.torch").__version__

@@ -150,6 +150,13 @@ class Tensor:
         detached: Tensor = self.detach()
         return detached
 
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        wants = self._requires_grad
+        held = value.detach()._as(type(self))
+        self.__dict__.clear()
+        self.__dict__.update(held.__dict__, _requires_grad=wants)
+
     def numel(self) -> int:
         return math.prod(self._shape)
 

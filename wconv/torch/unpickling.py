@@ -21,7 +21,7 @@ from wconv.formats.torch.pickle.reading import Reading, Value
 from wconv.formats.torch.pickle.state import Constructor, MachineState
 from wconv.torch import dtypes
 from wconv.torch.device import MEMORY_FORMATS, device, layout, memory_format
-from wconv.torch.nn import Parameter
+from wconv.torch.parameter import Parameter
 from wconv.torch.size import Size
 from wconv.torch.storage import UntypedStorage
 from wconv.torch.tensor import Tensor
