@@ -9,7 +9,8 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, unquote, urlsplit
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 Answer = tuple[int, dict[str, str]]
 """A status and headers."""
@@ -135,7 +136,7 @@ def put_model(hub: Served, repository: str, files: dict[str, bytes], *, store: S
     siblings = []
     for name, data in files.items():
         path, digest = f"/{repository}/resolve/{COMMIT}/{name}", hashlib.sha256(data).hexdigest()
-        row: dict[str, object] = {"rfilename": name, "size": len(data)}
+        row: dict[str, Any] = {"rfilename": name, "size": len(data)}
         headers = {"X-Repo-Commit": COMMIT}
         if name.endswith((".safetensors", ".bin")):
             row |= {"blobId": digest[:40], "lfs": {"sha256": digest, "size": len(data), "pointerSize": 134}}
@@ -152,6 +153,13 @@ def put_model(hub: Served, repository: str, files: dict[str, bytes], *, store: S
         else:
             hub.files[path] = data
     listing = {"id": repository, "modelId": repository, "sha": COMMIT, "siblings": siblings, "tags": []}
+    tree = []
+    for row in siblings:
+        entry = {"type": "file", "path": row["rfilename"], "size": row["size"], "oid": row["blobId"]}
+        if "lfs" in row:
+            entry["lfs"] = {**row["lfs"], "oid": row["lfs"]["sha256"]}
+        tree.append(entry)
+    hub.files[f"/api/models/{repository}/tree/{COMMIT}"] = json.dumps(tree).encode()
     for revision in ("main", COMMIT):
         place = f"/api/models/{repository}/revision/{revision}"
         hub.files[place] = json.dumps(listing).encode()
@@ -166,8 +174,3 @@ def ranges(served: Served) -> list[tuple[int, int]]:
             first, _, last = headers["range"].removeprefix("bytes=").partition("-")
             found.append((int(first), int(last) + 1))
     return found
-
-
-def query(path: str) -> dict[str, list[str]]:
-    """The query of a request."""
-    return parse_qs(urlsplit(path).query)

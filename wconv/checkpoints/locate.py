@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from wconv.checkpoints.hints import may_be_on_the_hub, missing_source
 from wconv.errors import FormatError
@@ -68,6 +67,8 @@ def _below(directory: Path, inner: str | None, text: str) -> Path:
 
 def _address(url: str, revision: str | None, token: str | None) -> Path:
     """A file at an address; the hub's own pages are taken for the models that they show."""
+    from urllib.parse import unquote, urlsplit
+
     from wconv.stores import http, hub, remote, stand_ins
 
     http.parse(url)

@@ -8,9 +8,6 @@ run, takes it for that. So nothing else needs to know where a model is.
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +66,9 @@ def make_directory(name: str, files: Mapping[str, Remote], called: str) -> Path:
     Raises:
         UnsafeError: a file's path leads out of the directory.
     """
+    import tempfile
+    import weakref
+
     for path in files:
         parts = path.split("/")
         if not path.isprintable() or "\\" in path or any(part in ("", ".", "..") for part in parts):
@@ -87,5 +87,7 @@ def make_directory(name: str, files: Mapping[str, Remote], called: str) -> Path:
 
 
 def _remove(home: str, process: int) -> None:
+    import shutil
+
     if os.getpid() == process:
         shutil.rmtree(home, ignore_errors=True)
