@@ -140,6 +140,7 @@ def put_model(hub: Served, repository: str, files: dict[str, bytes], *, store: S
         headers = {"X-Repo-Commit": COMMIT}
         if name.endswith((".safetensors", ".bin")):
             row |= {"blobId": digest[:40], "lfs": {"sha256": digest, "size": len(data), "pointerSize": 134}}
+            hub.etags[path] = f'"{digest}"'
             headers |= {"X-Linked-Etag": f'"{digest}"', "X-Linked-Size": str(len(data))}
         else:
             row["blobId"] = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()

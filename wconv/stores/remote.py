@@ -22,11 +22,14 @@ FIRST = 1 << 16
 SPAN = 4 << 20
 """Bytes of one request of a stream."""
 
-AHEAD = 6
+AHEAD = 4
 """Requests that a stream is ahead of its reader."""
 
-CACHED = 40 << 20
-"""Bytes of all files that are held at most, unless readers ask for more at once."""
+CACHED, BEYOND = 24 << 20, 8 << 20
+"""Bytes of all files that are held, and how many more at most while readers wait for them."""
+
+STALE = 64
+"""Spans after which one that was begun and not read is not waited for any more."""
 
 SMALL = 8 << 20
 """Bytes of a file that is taken whole from a server that sends no ranges."""
@@ -52,7 +55,7 @@ def probe(url: str, name: str) -> Remote:
             _receive(answer, memoryview(span.data))
             span.ready.set()
             with _cache.lock:
-                _cache.spans[remote, 0] = span
+                _cache.add(remote, span)
             found.append(remote)
             return 1
 
@@ -97,15 +100,17 @@ class Span:
 
     Attributes:
         left: bytes that nobody has read yet.
+        number: it is the so-many-th that was begun.
         ready: set when `data` or `error` is there.
     """
 
-    __slots__ = ("data", "error", "left", "ready", "start", "stop")
+    __slots__ = ("data", "error", "left", "number", "ready", "start", "stop")
 
     def __init__(self, start: int, stop: int) -> None:
         self.start = start
         self.stop = stop
         self.left = stop - start
+        self.number = 0
         self.data = bytearray(stop - start)
         self.ready = threading.Event()
         self.error: BaseException | None = None
@@ -117,28 +122,33 @@ class _Cache:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.spans: dict[tuple[Remote, int], Span] = {}
+        self.count = 0
 
     def nbytes(self) -> int:
         return sum(span.stop - span.start for span in self.spans.values())
 
-    def make_room(self, count: int, keep: tuple[Remote, int] | None = None) -> bool:
-        """Drops what was read, then the oldest; whether `count` bytes are free then.
+    def add(self, remote: Remote, span: Span) -> Span:
+        """Puts a span in, for which there is room."""
+        self.count += 1
+        span.number = self.count
+        self.spans[remote, span.start] = span
+        return span
+
+    def make_room(self, count: int, *, ahead: bool = False) -> bool:
+        """Drops what was read and what nobody came back for; whether there is room for `count` bytes then.
 
         Args:
-            keep: a file and from where on what is not read yet stays.
+            ahead: nobody waits for them: else what is of use goes too when there is far too much.
         """
         missing = self.nbytes() + count - CACHED
-        ready = [
-            (key, span)
-            for key, span in self.spans.items()
-            if span.ready.is_set()
-            and (span.left <= 0 or keep is None or key[0] != keep[0] or span.start < keep[1])
-        ]
-        for key, span in sorted(ready, key=lambda pair: pair[1].left > 0):
-            if missing <= 0:
-                break
-            del self.spans[key]
-            missing -= span.stop - span.start
+        for span_is_of_use in (False,) if ahead else (False, True):
+            for key, span in list(self.spans.items()):
+                if missing <= (BEYOND if span_is_of_use else 0):
+                    break
+                of_use = span.left > 0 and span.number > self.count - STALE
+                if span.ready.is_set() and of_use == span_is_of_use:
+                    del self.spans[key]
+                    missing -= span.stop - span.start
         return missing <= 0
 
 
@@ -243,18 +253,16 @@ class RemoteFile:
     def _begin(self, at: int, count: int) -> Span:
         stop = min([at + count, self.size, *(one.start for one in self._spans() if one.start > at)])
         _cache.make_room(stop - at)
-        span = _cache.spans[self.remote, at] = Span(at, stop)
-        return span
+        return _cache.add(self.remote, Span(at, stop))
 
     def _begin_ahead(self, at: int) -> list[Span]:
         begun: list[Span] = []
-        near = at - AHEAD * SPAN  # other threads read there
         for _ in range(AHEAD):
             if at >= self.size:
                 break
             there = self._covering(at)
             if there is None:
-                if not _cache.make_room(SPAN, (self.remote, near)):
+                if not _cache.make_room(SPAN, ahead=True):
                     break
                 there = self._begin(at, SPAN)
                 begun.append(there)
