@@ -202,6 +202,7 @@ MAKERS: dict[str, dict[str, Callable[[Path], None]]] = {
         "Logics-Parsing": qwen2_5_vl,
         "depth_pro.pt": depth_pro,
         "model.ckpt": state_dict,
+        "Qwen/Qwen2.5-0.5B-Instruct": llama,
         "FLUX.2-klein-4B": flux2,
         "lora.safetensors": image_adapter,
     },
@@ -223,6 +224,7 @@ MAKERS: dict[str, dict[str, Callable[[Path], None]]] = {
         "model.nemo": nemo,
         "model": plain_model,
     },
+    "hub": {"Qwen/Qwen2.5-0.5B-Instruct": llama},
     "converting": {"Logics-Parsing": qwen2_5_vl},
     "drop-torch": {"model.pt": plain_torch, "convert.py": script},
     "image-models": {

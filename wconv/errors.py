@@ -13,6 +13,17 @@ LONG_WORDS = (150, 100, 60)
 """Characters that are left of each word of a message that is too long; names and paths are words."""
 
 
+CALLED: dict[str, str] = {}
+"""Directories of this run that stand for others elsewhere → how those are called in what is printed."""
+
+
+def called(text: str) -> str:
+    """`text` with the names of what such directories stand for."""
+    for directory, name in CALLED.items():
+        text = text.replace(directory, name)
+    return text
+
+
 def one_line(text: str) -> str:
     """`text` with newlines and terminals' escape sequences shown, not obeyed: names in it come from files."""
     if text.isprintable():
@@ -54,7 +65,7 @@ class WconvError(Exception):
     """
 
     def __str__(self) -> str:
-        return message(super().__str__())
+        return message(called(super().__str__()))
 
 
 class FormatError(WconvError):

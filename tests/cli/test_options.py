@@ -53,15 +53,17 @@ def test_sizes_may_be_written_short(model: Path, size: str) -> None:
     assert run(model, model.parent / "o", "--max-shard-size", size).exit_code == 0
 
 
-def test_a_hub_id_gets_the_command_that_fetches_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_reads_like_a_hub_id_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
     told = run("Qwen/Qwen2.5-0.5B-Instruct").stderr
-    assert "hf download Qwen/Qwen2.5-0.5B-Instruct --local-dir Qwen2.5-0.5B-Instruct" in told
-    assert "hf download" not in run("sub/model.safetensors").stderr
+    assert "Qwen/Qwen2.5-0.5B-Instruct does not exist here, nor (main) in the cache of the hub" in told
+    assert "hub" not in run("sub/model.safetensors").stderr
     (tmp_path / "Qwen").mkdir()
-    assert "hf download" not in run("Qwen/Qwen2.5-0.5B-Instruct").stderr
-    assert "download it first" in run("https://host/org/model.safetensors").stderr
-    assert "download it first" in run("hf://org/model").stderr
+    assert "hub" not in run("Qwen/Qwen2.5-0.5B-Instruct").stderr
+    assert "is no address that is read" in run("ftp://host/org/model.safetensors").stderr
+    assert "in the cache of the hub" in run("hf://org/model").stderr
 
 
 def test_a_dry_run_names_the_output_and_says_whether_it_exists(model: Path) -> None:

@@ -11,17 +11,17 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 ADDRESS = re.compile(r"(?:[a-z][a-z0-9+]*):/{1,2}", re.IGNORECASE)
 
 
+def may_be_on_the_hub(text: str) -> bool:
+    """Whether a path at which there is nothing reads like a model of the hub, and like no file here."""
+    files = (*registry.suffixes(), *registry.FOREIGN, ".json")
+    is_file = text.lower().endswith(files) or Path(text).parent.is_dir()
+    return bool(HUB_ID.fullmatch(text)) and not is_file
+
+
 def missing_source(path: Path) -> str:
     """The sentence for a path at which there is nothing."""
     text = str(path)
     if ADDRESS.match(text):
-        return f"{text} is an address, and wconv reads files: download it first"
-    files = (*registry.suffixes(), *registry.FOREIGN, ".json")
-    if HUB_ID.fullmatch(text) and not text.lower().endswith(files) and not path.parent.is_dir():
-        name = path.name
-        return (
-            f"{text} does not exist here; if it is a model on the hub, get it first:"
-            f" hf download {text} --local-dir {name} && wconv {name}"
-        )
+        return f"{text} is no address that is read: https://…, http://… and hf://… are, as strings"
     hint = "" if path.parent.is_dir() else f" (there is no directory {path.parent})"
     return f"{text} does not exist{hint}"

@@ -13,6 +13,7 @@ from wconv.checkpoints import model_parallel, weights_files
 from wconv.checkpoints.checkpoint import Checkpoint, check_lost
 from wconv.checkpoints.hints import missing_source
 from wconv.checkpoints.index import check_index
+from wconv.checkpoints.locate import locate
 from wconv.checkpoints.training import dcp
 from wconv.checkpoints.training import opening as training
 from wconv.checkpoints.variants import of_variant
@@ -59,7 +60,7 @@ def open(
         UnsafeError: a file asks for something that no weights need.
     """
     require_name(path, kind=FormatError)
-    place = Path(path)
+    place = locate(path)
     if place.name == dcp.METADATA and place.is_file():
         place = place.parent
     if place.is_dir():

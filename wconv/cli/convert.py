@@ -12,7 +12,9 @@ import click
 from wconv.cli.options import (
     HELP,
     PATH,
+    SOURCE,
     GroupedCommand,
+    located,
     named_values,
     option,
 )
@@ -68,9 +70,9 @@ HOW, RUN, SUMMARY = "How it is read", "The run", "Messages"
 
 
 @click.command(cls=GroupedCommand, epilog=_dtype_table(), context_settings=HELP)
-@click.argument("source", type=PATH, required=False)
+@click.argument("source", type=SOURCE, required=False)
 @click.argument("destination", type=PATH, required=False)
-@click.option("--hf-path", "--model", "model", type=PATH, hidden=True)
+@click.option("--hf-path", "--model", "model", type=SOURCE, hidden=True)
 @option(
     RESULT,
     "-o",
@@ -149,6 +151,8 @@ HOW, RUN, SUMMARY = "How it is read", "The run", "Messages"
 @click.option("--include-fov", is_flag=True, hidden=True)
 @option(HOW, "--key", metavar="PATH", help="Where the state dict lies in a wrapped PyTorch checkpoint.")
 @option(HOW, "--config", type=PATH, metavar="DIR", help="Where config.json and the tokenizer are.")
+@option(HOW, "--revision", metavar="NAME", help="Of a model of the hub: a branch, tag or commit.")
+@option(HOW, "--token", metavar="TOKEN", help="For the hub, in place of HF_TOKEN or a login.")
 @option(HOW, "--allow-inflation", is_flag=True, help="Allow tensors far larger than their file.")
 @click.option("--expand", is_flag=True, hidden=True)
 @option(HOW, "--skip-unreadable", is_flag=True, help="Go on without tensors that cannot be read.")
@@ -185,6 +189,8 @@ def convert(
     **parameters: Any,
 ) -> None:
     """Convert SOURCE, a Hugging Face model directory or a weights file, to MLX.
+
+    SOURCE may be on the hub (org/name) or at an address: it is read from there, and never whole on this disk.
 
     The result is DESTINATION, or SOURCE-MLX beside the source. Nothing appears there before it is complete.
     """
@@ -243,10 +249,12 @@ def convert(
 
 def planned(
     *,
-    source: Path | None,
+    source: str | None,
     destination: Path | None,
-    model: Path | None,
+    model: str | None,
     output: Path | None,
+    revision: str | None,
+    token: str | None,
     options: dict[str, Any],
     include_fov: bool,
     allow_inflation: bool,
@@ -267,7 +275,7 @@ def planned(
         options = {"include_fov": True, **options}
     source, output = _places(source, destination, model, output)
     return prepare(
-        source,
+        located(source, revision, token),
         output,
         options=options,
         allow_inflation=allow_inflation or expand,
@@ -306,13 +314,13 @@ def _recipe(
 
 
 def _places(
-    source: Path | None, destination: Path | None, model: Path | None, output: Path | None
-) -> tuple[Path, Path | None]:
+    source: str | None, destination: Path | None, model: str | None, output: Path | None
+) -> tuple[str, Path | None]:
     """The source and the destination, each of which has two ways to be said but may be said once."""
     if model is not None:
         if destination is not None:
             raise click.UsageError("the source is given twice, as SOURCE and with --hf-path or --model")
-        source, destination = model, source
+        source, destination = model, None if source is None else Path(source)
     if source is None:
         raise click.UsageError("Missing argument 'SOURCE'.")
     if destination is not None and output is not None:

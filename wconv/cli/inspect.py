@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from wconv.cli.options import HELP, PATH
+from wconv.cli.options import HELP, SOURCE, located
 from wconv.cli.text import print_json, print_lines
 
 
@@ -14,7 +12,7 @@ from wconv.cli.text import print_json, print_lines
     short_help="Show what is in a file or directory, without running any of it.",
     context_settings=HELP,
 )
-@click.argument("source", type=PATH)
+@click.argument("source", type=SOURCE)
 @click.option("--key", metavar="PATH", help="Where the state dict lies in a wrapped PyTorch checkpoint.")
 @click.option("--allow-inflation", is_flag=True, help="Allow tensors far larger than their file.")
 @click.option("--expand", is_flag=True, hidden=True)
@@ -22,10 +20,14 @@ from wconv.cli.text import print_json, print_lines
 @click.option("--grep", metavar="REGEX", help="Show only tensors whose name matches.")
 @click.option("--summary", is_flag=True, help="Show no tensors.")
 @click.option("--stats", "with_stats", is_flag=True, help="Read the data: extremes, mean, NaN, overflows.")
+@click.option("--revision", metavar="NAME", help="Of a model of the hub: a branch, tag or commit.")
+@click.option("--token", metavar="TOKEN", help="For the hub, in place of HF_TOKEN.")
 @click.option("-j", "--jobs", type=click.IntRange(1, 1_000_000), help="Threads; by default the cores.")
 @click.option("--json", "as_json", is_flag=True, help="Print plain data for programs.")
 def inspect(
-    source: Path,
+    source: str,
+    revision: str | None,
+    token: str | None,
     key: str | None,
     allow_inflation: bool,
     expand: bool,
@@ -45,7 +47,8 @@ def inspect(
     from wconv.examine.inspect import lines, to_dict
     from wconv.examine.stats import stats
 
-    opened = opening.open(source, key=key, allow_inflation=allow_inflation or expand, skip_unreadable=True)
+    place = located(source, revision, token)
+    opened = opening.open(place, key=key, allow_inflation=allow_inflation or expand, skip_unreadable=True)
     wanted = None
     if grep is not None:
         from wconv.layouts.name_filter import NameFilter

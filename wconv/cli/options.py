@@ -11,7 +11,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from wconv.errors import WconvError
+from wconv.errors import FormatError, WconvError, os_errors_as
 
 HELP = {"help_option_names": ["-h", "--help"]}
 """The settings of every command."""
@@ -82,6 +82,10 @@ class NamedPath(click.Path):
 PATH = NamedPath(path_type=Path)
 
 
+SOURCE = NamedPath(path_type=str)
+"""A path, an address or a model of the hub, as it was typed: `./org/name` can only be a path."""
+
+
 def option(group: str, *words: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """An option that `--help` shows under the heading `group`."""
     return click.option(*words, cls=GroupedOption, group=group, **settings)
@@ -110,3 +114,13 @@ def plain_value(text: str) -> bool | int | float | str:
         if math.isfinite(float(text)):
             return float(text)
     return text
+
+
+def located(source: str, revision: str | None, token: str | None) -> str | Path:
+    """The source, looked up where options say more of it than its name does. Raises `FormatError`."""
+    if revision is None and token is None:
+        return source
+    from wconv.checkpoints.locate import locate
+
+    with os_errors_as(FormatError, "read"):
+        return locate(source, revision=revision, token=token)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from wconv.errors import message, one_line
+from wconv.errors import called, message, one_line
 
 if TYPE_CHECKING:
     from wconv.conversion.planned import Conversion
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def print_lines(lines: Iterable[str]) -> None:
     """Prints lines; what is not printable in them is shown, not obeyed."""
-    text = "\n".join(map(one_line, lines))
+    text = "\n".join(one_line(called(line)) for line in lines)
     out = sys.stdout
     if not isinstance(out, io.TextIOWrapper):
         click.echo(text)
@@ -36,7 +36,7 @@ def print_json(value: Mapping[str, Any]) -> None:
     """Prints plain data for programs."""
     import json
 
-    click.echo(json.dumps(value, indent=2))
+    click.echo(called(json.dumps(value, indent=2)))
 
 
 def fail(text: str, code: int = 1, *, as_json: bool = False) -> NoReturn:

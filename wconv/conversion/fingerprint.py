@@ -13,7 +13,7 @@ from typing import Any
 
 import wconv
 from wconv.errors import FormatError, os_errors_as
-from wconv.stores.files import stamp_of
+from wconv.stores import files
 from wconv.writing.plan import Plan
 
 COMPUTE = ("numpy", "ml_dtypes")
@@ -33,8 +33,8 @@ def fingerprint(plan: Plan, sources: Iterable[Path], parameters: dict[str, Any])
     """
     digest = hashlib.sha256(json.dumps(parameters, sort_keys=True, default=str).encode())
     for source in sources:
-        digest.update(os.fsencode(source.resolve()))
-        digest.update(f"\0{stamp_of(source.stat())}\n".encode())
+        digest.update(files.identity(str(source)))
+        digest.update(f"\0{files.stamp(str(source))}\n".encode())
     for shard in plan.shards:
         digest.update(f"{shard.filename}\0".encode())
         digest.update(shard.header)

@@ -16,6 +16,7 @@ from wconv.conversion.report import Report, changes
 from wconv.conversion.request import Request
 from wconv.errors import OutputError, WconvError
 from wconv.quantized.names import LEVEL
+from wconv.stores import files as stored
 from wconv.writing import file_formats, sidecars
 
 
@@ -78,7 +79,7 @@ def plan_model(request: Request) -> Conversion:
         tensors_read=len(opened),
         tensors_written=len(entries),
         shards=tuple(shard.filename for shard in plan.shards),
-        bytes_before=sum(path.stat().st_size for path in files),
+        bytes_before=sum(stored.size(str(path)) for path in files),
         bytes_after=plan.nbytes,
         dtypes=changes((entry.tensor.dtype.name, entry.dtype.name) for entry in dense),
         kept=report_facts.kept(dense, request.dtype, applied),

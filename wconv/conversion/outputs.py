@@ -9,6 +9,7 @@ from wconv.consumers import registry
 from wconv.consumers.mlx.files import LOAD_FILE
 from wconv.conversion.report import command_for
 from wconv.errors import OutputError, WconvError
+from wconv.stores import stand_ins
 from wconv.writing import file_formats
 
 LOAD_DISTRIBUTED = "torch.distributed.checkpoint.load(state_dict, checkpoint_id='{model}')"
@@ -25,7 +26,8 @@ def default_output(
     """`X-MLX` beside a directory `X` (for a hub cache: in the working directory, by the model's name);
     `x.safetensors` beside a file, `x-MLX.safetensors` when it is safetensors itself. A mark "HF" takes the
     place of "MLX", another `suffix` that of ".safetensors". With `directory`, a directory `x-MLX` beside a
-    file."""
+    file. What is elsewhere has its result in the working directory."""
+    here = Path() if stand_ins.is_within(source) else source.parent
     if source.is_dir():
         real = source.resolve()
         repository = real.parent.parent.name
@@ -34,11 +36,11 @@ def default_output(
         place = source if source.name not in ("", "..") else real
         if not place.name:
             raise WconvError(f"{source} has no name to call the result by: add --output")
-        return place.with_name(_marked(place.name, mark))
+        return (here if place == source else place.parent) / _marked(place.name, mark)
     if directory:
-        return source.with_name(_marked(source.stem, mark))
+        return here / _marked(source.stem, mark)
     stem = _marked(source.stem, mark) if source.suffix == suffix else source.stem
-    return source.with_name(stem + suffix)
+    return here / (stem + suffix)
 
 
 def _marked(name: str, mark: str) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.conversion.report import Report
 from wconv.errors import FormatError, os_errors_as
-from wconv.stores.files import FileStamp, stamp_of
+from wconv.stores import files as stored
+from wconv.stores.files import FileStamp
 from wconv.tensors import array_cache
 from wconv.wording import fitted
 from wconv.writing.plan import Plan
@@ -92,4 +93,4 @@ def stamps_of(files: Sequence[Path]) -> tuple[FileStamp, ...]:
     Raises:
         FormatError: one is not there any more.
     """
-    return tuple(stamp_of(path.stat()) for path in files)
+    return tuple(stored.stamp(str(path)) for path in files)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wconv.checkpoints.locate import locate
 from wconv.consumers import registry
 from wconv.consumers.lay_out import HUB
 from wconv.conversion import outputs
@@ -90,7 +91,7 @@ def make_request(
         require_name(dst, "the output", OutputError)
     if options.rules is not None and not isinstance(options.rules, Layout):
         require_name(options.rules, "the rules file")
-    source, layout = Path(src), options.layout
+    source, layout = locate(src), options.layout
     file_format = file_formats.choose_format(options.format, str(Path(dst)) if dst is not None else None)
     if file_format.for_torch and layout == "auto" and options.rules is None:
         layout = HUB

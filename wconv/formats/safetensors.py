@@ -30,7 +30,7 @@ def open_file(path: str) -> Contents:
     Raises:
         FormatError: the file is not safetensors, is truncated, or its header contradicts itself.
     """
-    file = files.SourceFile(path)
+    file = files.opened(path)
     if file.size < 8:
         raise FormatError(f"{path} is no safetensors file: it has only {file.size} bytes")
     length = int.from_bytes(file.read(0, 8), "little")

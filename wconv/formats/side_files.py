@@ -55,7 +55,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
     if leads_out(path, roots(path.parent)):
         raise FormatError(f"{path} is {OUTSIDE}, which is not followed: put a copy of the file in its place")
-    file = files.SourceFile(str(path))
+    file = files.opened(str(path))
     if file.size > JSON_LIMIT:
         raise FormatError(f"{path} is too large for what it should be: {file.size:,} bytes")
     text = bytes(file.read(0, file.size))

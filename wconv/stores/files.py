@@ -1,4 +1,7 @@
-"""Reading bytes by range from regular files: a small cache of descriptors and one checked `pread`."""
+"""Reading bytes by range: a small cache of open files, local ones by one checked `pread`, others by HTTP.
+
+Whoever reads asks `source` for a path and does not know which it is.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,12 @@ import stat
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from wconv.errors import FormatError, OutputError
-from wconv.stores import durable
+from wconv.stores import durable, stand_ins
 from wconv.stores.replacing import check_node
+from wconv.stores.stand_ins import Remote
 
 OPEN_FILES = 64
 """How many descriptors a process keeps open; macOS allows a process 256."""
@@ -21,9 +25,33 @@ CALL = 1 << 30
 """Bytes that the system is asked to read or write in one call: macOS refuses 2 GiB."""
 
 
-FileStamp = tuple[int, int, int, int]
-"""Inode, size, time of change of the content, and of anything: another stamp is another file. The last one
-is the system's own, which no program sets back."""
+COPIED = 1 << 20
+"""Bytes of one step of a copy."""
+
+FileStamp = tuple[int | str, ...]
+"""Another stamp is another file. Of a local one: inode, size, time of change of the content, and of anything;
+the last is the system's own, which no program sets back. Of one on a server: its ETag and size."""
+
+
+class Readable(Protocol):
+    """A file that can be read by range, wherever it is: what `source` gives.
+
+    Attributes:
+        size: in bytes.
+        stamp: what tells it from any other.
+    """
+
+    size: int
+    stamp: FileStamp
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fills `buffer` (of bytes) from `offset`. Raises `FormatError` where it cannot."""
+
+    def read(self, offset: int, count: int) -> bytearray:
+        """`count` bytes from `offset`. Raises as `read_into` does."""
+
+    def mapped(self) -> memoryview:
+        """The whole file, mapped privately. Raises `FormatError` where it cannot be."""
 
 
 class SourcePath(str):
@@ -31,9 +59,13 @@ class SourcePath(str):
 
     Tensors carry it, so that reading one after the file was replaced is an error and never another file's
     bytes. It pickles, and otherwise is the path.
+
+    Attributes:
+        remote: what the file there stands for.
     """
 
     stamp: FileStamp
+    remote: Remote | None = None
 
 
 class SourceFile:
@@ -103,7 +135,7 @@ class SourceFile:
         return data
 
 
-_open: OrderedDict[str, SourceFile] = OrderedDict()
+_open: OrderedDict[str, Readable] = OrderedDict()
 _lock = threading.Lock()
 
 
@@ -123,19 +155,69 @@ def stamp_of(status: os.stat_result) -> FileStamp:
 
 def _now(path: str) -> FileStamp | None:
     try:
-        return stamp_of(os.stat(path))
+        return stamp(path)
     except OSError:
         return None
+
+
+def _remote(path: str) -> Remote | None:
+    """What the file at `path` stands for; None where it is itself."""
+    return path.remote if isinstance(path, SourcePath) else stand_ins.find(path)
+
+
+def opened(path: str) -> Readable:
+    """The file at `path`, or what it stands for, opened now; it closes with its last reference.
+
+    Raises as `SourceFile` does.
+    """
+    return _opened(path, _remote(path))
+
+
+def _opened(path: str, remote: Remote | None) -> Readable:
+    if remote is None:
+        return SourceFile(path)
+    if remote.local:
+        return SourceFile(remote.local)
+    from wconv.stores.remote import RemoteFile
+
+    return RemoteFile(remote)
+
+
+def stamp(path: str) -> FileStamp:
+    """What tells the file that is at `path` now, or that it stands for, from any other.
+
+    Raises:
+        OSError: there is none.
+    """
+    remote = _remote(path)
+    if remote is None or remote.local:
+        return stamp_of(os.stat(remote.local if remote else path))
+    return remote.stamp
+
+
+def size(path: str) -> int:
+    """Bytes of the file at `path`, or of that which it stands for. Raises `OSError`."""
+    remote = _remote(path)
+    return os.stat(path).st_size if remote is None else remote.size
+
+
+def identity(path: str) -> bytes:
+    """Where the file at `path` is, or that which it stands for: the same in every run."""
+    remote = _remote(path)
+    return os.fsencode(os.path.realpath(path)) if remote is None else remote.name.encode()
 
 
 def stamped(path: str) -> SourcePath:
     """`path`, bound to the file that is there now. Raises as `SourceFile` does."""
     bound = SourcePath(path)
-    bound.stamp = SourceFile(path).stamp
+    remote = stand_ins.find(path)
+    if remote is not None:
+        bound.remote = remote
+    bound.stamp = _opened(path, remote).stamp
     return bound
 
 
-def source(path: str) -> SourceFile:
+def source(path: str) -> Readable:
     """The open file at `path`, from the cache or opened now.
 
     Raises:
@@ -144,9 +226,10 @@ def source(path: str) -> SourceFile:
     with _lock:
         found = _open.get(path)
         wanted = path.stamp if isinstance(path, SourcePath) else None
+        remote = _remote(path)
         if found is None or found.stamp != (wanted or _now(path)):
             _open.pop(path, None)
-            found = _open[str(path)] = SourceFile(path)
+            found = _open[str(path)] = _opened(path, remote)
             if len(_open) > OPEN_FILES:
                 _open.popitem(last=False)
         else:
@@ -160,6 +243,31 @@ def close(path: str) -> None:
     """Forgets the open file at `path`; who reads from it later opens it again."""
     with _lock:
         _open.pop(path, None)
+    remote = _remote(path)
+    if remote is not None:
+        from wconv.stores.remote import forget
+
+        forget(remote)
+
+
+def copy(path: str, target: str) -> None:
+    """Copies a file, or that which it stands for, in pieces.
+
+    Raises:
+        OSError: it cannot be written.
+        FormatError: it cannot be read.
+    """
+    remote = _remote(path)
+    if remote is None or remote.local:
+        import shutil
+
+        shutil.copyfile(remote.local if remote else path, target)
+        return
+    file = opened(path)
+    with open(target, "wb") as out:
+        for at in range(0, file.size, COPIED):
+            out.write(file.read(at, min(COPIED, file.size - at)))
+    close(path)
 
 
 @contextlib.contextmanager

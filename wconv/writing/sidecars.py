@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from wconv.errors import OutputError
 from wconv.formats import registry, side_files
 from wconv.formats.side_files import APPLE_DOUBLE
+from wconv.stores import files
 
 BOOKKEEPING = (".git", ".cache", "__pycache__", ".gitattributes")
 """What downloading leaves in a directory."""
@@ -88,7 +88,7 @@ def find(
                 pending.append(path)
             else:
                 copied.append(path)
-                total += entry.stat().st_size
+                total += files.size(entry.path)
     return Sidecars(tuple(copied), left_out, total)
 
 
@@ -129,8 +129,8 @@ def _is_other_binary(entry: os.DirEntry[str]) -> bool:
         return False
     if entry.name == "training_args.bin":
         return True
-    with open(entry.path, "rb") as file:
-        return not file.read(2).startswith((b"PK", b"\x80"))
+    file = files.opened(entry.path)
+    return not bytes(file.read(0, min(file.size, 2))).startswith((b"PK", b"\x80"))
 
 
 def copy(sidecars: Sidecars, source: Path, target: Path, *, but: Collection[str] = ()) -> None:
@@ -144,7 +144,7 @@ def copy(sidecars: Sidecars, source: Path, target: Path, *, but: Collection[str]
             continue
         try:
             (target / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / path, target / path)
+            files.copy(str(source / path), str(target / path))
         except OSError as error:
             raise OutputError(
                 f"{source / path} cannot be copied to {target / path}: {error.strerror}"

@@ -12,7 +12,8 @@ from wconv.formats import registry, side_files
 from wconv.formats.sources import FileSource
 from wconv.formats.torch.materialise import materialise
 from wconv.formats.torch.objects import UnavailableError
-from wconv.stores.files import FileStamp, SourceFile, SourcePath
+from wconv.stores import files
+from wconv.stores.files import FileStamp, SourcePath
 from wconv.tensors.array_cache import array_cache
 from wconv.tensors.dtypes import DType
 from wconv.tensors.lazy import Array, LazyTensor, Shape
@@ -56,10 +57,8 @@ class RankFiles:
             raise FormatError(f"{place} is missing: {self.listed} names it; copy the files of all ranks")
         if side_files.leads_out(place, self.roots):
             raise FormatError(f"{place} is {side_files.OUTSIDE}, which is not followed: refused")
-        file = SourceFile(str(place))
-        bound = SourcePath(place)
-        bound.stamp = file.stamp
-        self.paths[name], self.sizes[name] = bound, file.size
+        bound = files.stamped(str(place))
+        self.paths[name], self.sizes[name] = bound, files.size(bound)
         return bound
 
     def check_range(self, name: str, offset: Any, length: Any, what: str) -> None:

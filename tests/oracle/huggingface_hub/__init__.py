@@ -1,0 +1,1 @@
+"""Comparisons with the client of the hub."""
