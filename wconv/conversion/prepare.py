@@ -14,7 +14,6 @@ from wconv.conversion.options import (
     options_of,
     takes_options,
 )
-from wconv.conversion.pipeline import plan_pipeline
 from wconv.conversion.planned import Conversion
 from wconv.conversion.request import make_request
 from wconv.errors import FormatError, os_errors_as
@@ -53,7 +52,12 @@ def plan(
     pipeline = components.find_components(
         request.source, request.layout, picked=options.component, variant=options.variant
     )
-    conversion = plan_model(request) if pipeline is None else plan_pipeline(request, pipeline)
+    if pipeline is None:
+        conversion = plan_model(request)
+    else:
+        from wconv.conversion.pipeline import plan_pipeline
+
+        conversion = plan_pipeline(request, pipeline)
     if options.options:
         report = conversion.report
         whose = f"{request.source} for {report.layout}" if report.layout else str(request.source)
