@@ -76,7 +76,7 @@ def decoded(
     scheme = recognition.find_weights(picked, opened.description, opened.metadata)
     if scheme is None:
         return opened, picked, left, request.dtype
-    dense = scheme.decode(picked, opened.config)
+    dense = scheme.decode(picked)
     tensors = dense.tensors
     if to is None and not as_stored:
         tensors = {
