@@ -57,8 +57,10 @@ def test_the_example_of_the_library_runs(path: Path, tmp_path: Path, monkeypatch
 
 def test_every_page_is_named_in_the_readme_and_shown() -> None:
     text = README.read_text()
+    site = (README.parent / ".ci" / "mkdocs.yml").read_text()
     for topic, title in topics().items():
         assert f"`{topic}`" in text
+        assert f"- {topic}.md\n" in site
         shown = CliRunner().invoke(main, ["docs", topic])
         assert shown.exit_code == 0
         assert title.upper() in shown.stdout

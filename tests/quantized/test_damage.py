@@ -30,7 +30,7 @@ def arrays(case: str) -> tuple[dict[str, np.ndarray], dict[str, Any], dict[str, 
 def decode(made: dict[str, np.ndarray], config: dict[str, Any], metadata: dict[str, Any]) -> Any:
     scheme = find_weights({name: from_array(one) for name, one in made.items()}, config, metadata)
     assert scheme is not None
-    dense = scheme.decode({name: from_array(one) for name, one in made.items()}, config)
+    dense = scheme.decode({name: from_array(one) for name, one in made.items()})
     return {name: tensor.numpy() for name, tensor in dense.tensors.items()}
 
 

@@ -75,7 +75,7 @@ def all_of(tensors: dict[str, LazyTensor], config: dict[str, Any], metadata: dic
     scheme = find_weights(tensors, config, metadata)
     if scheme is None:
         return
-    dense = scheme.decode(tensors, config).tensors
+    dense = scheme.decode(tensors).tensors
     for tensor in dense.values():
         tensor.numpy()
     for tensor in marked(dense, scheme).values():

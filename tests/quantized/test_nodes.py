@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from tests.quantized.test_recognition import CASES, same, scheme_of
+from tests.quantized.test_recognition import CASES, packed_forms, same, scheme_of
 from wconv.quantized import codes, mlx, mlx_forms, values
 from wconv.tensors import dtypes
 from wconv.tensors.graph import leaves, rebuilt
@@ -46,9 +46,11 @@ def graphs(case: str) -> Iterator[tuple[str, LazyTensor]]:
     if case == OTHERS:
         yield from others()
         return
-    scheme, tensors, config = scheme_of(case)
-    for made in (scheme.decode(tensors, config), scheme.repack(tensors, config)):
-        yield from made.tensors.items()
+    scheme, tensors, _ = scheme_of(case)
+    yield from scheme.decode(tensors).tensors.items()
+    for name, form in packed_forms(scheme).items():
+        parts = (form.weight, form.scales, form.biases)
+        yield from ((name, part) for part in parts if part is not None)
 
 
 def walked(tensor: LazyTensor) -> Iterator[LazyTensor]:

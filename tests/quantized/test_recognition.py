@@ -15,7 +15,7 @@ import pytest
 
 import wconv
 from wconv.quantized.recognition import find_weights
-from wconv.quantized.stored import Dense, StoredWeights
+from wconv.quantized.stored import Dense, MlxForm, StoredWeights
 from wconv.tensors.lazy import from_array
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "quantized"
@@ -42,6 +42,12 @@ def scheme_of(case: str) -> tuple[StoredWeights, Any, dict[str, Any]]:
     return scheme, tensors, config
 
 
+def packed_forms(scheme: StoredWeights) -> dict[str, MlxForm]:
+    """The weights whose values MLX's own forms hold, in those forms."""
+    found = {name: one.packed() for name, one in scheme.weights.items() if one.packed is not None}
+    return {name: form for name, form in found.items() if form is not None and not form.turned}
+
+
 def same(name: str, one: np.ndarray, other: np.ndarray) -> None:
     assert one.shape == other.shape, name
     assert one.dtype == other.dtype, name
@@ -57,16 +63,16 @@ def check(dense: Dense, case: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_dense_values_are_the_librarys(case: str) -> None:
-    scheme, tensors, config = scheme_of(case)
-    check(scheme.decode(tensors, config), case)
+    scheme, tensors, _ = scheme_of(case)
+    check(scheme.decode(tensors), case)
     assert not scheme.notes
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_any_range_is_that_of_the_whole(case: str) -> None:
-    scheme, tensors, config = scheme_of(case)
+    scheme, tensors, _ = scheme_of(case)
     random = np.random.default_rng(0)
-    for name, tensor in scheme.decode(tensors, config).tensors.items():
+    for name, tensor in scheme.decode(tensors).tensors.items():
         whole = tensor.numpy().reshape(-1)
         for _ in range(8):
             start, stop = sorted(random.integers(0, whole.size + 1, 2))
@@ -90,9 +96,8 @@ HELD = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_only_what_holds_every_value_becomes_mlxs_own(case: str) -> None:
-    scheme, tensors, config = scheme_of(case)
-    made = scheme.repack(tensors, config)
-    assert {how.mode for how in made.kept.values()} == HELD.get(case, set())
+    scheme, _, _ = scheme_of(case)
+    assert {form.how.mode for form in packed_forms(scheme).values()} == HELD.get(case, set())
 
 
 @pytest.mark.parametrize("case", HELD)
@@ -100,14 +105,13 @@ def test_mlx_dequantizes_its_own_form_to_the_same_values(case: str) -> None:
     core = pytest.importorskip("mlx.core")
     from wconv.mlx import to_mlx
 
-    scheme, tensors, config = scheme_of(case)
-    made = scheme.repack(tensors, config)
+    scheme, _, _ = scheme_of(case)
     expected = wconv.open(FIXTURES / case / "expected.safetensors")
-    assert made.kept
-    for name, how in made.kept.items():
-        stem = name.removesuffix(".weight")
-        parts = [to_mlx(made.tensors[stem + end].numpy()) for end in (".weight", ".scales")]
-        biases = made.tensors.get(f"{stem}.biases")
+    forms = packed_forms(scheme)
+    assert forms
+    for name, form in forms.items():
+        how, biases = form.how, form.biases
+        parts = [to_mlx(part.numpy()) for part in (form.weight, form.scales)]
         dense = core.dequantize(
             *parts,
             None if biases is None else to_mlx(biases.numpy()),
@@ -143,12 +147,12 @@ def test_integers_with_short_scales_are_held(case: str) -> None:
     config = tensors.pop("")
     scheme = find_weights(tensors, config)
     assert scheme is not None
-    made, dense = scheme.repack(tensors, config), scheme.decode(tensors, config)
-    assert made.kept.keys() == scheme.weights.keys()
-    for name, how in made.kept.items():
-        stem = name.removesuffix(".weight")
-        parts = [to_mlx(made.tensors[stem + end].numpy()) for end in (".weight", ".scales", ".biases")]
-        values = core.dequantize(*parts, group_size=how.group_size, bits=how.bits, mode="affine")
+    forms, dense = packed_forms(scheme), scheme.decode(tensors)
+    assert forms.keys() == scheme.weights.keys()
+    for name, form in forms.items():
+        assert form.biases is not None
+        parts = [to_mlx(part.numpy()) for part in (form.weight, form.scales, form.biases)]
+        values = core.dequantize(*parts, group_size=form.how.group_size, bits=form.how.bits, mode="affine")
         wanted = dense.tensors[name].numpy()
         found = np.array(values.astype(core.float32))
         assert np.array_equal(found, wanted.astype(np.float32)), name

@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wconv import formats
 from wconv.checkpoints import model_parallel, weights_files
@@ -14,8 +14,7 @@ from wconv.checkpoints.checkpoint import Checkpoint, check_lost
 from wconv.checkpoints.hints import missing_source
 from wconv.checkpoints.index import check_index
 from wconv.checkpoints.locate import locate
-from wconv.checkpoints.training import dcp
-from wconv.checkpoints.training import opening as training
+from wconv.checkpoints.training import file_names
 from wconv.checkpoints.variants import of_variant
 from wconv.checkpoints.weights_files import is_weights
 from wconv.errors import FormatError, os_errors_as, require_name
@@ -23,6 +22,9 @@ from wconv.formats import prefixes, registry
 from wconv.formats.side_files import PIPELINE_INDEX, read_json
 from wconv.quantized import names as quantized_names
 from wconv.tensors.lazy import LazyTensor
+
+if TYPE_CHECKING:
+    from wconv.checkpoints.training.opening import TrainingPlace
 
 CONFIG = "config.json"
 """What says what the model is."""
@@ -61,7 +63,7 @@ def open(
     """
     require_name(path, kind=FormatError)
     place = locate(path)
-    if place.name == dcp.METADATA and place.is_file():
+    if place.name == file_names.METADATA and place.is_file():
         place = place.parent
     if place.is_dir():
         opened = _open_directory(place, key, variant, allow_inflation, pieces)
@@ -85,10 +87,10 @@ def _with_config(opened: Checkpoint, config: str | os.PathLike[str]) -> Checkpoi
     return dataclasses.replace(opened, config=read_json(directory / CONFIG), beside=directory)
 
 
-def _open_training(
-    source: Path, place: training.TrainingPlace, key: str | None, allow_inflation: bool
-) -> Checkpoint:
+def _open_training(source: Path, place: TrainingPlace, key: str | None, allow_inflation: bool) -> Checkpoint:
     """What a training program saved in a directory."""
+    from wconv.checkpoints.training import opening as training
+
     found = training.read(place.directory, place.kind, place.found, key, allow_inflation)
     beside = training.beside(source, place.directory)
     contents = found.contents
@@ -137,6 +139,8 @@ def _open_directory(
     if PIPELINE_INDEX in names:
         raise FormatError(f"{directory} is a pipeline: open its components, such as {directory}/transformer")
     if variant is None and not any(_is_flat(name) for name in names):
+        from wconv.checkpoints.training import opening as training
+
         place = training.find(directory, names, deep=not any(map(is_weights, names)))
         if place is not None:
             return _open_training(directory, place, key, allow_inflation)
@@ -179,7 +183,7 @@ def _open_directory(
 
 def _is_flat(name: str) -> bool:
     """Whether a file is a model's safetensors: what a trainer keeps beside it is not looked at then."""
-    return name.endswith(registry.SAFETENSORS.suffixes) and not training.is_piece(name)
+    return name.endswith(registry.SAFETENSORS.suffixes) and not file_names.is_piece(name)
 
 
 def _joined(

@@ -20,10 +20,8 @@ from wconv.cli.options import (
 )
 from wconv.cli.text import print_json, print_lines, show_plan
 from wconv.consumers import registry
-from wconv.consumers.mlx.dtypes import SUBSTITUTES
-from wconv.conversion.output_dtypes import TARGETS
+from wconv.consumers.mlx.dtypes import SUBSTITUTES, TARGETS
 from wconv.errors import WconvError
-from wconv.tensors import dtypes
 
 if TYPE_CHECKING:
     from wconv.consumers.quantization.recipes import Quantize
@@ -49,6 +47,8 @@ def _dtype_name(ctx: click.Context, param: click.Parameter, value: str | None) -
     """The dtype that weights are to be written in, by any of its names: "fp16", "torch.float16"."""
     if value is None:
         return None
+    from wconv.tensors import dtypes
+
     with contextlib.suppress(WconvError):
         name = dtypes.by_name(value).name
         if name in TARGETS:

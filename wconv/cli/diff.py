@@ -11,7 +11,7 @@ from wconv.cli.options import HELP, PATH
 from wconv.cli.text import print_json, print_lines
 
 
-@click.command(short_help="Say in what two checkpoints differ, by value.", context_settings=HELP)
+@click.command(context_settings=HELP)
 @click.argument("first", type=PATH)
 @click.argument("second", type=PATH)
 @click.option("--tolerance", type=float, default=0.0, help="Allow differences of values up to this.")

@@ -16,10 +16,7 @@ def _complete_topic(ctx: click.Context, parameter: click.Parameter, incomplete: 
     return [topic for topic in topics() if topic.startswith(incomplete)]
 
 
-@click.command(
-    short_help="List the pages of the documentation, or show one.",
-    context_settings=HELP,
-)
+@click.command(context_settings=HELP)
 @click.argument("topic", required=False, shell_complete=_complete_topic)
 @click.option("--markdown", is_flag=True, help="Print the page as it is written.")
 def docs(topic: str | None, markdown: bool) -> None:

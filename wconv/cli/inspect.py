@@ -8,10 +8,7 @@ from wconv.cli.options import HELP, SOURCE, located
 from wconv.cli.text import print_json, print_lines
 
 
-@click.command(
-    short_help="Show what is in a file or directory, without running any of it.",
-    context_settings=HELP,
-)
+@click.command(context_settings=HELP)
 @click.argument("source", type=SOURCE)
 @click.option("--key", metavar="PATH", help="Where the state dict lies in a wrapped PyTorch checkpoint.")
 @click.option("--allow-inflation", is_flag=True, help="Allow tensors far larger than their file.")

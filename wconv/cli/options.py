@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +44,28 @@ class GroupedCommand(click.Command):
 
 
 class DefaultsToConvert(click.Group):
-    """A group whose first word may be a path: `wconv PATH …` is `wconv convert PATH …`."""
+    """A group whose first word may be a path: `wconv PATH …` is `wconv convert PATH …`.
+
+    Attributes:
+        others: what the other sub-commands do, by their names. `wconv/cli/NAME.py` is imported where it is
+            asked for.
+    """
+
+    others: Mapping[str, str] = {}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted((DEFAULT, *self.others))
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name in self.others and name not in self.commands:
+            self.add_command(getattr(importlib.import_module(f"wconv.cli.{name}"), name))
+        return self.commands.get(name)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if ctx.resilient_parsing and not args:
             return super().parse_args(ctx, args)
         first = args[0] if args else "--help"
-        if first not in self.commands and first not in ("-h", "--help", "--version"):
+        if first not in (DEFAULT, *self.others) and first not in ("-h", "--help", "--version"):
             args = [DEFAULT, *args]
         return super().parse_args(ctx, args or ["--help"])
 
@@ -63,9 +79,8 @@ class DefaultsToConvert(click.Group):
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         self.commands[DEFAULT].format_help(ctx, formatter)
-        others = {name: command for name, command in sorted(self.commands.items()) if name != DEFAULT}
         with formatter.section("Other commands (wconv COMMAND --help)"):
-            formatter.write_dl([(name, command.short_help or "") for name, command in others.items()])
+            formatter.write_dl(sorted(self.others.items()))
 
 
 class NamedPath(click.Path):

@@ -14,19 +14,25 @@ import click
 from wconv import __version__, machine
 from wconv.cli import signals
 from wconv.cli.convert import convert
-from wconv.cli.diff import diff
-from wconv.cli.docs import docs
-from wconv.cli.inspect import inspect
 from wconv.cli.options import HELP, DefaultsToConvert
-from wconv.cli.rules import rules
-from wconv.cli.scan import scan
 from wconv.cli.text import fail
-from wconv.cli.verify import verify
 from wconv.errors import Interrupted, WconvError, message
+
+OTHERS = {
+    "diff": "Say in what two checkpoints differ, by value.",
+    "docs": "List the pages of the documentation, or show one.",
+    "inspect": "Show what is in a file or directory, without running any of it.",
+    "rules": "List the models that have rules, or print the rules of one.",
+    "scan": "Say what would run if other programs loaded it.",
+    "verify": "Prove that a result is what a source gives, byte for byte.",
+}
+"""The commands but `convert`, and what `--help` says of them."""
 
 
 class Program(DefaultsToConvert):
     """The group as a process: signals, exit codes, and every failure as one line or as JSON."""
+
+    others = OTHERS
 
     def invoke(self, ctx: click.Context) -> Any:
         as_json = "--json" in [*ctx._protected_args, *ctx.args]
@@ -85,14 +91,14 @@ def main() -> None:
     """Moves model weights without torch."""
 
 
-for command in (convert, diff, docs, inspect, rules, scan, verify):
-    main.add_command(command)
+main.add_command(convert)
 
 
 def entry() -> NoReturn:
     """The command as a process, which ends at once: to free a large plan takes a tenth of a second."""
     code: Any = 1
     signals.keep()
+    gc.disable()  # at the end, too: to look through all that is left takes as long as to start
     try:
         main()
     except SystemExit as stop:

@@ -8,10 +8,7 @@ from wconv.cli.options import HELP
 from wconv.cli.text import print_lines
 
 
-@click.command(
-    short_help="List the models that have rules, or print the rules of one.",
-    context_settings=HELP,
-)
+@click.command(context_settings=HELP)
 @click.argument("model_type", required=False)
 @click.option(
     "--layout", default="auto", show_default=True, help="The consumer, for models with several tables."

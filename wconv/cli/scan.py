@@ -14,7 +14,7 @@ RUNS = 2
 """The exit code where code would run."""
 
 
-@click.command(short_help="Say what would run if other programs loaded it.", context_settings=HELP)
+@click.command(context_settings=HELP)
 @click.argument("source", type=PATH)
 @click.option("--disassemble", is_flag=True, help="Print the programs of the pickles in a file.")
 @click.option("--json", "as_json", is_flag=True, help="Print plain data for programs.")

@@ -24,7 +24,6 @@ OWN = ("jobs", "quiet", "as_json")
 
 
 @click.command(
-    short_help="Prove that a result is what a source gives, byte for byte.",
     context_settings={**HELP, "ignore_unknown_options": True},
 )
 @click.argument("output", type=PATH)

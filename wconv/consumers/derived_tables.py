@@ -5,6 +5,7 @@ Another checkpoint passes as it would without a table.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
@@ -14,7 +15,7 @@ from wconv.consumers import registry, table_files
 from wconv.consumers.consumer import Consumer
 from wconv.consumers.load_commands import likeliest_first
 from wconv.errors import LayoutError
-from wconv.layouts.apply import Layout, is_known, matches
+from wconv.layouts.apply import Layout, fitting, is_known, matches
 from wconv.layouts.conditions import Context, Setting, When
 from wconv.layouts.patterns import compile_pattern
 from wconv.layouts.reverse_rules import JoinRule, UnstackRule
@@ -56,8 +57,8 @@ def laid_out_already(
     name: str, written: Layout, config: Mapping[str, Any], names: Collection[str]
 ) -> Layout | None:
     """The derived table in whose layout the names are already, of another consumer than a written one's."""
-    first = next(iter(names), None)
-    if first is None or matches(written.names, first):
+    first = tuple(itertools.islice(names, 1))
+    if not first or fitting(written.names, first):
         return None
     model_type = str(config.get("model_type", "")).lower()
     for one in likeliest_first(config):
@@ -134,6 +135,8 @@ def _unlike(layout: Layout, names: Collection[str], context: Context) -> list[st
 
 def is_laid_out(layout: Layout, names: Collection[str]) -> bool:
     """Whether all names are the consumer's already, and some are by the rules."""
+    if not fitting(layout.names, itertools.islice(names, 1)):
+        return False
     targets = tuple(target for rule in layout.rules for target in rule.targets)
     return all(matches(layout.names, name) for name in names) and any(
         matches(targets, name) for name in names

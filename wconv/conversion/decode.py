@@ -14,7 +14,8 @@ from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.consumers import registry
 from wconv.consumers.consumer import FP8_BLOCKS
 from wconv.consumers.lay_out import AS_STORED, HUB, lay_out
-from wconv.conversion.output_dtypes import TARGETS, written_dtypes
+from wconv.consumers.mlx.dtypes import TARGETS
+from wconv.conversion.output_dtypes import written_dtypes
 from wconv.errors import LayoutError, WconvError
 from wconv.layouts.apply import matches
 from wconv.quantized import described as quantized_described
@@ -77,7 +78,7 @@ def decoded(
     scheme = recognition.find_weights(picked, opened.description, opened.metadata)
     if scheme is None:
         return opened, picked, left, request.dtype
-    dense = scheme.decode(picked, opened.config)
+    dense = scheme.decode(picked)
     tensors = dense.tensors
     if to is None and not as_stored:
         tensors = {

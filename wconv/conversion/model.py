@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from typing import TYPE_CHECKING
 
 from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.consumers import fits, registry
@@ -11,13 +12,15 @@ from wconv.consumers.lay_out import PreparedModel
 from wconv.conversion import outputs, report_facts, stages
 from wconv.conversion.config import untied_notes, written_config
 from wconv.conversion.planned import Conversion, stamps_of
-from wconv.conversion.quantize import Quantized
 from wconv.conversion.report import Report, changes
 from wconv.conversion.request import Request
 from wconv.errors import OutputError, WconvError
 from wconv.quantized.names import LEVEL
 from wconv.stores import files as stored
 from wconv.writing import file_formats, sidecars
+
+if TYPE_CHECKING:
+    from wconv.conversion.quantize import Quantized
 
 
 def plan_model(request: Request) -> Conversion:

@@ -16,10 +16,6 @@ from wconv.tensors.dtypes import DType
 if TYPE_CHECKING:
     from wconv.tensors.lazy import LazyTensor
 
-TARGETS = ("float16", "bfloat16", "float32")
-"""What `--dtype` accepts: the floating types that MLX computes in."""
-
-
 _BY_SOURCE = {row.source: row for row in SUBSTITUTES}
 _BYTES_FOR_CONSUMERS = ("float8_e4m3fn", "float8_e8m0fnu")
 _NONE: Mapping[str, str] = {}

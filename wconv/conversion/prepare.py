@@ -16,7 +16,6 @@ from wconv.conversion.options import (
     options_of,
     takes_options,
 )
-from wconv.conversion.pipeline import plan_pipeline
 from wconv.conversion.planned import Conversion
 from wconv.conversion.request import make_request
 from wconv.errors import FormatError, os_errors_as
@@ -65,7 +64,12 @@ def plan(
     elif pipeline is not None and own is not None and request.layout != own:
         known = f"the tensors have {own}'s names, which nothing undoes: --layout {own} keeps its form"
         pipeline = dataclasses.replace(pipeline, command="", known=known)
-    conversion = plan_model(request) if pipeline is None else plan_pipeline(request, pipeline)
+    if pipeline is None:
+        conversion = plan_model(request)
+    else:
+        from wconv.conversion.pipeline import plan_pipeline
+
+        conversion = plan_pipeline(request, pipeline)
     if options.options:
         report = conversion.report
         whose = f"{request.source} for {report.layout}" if report.layout else str(request.source)

@@ -10,12 +10,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from wconv.conversion.quantization_summary import Summary
 from wconv.errors import OutputError
 from wconv.tensors.casts import Overflow, holding
 from wconv.wording import fitted, gigabytes, plural
+
+if TYPE_CHECKING:
+    from wconv.conversion.quantization_summary import Summary
 
 FEW = 4
 """Names that are told before the rest are counted."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.consumers import casts
 from wconv.conversion import decode
-from wconv.conversion.quantize import Quantized
 from wconv.layouts.apply import LayoutResult
 from wconv.tensors.dtypes import DType
 from wconv.tensors.lazy import LazyTensor
@@ -17,6 +16,7 @@ from wconv.writing.sidecars import Sidecars
 
 if TYPE_CHECKING:
     from wconv.conversion.pack import Packed
+    from wconv.conversion.quantize import Quantized
     from wconv.lora.read import Lora
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from wconv.checkpoints.locate import locate
 from wconv.consumers import registry
 from wconv.consumers.lay_out import HUB
+from wconv.consumers.mlx.dtypes import TARGETS
 from wconv.conversion import outputs
-from wconv.conversion.output_dtypes import TARGETS
 from wconv.errors import OutputError, WconvError, require_name
 from wconv.layouts.apply import Layout
 from wconv.tensors import dtypes

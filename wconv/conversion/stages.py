@@ -21,7 +21,6 @@ from wconv.consumers.megatron import names as megatron
 from wconv.consumers.pieces import PIECES
 from wconv.conversion import decode
 from wconv.conversion.output_dtypes import written_dtypes
-from wconv.conversion.quantize import Quantized, quantize_entries
 from wconv.conversion.request import Request
 from wconv.errors import FormatError, WconvError
 from wconv.formats.side_files import read_json
@@ -33,6 +32,7 @@ from wconv.writing.plan import MAX_SHARD_SIZE, Entry, Plan, make
 
 if TYPE_CHECKING:
     from wconv.conversion.pack import Packed
+    from wconv.conversion.quantize import Quantized
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +256,8 @@ def quantize(
     model_type = pipelines.place_of(laid.consumer or "", laid.table) or str(config.get("model_type", ""))
     if not model_type and laid.table is not None and laid.table.model_types:
         model_type = laid.table.model_types[0]
+    from wconv.conversion.quantize import quantize_entries
+
     return quantize_entries(dense, laid.consumer, model_type, config, recipe, part=request.part)
 
 

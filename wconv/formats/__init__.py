@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from wconv.errors import FormatError, UnsafeError
@@ -36,8 +33,7 @@ def open_file(path: str, *, key: str | None = None, allow_inflation: bool = Fals
         FormatError: the file is damaged or of another kind, which the message names.
         UnsafeError: the file asks for something that no weights need.
     """
-    with no_collector():
-        contents = _open(stamped(path), key, allow_inflation)
+    contents = _open(stamped(path), key, allow_inflation)
     check_names(contents, path)
     return contents
 
@@ -51,18 +47,6 @@ def check_names(contents: Contents, path: str) -> None:
                 f"{path} names a tensor in {len(longest):,} characters ({longest:.40}…):"
                 f" more than {LONGEST_NAME:,} are refused"
             )
-
-
-@contextlib.contextmanager
-def no_collector() -> Iterator[None]:
-    """Opening makes a million objects and no garbage: looking for it would take a third of the time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _open(path: str, key: str | None, allow_inflation: bool) -> Contents:
@@ -110,7 +94,7 @@ def load_first(path: str, how: Reading | None = None) -> tuple[Any, int | None]:
     from wconv.formats.torch.pickle.reading import reading
 
     path = stamped(path)
-    with no_collector(), reading(how):
+    with reading(how):
         found = _read(FileSource(path), allow_inflation=False)
         if isinstance(found, Contents):
             check_names(found, path)

@@ -7,18 +7,20 @@ import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wconv.errors import LayoutError
 from wconv.layouts import tied_heads
 from wconv.layouts.conditions import Context, When
 from wconv.layouts.file_form import Form
-from wconv.layouts.layer_rule import LayerRule
 from wconv.layouts.patterns import SHORT, Pattern, compile_pattern, is_wildcard, written_out
 from wconv.layouts.rules import CopyRule, DropRule, KeepDtypeRule, Rule, State, TracedTensor, TransposeRule
 from wconv.quantized.names import LEVEL, is_part
 from wconv.tensors.lazy import LazyTensor
 from wconv.wording import fitted, plural
+
+if TYPE_CHECKING:
+    from wconv.layouts.layer_rule import LayerRule
 
 SCALES = "**_scale_inv"
 """Scales of weights that stay in 8 bits, which lose too much in a cast."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from wconv.errors import WconvError
 from wconv.layouts.name_filter import NameFilter
-from wconv.tensors.quantize import MODES, Quantization
+
+if TYPE_CHECKING:
+    from wconv.tensors.quantize import Quantization
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,8 @@ class LayerRule:
         Raises:
             WconvError: the pattern is no regular expression, or no mode has those bits and groups.
         """
+        from wconv.tensors.quantize import Quantization
+
         NameFilter(self.pattern, "the pattern of a quantization rule")
         self.quantization(Quantization.of())
 
@@ -57,6 +62,8 @@ class LayerRule:
         Raises:
             WconvError: the mode does not have those bits or groups.
         """
+        from wconv.tensors.quantize import Quantization
+
         if self.bits is None:
             return None
         mode = self.mode or (recipe.mode if _has(recipe.mode, self.bits, self.group_size) else "affine")
@@ -70,5 +77,7 @@ class LayerRule:
 
 
 def _has(mode: str, bits: int, group_size: int | None) -> bool:
+    from wconv.tensors.quantize import MODES
+
     limits = MODES[mode]
     return bits in limits.bits and (group_size is None or group_size in limits.group_sizes)

@@ -2,11 +2,11 @@
 
     scheme = find_weights(tensors, config)
     if scheme is not None:
-        dense = scheme.decode(tensors)      # or scheme.repack(tensors)
+        dense = scheme.decode(tensors)
 
 The tensors decide, by their names, dtypes and shapes; a config that contradicts them is told of. Nothing is
-read but settings and, for the first GPTQ weight, some zeros; `repack` reads scales, to see whether MLX's form
-holds every value.
+read but settings and, for the first GPTQ weight, some zeros; `StoredWeight.packed` reads scales, to
+see whether MLX's form holds every value.
 """
 
 from __future__ import annotations

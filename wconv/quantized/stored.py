@@ -6,7 +6,7 @@ The functions below the classes are the checks that the schemes' files share.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,14 +63,12 @@ class Dense:
         tensors: under the model's own names, in the order of the source.
         sources: of each decoded weight, what it was made of.
         dropped: what was left out, with the reason.
-        kept: weights that stay quantized, as MLX keeps them → how.
         notes: what the user should know.
     """
 
     tensors: dict[str, LazyTensor]
     sources: Mapping[str, tuple[str, ...]]
     dropped: Mapping[str, str]
-    kept: Mapping[str, Quantization] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -90,60 +88,32 @@ class StoredWeights:
     weights: Mapping[str, StoredWeight]
     notes: tuple[str, ...] = ()
 
-    def decode(self, tensors: Tensors, config: Mapping[str, Any] | None = None) -> Dense:
-        """All weights dense, each in the dtype that the scheme's own library computes in."""
-        return self._made(tensors, {})
+    def decode(self, tensors: Tensors) -> Dense:
+        """All weights dense, each in the dtype that the scheme's own library computes in.
 
-    def repack(self, tensors: Tensors, config: Mapping[str, Any] | None = None) -> Dense:
-        """The weights whose values MLX's own quantized forms hold in those forms, the others dense."""
-        packed = {name: one.packed() for name, one in self.weights.items() if one.packed is not None}
-        fitting = {name: one for name, one in packed.items() if one is not None and not one.turned}
-        return self._made(tensors, fitting)
+        Args:
+            tensors: the checkpoint's, by name.
 
-    def _made(self, tensors: Tensors, packed: Mapping[str, MlxForm]) -> Dense:
+        Raises:
+            FormatError: a weight stands there both stored and dense.
+        """
         owner = {part: one for one in self.weights.values() for part in (*one.parts, *one.unused)}
         made: dict[str, LazyTensor] = {}
         sources: dict[str, tuple[str, ...]] = {}
         for name, tensor in tensors.items():
-            one = owner.get(name)
-            if one is None:
+            weight = owner.get(name)
+            if weight is None:
                 made[name] = tensor
-            elif one.name not in sources:
-                form = packed.get(one.name)
-                sources.update(dict.fromkeys((one.name, *_add(made, one, form)), one.parts))
+            elif weight.name not in sources:
+                made[weight.name] = weight.dense
+                sources[weight.name] = weight.parts
         clash = next((name for name in self.weights if name in tensors and name not in owner), None)
         if clash is not None:
             raise FormatError(f"{clash} stands in the file both dense and in {self.title}: keep one of them")
         dropped = {name: why for one in self.weights.values() for name, why in one.unused.items()}
-        kept = {name: form.how for name, form in packed.items()}
-        return Dense(made, sources, dropped, kept, (*self.notes, *self._notes(kept)))
-
-    def _notes(self, kept: Mapping[str, Quantization]) -> Iterator[str]:
         count = len(self.weights)
-        if not kept:
-            yield f"{plural(count, 'weight')} of {self.title} {'is' if count == 1 else 'are'} decoded"
-            return
-        forms = sorted({f"{how.mode} of {how.bits} bits" for how in kept.values()})
-        rest = f", {count - len(kept):,} decoded" if len(kept) < count else ""
-        verb = "is" if len(kept) == 1 else "are"
-        yield (
-            f"{plural(len(kept), 'weight')} of {self.title} {verb} kept as MLX's {' and '.join(forms)},"
-            f" which hold every value{rest}"
-        )
-
-
-def _add(made: dict[str, LazyTensor], one: StoredWeight, form: MlxForm | None) -> tuple[str, ...]:
-    """Adds a weight in either form; returns the further names that it has."""
-    if form is None:
-        made[one.name] = one.dense
-        return ()
-    stem = one.name.removesuffix(".weight")
-    more = {f"{stem}.scales": form.scales}
-    if form.biases is not None:
-        more[f"{stem}.biases"] = form.biases
-    made[f"{stem}.weight"] = form.weight
-    made.update(more)
-    return tuple(more)
+        note = f"{plural(count, 'weight')} of {self.title} {'is' if count == 1 else 'are'} decoded"
+        return Dense(made, sources, dropped, (*self.notes, note))
 
 
 SETTINGS_FILES = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")

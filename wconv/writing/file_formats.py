@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 
 from wconv.errors import WconvError
 from wconv.formats import registry
 from wconv.formats.format import Format
-from wconv.formats.zip.write import Arranged
 from wconv.writing.plan import Entry, Plan, Shard, safetensors_shard, shard_names
+
+if TYPE_CHECKING:
+    from wconv.formats.zip.write import Arranged
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 The files in fixtures/training were written by torch 2.13 with gloo, in two and four processes.
 Covers `checkpoints/training/dcp.py`, `checkpoints/training/hub_shards.py`,
-`checkpoints/training/rank_files.py`, `checkpoints/training/saved.py`.
+`checkpoints/training/rank_files.py`, `checkpoints/training/saved.py`, `checkpoints/training/file_names.py`.
 """
 
 from __future__ import annotations

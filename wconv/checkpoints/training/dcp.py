@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from wconv.checkpoints.training.file_names import METADATA
 from wconv.checkpoints.training.saved import RankFiles, SavedPiece, load_range
 from wconv.errors import FormatError
 from wconv.formats import load_tree, safetensors
@@ -25,8 +26,6 @@ from wconv.formats.torch.pickle.state import Constructor, MachineState
 from wconv.tensors.dtypes import DType
 from wconv.tensors.lazy import LazyTensor, Shape, checked_shape
 from wconv.tensors.pieces import Piece, joined
-
-METADATA = ".metadata"
 
 OF_RANK = re.compile(r"__(\d{1,9})\.metadata")
 """What a rank writes that is not coordinated with others."""

@@ -6,21 +6,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from wconv.checkpoints.training import dcp
+from wconv.checkpoints.training.file_names import SHARD
 from wconv.checkpoints.training.saved import RankFiles
 from wconv.errors import FormatError
 from wconv.formats import safetensors
 from wconv.formats.torch.objects import JoinedTensor
 from wconv.tensors.lazy import checked_shape
 from wconv.tensors.pieces import Piece, joined
-
-SHARD = re.compile(r"shard-(?P<rank>\d{5})-model-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors")
-"""A rank's file."""
 
 CONSOLIDATED = "sharded"
 """The sub-directory in which they stay when torch has joined them."""

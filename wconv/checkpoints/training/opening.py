@@ -12,7 +12,7 @@ from typing import Any
 from wconv.checkpoints.training import dcp, hub_shards, megatron, rank_files, trainer_names, zero
 from wconv.checkpoints.training.saved import RankFiles, is_below
 from wconv.errors import FormatError
-from wconv.formats import check_names, no_collector
+from wconv.formats import check_names
 from wconv.formats.contents import Contents, Tree
 from wconv.formats.sources import MemorySource
 from wconv.formats.torch import file as torch_file
@@ -52,11 +52,6 @@ class Opened:
     files: tuple[Path, ...]
 
 
-def is_piece(name: str) -> bool:
-    """Whether a file's name says that its tensors are pieces."""
-    return hub_shards.SHARD.fullmatch(name) is not None
-
-
 def kind_of(directory: Path, names: Sequence[str]) -> tuple[Kind, list[str]] | None:
     """The kind of a directory with files of these names, and those that tell; None where it is none."""
     for kind in KINDS:
@@ -78,11 +73,6 @@ def read(directory: Path, kind: Kind, found: Sequence[str], key: str | None, exp
         FormatError: a file is missing or damaged, or not all of a tensor is there.
         UnsafeError: a file asks for something that no weights need.
     """
-    with no_collector():
-        return _read(directory, kind, found, key, expand)
-
-
-def _read(directory: Path, kind: Kind, found: Sequence[str], key: str | None, expand: bool) -> Opened:
     root, held = kind.read(directory, found)
     root, inner, notes = trainer_names.by_prefix(root, key)
     where = MemorySource(b"", str(directory))

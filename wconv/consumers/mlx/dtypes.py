@@ -1,8 +1,11 @@
-"""The dtypes that MLX does not hold, and what is written for them."""
+"""The dtypes that MLX computes in, those that it does not hold, and what is written for these."""
 
 from __future__ import annotations
 
 from wconv.consumers.consumer import Substitute
+
+TARGETS = ("float16", "bfloat16", "float32")
+"""What `--dtype` accepts: the floating types that MLX computes in."""
 
 SUBSTITUTES = (
     Substitute("float64", "float32", "MLX has no float64"),
