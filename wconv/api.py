@@ -14,6 +14,7 @@ from wconv.old_names import takes_old_names
 from wconv.stores import durable
 from wconv.tensors import dtypes
 from wconv.tensors.lazy import Array, LazyTensor, from_array
+from wconv.tensors.reading import read_all
 from wconv.writing import writer
 from wconv.writing.plan import Entry, make
 from wconv.writing.workspace import Workspace, check_space
@@ -49,7 +50,7 @@ def load(
     opened = opening.open(path, key=key, allow_inflation=allow_inflation, skip_unreadable=skip_unreadable)
     if not opened.tensors:
         raise FormatError(f"{opened.path} holds no tensors")
-    return {name: tensor.numpy() for name, tensor in opened.items()}
+    return read_all(opened.tensors)
 
 
 def save(

@@ -60,7 +60,7 @@ def load_mlx(
     from wconv.consumers.quantization.recipes import Quantize
     from wconv.conversion.prepare import plan
     from wconv.tensors.borrowed import keeping
-    from wconv.writing.buffers import Buffers, read
+    from wconv.writing.arrays import read
 
     if layout is None:
         layout = AS_STORED if options.get("rules") is None else "auto"
@@ -73,11 +73,10 @@ def load_mlx(
         )
     arrays: dict[str, mx.array] = {}
     overflows: dict[str, Overflow] = {}
-    buffers = Buffers()
     opened = conversion.checkpoint
     with reading(opened), keeping():
         for shard in conversion.plan.shards:
-            for entry, array, lost in read(shard.entries, buffers):
+            for entry, array, lost in read(shard.entries):
                 arrays[shard.label(entry.name)] = to_mlx(array)
                 if lost.count:
                     overflows[shard.label(entry.name)] = lost

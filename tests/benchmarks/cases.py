@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from tests.benchmarks import data, distributed_data, quantized_data, torch_data
 from tests.benchmarks.measure import python
+from wconv.tensors.compiled import OFF
 
 Command = Callable[[Path, Path], list[str]]
 """From where the data lie and where the output goes to a command line."""
@@ -18,10 +19,16 @@ PROGRAMS = Path(__file__).parent / "programs"
 
 @dataclass(frozen=True)
 class Program:
-    """A command to run over the data; `needs` are the packages it imports beyond wconv's own."""
+    """A command to run over the data.
+
+    Attributes:
+        needs: the packages it imports beyond wconv's own.
+        environment: variables of its own.
+    """
 
     command: Command
     needs: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -30,13 +37,13 @@ class Goal:
 
     Attributes:
         against: another program, whose time or memory `limit` is a multiple of; without one, an amount.
-        quantity: seconds, or megabytes (10^6) of anonymous memory at most.
+        quantity: seconds by the clock or of processors, or megabytes (10^6) of anonymous memory at most.
     """
 
     program: str
     limit: float
     against: str | None = None
-    quantity: Literal["s", "MB"] = "s"
+    quantity: Literal["s", "processor s", "MB"] = "s"
 
 
 @dataclass(frozen=True)
@@ -71,8 +78,25 @@ def script(name: str, *needs: str, source: str = "") -> Program:
     return Program(lambda src, out: python(PROGRAMS / f"{name}.py", src / source, out), needs)
 
 
+def in_numpy(program: Program) -> Program:
+    """The same without compiled casts, whether or not they are installed."""
+    return replace(program, environment={OFF: "1"})
+
+
+def compiled(program: Program) -> Program:
+    """The same with compiled casts."""
+    return replace(program, needs=("numkong",))
+
+
 COPY = Program(lambda src, out: ["cp", "-r", str(src), str(out)])
 FLOAT16 = "wconv --dtype float16"
+FAST = "wconv[fast] --dtype float16"
+SAME = "wconv (same dtype)"
+TO_FLOAT16 = {
+    FAST: compiled(wconv("--dtype", "float16")),
+    FLOAT16: in_numpy(wconv("--dtype", "float16")),
+}
+LOAD = "wconv.load"
 MFLUX = "wconv --layout mflux"
 DENSE = "wconv --dequantize"
 DECODED = {DENSE: wconv("-d", "--layout", "hf"), "torch script": script("torch_dequantize", "torch")}
@@ -89,40 +113,66 @@ def mlx_lm(*options: str) -> Program:
 QUANTIZERS = {"wconv": wconv, "mlx_lm.convert": mlx_lm}
 
 CASES = {
-    "model": Case(
+    "cast": Case(
         data.qwen,
         {
             "cp -r": COPY,
-            FLOAT16: wconv("--dtype", "float16"),
-            "wconv (same dtype)": wconv(),
-            "wconv (same dtype, on the disk)": wconv(sync=True),
+            **TO_FLOAT16,
             "mlx_lm.convert": mlx_lm("--dtype", "float16"),
             "torch script": script("torch_cast", "torch"),
             "numpy script": script("numpy_cast"),
         },
         (
-            Goal(FLOAT16, 1.0, "cp -r"),
-            Goal("wconv (same dtype)", 0.5, "cp -r"),
-            Goal(FLOAT16, 1 / 7, "mlx_lm.convert"),
-            Goal(FLOAT16, 1 / 4, "torch script"),
-            Goal(FLOAT16, 1.0, "numpy script"),
+            Goal(FAST, 1.4, "cp -r", "processor s"),
+            Goal(FAST, 1.0, "cp -r"),
+            Goal(FLOAT16, 2.5, "cp -r", "processor s"),
+            Goal(FLOAT16, 1.6, "cp -r"),
+            Goal(FAST, 1 / 10, "mlx_lm.convert"),
+            Goal(FAST, 1 / 5, "torch script"),
+            Goal(FAST, 1 / 5, "numpy script"),
+            Goal(FAST, 48, quantity="MB"),
             Goal(FLOAT16, 48, quantity="MB"),
-            Goal("wconv (same dtype)", 48, quantity="MB"),
+        ),
+    ),
+    "copy": Case(
+        data.qwen,
+        {"cp -r": COPY, SAME: wconv(), "wconv (same dtype, on the disk)": wconv(sync=True)},
+        (
+            Goal(SAME, 0.75, "cp -r"),
+            Goal(SAME, 0.75, "cp -r", "processor s"),
+            Goal(SAME, 48, quantity="MB"),
         ),
     ),
     "small": Case(
         data.small_tensors,
-        {"cp -r": COPY, FLOAT16: wconv("--dtype", "float16"), "torch script": script("torch_cast", "torch")},
+        {"cp -r": COPY, **TO_FLOAT16, "torch script": script("torch_cast", "torch")},
         (
-            Goal(FLOAT16, 3.0, "cp -r"),
-            Goal(FLOAT16, 1 / 5, "torch script"),
-            Goal(FLOAT16, 100, quantity="MB"),
+            Goal(FAST, 2.5, "cp -r"),
+            Goal(FAST, 1 / 6, "torch script"),
+            Goal(FAST, 100, quantity="MB"),
         ),
     ),
     "float32": Case(
         data.float32,
-        {"cp -r": COPY, FLOAT16: wconv("--dtype", "float16"), "torch script": script("torch_cast", "torch")},
-        (Goal(FLOAT16, 0.8, "cp -r"), Goal(FLOAT16, 48, quantity="MB")),
+        {"cp -r": COPY, **TO_FLOAT16, "torch script": script("torch_cast", "torch")},
+        (Goal(FAST, 0.8, "cp -r"), Goal(FAST, 48, quantity="MB")),
+    ),
+    "load": Case(
+        torch_data.shards,
+        {
+            "safetensors.numpy.load_file": script("safetensors_load", source="safetensors"),
+            LOAD: script("wconv_load", source="safetensors"),
+            "wconv.load (.bin)": script("wconv_load", source="bin"),
+            "torch.load (mmap, cloned)": script("torch_load", "torch", source="bin"),
+            "mx.load, mx.eval": script("mlx_load", "mlx", source="safetensors"),
+            "wconv.load_mlx": script("wconv_load_mlx", "mlx", source="safetensors"),
+        },
+        (
+            Goal(LOAD, 1.0, "safetensors.numpy.load_file"),
+            Goal("wconv.load (.bin)", 1.0, "torch.load (mmap, cloned)"),
+            Goal("wconv.load_mlx", 1.0, "mx.load, mx.eval"),
+        ),
+        ("torch",),
     ),
     "quantize": Case(
         data.qwen,
@@ -156,7 +206,11 @@ CASES = {
             "wconv --help": Program(lambda src, out: python("-m", "wconv", "--help")),
             "wconv --dry-run": wconv("--dtype", "float16", "--dry-run"),
         },
-        (Goal("wconv --help", 0.15), Goal("wconv --dry-run", 3)),
+        (
+            Goal("wconv --help", 0.15),
+            Goal("wconv --dry-run", 1.5),
+            Goal("wconv --dry-run", 60, quantity="MB"),
+        ),
     ),
     "open": Case(
         torch_data.many_tensors,

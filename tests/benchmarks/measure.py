@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from types import MappingProxyType
+from typing import IO, Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 INTERVAL = 0.005
@@ -20,22 +22,36 @@ class FailedError(Exception):
     """A program ended with an error; `str()` is the last line that it wrote."""
 
 
-def seconds(argv: Sequence[str]) -> float:
-    """Wall time from start to end of one process.
+class Spent(NamedTuple):
+    """Seconds of one process with its children: by the clock, and of processors."""
+
+    wall: float
+    user: float
+    system: float
+
+    @property
+    def processor(self) -> float:
+        """User and system together: what other work on the machine changes least."""
+        return self.user + self.system
+
+
+def spent(argv: Sequence[str], environment: Mapping[str, str] = MappingProxyType({})) -> Spent:
+    """The time of one process from start to end.
 
     Raises:
         FailedError: it returned another code than 0.
     """
     with tempfile.TemporaryFile() as errors:
         began = time.perf_counter()
-        process = _start(argv, errors)
-        code = process.wait()
+        process = _start(argv, errors, environment)
+        _, status, used = os.wait4(process.pid, 0)
         taken = time.perf_counter() - began
-        _check(code, errors)
-    return taken
+        process.returncode = os.waitstatus_to_exitcode(status)
+        _check(process.returncode, errors)
+    return Spent(taken, used.ru_utime, used.ru_stime)
 
 
-def peak_anonymous(argv: Sequence[str]) -> int | None:
+def peak_anonymous(argv: Sequence[str], environment: Mapping[str, str] = MappingProxyType({})) -> int | None:
     """The most bytes of anonymous memory (RssAnon) that a process and its children held together.
 
     File pages are left out: what a program maps from the page cache is the system's to take back. None
@@ -48,7 +64,7 @@ def peak_anonymous(argv: Sequence[str]) -> int | None:
         return None
     peak = 0
     with tempfile.TemporaryFile() as errors:
-        process = _start(argv, errors)
+        process = _start(argv, errors, environment)
         while process.poll() is None:
             peak = max(peak, sum(_anonymous(pid) for pid in _family(process.pid)))
             time.sleep(INTERVAL)
@@ -56,8 +72,8 @@ def peak_anonymous(argv: Sequence[str]) -> int | None:
     return peak
 
 
-def _start(argv: Sequence[str], errors: IO[bytes]) -> subprocess.Popen[Any]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+def _start(argv: Sequence[str], errors: IO[bytes], more: Mapping[str, str]) -> subprocess.Popen[Any]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", **more}
     return subprocess.Popen(argv, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=errors)
 
 
@@ -101,3 +117,15 @@ def _text(path: str) -> str:
 def python(*arguments: object) -> list[str]:
     """The command line of this interpreter."""
     return [sys.executable, *map(str, arguments)]
+
+
+def machine() -> str:
+    """The processor's name, how many there are, and the system."""
+    name = platform.processor() or platform.machine()
+    for line in _text("/proc/cpuinfo").splitlines():
+        if line.startswith("model name"):
+            name = line.partition(":")[2].strip()
+            break
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    system = f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
+    return f"{count} x {name}, {system}"

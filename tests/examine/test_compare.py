@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from wconv.examine import parallel
 from wconv.examine.compare import Distance, distances
+from wconv.tensors import parallel
 from wconv.tensors.lazy import from_array
 
 

@@ -1,6 +1,6 @@
 """In what two checkpoints differ.
 
-Covers `cli/diff.py`, `examine/pairing.py`, `examine/parallel.py`.
+Covers `cli/diff.py`, `examine/pairing.py`, `tensors/parallel.py`.
 """
 
 from __future__ import annotations

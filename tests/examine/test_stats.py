@@ -8,8 +8,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from wconv.examine import parallel
 from wconv.examine.stats import Stats, stats
+from wconv.tensors import parallel
 from wconv.tensors.lazy import from_array
 
 

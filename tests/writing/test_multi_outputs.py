@@ -29,7 +29,7 @@ from wconv.tensors.graph import leaves, rebuilt
 from wconv.tensors.lazy import Array, LazyTensor, Shape, from_array
 from wconv.tensors.multi import MultiNode
 from wconv.writing import chunks, writer
-from wconv.writing.buffers import Buffers, read
+from wconv.writing.arrays import read
 from wconv.writing.file_formats import torch_shard
 from wconv.writing.plan import Entry, Shard, make, safetensors_shard
 
@@ -250,7 +250,7 @@ def test_casts_count_for_the_tensor_that_they_are_of(tmp_path: Path) -> None:
 def test_arrays_are_read_in_one_pass_too() -> None:
     source = counted((30, 8))
     entries = [*outputs(source, "w"), Entry("n", from_array(values((3,))), F32)]
-    found = list(read(entries[::-1], Buffers()))
+    found = list(read(entries[::-1]))
     assert all(lost == NONE for _, _, lost in found)
     check(
         {entry.name: array for entry, array, _ in found},

@@ -71,10 +71,10 @@ def note(said: str, sizes: Mapping[DType, int]) -> str:
 
 def sizes_of(pairs: Iterator[tuple[DType, int]]) -> Mapping[DType, int]:
     """Elements by dtype."""
-    sizes: Counter[DType] = Counter()
+    sizes: Counter[str] = Counter()  # by name: a string's hash is kept in it
     for dtype, count in pairs:
-        sizes[dtype] += count
-    return sizes
+        sizes[dtype.name] += count
+    return {dtypes.by_name(name): count for name, count in sizes.items()}
 
 
 def _stated(value: Any) -> DType | None:

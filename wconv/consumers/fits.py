@@ -8,8 +8,8 @@ would load wrongly or not at all; one line says so before anything is written. W
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from wconv.consumers import shape_check, shapes
@@ -89,8 +89,9 @@ def check(
         return
     if not judged and len(layers) > 2 and not _irregular(config, len(layers)):
         _check_alike(layers)
+    lengths = _Lengths.of(config)
     for name, tensor in tensors.items():
-        wanted = None if judged and judged.knows(name) else _wanted(name, tensor, config)
+        wanted = None if judged and judged.knows(name) else lengths.wanted(name, tensor)
         if wanted is not None and wanted[1] != tensor.shape[wanted[0]]:
             axis, length, field = wanted
             expected = [*tensor.shape[:axis], length, *tensor.shape[axis + 1 :]]
@@ -173,21 +174,38 @@ def _irregular(config: Mapping[str, Any], count: int) -> bool:
     return False
 
 
-def _wanted(name: str, tensor: LazyTensor, config: Mapping[str, Any]) -> tuple[int, int, str] | None:
-    """The axis of a tensor whose length a field of the config gives, that length and the field."""
-    rows, columns = _field(config, VOCABULARY), _field(config, HIDDEN)
-    is_head = HEAD.fullmatch(name) is not None
-    if tensor.ndim == 2 and rows is not None and (is_head or EMBEDDING.fullmatch(name)):
-        more = 0 if is_head else EXTRA_ROWS.get(str(config.get("model_type")), 0)
-        if tensor.shape[0] != rows[1] + more:
-            return 0, rows[1] + more, rows[0]
-    if columns is None or not tensor.dtype.is_floating:
+@dataclass(frozen=True, slots=True)
+class _Lengths:
+    """Lengths of axes that the config gives, each with the field that does; None where none does."""
+
+    rows: tuple[str, int] | None
+    columns: tuple[str, int] | None
+    more: int
+    """Rows of an embedding beyond those of the vocabulary."""
+
+    @staticmethod
+    def of(config: Mapping[str, Any]) -> _Lengths:
+        more = EXTRA_ROWS.get(str(config.get("model_type")), 0)
+        return _Lengths(_field(config, VOCABULARY), _field(config, HIDDEN), more)
+
+    def wanted(self, name: str, tensor: LazyTensor) -> tuple[int, int, str] | None:
+        """The axis of a tensor whose length a field of the config gives, that length and the field."""
+        rows, columns = self.rows, self.columns
+        dimensions = len(tensor.shape)
+        if dimensions == 1:
+            if columns is not None and NORM.fullmatch(name) and tensor.dtype.is_floating:
+                return 0, columns[1], columns[0]
+        elif dimensions == 2:
+            is_head = HEAD.fullmatch(name) is not None
+            if not is_head and not EMBEDDING.fullmatch(name):
+                return None
+            if rows is not None:
+                length = rows[1] + (0 if is_head else self.more)
+                if tensor.shape[0] != length:
+                    return 0, length, rows[0]
+            if columns is not None and tensor.dtype.is_floating:
+                return 1, columns[1], columns[0]
         return None
-    if tensor.ndim == 2 and (is_head or EMBEDDING.fullmatch(name)):
-        return 1, columns[1], columns[0]
-    if tensor.ndim == 1 and NORM.fullmatch(name):
-        return 0, columns[1], columns[0]
-    return None
 
 
 def _check_head(tensors: Mapping[str, LazyTensor], config: Mapping[str, Any], table: Layout) -> None:
@@ -208,7 +226,8 @@ def _check_head(tensors: Mapping[str, LazyTensor], config: Mapping[str, Any], ta
 
 def _of_head(name: str) -> bool:
     """Whether a tensor belongs to an output layer, in whatever form its weights are."""
-    return HEAD.fullmatch(re.sub(r"\.[^.]+$", ".weight", name)) is not None
+    base, dot, _ = name.rpartition(".")
+    return HEAD.fullmatch(f"{base}.weight" if dot else name) is not None
 
 
 def _plain_names(table: Layout) -> Iterator[str]:

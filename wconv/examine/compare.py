@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wconv.examine.parallel import Range, ranges, share
 from wconv.tensors.base import Array, LazyTensor
+from wconv.tensors.parallel import Range, ranges, share
 
 BLOCK = 12 << 10
 """Elements that are compared at once: what is computed of them stays in the cache and in the heap."""

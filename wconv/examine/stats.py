@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from wconv.examine.compare import BLOCK
-from wconv.examine.parallel import Range, ranges, share
 from wconv.tensors.base import Array, LazyTensor
+from wconv.tensors.parallel import Range, ranges, share
 
 FLOAT16_OVERFLOW = 65520.0
 """The least magnitude that float16 rounds to infinity."""

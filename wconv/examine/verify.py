@@ -19,8 +19,8 @@ from wconv.conversion.prepare import plan
 from wconv.errors import FormatError
 from wconv.examine.compare import same_bytes
 from wconv.examine.fold import fold
-from wconv.examine.parallel import share
 from wconv.tensors.base import Array, LazyTensor
+from wconv.tensors.parallel import share
 from wconv.wording import fitted, gigabytes, plural
 from wconv.writing.buffers import Buffers
 from wconv.writing.chunks import OutputRange, WorkUnit, shard_offsets, work_units

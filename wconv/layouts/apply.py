@@ -223,6 +223,8 @@ def is_converted(layout: Layout, state: State, context: Context) -> bool:
     sources = tuple(rule.source for rule in rules if rule.is_recognisable_by_name)
     targets = tuple(target for rule in rules if rule.is_recognisable_by_name for target in rule.targets)
     others = [rule for rule in rules if rule.is_recognisable and not rule.is_recognisable_by_name]
+    if not (sources or targets or others):
+        return False
     seen: dict[str, str] = {}
     for name, entry in state.items():
         if any(dropped(name) for dropped in drops):

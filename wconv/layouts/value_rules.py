@@ -46,10 +46,13 @@ class ComputeRule(Rule):
     verb: ClassVar[str] = "compute"
 
     def apply(self, state: State, context: Context) -> State:
+        pattern, companion = self.pattern, compile_pattern(self.companion)
+        if not companion.fits_any(state):
+            return state
         after = dict(state)
         for name, entry in state.items():
-            match = self.pattern.match(name)
-            other = match and compile_pattern(self.companion).render(match, self.pattern)
+            match = pattern.match(name)
+            other = match and companion.render(match, pattern)
             if not other or other not in state:
                 continue
             scale = after.pop(other)

@@ -1,7 +1,8 @@
 """One dtype to another, buffer to buffer, counting what overflows.
 
 Every value equals torch's (2.13) bit for bit; NaN stays NaN, its payload is not promised, and torch's own is
-not one. Where `astype` is both right and fast it is used; `kernels` has the pairs for which it is slow.
+not one. Where `astype` is both right and fast it is used; `kernels` has the pairs for which it is slow, and
+`compiled` those of a library that is faster still where it is installed.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wconv.errors import WconvError
-from wconv.tensors import dtypes
-from wconv.tensors.kernels import BLOCK, KERNELS, Kernel, Scratch, not_finite
+from wconv.tensors import compiled, dtypes
+from wconv.tensors.kernels import BLOCK, KERNELS, Kernel, Scratch, flushes_subnormals, not_finite
 
 Array = NDArray[Any]
 
@@ -142,6 +143,14 @@ def count_not_finite(values: Array) -> int:
 @functools.cache
 def _route(source: np.dtype[Any], out: np.dtype[Any]) -> Step:
     """How to get from one dtype to another."""
+    own = own_step(source, out)
+    pair = dtypes.from_numpy(source).name, dtypes.from_numpy(out).name
+    return functools.partial(_compiled, pair, own) if pair in compiled.LIMITS else own
+
+
+@functools.cache
+def own_step(source: np.dtype[Any], out: np.dtype[Any]) -> Step:
+    """How to get from one dtype to another with numpy alone."""
     old, new = dtypes.from_numpy(source), dtypes.from_numpy(out)
     if old is new:
         return _copy
@@ -224,6 +233,22 @@ def _by_kernel(kernel: Kernel, source: Array, out: Array, scratch: Scratch) -> O
         run = np.dtype((np.void, RUN * out.itemsize))
         out[:whole].view(run)[at] = redone.view(run)
     return overflow
+
+
+def _compiled(pair: tuple[str, str], own: Step, source: Array, out: Array, scratch: Scratch) -> Overflow:
+    """By the library where there is one, if the block has nothing that it might take otherwise."""
+    if source.size >= compiled.FEWEST and not flushes_subnormals():
+        cast = _trusted(pair, own)
+        # looked at while it is in the cache: it was just read
+        if cast is not None and compiled.holds(source, compiled.LIMITS[pair]):
+            cast(source, out)
+            return NONE
+    return own(source, out, scratch)
+
+
+@functools.cache
+def _trusted(pair: tuple[str, str], own: Step) -> compiled.Compiled | None:
+    return compiled.trusted(*pair, lambda values, out: own(values, out, scratch()))
 
 
 def _through(middle: np.dtype[Any], source: Array, out: Array, scratch: Scratch) -> Overflow:

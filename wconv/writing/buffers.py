@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import bisect
 import errno
 import os
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +19,8 @@ from wconv.tensors.casts import NONE, Overflow
 from wconv.tensors.dtypes import DType
 from wconv.tensors.kernels import Scratch
 from wconv.tensors.losses import count_lost
-from wconv.writing.chunks import OutputRange, StepRange, WorkUnit, outputs_together, shard_offsets, work_units
+from wconv.writing.chunks import OutputRange, StepRange, WorkUnit
 from wconv.writing.page_cache import PageAdvice, WriteBehind
-from wconv.writing.plan import Entry, Shard
 
 
 class Buffers:
@@ -117,38 +115,6 @@ class Buffers:
                 found[name] = lost
             at += length
         return found
-
-
-def read(entries: Sequence[Entry], buffers: Buffers) -> Iterator[tuple[Entry, Array, Overflow]]:
-    """Each entry, as an array of its dtype and shape as a file would hold it, and what it lost.
-
-    Those that are outputs of one node are computed in one pass; else one after another.
-
-    Raises:
-        FormatError: a source ends early.
-        OutputError: what is computed of finite values is not finite.
-    """
-    passes = outputs_together(entries)
-    for at in range(len(entries)):
-        numbers = passes.get(at, [at])
-        if numbers:
-            yield from _read([entries[number] for number in numbers], buffers)
-
-
-def _read(entries: Sequence[Entry], buffers: Buffers) -> Iterator[tuple[Entry, Array, Overflow]]:
-    shard = Shard("", b"", tuple(entries), sum(entry.nbytes for entry in entries))
-    arrays = [np.empty(entry.tensor.size, entry.dtype.numpy) for entry in entries]
-    offsets = shard_offsets(shard)
-    lost: dict[str, Overflow] = {}
-    for unit in work_units(shard):
-        outs = []
-        for target in unit.targets:
-            at = bisect.bisect_right(offsets, target.offset, hi=len(entries)) - 1
-            start = (target.offset - offsets[at]) // target.dtype.itemsize
-            outs.append(arrays[at][start : start + target.count])
-        add_overflows(lost, buffers.compute(unit, outs)[1])
-    for entry, array in zip(entries, arrays, strict=True):
-        yield entry, array.reshape(entry.shape), lost.get(entry.name, NONE)
 
 
 def _compute(unit: WorkUnit, values: Sequence[Array]) -> dict[str, Overflow]:

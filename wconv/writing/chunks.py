@@ -203,7 +203,7 @@ def _cut_together(shard: Shard, numbers: Sequence[int], offsets: Sequence[int]) 
 def _chunk(tensor: LazyTensor, target: DType) -> int:
     """Elements in a unit of this tensor: a multiple of what is cheapest read together."""
     elements = CHUNK // max(tensor.dtype.itemsize, target.itemsize)
-    if isinstance(tensor, FileTensor):
+    if type(tensor) is FileTensor or isinstance(tensor, FileTensor):
         return elements
     block_size = tensor.block_size
     return max(elements // block_size, 1) * block_size
@@ -240,7 +240,7 @@ class _Joiner:
     def add(self, name: str, tensor: LazyTensor, size: int) -> None:
         self.spans.append((name, size))
         self.count += size
-        if not isinstance(tensor, FileTensor):
+        if type(tensor) is not FileTensor and not isinstance(tensor, FileTensor):
             self._end_run()
             self.pieces.append(TensorRange(tensor, 0, size, name))
             return

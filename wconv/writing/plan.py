@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from wconv.errors import WconvError
 from wconv.formats import safetensors
 from wconv.tensors.dtypes import DType
-from wconv.tensors.lazy import LazyTensor, Shape
+from wconv.tensors.lazy import FileTensor, LazyTensor, Shape
 from wconv.tensors.multi import may_hold_outputs, output_of
 from wconv.tensors.nodes import CastNode
 from wconv.wording import fitted, plural
@@ -70,6 +70,9 @@ class Entry:
     def uncast(self) -> LazyTensor:
         """The tensor before a last cast to the entry's dtype, so that the writer casts and counts."""
         tensor = self.tensor
+        # most are; to ask an abstract class takes longer than all else
+        if type(tensor) is FileTensor:
+            return tensor
         if isinstance(tensor, CastNode) and tensor.dtype is self.dtype:
             return tensor.parent
         return tensor

@@ -1,4 +1,4 @@
-"""Work that threads share while something is looked through: each takes the next part when it is free."""
+"""Work that threads share while tensors are read: each takes the next part when it is free."""
 
 from __future__ import annotations
 
