@@ -20,10 +20,10 @@ from wconv.checkpoints.index import is_plain
 from wconv.conversion.planned import Conversion
 from wconv.errors import FormatError, OutputError
 from wconv.examine.fold import fold
-from wconv.examine.parallel import RANGE, share
 from wconv.examine.verify import SHOWN, open_output
 from wconv.formats.side_files import read_json
 from wconv.tensors.base import LazyTensor
+from wconv.tensors.parallel import RANGE, share
 from wconv.wording import fitted, gigabytes, plural
 
 NAME = "wconv.json"
