@@ -117,6 +117,18 @@ def test_kernels_agree_with_numpy_on_every_pattern_among_common_weights(source: 
     assert_same(out, by_numpy(values, target), values)
 
 
+@pytest.mark.parametrize(
+    ("source", "target"), [pair for pair in kernels.KERNELS if dtypes.by_name(pair[0]).bits == 8]
+)
+def test_blocks_of_rare_patterns_of_8_bits_are_cast_as_numpy_casts_them(source: str, target: str) -> None:
+    values = np.tile(patterns(source), 64)
+    values = np.concatenate([values, np.repeat(patterns(source), 100)])
+    for part in (values, values[np.abs(values.astype(np.float32)) < 0.01], values[::-1].copy()):
+        out, lost = result(part, target)
+        assert_same(out, by_numpy(part, target), part)
+        assert lost == casts.NONE
+
+
 def sweep(step: int) -> Iterator[Array]:
     """Every `step`-th float32 pattern from a random first one, all of them when `FULL_SWEEP` is set."""
     step = 1 if os.environ.get(FULL_SWEEP) else step

