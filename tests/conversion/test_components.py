@@ -1,6 +1,7 @@
 """A pipeline's directory is converted as one: every component by its own rules, and all files beside them.
 
-Covers `consumers/pipelines.py`, `consumers/component_family.py`, `conversion/pipeline.py`, `conversion/own_form.py`.
+Covers `consumers/pipelines.py`, `consumers/component_family.py`, `conversion/pipeline.py`,
+`conversion/own_form.py`.
 """
 
 from __future__ import annotations
