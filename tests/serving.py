@@ -50,7 +50,7 @@ class Served:
 @contextlib.contextmanager
 def serving() -> Iterator[Served]:
     """A server, until the block ends."""
-    served = Served()
+    served, counting = Served(), threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -107,8 +107,9 @@ def serving() -> Iterator[Served]:
                 part = part[: served.cut]
                 self.close_connection = True
             with contextlib.suppress(OSError):
+                with counting:  # before the client can look at it
+                    served.sent += len(part)
                 self.wfile.write(part)
-                served.sent += len(part)
             return None
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
