@@ -1,9 +1,11 @@
-"""Files on servers are read by range, whatever these do. Covers `stores/http.py`, `stores/remote.py`."""
+"""Files on servers are read by range, whatever these do. Covers `stores/http.py`,
+`stores/remote.py`, `stores/stopping.py`."""
 
 from __future__ import annotations
 
 import pickle
 import re
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +16,7 @@ import pytest
 from tests.serving import Answer, Served, ranges, serving
 from wconv.checkpoints.locate import locate
 from wconv.errors import FormatError
-from wconv.stores import files, http, remote, stand_ins
+from wconv.stores import files, http, remote, stand_ins, stopping
 
 DATA = bytes(range(251)) * 40_000
 """10 MB that no shift leaves the same."""
@@ -222,6 +224,27 @@ def test_an_empty_file_and_one_that_is_not_there_are_named(server: Served) -> No
 def test_an_address_may_have_spaces_and_accents(server: Served) -> None:
     server.files["/a é/x.bin"] = DATA[:1000]
     assert whole(opened(server, "/a é/x.bin")) == whole(opened(server, "/a%20%C3%A9/x.bin")) == DATA[:1000]
+
+
+def test_who_waits_can_be_told_to_stop(server: Served) -> None:
+    path, stop = opened(server), threading.Event()
+    go_on = threading.Event()
+    server.refused = lambda path, headers: go_on.wait(20) and None
+    errors: list[FormatError] = []
+
+    def read() -> None:
+        stopping.stops_with(stop)
+        try:
+            files.source(path).read(1_000_000, 10)
+        except FormatError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    stop.set()
+    thread.join(10)
+    go_on.set()
+    assert "not wanted any more" in str(errors[0])
 
 
 def test_no_server_is_one_line() -> None:
