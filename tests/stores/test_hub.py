@@ -351,6 +351,15 @@ def test_a_head_that_is_the_embedding_is_still_found(server: Served, model: Path
         assert ("lm_head.weight" in names) == (directory.name == "untied")
 
 
+def test_receipts_and_proofs_are_of_what_is_there(server: Served, model: Path) -> None:
+    assert run(MODEL, "there", "--receipt", "receipt.json").exit_code == 0
+    said = json.loads(Path("receipt.json").read_text())["files"]
+    weights = sorted(model.glob("*.safetensors"))
+    assert said == [{"name": path.name, "bytes": path.stat().st_size} for path in weights]
+    proved = run("verify", "there", "--against", MODEL)
+    assert proved.exit_code == 0, proved.output
+
+
 def test_json_tells_what_the_source_is(server: Served) -> None:
     told = run(MODEL, "there", "--json")
     assert json.loads(told.output)["source"] == MODEL
