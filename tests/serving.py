@@ -50,7 +50,7 @@ class Served:
 @contextlib.contextmanager
 def serving() -> Iterator[Served]:
     """A server, until the block ends."""
-    served = Served()
+    served, counting = Served(), threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -107,12 +107,18 @@ def serving() -> Iterator[Served]:
                 part = part[: served.cut]
                 self.close_connection = True
             with contextlib.suppress(OSError):
+                with counting:  # before the client can look at it
+                    served.sent += len(part)
                 self.wfile.write(part)
-                served.sent += len(part)
             return None
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, *words: Any) -> None:
+            """A client that goes away is no news."""
+
+    server = Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     served.url = f"http://127.0.0.1:{server.server_address[1]}"

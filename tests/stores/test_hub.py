@@ -272,6 +272,13 @@ def test_a_listing_that_is_none_is_one_line(server: Served, listing: bytes) -> N
     assert "is HF_ENDPOINT right?" in told.stderr or "listing" in told.stderr
 
 
+def test_a_listing_without_end_is_refused(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "FILES", 3)
+    assert "has more than 3 files" in run(MODEL).stderr
+    monkeypatch.setattr(hub, "LISTING", 100)
+    assert "its listing is more than 100 bytes" in run(MODEL).stderr
+
+
 def test_pages_of_the_hub_are_models(server: Served, model: Path) -> None:
     assert locate(f"{server.url}/{MODEL}").name == "Tiny-Llama"
     page = f"{server.url}/{MODEL}/blob/{COMMIT}/model-00002-of-00002.safetensors"
@@ -301,10 +308,16 @@ def test_an_address_is_converted_into_the_working_directory(server: Served, mode
     assert Path("x-MLX.safetensors").is_file()
 
 
-def test_stand_ins_are_gone_when_the_program_ends(server: Served, tmp_path: Path) -> None:
-    code = f"import os, wconv; print(wconv.open({MODEL!r}).path); print(os.listdir(os.environ['TMPDIR']))"
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-c", f"import os, wconv; print(wconv.open({MODEL!r})); print(os.listdir(os.environ['TMPDIR']))"],
+        ["-m", "wconv", "inspect", MODEL],
+    ],
+)
+def test_stand_ins_are_gone_when_the_program_ends(server: Served, tmp_path: Path, words: list[str]) -> None:
     found = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, *words],
         capture_output=True,
         text=True,
         check=True,
@@ -315,7 +328,7 @@ def test_stand_ins_are_gone_when_the_program_ends(server: Served, tmp_path: Path
         },
     )
     assert "Tiny-Llama" in found.stdout
-    assert "wconv-" in found.stdout
+    assert ("wconv-" in found.stdout) == (words[0] == "-c")
     assert not list((tmp_path / "work").iterdir())
 
 
@@ -336,6 +349,15 @@ def test_a_head_that_is_the_embedding_is_still_found(server: Served, model: Path
         assert told.exit_code == 0, told.stderr
         names = [one["name"] for shard in json.loads(told.output)["plan"] for one in shard["tensors"]]
         assert ("lm_head.weight" in names) == (directory.name == "untied")
+
+
+def test_receipts_and_proofs_are_of_what_is_there(server: Served, model: Path) -> None:
+    assert run(MODEL, "there", "--receipt", "receipt.json").exit_code == 0
+    said = json.loads(Path("receipt.json").read_text())["files"]
+    weights = sorted(model.glob("*.safetensors"))
+    assert said == [{"name": path.name, "bytes": path.stat().st_size} for path in weights]
+    proved = run("verify", "there", "--against", MODEL)
+    assert proved.exit_code == 0, proved.output
 
 
 def test_json_tells_what_the_source_is(server: Served) -> None:

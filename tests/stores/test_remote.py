@@ -1,9 +1,11 @@
-"""Files on servers are read by range, whatever these do. Covers `stores/http.py`, `stores/remote.py`."""
+"""Files on servers are read by range, whatever these do. Covers `stores/http.py`,
+`stores/remote.py`, `stores/stopping.py`."""
 
 from __future__ import annotations
 
 import pickle
 import re
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +16,7 @@ import pytest
 from tests.serving import Answer, Served, ranges, serving
 from wconv.checkpoints.locate import locate
 from wconv.errors import FormatError
-from wconv.stores import files, http, remote, stand_ins
+from wconv.stores import files, http, remote, stand_ins, stopping
 
 DATA = bytes(range(251)) * 40_000
 """10 MB that no shift leaves the same."""
@@ -23,7 +25,7 @@ DATA = bytes(range(251)) * 40_000
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "PAUSE", 0.001)
-    monkeypatch.setattr(http, "TIMEOUT", 0.5)
+    monkeypatch.setattr(http, "TIMEOUT", 20.0)
     monkeypatch.setattr(http, "LONGEST_PAUSE", 0.01)
     monkeypatch.setattr(remote, "_cache", type(remote._cache)())
 
@@ -78,7 +80,7 @@ def test_threads_share_what_is_fetched(server: Served) -> None:
 
 
 def test_memory_is_bounded(server: Served) -> None:
-    server.files["/large"] = DATA * 8
+    server.files["/large"] = DATA * 5
     path = opened(server, "/large")
     file = files.source(path)
     most = 0
@@ -86,7 +88,7 @@ def test_memory_is_bounded(server: Served) -> None:
         file.read(at, min(1 << 20, file.size - at))
         most = max(most, remote._cache.nbytes())
     assert most <= remote.CACHED + remote.BEYOND
-    assert server.sent == len(DATA) * 8
+    assert server.sent == len(DATA) * 5
 
 
 def test_answers_that_are_cut_are_continued(server: Served) -> None:
@@ -217,6 +219,32 @@ def test_an_empty_file_and_one_that_is_not_there_are_named(server: Served) -> No
         locate("https://")
     with pytest.raises(FormatError, match="names no file"):
         locate(server.url + "/")
+
+
+def test_an_address_may_have_spaces_and_accents(server: Served) -> None:
+    server.files["/a é/x.bin"] = DATA[:1000]
+    assert whole(opened(server, "/a é/x.bin")) == whole(opened(server, "/a%20%C3%A9/x.bin")) == DATA[:1000]
+
+
+def test_who_waits_can_be_told_to_stop(server: Served) -> None:
+    path, stop = opened(server), threading.Event()
+    go_on = threading.Event()
+    server.refused = lambda path, headers: go_on.wait(20) and None
+    errors: list[FormatError] = []
+
+    def read() -> None:
+        stopping.stops_with(stop)
+        try:
+            files.source(path).read(1_000_000, 10)
+        except FormatError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    stop.set()
+    thread.join(10)
+    go_on.set()
+    assert "not wanted any more" in str(errors[0])
 
 
 def test_no_server_is_one_line() -> None:

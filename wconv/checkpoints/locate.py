@@ -88,3 +88,10 @@ def _address(url: str, revision: str | None, token: str | None) -> Path:
     called = http.shown(url)
     found = remote.probe(url, called)
     return stand_ins.make_directory("files", {name: found}, called.rpartition("/")[0]) / name
+
+
+def leave() -> None:
+    """Removes what stands for sources elsewhere: the program ends without Python's own clearing up."""
+    from wconv.stores import stand_ins
+
+    stand_ins.remove_all(os.getpid())

@@ -16,7 +16,7 @@ from wconv.cli import signals
 from wconv.cli.convert import convert
 from wconv.cli.options import HELP, DefaultsToConvert
 from wconv.cli.text import fail
-from wconv.errors import Interrupted, WconvError, message
+from wconv.errors import CALLED, Interrupted, WconvError, message
 
 OTHERS = {
     "diff": "Say in what two checkpoints differ, by value.",
@@ -106,4 +106,8 @@ def entry() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
+    if CALLED:
+        from wconv.checkpoints.locate import leave
+
+        leave()
     os._exit(code if isinstance(code, int) else 0 if code is None else 1)

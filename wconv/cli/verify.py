@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from wconv.cli.convert import convert, planned
-from wconv.cli.options import HELP, PATH
+from wconv.cli.options import HELP, PATH, SOURCE
 from wconv.cli.text import print_json, print_lines
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ OWN = ("jobs", "quiet", "as_json")
 )
 @click.argument("output", type=PATH)
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
-@click.option("--against", "source", type=PATH, metavar="SOURCE", help="What it was made of.")
+@click.option("--against", "source", type=SOURCE, metavar="SOURCE", help="What it was made of.")
 @click.option("--receipt", type=PATH, metavar="FILE", help="Its receipt; wconv.json in OUTPUT by default.")
 @click.option(
     "-j", "--jobs", type=click.IntRange(1, 1_000_000), help="Threads; one for each core by default."
@@ -38,7 +38,7 @@ OWN = ("jobs", "quiet", "as_json")
 def verify(
     output: Path,
     options: tuple[str, ...],
-    source: Path | None,
+    source: str | None,
     receipt: Path | None,
     jobs: int | None,
     as_json: bool,
@@ -69,10 +69,10 @@ def verify(
     sys.exit(0 if proof.proved else 1)
 
 
-def _anew(output: Path, source: Path, options: tuple[str, ...], jobs: int | None) -> Verification:
+def _anew(output: Path, source: str, options: tuple[str, ...], jobs: int | None) -> Verification:
     from wconv.examine.verify import verify_planned
 
-    with convert.make_context("verify", [str(source), str(output), *options]) as context:
+    with convert.make_context("verify", [source, str(output), *options]) as context:
         parameters = {name: value for name, value in context.params.items() if name not in OWN}
     for name in RUN_ONLY:
         parameters.pop(name)

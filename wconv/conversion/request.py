@@ -91,10 +91,11 @@ def make_request(
         require_name(dst, "the output", OutputError)
     if options.rules is not None and not isinstance(options.rules, Layout):
         require_name(options.rules, "the rules file")
-    source, layout = locate(src), options.layout
+    layout = options.layout
     file_format = file_formats.choose_format(options.format, str(Path(dst)) if dst is not None else None)
     if file_format.for_torch and layout == "auto" and options.rules is None:
         layout = HUB
+    source = locate(src)
     if dst is not None:
         target = Path(dst)
     else:

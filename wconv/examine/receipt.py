@@ -22,6 +22,7 @@ from wconv.errors import FormatError, OutputError
 from wconv.examine.fold import fold
 from wconv.examine.verify import SHOWN, open_output
 from wconv.formats.side_files import read_json
+from wconv.stores import files
 from wconv.tensors.base import LazyTensor
 from wconv.tensors.parallel import RANGE, share
 from wconv.wording import fitted, gigabytes, plural
@@ -105,7 +106,7 @@ def write_receipt(planned: Conversion, path: Path, *, jobs: int | None = None) -
         "wconv": __version__,
         "source": planned.report.source.name,
         "files": [
-            {"name": file.name, "bytes": file.stat().st_size}
+            {"name": file.name, "bytes": files.size(str(file))}
             for file in planned.checkpoint.files
             if file.is_file()
         ],

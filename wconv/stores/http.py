@@ -16,7 +16,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit, urlunsplit
 
 from wconv.errors import FormatError
 
@@ -36,10 +36,13 @@ REDIRECTS = 10
 """Hops of one request at most."""
 
 IDLE = 8
-"""Connections that are kept open to one server."""
+"""Connections that are kept open, to all servers together."""
 
 BUSY = (408, 429, 500, 502, 503, 504)
 """What servers answer that may answer otherwise a little later."""
+
+SAFE = "/%:@!$&'()*+,;=~"
+"""Signs of a path that stand in a request as they are."""
 
 Origin = tuple[str, str, int]
 """Scheme, host and port."""
@@ -119,16 +122,26 @@ def origin(url: str) -> Origin:
 
 
 _lock = threading.Lock()
-_idle: dict[Origin, list[http.client.HTTPConnection]] = {}
+_idle: list[tuple[Origin, http.client.HTTPConnection]] = []
 
 
 def _after_fork() -> None:
     """A child must not speak on its parent's connections."""
     global _lock, _idle
-    _lock, _idle = threading.Lock(), {}
+    _lock, _idle = threading.Lock(), []
 
 
 os.register_at_fork(after_in_child=_after_fork)
+
+
+def _kept(server: Origin) -> http.client.HTTPConnection | None:
+    """The connection to a server that was used last, if one is idle."""
+    with _lock:
+        found = next((one for one in reversed(_idle) if one[0] == server), None)
+        if found is None:
+            return None
+        _idle.remove(found)
+        return found[1]
 
 
 def _connect(server: Origin) -> http.client.HTTPConnection:
@@ -162,7 +175,7 @@ def _login(parts: SplitResult, header: str = "Authorization") -> dict[str, str]:
 
 def _target(parts: SplitResult, server: Origin) -> tuple[str, dict[str, str]]:
     """What stands in the first line of a request, and the headers that a proxy wants."""
-    path = urlunsplit(("", "", parts.path or "/", parts.query, ""))
+    path = urlunsplit(("", "", quote(parts.path or "/", SAFE), quote(parts.query, SAFE + "?"), ""))
     proxy = urllib.request.getproxies().get("http") if server[0] == "http" else None
     if proxy is None or urllib.request.proxy_bypass(server[1]):
         return path, {}
@@ -184,10 +197,8 @@ def exchange(url: str, headers: Mapping[str, str], secret: Callable[[str], str])
     linked = ("", "")
     for _ in range(REDIRECTS):
         parts, server = parse(url), origin(url)
-        with _lock:
-            kept = _idle.get(server) or []
-            connection = kept.pop() if kept else None
-        connection = connection or _connect(server)
+        connection = _kept(server) or _connect(server)
+        closing: http.client.HTTPConnection | None = connection
         ours = {"User-Agent": "wconv", "Accept-Encoding": "identity", **headers}
         allowed = secret(url)
         ours |= {"Authorization": allowed} if allowed else _login(parts)
@@ -208,16 +219,15 @@ def exchange(url: str, headers: Mapping[str, str], secret: Callable[[str], str])
             yield Exchange(response, url, linked)
             if response.isclosed() and not response.length and not response.will_close:
                 with _lock:
-                    if len(_idle.setdefault(server, [])) < IDLE:
-                        _idle[server].append(connection)
-                        connection = None
+                    _idle.append((server, connection))
+                    closing = _idle.pop(0)[1] if len(_idle) > IDLE else None
             return
         except (http.client.HTTPException, ValueError) as error:
             # their texts may hold the address or a header
             raise ServerError(f"no sensible answer ({type(error).__name__})") from None
         finally:
-            if connection is not None:
-                connection.close()
+            if closing is not None:
+                closing.close()
     raise ServerError("it redirects without end", 310)
 
 

@@ -19,8 +19,8 @@ from wconv.stores import http, stand_ins
 from wconv.stores.http import ServerError
 from wconv.stores.stand_ins import Remote
 
-LISTING = 64 << 20
-"""Bytes of a listing that are read at most."""
+LISTING, FILES = 64 << 20, 50_000
+"""Bytes of a listing that are read at most, and files that it may name."""
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -175,6 +175,8 @@ def _listing(model: Model) -> dict[str, Any]:
         found = json.loads(texts[-1])
     except (ValueError, RecursionError):
         found = None
+    if isinstance(found, dict) and len(found.get("siblings") or "") > FILES:
+        raise FormatError(f"{model.repository} has more than {FILES:,} files: download what you need of it")
     if not isinstance(found, dict):
         raise FormatError(f"{http.shown(url)} answers something else than a model: is HF_ENDPOINT right?")
     return found

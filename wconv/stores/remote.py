@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from wconv.errors import FormatError
-from wconv.stores import http
+from wconv.stores import http, stopping
 from wconv.stores.http import Exchange, ServerError
 from wconv.stores.stand_ins import Remote
 
@@ -27,6 +27,9 @@ AHEAD = 4
 
 CACHED, BEYOND = 24 << 20, 8 << 20
 """Bytes of all files that are held, and how many more at most while readers wait for them."""
+
+TICK = 0.2
+"""Seconds after which a reader that waits asks whether it still should."""
 
 STALE = 64
 """Spans after which one that was begun and not read is not waited for any more."""
@@ -213,7 +216,9 @@ class RemoteFile:
         while done < len(buffer):
             at = offset + done
             span = self._span(at, len(buffer) - done)
-            span.ready.wait()
+            while not span.ready.wait(TICK):
+                if stopping.asked():
+                    raise FormatError(f"{self.path} is not wanted any more")
             if span.error is not None:
                 self._forget(span)
                 raise span.error
@@ -238,10 +243,11 @@ class RemoteFile:
                 found = mine = self._begin(at, min(max(need, grown, FIRST), SPAN))
             if found.stop - found.start == SPAN:
                 ahead = self._begin_ahead(found.stop)
-        for one in ahead:
-            threading.Thread(target=self._fetch, args=(one,), name="wconv-fetch", daemon=True).start()
-        if mine is not None:
-            self._fetch(mine)
+        for one in ahead if mine is None else (mine, *ahead):
+            try:
+                threading.Thread(target=self._fetch, args=(one,), name="wconv-fetch", daemon=True).start()
+            except RuntimeError:
+                self._fetch(one)  # a limit on threads or memory
         return found
 
     def _spans(self) -> list[Span]:

@@ -43,7 +43,7 @@ class Remote:
 
 
 _known: dict[str, Remote] = {}
-_kept: list[object] = []
+_homes: list[str] = []
 
 
 def find(path: str) -> Remote | None:
@@ -66,15 +66,17 @@ def make_directory(name: str, files: Mapping[str, Remote], called: str) -> Path:
     Raises:
         UnsafeError: a file's path leads out of the directory.
     """
+    import atexit
     import tempfile
-    import weakref
 
     for path in files:
         parts = path.split("/")
         if not path.isprintable() or "\\" in path or any(part in ("", ".", "..") for part in parts):
             raise UnsafeError(f"{called} names a file {path!r:.80}, which is not in its directory: refused")
     home = os.path.realpath(tempfile.mkdtemp(prefix="wconv-"))
-    _kept.append(weakref.finalize(find, _remove, home, os.getpid()))
+    if not _homes:
+        atexit.register(remove_all, os.getpid())
+    _homes.append(home)
     directory = Path(home, name)
     directory.mkdir()
     for path, remote in files.items():
@@ -86,8 +88,10 @@ def make_directory(name: str, files: Mapping[str, Remote], called: str) -> Path:
     return directory
 
 
-def _remove(home: str, process: int) -> None:
+def remove_all(process: int) -> None:
+    """Removes every directory of stand-ins, where this is the process that made them."""
     import shutil
 
     if os.getpid() == process:
-        shutil.rmtree(home, ignore_errors=True)
+        while _homes:
+            shutil.rmtree(_homes.pop(), ignore_errors=True)

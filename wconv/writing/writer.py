@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wconv.errors import OutputError
+from wconv.stores import stopping
 from wconv.stores.durable import Syncer
 from wconv.tensors.borrowed import keeping
 from wconv.writing import executors, journal
@@ -191,6 +192,7 @@ class _Threads:
         return self._bytes + sum(output.kept_bytes for output in self._started)
 
     def _work(self) -> None:
+        stopping.stops_with(self._stop)
         try:
             buffers = Buffers()
             with keeping():
