@@ -14,6 +14,7 @@ import pytest
 
 from tests.hostile.command_cases import commands
 from tests.hostile.commands import MEMORY, SECONDS, Command, fault_of
+from tests.hostile.once import once
 
 ROOT = Path(__file__).parent.parent.parent
 NAMES = [command.name for command in commands()]
@@ -24,13 +25,16 @@ CHILDREN = 2
 
 @pytest.fixture(scope="module")
 def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    children = [start(tmp_path_factory.mktemp("commands"), part) for part in range(CHILDREN)]
-    found: dict[str, Any] = {}
-    for child in children:
-        out, errors = child.communicate(timeout=300)
-        assert child.returncode == 0, errors[-2000:]
-        found.update((line["name"], line["fault"]) for line in map(json.loads, out.splitlines()))
-    return found
+    def make() -> dict[str, Any]:
+        children = [start(tmp_path_factory.mktemp("commands"), part) for part in range(CHILDREN)]
+        found: dict[str, Any] = {}
+        for child in children:
+            out, errors = child.communicate(timeout=300)
+            assert child.returncode == 0, errors[-2000:]
+            found.update((line["name"], line["fault"]) for line in map(json.loads, out.splitlines()))
+        return found
+
+    return once(tmp_path_factory, "commands", make)
 
 
 def start(place: Path, part: int) -> subprocess.Popen[str]:

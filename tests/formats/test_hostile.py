@@ -20,6 +20,7 @@ from tests.hostile.assemble import Code, call, get, push, put, tensor
 from tests.hostile.bad_readers import BAD
 from tests.hostile.cases import CASES
 from tests.hostile.containers import torch_zip
+from tests.hostile.once import once
 from wconv.cli.program import main
 
 ROOT = Path(__file__).parent.parent.parent
@@ -54,14 +55,17 @@ def finish(child: subprocess.Popen[str]) -> dict[str, str | None]:
 
 @pytest.fixture(scope="module")
 def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
-    parts = [tmp_path_factory.mktemp("hostile") for _ in range(CHILDREN)]
-    children = [start(part, str(number), str(CHILDREN)) for number, part in enumerate(parts)]
-    return {name: fault for child in children for name, fault in finish(child).items()}
+    def make() -> dict[str, str | None]:
+        parts = [tmp_path_factory.mktemp("hostile") for _ in range(CHILDREN)]
+        children = [start(part, str(number), str(CHILDREN)) for number, part in enumerate(parts)]
+        return {name: fault for child in children for name, fault in finish(child).items()}
+
+    return once(tmp_path_factory, "hostile", make)
 
 
 @pytest.fixture(scope="module")
 def noticed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
-    return finish(start(tmp_path_factory.mktemp("bad"), "bad"))
+    return once(tmp_path_factory, "bad", lambda: finish(start(tmp_path_factory.mktemp("bad"), "bad")))
 
 
 def test_there_are_enough_cases_and_no_two_of_a_name() -> None:

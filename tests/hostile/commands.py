@@ -6,6 +6,7 @@ what went wrong, or nothing.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -86,6 +87,7 @@ def main() -> None:
 
     directory, part, of = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     _import_everything()
+    gc.freeze()  # a collection in a child would copy every page that it shares
     for number, command in enumerate(commands()[part::of]):
         own = directory / f"{number:03}"
         own.mkdir()
