@@ -11,8 +11,12 @@ EXTRAS = {"mlx.core": "mlx"}
 """Module → the extra of wconv that brings it."""
 
 
-def require(module: str, what: str) -> Any:
-    """The module, for `what`: the job that needs it ("load_mlx").
+def require(module: str, job: str) -> Any:
+    """A module that may not be installed.
+
+    Args:
+        module: its name.
+        job: what needs it ("load_mlx"), for the message.
 
     Raises:
         WconvError: it is not installed, or does not run on this machine; the message names the extra.
@@ -23,6 +27,6 @@ def require(module: str, what: str) -> Any:
         package = module.partition(".")[0]
         if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == package:
             raise WconvError(
-                f"{what} needs {package}, which is not installed: pip install 'wconv[{EXTRAS[module]}]'"
+                f"{job} needs {package}, which is not installed: pip install 'wconv[{EXTRAS[module]}]'"
             ) from None
-        raise WconvError(f"{what} needs {package}, which cannot be loaded here: {error}") from None
+        raise WconvError(f"{job} needs {package}, which cannot be loaded here: {error}") from None

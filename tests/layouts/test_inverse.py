@@ -29,7 +29,7 @@ from wconv.layouts.conditions import Context, setting
 from wconv.layouts.file.primitives import VERBS
 from wconv.layouts.inverse import INVERSES, restore
 from wconv.layouts.patterns import compile_pattern, sample
-from wconv.layouts.reverse_rules import join, same, unstack
+from wconv.layouts.reverse_rules import join, same_bits, unstack
 from wconv.layouts.rules import (
     ROLES,
     DropRule,
@@ -239,9 +239,9 @@ def test_two_tensors_are_the_same_only_in_every_bit() -> None:
     one = random((3, 5), np.float32)
     other = one.copy()
     other[2, 4] = -other[2, 4]
-    assert same(from_array(one), from_array(one.copy()))
-    assert not same(from_array(one), from_array(other))
-    assert not same(from_array(one), from_array(one.reshape(5, 3)))
+    assert same_bits(from_array(one), from_array(one.copy()))
+    assert not same_bits(from_array(one), from_array(other))
+    assert not same_bits(from_array(one), from_array(one.reshape(5, 3)))
 
 
 def test_every_primitive_has_an_opposite() -> None:

@@ -76,14 +76,14 @@ def test_one_differing_value_at_the_end_is_seen(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(tied_heads, "CHUNK", 10)
     one = np.zeros((7, 9), np.float32)
     other = one.copy()
-    assert tied_heads.same(from_array(one), from_array(other))
+    assert tied_heads.same_values(from_array(one), from_array(other))
     other[-1, -1] = 1
-    assert not tied_heads.same(from_array(one), from_array(other))
-    assert tied_heads.same(from_array(one), from_array(one.astype(np.float16)))
-    assert not tied_heads.same(from_array(one), from_array(one.reshape(9, 7)))
+    assert not tied_heads.same_values(from_array(one), from_array(other))
+    assert tied_heads.same_values(from_array(one), from_array(one.astype(np.float16)))
+    assert not tied_heads.same_values(from_array(one), from_array(one.reshape(9, 7)))
 
 
 def test_not_a_number_is_the_same_as_itself() -> None:
     one = np.full((2, 2), np.nan, np.float32)
-    assert tied_heads.same(from_array(one), from_array(one.copy()))
-    assert tied_heads.same(from_array(one), from_array(one.astype(np.float16)))
+    assert tied_heads.same_values(from_array(one), from_array(one.copy()))
+    assert tied_heads.same_values(from_array(one), from_array(one.astype(np.float16)))

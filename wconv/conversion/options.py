@@ -152,21 +152,21 @@ def takes_options(arguments: type) -> Callable[[Function], Function]:
     return with_signature
 
 
-def check_layout_options(given: Mapping[str, Any], offered: Mapping[str, Any], whose: str) -> None:
+def check_layout_options(options: Mapping[str, Any], offered: Mapping[str, Any], model: str) -> None:
     """Refuses options that a layout does not have, and values of another kind than its own.
 
     Args:
-        given: what the caller asks for.
+        options: what the caller asks for.
         offered: the layout's options, each with its default.
-        whose: what has been converted, and for whom, for the message.
+        model: what has been converted, and for whom, for the message.
 
     Raises:
         WconvError: one is unknown, which names those there are; or has such a value.
     """
-    for name, value in given.items():
+    for name, value in options.items():
         if name not in offered:
             there = f"it has {', '.join(sorted(offered))}" if offered else "it has none"
-            raise WconvError(f"the layout of {whose} has no option {name!r:.80}: {there}")
+            raise WconvError(f"the layout of {model} has no option {name!r:.80}: {there}")
         default = offered[name]
         if isinstance(default, bool):
             if value not in (True, False):

@@ -183,14 +183,14 @@ def warn_of_overflows(path: Path, overflows: Mapping[str, Overflow], *, strict: 
     warnings.warn(text, RuntimeWarning, stacklevel=3)
 
 
-def grouped(what: str, reasons: Mapping[str, str]) -> Iterator[str]:
+def grouped(verb: str, reasons: Mapping[str, str]) -> Iterator[str]:
     """Names by reason, the first few told and the rest counted."""
     by_reason: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         by_reason.setdefault(reason, []).append(name)
     for reason, names in by_reason.items():
         more = f" and {len(names) - FEW:,} more" if len(names) > FEW else ""
-        yield f"  {what} ({reason}): {', '.join(names[:FEW])}{more}"
+        yield f"  {verb} ({reason}): {', '.join(names[:FEW])}{more}"
 
 
 def changes(pairs: Iterable[tuple[str, str]]) -> dict[str, int]:

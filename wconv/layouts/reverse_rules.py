@@ -171,7 +171,7 @@ class UncopyRule(Rule):
         for name, entry in state.items():
             match = self.pattern.match(name)
             other = compile_pattern(self.target).render(match, self.pattern) if match else ""
-            if other in state and same(entry.tensor, state[other].tensor):
+            if other in state and same_bits(entry.tensor, state[other].tensor):
                 copies.add(other)
         return {name: entry for name, entry in state.items() if name not in copies}
 
@@ -179,15 +179,15 @@ class UncopyRule(Rule):
         return f" in {self.target}"
 
 
-def same(one: LazyTensor, other: LazyTensor) -> bool:
+def same_bits(first: LazyTensor, second: LazyTensor) -> bool:
     """Whether two tensors are equal in dtype, shape and every bit; reads until they differ."""
-    if one.dtype is not other.dtype or one.shape != other.shape:
+    if first.dtype is not second.dtype or first.shape != second.shape:
         return False
-    step = max((1 << 20) // one.dtype.itemsize, 1)
+    step = max((1 << 20) // first.dtype.itemsize, 1)
     return all(
-        one.read_range(at, min(at + step, one.size)).tobytes()
-        == other.read_range(at, min(at + step, one.size)).tobytes()
-        for at in range(0, one.size, step)
+        first.read_range(at, min(at + step, first.size)).tobytes()
+        == second.read_range(at, min(at + step, first.size)).tobytes()
+        for at in range(0, first.size, step)
     )
 
 

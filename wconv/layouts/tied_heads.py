@@ -23,7 +23,7 @@ def kept(rule: DropRule, state: State, context: Context) -> frozenset[str]:
     if other is None:
         return frozenset()
     drops = rule.dropping(context)
-    odd = [name for name in state if drops(name) and not same(state[name].tensor, state[other].tensor)]
+    odd = [name for name in state if drops(name) and not same_values(state[name].tensor, state[other].tensor)]
     if odd and rule.when is None:
         head_source, embedding_source = _source(state[odd[0]]), _source(state[other])
         raise LayoutError(
@@ -34,19 +34,19 @@ def kept(rule: DropRule, state: State, context: Context) -> frozenset[str]:
     return frozenset(odd)
 
 
-def same(one: LazyTensor, other: LazyTensor) -> bool:
+def same_values(first: LazyTensor, second: LazyTensor) -> bool:
     """Whether two tensors hold the same values, compared piece by piece; bits where the dtypes agree."""
-    if one is other:
+    if first is second:
         return True
-    if one.shape != other.shape:
+    if first.shape != second.shape:
         return False
-    if _is_one_place(one, other):
+    if _is_one_place(first, second):
         return True
     start, count = 0, FIRST
-    while start < one.size:
-        stop = min(start + count, one.size)
-        left, right = one.read_range(start, stop), other.read_range(start, stop)
-        if one.dtype is other.dtype:
+    while start < first.size:
+        stop = min(start + count, first.size)
+        left, right = first.read_range(start, stop), second.read_range(start, stop)
+        if first.dtype is second.dtype:
             equal = np.array_equal(left.view(np.uint8), right.view(np.uint8))
         else:
             equal = np.array_equal(left.astype(np.float64), right.astype(np.float64), equal_nan=True)

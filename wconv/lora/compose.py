@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from wconv.errors import LayoutError
-from wconv.layouts.reverse_rules import same
+from wconv.layouts.reverse_rules import same_bits
 from wconv.layouts.rules import Rule
 from wconv.lora.deltas import ScaledNode, single
 from wconv.lora.pieces import ABSENT, ModuleRows, arranged
@@ -168,7 +168,7 @@ def _product(
         return None, None, 1.0
     scale = next((one.scale for one, _, _ in complete if one.scale), 0.0)
     downs = [down for _, _, down in complete]
-    shared = all(down is downs[0] or same(down, downs[0]) for down in downs)
+    shared = all(down is downs[0] or same_bits(down, downs[0]) for down in downs)
     starts = np.cumsum([0, *(down.shape[0] for down in downs)]).tolist()
     width = downs[0].shape[0] if shared else starts[-1]
     at = {id(one): 0 if shared else start for (one, _, _), start in zip(complete, starts, strict=False)}

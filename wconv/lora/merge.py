@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from wconv.consumers.adapters.modules import BASE_PREFIXES, CLIP, FAMILIES, MAIN, flat, respell, unflatten
 from wconv.errors import FormatError, LayoutError, WconvError
-from wconv.layouts.reverse_rules import same
+from wconv.layouts.reverse_rules import same_bits
 from wconv.layouts.rules import Rule
 from wconv.lora.deltas import Merged, Product, ScaledNode, Term
 from wconv.lora.generations import Generations
@@ -142,7 +142,7 @@ def _replaced(lora: Lora, own: View, again: Generations, strays: list[Adapter]) 
             else:
                 replaced[name] = tensor
     for adapter, tensor in left:
-        if not any(same(tensor, other) for other in replaced.values()):
+        if not any(same_bits(tensor, other) for other in replaced.values()):
             strays.append(adapter)
     return replaced
 

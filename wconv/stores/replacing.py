@@ -221,13 +221,13 @@ UNABLE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPE
 """What system calls answer that a file system, a kernel or a sandbox does not offer."""
 
 
-def exchange(one: Path, other: Path) -> bool:
+def exchange(first: Path, second: Path) -> bool:
     """Lets two paths change places in one step; False where the system or the file system cannot.
 
     Raises:
         OSError: it could, but these two cannot.
     """
-    return _renamed(one, other, "exchange")
+    return _renamed(first, second, "exchange")
 
 
 def _rename_new(source: Path, target: Path) -> None:

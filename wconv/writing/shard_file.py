@@ -199,6 +199,7 @@ class ShardFile:
             del self.pages
 
     def written(self) -> Written:
+        """What was written: the file's name, its bytes, and the values that overflowed."""
         return Written(self.shard.filename, self.shard.nbytes, self._overflows)
 
 

@@ -31,10 +31,12 @@ class Finding:
     at: int = 0
 
     def line(self) -> str:
+        """The finding as the command prints it: level, file, byte, and at most 240 characters of the text."""
         place = f" at byte {self.at:,}" if self.at else ""
         return f"{self.level:7} {self.file}{place}: {self.text[:240]}"
 
     def to_dict(self) -> dict[str, Any]:
+        """Its fields by name, for JSON."""
         return asdict(self)
 
 

@@ -38,14 +38,14 @@ def gru(own: State, path: str) -> State:
     return _layers(own, path, "b")
 
 
-def summed(one: LazyTensor, other: LazyTensor) -> LazyTensor:
+def summed(first: LazyTensor, second: LazyTensor) -> LazyTensor:
     """torch's two biases as MLX's one.
 
     Raises:
         LayoutError: they are not alike.
     """
     try:
-        return operations.add_tensors(one, other)
+        return operations.add_tensors(first, second)
     except ValueError as error:
         raise LayoutError(f"two biases cannot be added: {error}") from None
 

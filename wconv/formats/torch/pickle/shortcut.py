@@ -24,7 +24,20 @@ class Storages(Protocol):
 
     def storage(
         self, machine: MachineState, storage_class: Any, key: Any, location: Any, numel: Any
-    ) -> Storage: ...
+    ) -> Storage:
+        """The storage of a persistent id.
+
+        Args:
+            machine: what runs the pickle; it names the file in errors.
+            storage_class: as the pickle names it: its dtype.
+            key: the name of the entry that holds the bytes.
+            location: the device that it was saved from.
+            numel: its elements.
+
+        Raises:
+            FormatError: there are no such bytes, or not as many.
+        """
+        ...
 
 
 _GET = rb"(h.|j.{4})"
