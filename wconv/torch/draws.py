@@ -144,10 +144,12 @@ def randint(
     return _integers(made, low, high, generator)
 
 
-def randint_like(input: Tensor, *bounds: int, **how: Any) -> Tensor:
+def randint_like(input: Tensor, *bounds: int, generator: Generator | None = None, **how: Any) -> Tensor:
     """`randint_like(input, high)` or `randint_like(input, low, high)`."""
-    low, high = bounds if len(bounds) == 2 else (0, bounds[0])
-    return _integers(empty_like(input, **how), whole(low), whole(high), None)
+    given = dict(zip(("low", "high") if len(bounds) == 2 else ("high",), bounds, strict=True))
+    given |= {name: how.pop(name) for name in ("low", "high") if name in how}
+    made = empty_like(input, **how)
+    return _integers(made, whole(given.get("low", 0)), whole(given["high"]), generator)
 
 
 def randperm(
