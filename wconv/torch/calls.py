@@ -7,7 +7,6 @@ asked what a function does to its instances; tensors on the meta device have a s
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +16,9 @@ from wconv.torch import dtypes, meta
 from wconv.torch.device import device, keeps_order, layout, memory_format, require_strided
 from wconv.torch.size import Size, lengths
 from wconv.torch.tensor import Tensor
+
+VAR_KEYWORDS = 8
+"""The flag of a function's code that says that it takes any keyword (inspect.CO_VARKEYWORDS)."""
 
 NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x1": "input", "x2": "other"}
 """Names that torch takes from numpy's users: numpy's, torch's."""
@@ -98,9 +100,8 @@ def offered(function: Callable[..., Any]) -> Callable[..., Any]:
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     takes_device = function.__name__ in META_MAKERS
     others = OTHER_NAMES.get(function.__name__)
-    spare = OPTIONS.difference(names) if not code.co_flags & inspect.CO_VARKEYWORDS else {"memory_format"}
+    spare = OPTIONS.difference(names) if not code.co_flags & VAR_KEYWORDS else {"memory_format"}
 
-    @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         if kwargs:
             if others is not None and not others.keys().isdisjoint(kwargs):
@@ -124,6 +125,9 @@ def offered(function: Callable[..., Any]) -> Callable[..., Any]:
             return _on_meta(function, args, kwargs)
         return function(*args, **kwargs)
 
+    call.__name__, call.__qualname__ = function.__name__, function.__qualname__
+    call.__doc__, call.__module__ = function.__doc__, function.__module__
+    call.__wrapped__ = function  # type: ignore[attr-defined]
     return call
 
 
@@ -147,7 +151,7 @@ def _with_options(call: Any, args: tuple[Any, ...], kwargs: dict[str, Any], spar
 
 def takes(function: Callable[..., Any], argument: str) -> bool:
     """Whether an offered function takes an argument of that name."""
-    inner = inspect.unwrap(function)
+    inner = getattr(function, "__wrapped__", function)
     code = inner.__code__
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     name = inner.__name__
