@@ -26,6 +26,7 @@ NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input",
 OTHER_NAMES = {
     "bmm": {"mat2": "other"},
     "broadcast_to": {"shape": "size"},
+    "isin": {"element": "elements", "test_element": "test_elements"},
     "dot": {"tensor": "other"},
     "mm": {"mat2": "other"},
     "mv": {"vec": "other"},
