@@ -10,6 +10,7 @@ from tests.shim import (
     rows_holders,
     rows_meta,
     rows_random,
+    rows_searching,
     rows_shapes,
     rows_values,
 )
@@ -23,6 +24,7 @@ TABLE: list[Row] = [
     *rows_values.ROWS,
     *rows_edges.ROWS,
     *rows_holders.ROWS,
+    *rows_searching.ROWS,
     *rows_random.ROWS,
     *rows_meta.ROWS,
 ]

@@ -241,9 +241,15 @@ SECOND_NAMES = {
     "clip": "clamp",
     "fix": "trunc",
     "arctan2": "atan2",
+    "arccos": "acos",
+    "arccosh": "acosh",
+    "arcsin": "asin",
+    "arcsinh": "asinh",
+    "arctan": "atan",
+    "arctanh": "atanh",
 }
 FUNCTION_ALIASES = {**NAMED, **{second: NAMED[first] for second, first in SECOND_NAMES.items()}}
-WITHOUT_IN_PLACE = ("isnan", "isinf", "isfinite", "maximum", "minimum", "positive")
+WITHOUT_IN_PLACE = ("signbit", "logaddexp", "isnan", "isinf", "isfinite", "maximum", "minimum", "positive")
 
 METHODS = (softmax, lerp, copy_, fill_, zero_)
 FUNCTIONS = (softmax, lerp, rsub)

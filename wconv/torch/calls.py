@@ -13,12 +13,43 @@ from typing import Any
 import numpy as np
 
 from wconv.torch import dtypes, meta
-from wconv.torch.device import device, layout, memory_format
+from wconv.torch.device import device, keeps_order, layout, memory_format, require_strided
 from wconv.torch.size import Size, lengths
 from wconv.torch.tensor import Tensor
 
+VAR_KEYWORDS = 8
+"""The flag of a function's code that says that it takes any keyword (inspect.CO_VARKEYWORDS)."""
+
 NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x1": "input", "x2": "other"}
 """Names that torch takes from numpy's users: numpy's, torch's."""
+
+OTHER_NAMES = {
+    "bmm": {"mat2": "other"},
+    "broadcast_to": {"shape": "size"},
+    "isin": {"element": "elements", "test_element": "test_elements"},
+    "dot": {"tensor": "other"},
+    "mm": {"mat2": "other"},
+    "mv": {"vec": "other"},
+    "tensor_split": dict.fromkeys(("indices", "sections"), "indices_or_sections")
+    | {"tensor_indices_or_sections": "indices_or_sections"},
+    "transpose": {"axis0": "dim0", "axis1": "dim1"},
+}
+"""Names of arguments that torch calls otherwise in some functions: torch's, ours."""
+
+KEYWORDS = {
+    "arange": ("start", "end", "step"),
+    "empty": ("size",),
+    "ones": ("size",),
+    "rand": ("size",),
+    "randint": ("low", "high", "size"),
+    "randint_like": ("low", "high"),
+    "randn": ("size",),
+    "zeros": ("size",),
+}
+"""Arguments that functions take by name among their others."""
+
+OPTIONS = frozenset({"device", "dtype", "layout", "memory_format", "pin_memory", "requires_grad"})
+"""What every function that makes a tensor takes."""
 
 ONE_BY_ONE = {
     "expand": "size",
@@ -52,8 +83,10 @@ PLAIN: set[type] = {
 
 META_MAKERS = frozenset(
     """
-    tensor as_tensor zeros ones empty full arange linspace eye rand randn randint randperm to
-    zeros_like ones_like empty_like full_like rand_like randn_like new_zeros new_ones new_empty new_full
+    tensor as_tensor zeros ones empty full arange linspace eye to
+    rand randn randint randperm normal_tensor sparse_coo_tensor sparse_csr_tensor sparse_csc_tensor
+    zeros_like ones_like empty_like full_like rand_like randn_like randint_like
+    new_zeros new_ones new_empty new_full
     """.split()  # noqa: SIM905
 )
 """Functions whose `device` may be "meta"."""
@@ -67,10 +100,15 @@ def offered(function: Callable[..., Any]) -> Callable[..., Any]:
         return function
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     takes_device = function.__name__ in META_MAKERS
+    others = OTHER_NAMES.get(function.__name__)
+    spare = OPTIONS.difference(names) if not code.co_flags & VAR_KEYWORDS else {"memory_format"}
 
-    @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         if kwargs:
+            if others is not None and not others.keys().isdisjoint(kwargs):
+                kwargs = {others.get(name, name): value for name, value in kwargs.items()}
+            if takes_device and not spare.isdisjoint(kwargs):
+                return _with_options(call, args, kwargs, spare)
             if not NUMPY_NAMES.keys().isdisjoint(kwargs):
                 kwargs = _renamed(function.__name__, kwargs, names)
             if function.__name__ in ONE_BY_ONE and ONE_BY_ONE[function.__name__] in kwargs:
@@ -88,7 +126,41 @@ def offered(function: Callable[..., Any]) -> Callable[..., Any]:
             return _on_meta(function, args, kwargs)
         return function(*args, **kwargs)
 
+    call.__name__, call.__qualname__ = function.__name__, function.__qualname__
+    call.__doc__, call.__module__ = function.__doc__, function.__module__
+    call.__wrapped__ = function  # type: ignore[attr-defined]
     return call
+
+
+def _with_options(call: Any, args: tuple[Any, ...], kwargs: dict[str, Any], spare: Any) -> Tensor:
+    """A function that makes a tensor, with options that it leaves to its callers.
+
+    Raises:
+        RuntimeError: an option is not offered.
+    """
+    options = {name: kwargs[name] for name in kwargs if name in spare}
+    require_strided(options.get("layout"))
+    keep = keeps_order(options.get("memory_format"))
+    if options.get("pin_memory"):
+        raise RuntimeError("pin_memory=True is not offered by wconv.torch: it serves copies to a GPU")
+    made: Tensor = call(*args, **{name: value for name, value in kwargs.items() if name not in spare})
+    made = made if keep else made.contiguous()
+    if options.get("requires_grad"):
+        made.requires_grad = True
+    return made
+
+
+def takes(function: Callable[..., Any], argument: str) -> bool:
+    """Whether an offered function takes an argument of that name."""
+    inner = getattr(function, "__wrapped__", function)
+    code = inner.__code__
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    name = inner.__name__
+    if argument in names or argument in OTHER_NAMES.get(name, {}) or argument == ONE_BY_ONE.get(name):
+        return True
+    if name in META_MAKERS and argument in OPTIONS:
+        return True
+    return argument in KEYWORDS.get(name, ()) or NUMPY_NAMES.get(argument) in names
 
 
 def _renamed(what: str, kwargs: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

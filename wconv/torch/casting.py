@@ -120,9 +120,9 @@ def cpu(self: Tensor, memory_format: memory_format | None = None) -> Tensor:
     return to(self, memory_format=memory_format)
 
 
-def detach(self: Tensor) -> Tensor:
+def detach(input: Tensor) -> Tensor:
     """The same memory as a plain tensor, without `requires_grad`."""
-    made = self._as(Tensor)
+    made = input._as(Tensor)
     made._requires_grad = False
     return made
 

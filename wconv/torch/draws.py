@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from wconv.tensors.base import Array
-from wconv.torch import dtypes, normal
+from wconv.torch import box_muller, dtypes
 from wconv.torch.convert import convert
 from wconv.torch.creation import Device, empty, empty_like
 from wconv.torch.dtypes import FLOAT8, dtype
@@ -26,8 +26,8 @@ def normal_(self: Tensor, mean: float = 0, std: float = 1, *, generator: Generat
     source, count = generator or default_generator, self.numel()
     if count >= 16 and self.is_contiguous():
         narrow, double = self.dtype.itemsize < 4, self.dtype.itemsize == 8
-        return _put(self, normal.filled(source, count, double, float(mean), float(std), narrow))
-    return _put(self, normal.one_by_one(source, count, float(mean), float(std)))
+        return _put(self, box_muller.filled(source, count, double, float(mean), float(std), narrow))
+    return _put(self, box_muller.one_by_one(source, count, float(mean), float(std)))
 
 
 def uniform_(self: Tensor, from_: float = 0, to: float = 1, *, generator: Generator | None = None) -> Tensor:
@@ -40,10 +40,10 @@ def uniform_(self: Tensor, from_: float = 0, to: float = 1, *, generator: Genera
         first, width = np.float64(from_), np.float64(to) - np.float64(from_)
         unit = source.unit64(count)
         if (from_, to) != (0, 1):
-            unit = np.array([normal.fma64(each, float(width), float(first)) for each in unit.tolist()])
+            unit = np.array([box_muller.fma64(each, float(width), float(first)) for each in unit.tolist()])
         return _put(self, _below(unit, self.dtype, from_, to))
     low, high = np.float32(from_), np.float32(to)
-    return _put(self, _below(normal.fma(source.unit32(count), high - low, low), self.dtype, from_, to))
+    return _put(self, _below(box_muller.fma(source.unit32(count), high - low, low), self.dtype, from_, to))
 
 
 def _below(values: Array, to: dtype, first: float, end: float) -> Array:
@@ -144,10 +144,12 @@ def randint(
     return _integers(made, low, high, generator)
 
 
-def randint_like(input: Tensor, *bounds: int, **how: Any) -> Tensor:
+def randint_like(input: Tensor, *bounds: int, generator: Generator | None = None, **how: Any) -> Tensor:
     """`randint_like(input, high)` or `randint_like(input, low, high)`."""
-    low, high = bounds if len(bounds) == 2 else (0, bounds[0])
-    return _integers(empty_like(input, **how), whole(low), whole(high), None)
+    given = dict(zip(("low", "high") if len(bounds) == 2 else ("high",), bounds, strict=True))
+    given |= {name: how.pop(name) for name in ("low", "high") if name in how}
+    made = empty_like(input, **how)
+    return _integers(made, whole(given.get("low", 0)), whole(given["high"]), generator)
 
 
 def randperm(

@@ -55,6 +55,10 @@ def _relu(x: Array) -> Array:
     return np.where(x < 0, x.dtype.type(0), x)
 
 
+def _signbit(x: Array) -> Any:
+    return np.signbit(x) if x.dtype.kind == "f" else np.less(x, 0)
+
+
 def _sigmoid(x: Array) -> Array:
     return 1 / (1 + np.exp(-x))
 
@@ -124,6 +128,16 @@ UNARY = {
     "tan": Rule(np.tan, "float"),
     "tanh": Rule(np.tanh, "float"),
     "sigmoid": Rule(_sigmoid, "float"),
+    "acos": Rule(np.arccos, "float"),
+    "acosh": Rule(np.arccosh, "float"),
+    "asin": Rule(np.arcsin, "float"),
+    "asinh": Rule(np.arcsinh, "float"),
+    "atan": Rule(np.arctan, "float"),
+    "atanh": Rule(np.arctanh, "float"),
+    "cosh": Rule(np.cosh, "float"),
+    "sinh": Rule(np.sinh, "float"),
+    "exp2": Rule(np.exp2, "float"),
+    "signbit": Rule(_signbit, "bool", refuses=REAL),
     "isnan": Rule(np.isnan, "bool", float8=True),
     "isinf": Rule(np.isinf, "bool", float8=True),
     "isfinite": Rule(np.isfinite, "bool", float8=True),
@@ -141,6 +155,10 @@ BINARY = {
     "fmod": Rule(_fmod, refuses=("complex", "bool")),
     "power": Rule(_power, refuses=("bool",)),
     "atan2": Rule(np.arctan2, "float", refuses=REAL, tensors_only=True),
+    "copysign": Rule(np.copysign, "float", refuses=REAL),
+    "hypot": Rule(np.hypot, refuses=("bool", "int", "complex"), tensors_only=True),
+    "logaddexp": Rule(np.logaddexp, refuses=("bool", "int", "complex"), tensors_only=True),
+    "nextafter": Rule(np.nextafter, refuses=("bool", "int", "complex"), tensors_only=True),
     "maximum": Rule(np.maximum, refuses=REAL, tensors_only=True),
     "minimum": Rule(np.minimum, refuses=REAL, tensors_only=True),
     "eq": Rule(np.equal, "bool", float8=True),

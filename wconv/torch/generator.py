@@ -6,7 +6,7 @@ TransformationHelper.h and native/cpu/DistributionTemplates.h.
 
 from __future__ import annotations
 
-import secrets
+import os
 from typing import Any
 
 import numpy as np
@@ -43,15 +43,22 @@ class Generator:
         if not _LEAST <= number <= _GREATEST:
             raise ValueError(f"Overflow when unpacking long: the seed {number} has more than 64 bits")
         self._seed = number % (1 << 64)
-        self._bits = np.random.MT19937()
-        state: Any = np.random.RandomState(self._seed & 0xFFFFFFFF).get_state(legacy=False)
-        self._bits.state = state
+        self._engine: Any = None
         self.next_normal: float | None = None
         return self
 
+    @property
+    def _bits(self) -> Any:
+        """The engine, made when it is first used: numpy.random takes time to import."""
+        if self._engine is None:
+            self._engine = np.random.MT19937()
+            state: Any = np.random.RandomState(self._seed & 0xFFFFFFFF).get_state(legacy=False)
+            self._engine.state = state
+        return self._engine
+
     def seed(self) -> int:
         """Starts anew from a seed of the system's; returns it."""
-        self.manual_seed(secrets.randbits(63))
+        self.manual_seed(int.from_bytes(os.urandom(8), "little") >> 1)
         return self._seed
 
     def initial_seed(self) -> int:

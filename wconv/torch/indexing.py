@@ -210,8 +210,8 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     return Tensor._of(np.ascontiguousarray(np.take(input._array, indices, axis=at)))
 
 
-def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
-    """For each element of `index`, the input's element at that position of the axis."""
+def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False) -> Tensor:
+    """For each element of `index`, the input's element at that position; `sparse_grad` is ignored."""
     at = axis(dim, input.ndim)
     if index.dtype is not dtypes.int64:
         raise RuntimeError("gather(): Expected dtype int64 for index")

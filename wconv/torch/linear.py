@@ -113,11 +113,11 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
     )
 
 
-def diag(input: Tensor, diagonal_: int = 0) -> Tensor:
+def diag(input: Tensor, diagonal: int = 0) -> Tensor:
     """A square matrix with the vector on a diagonal, or a copy of a matrix's diagonal."""
     if input.ndim not in (1, 2):
         raise RuntimeError(f"diag(): Supports 1D or 2D tensors. Got {input.ndim}D")
-    return Tensor._of(np.array(np.diag(input._array, diagonal_)))
+    return Tensor._of(np.array(np.diag(input._array, diagonal)))
 
 
 METHODS = (matmul, mm, bmm, mv, dot, outer, addmm, tril, triu, diagonal, diag)

@@ -7,7 +7,6 @@ what it makes has torch's shape, strides and dtype. What follows from the values
 from __future__ import annotations
 
 import math
-import mmap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -90,6 +89,8 @@ def _promised(size: int) -> Bytes:
     """Zeros that take no memory until they are written."""
     if not size:
         return np.zeros(0, np.uint8)
+    import mmap
+
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
     return np.frombuffer(mmap.mmap(-1, size, flags=flags), np.uint8)
 

@@ -19,6 +19,7 @@ from wconv.torch import (
     printing,
     promotion,
     reductions,
+    searching,
     shapes,
     sparse_tensors,
 )
@@ -36,6 +37,7 @@ MODULES = (
     arithmetic,
     reductions,
     ordering,
+    searching,
     linear,
     printing,
     draws,

@@ -131,8 +131,11 @@ def _truth(compute: Callable[..., Any], input: Tensor, dim: Any, keepdim: bool) 
 
 
 def _extreme(name: str, compute: Any, where: Any) -> Callable[..., Any]:
-    def function(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+    def function(
+        input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor | None = None
+    ) -> Any:
         require_real(input, name)
+        dim = dim if other is None else other
         if isinstance(dim, Tensor):
             from wconv.torch.arithmetic import TABLE
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -122,6 +121,8 @@ def fma64(a: float, b: float, c: float) -> float:
     """`a * b + c` in float64, rounded once."""
     if (b, c) == (1.0, 0.0):
         return a
+    from fractions import Fraction
+
     return float(Fraction(a) * Fraction(b) + Fraction(c))
 
 
