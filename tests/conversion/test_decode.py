@@ -17,6 +17,7 @@ import wconv
 from tests.making import write_directory
 from tests.quantized.test_recognition import CASES, FIXTURES, same, weights_of
 from wconv.cli.program import main
+from wconv.errors import WconvError
 
 SHAPES = {"hidden_size": 64, "num_hidden_layers": 1}
 
@@ -250,3 +251,11 @@ def test_a_scheme_of_weights_that_are_left_out_or_may_be_codes_is_still_said(tmp
     said = {"model_type": "x", "quantization_config": {"quant_method": "somebodys"}}
     odd = wconv.convert(write_directory(tmp_path / "odd", [codes], said), tmp_path / "odd-out")
     assert "quantization_config" in json.loads((odd.output / "config.json").read_text())
+
+
+def test_codes_without_any_scale_are_named_where_they_should_be_decoded(tmp_path: Path) -> None:
+    codes = {"model.a.weight": np.ones((4, 64), np.int8)}
+    said = {"model_type": "x", "quantization_config": {"quant_method": "bitsandbytes"}}
+    source = write_directory(tmp_path / "m", [codes], said)
+    with pytest.raises(WconvError, match=r"model\.a\.weight is int8 without what it needs"):
+        wconv.convert(source, tmp_path / "out", dequantize=True)

@@ -50,6 +50,11 @@ def decoded(
     in_parts = quantized_described.has_any(picked, opened.metadata)
     if said is None and not in_parts:
         if request.options.dequantize and not request.part:
+            from wconv.quantized import recognition
+
+            recognition.find_weights(
+                picked, opened.description, opened.metadata
+            )  # names codes without scales
             raise nothing_to_decode(request)
         if request.options.dequantize:
             opened = replace(opened, metadata=_without_level(opened.metadata))
