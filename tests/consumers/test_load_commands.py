@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.making import random, write_directory, write_file
@@ -71,16 +72,6 @@ def test_a_program_that_takes_the_model_is_named(
         ),
         ({"_class_name": "UNet2DConditionModel"}, "auto", "which program loads UNet2DConditionModel"),
         ({"_class_name": "UNet2DConditionModel"}, "hf", "which program loads UNet2DConditionModel"),
-        (
-            {"model_type": "granite", "quantization_config": {"quant_method": "gptq"}},
-            "auto",
-            "whether mlx-lm loads gptq weights of granite is not known here",
-        ),
-        (
-            {"model_type": "granite", "quantization_config": {"quant_method": "bitsandbytes"}},
-            "auto",
-            "whether mlx-lm loads bitsandbytes weights",
-        ),
         ({"model_type": "my_model"}, "hf", "whether transformers knows my_model is not known here"),
     ],
 )
@@ -92,6 +83,18 @@ def test_no_command_is_given_that_may_not_work(
     last = list(report.closing_lines())[-1]
     assert last.startswith(said)
     assert "load it" not in last
+
+
+@pytest.mark.parametrize("method", ["gptq", "bitsandbytes"])
+def test_no_command_is_given_for_weights_that_may_be_codes(method: str, tmp_path: Path) -> None:
+    config = {"model_type": "granite", "quantization_config": {"quant_method": method}}
+    codes = {name: tensor.astype(np.uint8) for name, tensor in LLAMA.items()}
+    report = convert(write_directory(tmp_path / "model", [codes], config), tmp_path / "out")
+    assert report.command == ""
+    last = list(report.closing_lines())[-1]
+    assert last.startswith(f"whether mlx-lm loads {method} weights of granite is not known here")
+    dense = convert(write_directory(tmp_path / "dense", [LLAMA], config), tmp_path / "dense-out")
+    assert dense.command.startswith("mlx_lm.generate")
 
 
 def test_a_single_file_is_loaded_as_such(tmp_path: Path) -> None:

@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 import wconv
 from tests.making import write_directory
 from tests.quantized.test_recognition import CASES, FIXTURES, same, weights_of
 from wconv.cli.program import main
+from wconv.errors import WconvError
 
 SHAPES = {"hidden_size": 64, "num_hidden_layers": 1}
 
@@ -223,3 +225,37 @@ def test_experts_that_a_models_own_rules_name_stay_in_4_bits(tmp_path: Path) -> 
     assert result.keys() == arrays.keys()
     cast = wconv.open(wconv.convert(source, tmp_path / "cast", dtype="bfloat16").output)
     assert {tensor.dtype.name for tensor in cast.values()} == {"bfloat16"}
+
+
+@pytest.mark.parametrize("method", ["gptq", "awq", "bitnet", "somebodys"])
+def test_a_scheme_that_no_weight_is_in_is_no_longer_said(method: str, tmp_path: Path) -> None:
+    said = {"quant_method": method, "bits": 4}
+    weights = {"model.a.weight": np.ones((4, 64), np.float16), "model.b.bias": np.zeros(4, np.int32)}
+    source = write_directory(tmp_path / "m", [weights], {"model_type": "x", "quantization_config": said})
+    report = wconv.convert(source, tmp_path / "out")
+    note = f"config.json said quant_method {method}, and no weight is stored so: it says that no longer"
+    assert note in report.notes
+    assert "quantization_config" not in json.loads((report.output / "config.json").read_text())
+    copy = wconv.convert(source, tmp_path / "copy", layout="hf")
+    assert f"config.json says quant_method {method}, and no weight is stored so" in copy.notes
+    assert json.loads((copy.output / "config.json").read_text())["quantization_config"] == said
+
+
+def test_a_scheme_of_weights_that_are_left_out_or_may_be_codes_is_still_said(tmp_path: Path) -> None:
+    source = copied("gptq-4", tmp_path / "m")
+    more = {"model.norm.weight": np.ones(4, np.float16), **load_file(source / "model.safetensors")}
+    save_file(more, source / "model.safetensors")
+    report = wconv.convert(source, tmp_path / "out", include="norm")
+    assert "quantization_config" in json.loads((report.output / "config.json").read_text())
+    codes = {"model.a.weight": np.ones((4, 64), np.uint8)}
+    said = {"model_type": "x", "quantization_config": {"quant_method": "somebodys"}}
+    odd = wconv.convert(write_directory(tmp_path / "odd", [codes], said), tmp_path / "odd-out")
+    assert "quantization_config" in json.loads((odd.output / "config.json").read_text())
+
+
+def test_codes_without_any_scale_are_named_where_they_should_be_decoded(tmp_path: Path) -> None:
+    codes = {"model.a.weight": np.ones((4, 64), np.int8)}
+    said = {"model_type": "x", "quantization_config": {"quant_method": "bitsandbytes"}}
+    source = write_directory(tmp_path / "m", [codes], said)
+    with pytest.raises(WconvError, match=r"model\.a\.weight is int8 without what it needs"):
+        wconv.convert(source, tmp_path / "out", dequantize=True)

@@ -93,6 +93,7 @@ def test_an_adapter_is_merged_into_the_decoded_weights(of: str, source: Path, tm
     one, other = wconv.open(report.output), wconv.open(wanted.output)
     assert one.keys() == other.keys()
     assert all(one[name].numpy().tobytes() == tensor.numpy().tobytes() for name, tensor in other.items())
+    assert "merged lora: 1 layer, scale 1" in report.notes
     assert "quantization" not in json.loads((report.output / "config.json").read_text())
     assert any("are decoded" in note for note in report.notes)
 

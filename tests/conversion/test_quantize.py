@@ -198,6 +198,9 @@ def test_nan_is_named_and_strict_refuses_it(tmp_path: Path) -> None:
     told = run(source, tmp_path / "q", "-q")
     assert told.exit_code == 0
     assert "lm_head.weight holds 2 values that are NaN or infinite" in told.stdout
+    bad[7, 10] = 1
+    told = run(llama(tmp_path / "n", **{"lm_head.weight": bad}), tmp_path / "r", "-q")
+    assert "holds 1 value that is NaN or infinite: its group is of no use" in told.stdout
     refused = run(source, tmp_path / "s", "-q", "--strict")
     assert refused.exit_code == 1
     assert "lm_head.weight" in refused.stderr

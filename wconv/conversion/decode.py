@@ -50,10 +50,15 @@ def decoded(
     in_parts = quantized_described.has_any(picked, opened.metadata)
     if said is None and not in_parts:
         if request.options.dequantize and not request.part:
+            from wconv.quantized import recognition
+
+            recognition.find_weights(
+                picked, opened.description, opened.metadata
+            )  # names codes without scales
             raise nothing_to_decode(request)
         if request.options.dequantize:
             opened = replace(opened, metadata=_without_level(opened.metadata))
-        return opened, picked, left, request.dtype
+        return _said_truly(request, opened), picked, left, request.dtype
     loose = in_parts and quantized_described.is_loose(opened.metadata)
     as_stored = said is not None and said.scheme.name == "mlx"
     if as_stored and request.loras and not dense_needed:
@@ -93,6 +98,33 @@ def decoded(
     if request.options.quantize is not None:
         described = replace(described, notes=(*described.notes, TWICE))
     return described, tensors, {**left, **dense.dropped}, to
+
+
+def _said_truly(request: Request, opened: Checkpoint) -> Checkpoint:
+    """The checkpoint without a scheme that config.json tells of and no weight is in: programs believe it."""
+    said = (opened.config or {}).get("quantization_config")
+    method = said.get("quant_method") if isinstance(said, Mapping) else None
+    if not isinstance(method, str) or not method or not all(map(_is_plain, opened.tensors.values())):
+        return opened
+    if may_stay_packed(request):
+        opened = replace(
+            opened,
+            config={
+                key: value for key, value in (opened.config or {}).items() if key != "quantization_config"
+            },
+            quantization=None,
+        )
+        note = (
+            f"config.json said quant_method {method:.40}, and no weight is stored so: it says that no longer"
+        )
+    else:
+        note = f"config.json says quant_method {method:.40}, and no weight is stored so"
+    return replace(opened, notes=(*opened.notes, note))
+
+
+def _is_plain(tensor: LazyTensor) -> bool:
+    """Whether a tensor cannot hold codes."""
+    return tensor.ndim < 2 or (tensor.dtype.is_floating and tensor.dtype.bits >= 16)
 
 
 def _without_level(metadata: Mapping[str, Any]) -> dict[str, Any]:

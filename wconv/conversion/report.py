@@ -154,9 +154,11 @@ def overflow_line(overflows: Mapping[str, Overflow]) -> str:
         name = next(iter(spoiled))
         values = sum(lost.count for lost in spoiled.values())
         more = f" and {plural(len(spoiled) - 1, 'other weight')}" if len(spoiled) > 1 else ""
+        verb, are = "hold" if more else "holds", "is" if values == 1 else "are"
+        groups = "its group is" if values == 1 else "their groups are"
         return (
-            f"{name}{more} {'hold' if more else 'holds'} {plural(values, 'value')} that are NaN or infinite:"
-            " their groups are of no use; take another copy of the model, or leave them dense by --q-rule"
+            f"{name}{more} {verb} {plural(values, 'value')} that {are} NaN or infinite: {groups} of no use;"
+            f" take another copy of the model, or leave {'them' if more else 'it'} dense by --q-rule"
         )
     worst = max(overflows, key=lambda name: overflows[name].largest)
     values = sum(lost.count for lost in overflows.values())

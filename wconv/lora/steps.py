@@ -16,6 +16,7 @@ from wconv.lora.read import Lora, read
 from wconv.tensors import dtypes
 from wconv.tensors.dtypes import DType
 from wconv.tensors.lazy import LazyTensor
+from wconv.wording import plural
 
 __all__ = ["convert_adapter", "is_adapter", "laid_out", "notes", "read_all", "renames_of", "share"]
 
@@ -28,7 +29,8 @@ def read_all(wanted: Sequence[str | Lora]) -> tuple[Lora, ...]:
 def notes(loras: Sequence[Lora]) -> tuple[str, ...]:
     """A sentence for each adapter that is merged."""
     return tuple(
-        f"merged {lora.path.name}: {len(lora.adapters)} layers, scale {lora.strength:g}" for lora in loras
+        f"merged {lora.path.name}: {plural(len(lora.adapters), 'layer')}, scale {lora.strength:g}"
+        for lora in loras
     )
 
 

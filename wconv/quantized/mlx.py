@@ -124,4 +124,6 @@ def _how(
                     return one
     if len(fitting) == 1:
         return fitting[0]
-    raise misfit(f"{stem}.scales", scales, f"{stem}.weight", weight, "bits and group_size in config.json")
+    raise misfit(
+        f"{stem}.scales", scales, f"{stem}.weight", weight, "a quantization in config.json that fits"
+    )
