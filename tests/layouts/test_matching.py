@@ -5,9 +5,11 @@ Covers `layouts/places.py`.
 
 from __future__ import annotations
 
+import gc
 import random
 import re
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -54,6 +56,14 @@ def test_the_number_of_a_stack_is_found_in_long_names_too() -> None:
     for length in (3, SHORT + 3):
         name = "m" * length + ".experts.12.w3"
         assert pattern.match(name) == Match(("m" * length, "w3"), 12)
+
+
+@pytest.fixture(autouse=True)
+def _without_collector() -> Iterator[None]:
+    """What is timed is matching, and no look through all that other tests left."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def patterns_of_tables() -> set[str]:

@@ -58,6 +58,10 @@ def decoded(
             raise nothing_to_decode(request)
         if request.options.dequantize:
             opened = replace(opened, metadata=_without_level(opened.metadata))
+        if quantized_names.config_of(opened.description):
+            from wconv.quantized import recognition
+
+            recognition.check_codes_have_scales(picked, opened.description)
         return _said_truly(request, opened), picked, left, request.dtype
     loose = in_parts and quantized_described.is_loose(opened.metadata)
     as_stored = said is not None and said.scheme.name == "mlx"
@@ -72,6 +76,10 @@ def decoded(
             whose = f"the weights of {said.scheme.title} stay as they are"
             note = f"{whose}: {taken} loads them so (-d makes them dense)"
             opened = replace(opened, notes=(*opened.notes, note))
+        if taken is not None and not as_stored and request.layout != HUB:
+            from wconv.quantized import recognition
+
+            recognition.check_complete(picked, opened.description, opened.metadata)
         if taken is not None:
             return opened, picked, left, request.dtype
     from wconv.quantized import recognition

@@ -70,6 +70,11 @@ def read(
         yield _weight(stem, tensors, settings, second=second, empty=empty)
 
 
+def is_other_order(settings: Mapping[str, Any]) -> bool:
+    """Whether the config tells of an order of codes that is not decoded."""
+    return _version(settings) in OTHERS or settings.get("is_marlin_format") is True
+
+
 def _empty_biases(tensors: Tensors) -> frozenset[str]:
     """The biases that AutoGPTQ has given to layers without one: zeros in every layer of that name."""
     layers: dict[str, list[str]] = {}
@@ -122,8 +127,31 @@ def _is_second(codes: LazyTensor, zeros: LazyTensor | None, settings: Mapping[st
     return False if found.size and (found == middle - 1).all() else said
 
 
-def note(tensors: Tensors, settings: Mapping[str, Any]) -> str | None:
-    """Where the config says another version of the format than the zeros show."""
+def notes(tensors: Tensors, settings: Mapping[str, Any]) -> Iterator[str]:
+    """Where the config says other bits, groups, or another version of the format than the tensors show."""
+    version = _version_note(tensors, settings)
+    if version is not None:
+        yield version
+    name = next((one for one in tensors if one.endswith(".qzeros")), None)
+    stem = name.removesuffix("qzeros") if name is not None else ""
+    codes, scales = tensors.get(f"{stem}qweight"), tensors.get(f"{stem}scales")
+    # rules for single layers give them other bits
+    if name is None or codes is None or scales is None or settings.get("dynamic"):
+        return
+    zeros = tensors[name]
+    if any(one.ndim != 2 or 0 in one.shape for one in (zeros, codes, scales)):
+        return
+    bits = zeros.shape[1] * zeros.dtype.bits // codes.shape[1]
+    if bits not in BITS:
+        return
+    size = codes.shape[0] * codes.dtype.bits // bits // scales.shape[0]
+    for key, found in (("bits", bits), ("group_size", size)):
+        said = settings.get(key)
+        if type(said) is int and said > 0 and said != found and not (key == "group_size" and said > found):
+            yield f"the config says {key} {said}, and the tensors have {found}: so read"
+
+
+def _version_note(tensors: Tensors, settings: Mapping[str, Any]) -> str | None:
     name = next((one for one in tensors if one.endswith(".qzeros")), None)
     codes = tensors.get(f"{name.removesuffix('qzeros')}qweight") if name is not None else None
     said = _version(settings) or "gptq"

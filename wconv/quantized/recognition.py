@@ -159,8 +159,7 @@ def find_weights(
         counts[mlx.NAME, mlx.TITLE] += 1
     if not found:
         _check_orphans(tensors, frozenset(), settings)
-        if _method(settings) in METHODS:
-            _check_bare(tensors, set(), {name.partition(".")[0] for name in tensors}, settings)
+        check_codes_have_scales(tensors, config)
         return None
     refused.check_transforms(settings)
     found = _with_markers(found, tensors)
@@ -168,11 +167,46 @@ def find_weights(
     _check_orphans(tensors, claimed, settings)
     _check_bare(tensors, claimed, {name.partition(".")[0] for name in claimed}, settings)
     (name, title), _ = counts.most_common(1)[0]
-    version = gptq.note(tensors, settings) if (gptq.NAME, gptq.TITLE) in counts else None
-    notes = [note for note in (_contradiction(name, settings), version) if note]
+    contradiction = _contradiction(name, settings)
+    notes = [contradiction] if contradiction else []
+    if (gptq.NAME, gptq.TITLE) in counts:
+        notes += gptq.notes(tensors, settings)
     if len(counts) > 1 and not {one for one, _ in counts} <= set(METHODS.get(_method(settings), ())):
         notes.append(f"weights in several schemes: {', '.join(scheme for scheme, _ in counts)}")
     return StoredWeights(name, title, found, tuple(notes))
+
+
+def check_codes_have_scales(tensors: Tensors, config: Mapping[str, Any] | None) -> None:
+    """Refuses codes without scales, and scales without codes, where the config names a scheme with both.
+
+    Raises:
+        FormatError: naming one.
+    """
+    settings = settings_of(config)
+    if _method(settings) in METHODS:
+        _check_orphans(tensors, frozenset(), settings)
+        _check_bare(tensors, set(), {name.partition(".")[0] for name in tensors}, settings)
+
+
+def check_complete(
+    tensors: Tensors, config: Mapping[str, Any] | None, metadata: Mapping[str, Any] | None
+) -> None:
+    """Looks at weights that stay as they are stored as at those that are decoded, where they could be.
+
+    Raises:
+        FormatError: a part of a weight is missing or does not fit it.
+    """
+    settings = settings_of(config)
+    if refused.told_by(settings) is not None or _is_unknown(settings) or gptq.is_other_order(settings):
+        return
+    if settings.get("version") == "gemv_fast":
+        return
+    try:
+        refused.check(tensors, settings)
+        refused.check_transforms(settings)
+    except FormatError:
+        return
+    find_weights(tensors, config, metadata)
 
 
 def _with_factors(one: StoredWeight, tensors: Tensors) -> StoredWeight:
