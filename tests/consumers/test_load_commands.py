@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.making import random, write_directory, write_file
-from wconv import Report, WconvError, convert
+from wconv import FormatError, Report, WconvError, convert
 from wconv.consumers import known_models
 
 LLAMA = {
@@ -86,13 +86,11 @@ def test_no_command_is_given_that_may_not_work(
 
 
 @pytest.mark.parametrize("method", ["gptq", "bitsandbytes"])
-def test_no_command_is_given_for_weights_that_may_be_codes(method: str, tmp_path: Path) -> None:
+def test_weights_that_are_codes_without_scales_are_refused(method: str, tmp_path: Path) -> None:
     config = {"model_type": "granite", "quantization_config": {"quant_method": method}}
     codes = {name: tensor.astype(np.uint8) for name, tensor in LLAMA.items()}
-    report = convert(write_directory(tmp_path / "model", [codes], config), tmp_path / "out")
-    assert report.command == ""
-    last = list(report.closing_lines())[-1]
-    assert last.startswith(f"whether mlx-lm loads {method} weights of granite is not known here")
+    with pytest.raises(FormatError, match="is uint8 without what it needs, which the config says"):
+        convert(write_directory(tmp_path / "model", [codes], config), tmp_path / "out")
     dense = convert(write_directory(tmp_path / "dense", [LLAMA], config), tmp_path / "dense-out")
     assert dense.command.startswith("mlx_lm.generate")
 
