@@ -76,11 +76,11 @@ def decoded(
             whose = f"the weights of {said.scheme.title} stay as they are"
             note = f"{whose}: {taken} loads them so (-d makes them dense)"
             opened = replace(opened, notes=(*opened.notes, note))
-        if taken is not None and not as_stored and request.layout != HUB:
-            from wconv.quantized import recognition
-
-            recognition.check_complete(picked, opened.description, opened.metadata)
         if taken is not None:
+            if not as_stored and request.layout != HUB:
+                from wconv.quantized import recognition
+
+                recognition.check_complete(picked, opened.description, opened.metadata)
             return opened, picked, left, request.dtype
     from wconv.quantized import recognition
 

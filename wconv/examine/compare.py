@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from wconv.tensors.base import Array, LazyTensor
-from wconv.tensors.parallel import Range, ranges, share
+from wconv.tensors.parallel import Range, add_up, ranges
 
 BLOCK = 12 << 10
 """Elements that are compared at once: what is computed of them stays in the cache and in the heap."""
@@ -89,33 +88,30 @@ def distances(
     """
     found = {name: Distance() for name in pairs}
     equal: list[Range] = []
-    lock = threading.Lock()
 
-    def make_worker() -> Callable[[Range], None]:
+    def make_distance() -> Callable[[Range], Distance]:
         compare = _Comparison(relative_tolerance)
 
-        def work(part: Range) -> None:
+        def measure(part: Range) -> Distance:
             distance = compare(*pairs[part.name], part.start, part.stop)
-            with lock:
-                if not distance.differing:
-                    equal.append(part)
-                found[part.name] = found[part.name].plus(distance)
+            if not distance.differing:
+                equal.append(part)
+            return distance
 
-        return work
+        return measure
 
-    def make_norms() -> Callable[[Range], None]:
+    def make_norms() -> Callable[[Range], Distance]:
         compare = _Comparison(relative_tolerance)
 
-        def work(part: Range) -> None:
+        def measure(part: Range) -> Distance:
             squares = compare.squares(pairs[part.name][0], part.start, part.stop)
-            with lock:
-                found[part.name] = found[part.name].plus(Distance(dot=squares, first=squares, second=squares))
+            return Distance(dot=squares, first=squares, second=squares)
 
-        return work
+        return measure
 
-    share((part for name, pair in pairs.items() for part in ranges(name, pair)), make_worker, jobs)
+    add_up((part for name, pair in pairs.items() for part in ranges(name, pair)), make_distance, found, jobs)
     # the norms of a tensor that differs are those of all of it
-    share([part for part in equal if found[part.name].differing], make_norms, jobs)
+    add_up([part for part in equal if found[part.name].differing], make_norms, found, jobs)
     return found
 
 

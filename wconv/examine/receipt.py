@@ -24,7 +24,7 @@ from wconv.examine.verify import SHOWN, open_output
 from wconv.formats.side_files import read_json
 from wconv.stores import files
 from wconv.tensors.base import LazyTensor
-from wconv.tensors.parallel import RANGE, share
+from wconv.tensors.parallel import ranges, share
 from wconv.wording import fitted, gigabytes, plural
 
 NAME = "wconv.json"
@@ -203,9 +203,8 @@ def digests(tensors: Mapping[str, LazyTensor], *, jobs: int | None = None) -> di
         def work(name: str) -> None:
             tensor = tensors[name]
             digest = hashlib.sha256()
-            step = max(RANGE // tensor.dtype.itemsize // tensor.block_size, 1) * tensor.block_size
-            for start in range(0, tensor.size, step):
-                digest.update(tensor.read_range(start, min(start + step, tensor.size)).view("u1").data)
+            for part in ranges(name, (tensor,)):
+                digest.update(tensor.read_range(part.start, part.stop).view("u1").data)
             with lock:
                 found[name] = digest.hexdigest()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 
 from wconv.examine.compare import BLOCK
 from wconv.tensors.base import Array, LazyTensor
-from wconv.tensors.parallel import Range, ranges, share
+from wconv.tensors.parallel import Range, add_up, ranges
 
 FLOAT16_OVERFLOW = 65520.0
 """The least magnitude that float16 rounds to infinity."""
@@ -96,20 +95,16 @@ def stats(tensors: Mapping[str, LazyTensor], *, jobs: int | None = None) -> dict
         FormatError: a file does not hold what its header promised.
     """
     found = {name: Stats() for name in tensors}
-    lock = threading.Lock()
 
-    def make_worker() -> Callable[[Range], None]:
-        def work(part: Range) -> None:
-            values = tensors[part.name].read_range(part.start, part.stop)
-            total = Stats()
-            for at in range(0, values.size, BLOCK):
-                total = total.plus(_of_block(values[at : at + BLOCK]))
-            with lock:
-                found[part.name] = found[part.name].plus(total)
+    def measure(part: Range) -> Stats:
+        values = tensors[part.name].read_range(part.start, part.stop)
+        total = Stats()
+        for at in range(0, values.size, BLOCK):
+            total = total.plus(_of_block(values[at : at + BLOCK]))
+        return total
 
-        return work
-
-    share((part for name in tensors for part in ranges(name, (tensors[name],))), make_worker, jobs)
+    parts = (part for name in tensors for part in ranges(name, (tensors[name],)))
+    add_up(parts, lambda: measure, found, jobs)
     return found
 
 

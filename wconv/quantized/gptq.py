@@ -54,17 +54,15 @@ def read(
     """The weights whose codes are packed along the inputs."""
     second: bool | None = None
     empty = _empty_biases(tensors)
-    order = OTHERS.get(_version(settings))
     for name, codes in tensors.items():
         if not name.endswith(".qweight"):
             continue
         stem = name.removesuffix("qweight")
         if not is_gptq(codes, tensors.get(f"{stem}scales"), tensors.get(f"{stem}qzeros"), settings):
             continue
-        if order is not None or settings.get("is_marlin_format") is True:
-            raise FormatError(
-                f"{name}: the config says that codes lie in {order or OTHERS['marlin']}, {UNKNOWN}"
-            )
+        if is_other_order(settings):
+            order = OTHERS.get(_version(settings), OTHERS["marlin"])
+            raise FormatError(f"{name}: the config says that codes lie in {order}, {UNKNOWN}")
         if second is None:
             second = _is_second(codes, tensors.get(f"{stem}qzeros"), settings)
         yield _weight(stem, tensors, settings, second=second, empty=empty)
@@ -115,7 +113,7 @@ def _is_second(codes: LazyTensor, zeros: LazyTensor | None, settings: Mapping[st
     if settings.get("sym") is False or zeros is None or zeros.ndim != 2 or codes.ndim != 2:
         return said
     outputs = codes.shape[1]
-    bits = zeros.shape[1] * zeros.dtype.bits // outputs if outputs else 0
+    bits = _shown_bits(zeros, outputs)
     if bits not in BITS or zeros.dtype.name not in WORDS:
         return said
     found = Unpacked(zeros.view("uint8"), bits, outputs).read_range(
@@ -141,7 +139,7 @@ def notes(tensors: Tensors, settings: Mapping[str, Any]) -> Iterator[str]:
     zeros = tensors[name]
     if any(one.ndim != 2 or 0 in one.shape for one in (zeros, codes, scales)):
         return
-    bits = zeros.shape[1] * zeros.dtype.bits // codes.shape[1]
+    bits = _shown_bits(zeros, codes.shape[1])
     if bits not in BITS:
         return
     size = codes.shape[0] * codes.dtype.bits // bits // scales.shape[0]
@@ -218,9 +216,14 @@ def _weight(
     return StoredWeight(weight, tuple(parts), dense, packed, unused)
 
 
+def _shown_bits(zeros: LazyTensor, outputs: int) -> int:
+    """Bits of a code as the zeros' shape has them: one zero for each output; 0 where it shows none."""
+    return zeros.shape[1] * zeros.dtype.bits // outputs if zeros.ndim == 2 and outputs else 0
+
+
 def _bits(stem: str, zeros: LazyTensor, outputs: int, width: int, settings: Mapping[str, Any]) -> int:
     """Bits of a code, as the shapes say."""
-    shown = zeros.shape[1] * width // outputs if zeros.ndim == 2 else 0
+    shown = _shown_bits(zeros, outputs)
     if shown not in BITS or (width < 32 and width % shown):
         raise FormatError(
             f"{stem}qzeros is {zeros.dtype.name} {zeros.shape} for {outputs} outputs: codes of {shown} bits,"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from wconv.errors import FormatError
@@ -158,8 +159,7 @@ def find_weights(
         found[weight.name] = weight
         counts[mlx.NAME, mlx.TITLE] += 1
     if not found:
-        _check_orphans(tensors, frozenset(), settings)
-        check_codes_have_scales(tensors, config)
+        _check_unrecognised(tensors, settings)
         return None
     refused.check_transforms(settings)
     found = _with_markers(found, tensors)
@@ -184,8 +184,7 @@ def check_codes_have_scales(tensors: Tensors, config: Mapping[str, Any] | None) 
     """
     settings = settings_of(config)
     if _method(settings) in METHODS:
-        _check_orphans(tensors, frozenset(), settings)
-        _check_bare(tensors, set(), {name.partition(".")[0] for name in tensors}, settings)
+        _check_unrecognised(tensors, settings)
 
 
 def check_complete(
@@ -227,9 +226,14 @@ def _with_markers(found: dict[str, StoredWeight], tensors: Tensors) -> dict[str,
     if not more:
         return found
     name, first = next(iter(found.items()))
-    import dataclasses
+    return {**found, name: replace(first, unused={**first.unused, **more})}
 
-    return {**found, name: dataclasses.replace(first, unused={**first.unused, **more})}
+
+def _check_unrecognised(tensors: Tensors, settings: Mapping[str, Any]) -> None:
+    """Refuses parts of weights where no weight was recognised. Raises `FormatError`, naming one."""
+    _check_orphans(tensors, frozenset(), settings)
+    if _method(settings) in METHODS:
+        _check_bare(tensors, set(), {name.partition(".")[0] for name in tensors}, settings)
 
 
 def _check_orphans(tensors: Tensors, claimed: frozenset[str] | set[str], settings: Mapping[str, Any]) -> None:

@@ -6,11 +6,20 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from wconv.tensors.base import LazyTensor
 
 Part = TypeVar("Part")
+
+
+class Summed(Protocol):
+    """What is measured of a part, and can be added to that of another."""
+
+    def plus(self: Total, other: Total) -> Total: ...
+
+
+Total = TypeVar("Total", bound=Summed)
 
 RANGE = 4 << 20
 """Bytes of a tensor that are looked at together, unless it is read in larger blocks."""
@@ -81,3 +90,33 @@ def share(parts: Iterable[Part], make_worker: Callable[[], Callable[[Part], None
         raise
     if failures:
         raise failures[0]
+
+
+def add_up(
+    parts: Iterable[Range],
+    make_measure: Callable[[], Callable[[Range], Total]],
+    totals: dict[str, Total],
+    jobs: int | None,
+) -> None:
+    """Measures every part and adds what is found to the total of its name.
+
+    Args:
+        make_measure: called once in each thread, for what measures a part; it may keep buffers.
+        totals: what there is to begin with, by names of tensors.
+        jobs: threads; as many as there are cores when absent.
+
+    Raises: as `share`.
+    """
+    lock = threading.Lock()
+
+    def make_worker() -> Callable[[Range], None]:
+        measure = make_measure()
+
+        def work(part: Range) -> None:
+            found = measure(part)
+            with lock:
+                totals[part.name] = totals[part.name].plus(found)
+
+        return work
+
+    share(parts, make_worker, jobs)
