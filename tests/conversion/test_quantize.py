@@ -173,6 +173,7 @@ def test_rules_for_single_layers(tmp_path: Path) -> None:
         (("--q-rule", "lm_head=9"), "affine does not have bits 9"),
         (("--q-rule", "(a)\\1=4"), "refers back to a group, which is not supported"),
         (("--quant-predicate", "mixed_2_6", "--q-mode", "mxfp4"), "is for the affine mode alone"),
+        (("--quant-predicate", "mixed_2_6", "--q-bits", "8"), "mixed_2_6 says the bits itself: leave out"),
         (("--q-like", "0.28.0"), "is no version of MLX whose rounding is known: 0.29.4 to 0.32.4"),
     ],
 )

@@ -184,4 +184,8 @@ def base_of(consumer: str, table: QuantizationTable, recipe: Quantize) -> Quanti
         raise WconvError(f"{consumer} does not have the mixed recipe {recipe.predicate!r}: {has}")
     if recipe.mode != "affine":
         raise WconvError(f"{recipe.predicate} is for the affine mode alone, not for {recipe.mode}")
+    if recipe.bits is not None:
+        raise WconvError(
+            f"{recipe.predicate} says the bits itself: leave out the {recipe.bits} bits (--q-bits)"
+        )
     return base
