@@ -1,7 +1,7 @@
 """Commands that meet hostile files and arguments: `tests.hostile.commands DIRECTORY PART OF` runs some.
 
-Each runs in a process of its own, forked from one that has imported everything; a JSON line for each says
-what went wrong, or nothing.
+A few at a time run in a process that is forked from one that has imported everything; a JSON line for each
+says what went wrong, or nothing.
 """
 
 from __future__ import annotations
@@ -9,15 +9,20 @@ from __future__ import annotations
 import gc
 import json
 import os
+import select
 import signal
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from tests.hostile.containers import safetensors
+from tests.hostile.judge import forget_peak, peak
 
 SECONDS = 2.0
 """Processor time that a command may take."""
@@ -27,6 +32,9 @@ MEMORY = 1 << 30
 
 LONGEST = 300
 """Characters of what it says, besides the directory of the case."""
+
+BATCH = 16
+"""Commands that one process runs: to fork is most of the cost of the smallest."""
 
 Make = Callable[[Path], list[str]]
 
@@ -46,6 +54,20 @@ class Command:
     ends: Literal["refused", "done", "either", "usage"] = "refused"
     says: str = ""
     seconds: float = SECONDS
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A command whose files are written.
+
+    Attributes:
+        files: what is in its directory before it runs.
+    """
+
+    command: Command
+    directory: Path
+    arguments: list[str]
+    files: list[str]
 
 
 def tensors(shapes: Mapping[str, tuple[int, ...]], dtype: str = "BF16", size: int = 2) -> bytes:
@@ -88,10 +110,10 @@ def main() -> None:
     directory, part, of = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     _import_everything()
     gc.freeze()  # a collection in a child would copy every page that it shares
-    for number, command in enumerate(commands()[part::of]):
-        own = directory / f"{number:03}"
-        own.mkdir()
-        print(json.dumps({"name": command.name, **_run(command, own)}), flush=True)
+    waiting = deque(_place(command, directory) for command in commands()[part::of])
+    while waiting:
+        for placed, found in _run([waiting.popleft() for _ in range(min(BATCH, len(waiting)))], waiting):
+            print(json.dumps({"name": placed.command.name, **found}), flush=True)
 
 
 def _import_everything() -> None:
@@ -105,51 +127,74 @@ def _import_everything() -> None:
             importlib.import_module(found.name)
 
 
-def _run(command: Command, directory: Path) -> dict[str, Any]:
-    arguments = command.make(directory)
-    before = sorted(os.listdir(directory))
-    out, errors = directory / ".stdout", directory / ".stderr"
+def _place(command: Command, directory: Path) -> Placed:
+    own = Path(tempfile.mkdtemp(dir=directory))
+    return Placed(command, own, command.make(own), sorted(os.listdir(own)))
+
+
+def _run(batch: list[Placed], waiting: deque[Placed]) -> Iterator[tuple[Placed, dict[str, Any]]]:
+    """What became of each command of a batch, which share one child.
+
+    One that does not end, or ends the child, has its fault; those after it go back to those that wait.
+    """
+    measured, child_end = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _become(arguments, out, errors)
-    deadline = time.monotonic() + 6 * command.seconds
-    while True:
-        ended, status, usage = os.wait4(pid, os.WNOHANG)
-        if ended:
-            break
-        if time.monotonic() > deadline:
-            os.kill(pid, signal.SIGKILL)
-            os.wait4(pid, 0)
-            return {"fault": "did not end"}
-        time.sleep(0.005)
-    seconds = usage.ru_utime + usage.ru_stime
-    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    said = errors.read_text(errors="replace").replace(str(directory), "")
-    left = sorted(set(os.listdir(directory)) - set(before) - {".stdout", ".stderr"})
-    measured = {"seconds": round(seconds, 3), "peak": peak >> 20, "said": said[:400]}
-    return {
-        "fault": fault_of(command, os.waitstatus_to_exitcode(status), said, left, seconds, peak),
-        **measured,
-    }
+        _run_all(batch, child_end)
+    os.close(child_end)
+    with open(measured) as lines:
+        for at, placed in enumerate(batch):
+            ready = select.select([lines], [], [], 6 * placed.command.seconds)[0]
+            line = lines.readline() if ready else ""
+            if not line:
+                os.kill(pid, signal.SIGKILL)
+                waiting.extendleft(reversed(batch[at + 1 :]))
+                yield placed, {"fault": "ended the process" if ready else "did not end"}
+                break
+            yield placed, _judge(placed, *json.loads(line))
+    os.waitpid(pid, 0)
 
 
-def _become(arguments: list[str], out: Path, errors: Path) -> None:
-    """In the child: the command, its output in files."""
+def _judge(placed: Placed, code: int, seconds: float, peak: int) -> dict[str, Any]:
+    said = (placed.directory / ".stderr").read_text(errors="replace").replace(str(placed.directory), "")
+    left = sorted(set(os.listdir(placed.directory)) - set(placed.files) - {".stdout", ".stderr"})
+    fault = fault_of(placed.command, code, said, left, seconds, peak)
+    return {"fault": fault, "seconds": round(seconds, 3), "peak": peak >> 20, "said": said[:400]}
+
+
+def _run_all(batch: list[Placed], measured: int) -> NoReturn:
+    """In the child: one command after the other; of each a line with its exit code, seconds and memory."""
+    for placed in batch:
+        forget_peak()
+        began = time.process_time()
+        code = _become(placed.arguments, placed.directory / ".stdout", placed.directory / ".stderr")
+        line = json.dumps((code, time.process_time() - began, peak()))
+        os.write(measured, f"{line}\n".encode())
+        gc.collect()
+    os._exit(0)
+
+
+def _become(arguments: list[str], out: Path, errors: Path) -> int:
+    """The command, its output in files; its exit code."""
     for number, path in ((1, out), (2, errors)):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), number)
-    sys.stdout = os.fdopen(1, "w")
-    sys.stderr = os.fdopen(2, "w")
+        file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+        os.dup2(file, number)
+        os.close(file)
+    sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # noqa: SIM115
     sys.argv = ["wconv", *arguments]
-    from wconv.cli.program import entry
+    from wconv.cli.program import main as command
 
     try:
-        entry()
+        command()
+        code: Any = 0
+    except SystemExit as stop:
+        code = stop.code
     except BaseException:
-        import traceback
-
         traceback.print_exc()
-        sys.stderr.flush()
-        os._exit(70)
+        code = 70
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return code if isinstance(code, int) else int(code is not None)
 
 
 def fault_of(

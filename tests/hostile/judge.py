@@ -48,7 +48,7 @@ class OutOfTime(BaseException):
 
 def judge(case: Case, path: Path, read: Read, guard: Guard) -> str | None:
     """What went wrong when `read` met the case's file at `path`, or None."""
-    _forget_peak()
+    forget_peak()
     signal.signal(signal.SIGALRM, _alarm)
     signal.setitimer(signal.ITIMER_REAL, max(4 * case.seconds, 4.0))
     began = time.process_time()
@@ -90,7 +90,8 @@ def peak() -> int:
     return int(status.split("VmHWM:")[1].split()[0]) << 10
 
 
-def _forget_peak() -> None:
+def forget_peak() -> None:
+    """Makes `peak` count from now on, where the system can."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
