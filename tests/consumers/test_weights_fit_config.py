@@ -138,8 +138,9 @@ def test_the_language_models_part_counts(tmp_path: Path) -> None:
         "lm_head.weight": random((10, 4)),
         "model.visual.blocks.0.norm1.weight": random((6,)),
     }
-    config = {"model_type": "qwen3_vl", "vocab_size": 7, "text_config": {"vocab_size": 10, "hidden_size": 4}}
+    text = {"model_type": "qwen3_vl_text", "vocab_size": 10, "hidden_size": 4}
+    config = {"model_type": "qwen3_vl", "vocab_size": 7, "text_config": text}
     run(tmp_path / "fits", tensors, config)
-    config["text_config"] = {"vocab_size": 11}
+    config["text_config"] = {**text, "vocab_size": 11}
     with pytest.raises(WconvError, match=r"has the shape \[10, 4\], .* wants \[11, 4\]"):
         run(tmp_path / "not", tensors, config)

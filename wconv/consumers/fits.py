@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wconv.consumers import shape_check, shapes
+from wconv.consumers.as_loaded import Written, as_loaded
 from wconv.consumers.fields import (
     EMBEDDING,
     EXTRA_ROWS,
@@ -80,8 +81,7 @@ def check(
     """
     if not config or not isinstance(config.get("model_type"), str):
         return
-    known = shapes.find(program, config["model_type"]) if program and table is not None else None
-    judged = shape_check.check(known, tensors, sources, config, program or "") if known else None
+    judged = _judged((tensors, sources), config, table, program) if program and table is not None else None
     layers = _layers(tensors)
     if layers and not (judged and judged.places):
         _check_count(layers, config, complete=table is not None)
@@ -102,6 +102,17 @@ def check(
             )
     if not judged or not any(_of_head(kind) for kind in judged.kinds):
         _check_head(tensors, config, table)
+
+
+def _judged(
+    written: Written, config: Mapping[str, Any], table: Layout, program: str
+) -> shape_check.Judged | None:
+    """What the shapes of the program's own model were compared with; None where they are not known."""
+    known = shapes.find(program, config["model_type"])
+    loaded = as_loaded(written, config, table, program) if known is not None else None
+    if known is None or loaded is None:
+        return None
+    return shape_check.check(known, *loaded, config, program)
 
 
 def _layers(tensors: Mapping[str, LazyTensor]) -> dict[int, dict[str, str]]:

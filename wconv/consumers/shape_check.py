@@ -67,6 +67,7 @@ def check(
 
     Of a model that has less than three quarters of the kinds of tensors that its consumer wants, no
     kind is missed as a whole, but for an output layer that the config says there is: it is an excerpt.
+    Nor of one that has tensors of which the program may make those that it lacks.
 
     Args:
         tensors: by the names that they are written under.
@@ -91,11 +92,19 @@ def check(
     missing = [(row, first) for row in required if row.name not in model.held for first in _first(row, model)]
     plain = not any(config.get(name) for name in QUANTIZED)
     whole = 4 * sum(row.name in model.held for row in required) >= 3 * len(required)
+    # of what is there and not wanted, the program's sanitize may make what is wanted and not there
+    whole = whole and not _unwanted(rows, model)
     for row, numbers in missing:
         tied = _tied(row)
         if plain and (whole or (tied and lookup(config, tied) is False)):
             _refuse_missing(row, numbers, model)
     return Judged(table, frozenset(row.name for row in table.rows), places)
+
+
+def _unwanted(rows: tuple[TensorKind, ...], model: _Model) -> bool:
+    """Whether there are tensors that the program's model has for other values of the config's fields."""
+    wanted = {row.name for row in rows}
+    return any(row.name in model.held and row.name not in wanted for row in model.table.rows)
 
 
 def _counted(place: str, model: _Model) -> bool:

@@ -62,6 +62,18 @@ def written_config(
     return WrittenConfig(config, added, (config_dtypes.note(said, sizes),) if said else ())
 
 
+def as_read(config: Mapping[str, Any] | None, untied: Sequence[str]) -> Mapping[str, Any] | None:
+    """A source's config.json with all that the consumers will read in the one that is written.
+
+    Args:
+        untied: output layers that differ from the embedding, whatever it says.
+    """
+    if config is None:
+        return None
+    read, _ = config_fields.normalise(config)
+    return config_fields.untied(read) if untied else read
+
+
 def untied_notes(untied: Sequence[str], config: Mapping[str, Any] | None) -> tuple[str, ...]:
     """What happened, or is to be done, where a head that is said to be tied is another matrix."""
     if config is not None:

@@ -10,7 +10,7 @@ from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.consumers import fits, registry
 from wconv.consumers.lay_out import PreparedModel
 from wconv.conversion import outputs, report_facts, stages
-from wconv.conversion.config import untied_notes, written_config
+from wconv.conversion.config import as_read, untied_notes, written_config
 from wconv.conversion.planned import Conversion, stamps_of
 from wconv.conversion.report import Report, changes
 from wconv.conversion.request import Request
@@ -155,7 +155,7 @@ def _check_fits(request: Request, opened: Checkpoint, laid: PreparedModel, *, wh
         *registry.automatic_names(),
     )
     if whole and by_tables and not stages.may_be_adapter(opened, applied.tensors):
-        config = laid.config or opened.config
+        config = laid.config or as_read(opened.config, applied.untied)
         # of models that were quantized, only what their config.json says plainly is compared
         program = None if opened.quantization or opened.made_of else laid.consumer
         fits.check(applied.tensors, applied.sources, config, laid.table, program)
