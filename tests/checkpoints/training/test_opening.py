@@ -178,13 +178,6 @@ def test_what_trainers_leave_beside_is_no_model(tmp_path: Path) -> None:
     assert opened.config == {"model_type": "nobody_knows"}
 
 
-def test_an_orbax_checkpoint_is_named(tmp_path: Path) -> None:
-    (tmp_path / "default").mkdir()
-    (tmp_path / "default" / "manifest.ocdbt").write_bytes(b"")
-    with pytest.raises(FormatError, match="is an Orbax checkpoint of JAX arrays, which wconv does not read"):
-        wconv.open(tmp_path)
-
-
 def test_whole_weights_go_before_what_a_trainer_keeps(tmp_path: Path) -> None:
     run = tmp_path / "checkpoint-500"
     shutil.copytree(FIXTURES / "dcp-4", run / "global_step5")
