@@ -22,14 +22,19 @@ from wconv.tensors.array_cache import cleared
 from wconv.tensors.dtypes import DType
 from wconv.tensors.lazy import Array, LazyTensor, Shape, swap_bytes
 
-STEP = 1 << 18
+STEP = 1 << 16
 """Bytes that are unpacked at once."""
 
-KEPT = 64
-"""Steps that are kept: 16 MiB."""
+KEPT = 128
+"""Steps that are kept: 8 MiB."""
 
-OPEN = 32
-"""Frames that can be gone on with; others are begun again."""
+OPEN = 64
+"""Frames that can be gone on with, of `LARGE` bytes or more, or more of smaller ones; others are begun again.
+
+As many are needed as there are chunks side by side in a row of an array."""
+
+LARGE = 1 << 20
+"""Bytes that the decoder of a large frame takes, about."""
 
 WINDOW = 8 << 20
 """Bytes back to which a frame may refer: what every decoder must support."""
@@ -79,7 +84,8 @@ class _Frames:
         self.process = os.getpid()
         self.lock = threading.Lock()
         self.steps: OrderedDict[tuple[Any, int], bytes] = OrderedDict()
-        self.readers: OrderedDict[Any, tuple[Any, int]] = OrderedDict()
+        self.readers: OrderedDict[Any, tuple[Any, int, int]] = OrderedDict()
+        self.taken = 0
 
     def step(self, key: Any, index: int) -> bytes | None:
         with self.lock:
@@ -97,18 +103,25 @@ class _Frames:
     def take(self, key: Any) -> tuple[Any, int] | None:
         """A frame that is being read, and the step that comes next; it is the caller's now."""
         with self.lock:
-            return self.readers.pop(key, None)
+            found = self.readers.pop(key, None)
+            if found is None:
+                return None
+            self.taken -= found[2]
+            return found[:2]
 
     def clear(self) -> None:
         with self.lock:
             self.steps.clear()
             self.readers.clear()
+            self.taken = 0
 
-    def give_back(self, key: Any, reader: Any, index: int) -> None:
+    def give_back(self, key: Any, reader: Any, index: int, size: int) -> None:
+        nbytes = min(size, LARGE)
         with self.lock:
-            self.readers[key] = reader, index
-            while len(self.readers) > OPEN:
-                self.readers.popitem(last=False)
+            self.readers[key] = reader, index, nbytes
+            self.taken += nbytes
+            while self.taken > OPEN * LARGE:
+                self.taken -= self.readers.popitem(last=False)[1][2]
 
 
 _frames = _Frames()
@@ -181,7 +194,7 @@ class ZstdSource(Source):
                 frames.keep(self.key, at, found)
                 at += 1
             if at * STEP < self.size:
-                frames.give_back(self.key, reader, at)
+                frames.give_back(self.key, reader, at, self.size)
         assert found is not None
         return found
 
