@@ -19,7 +19,7 @@ from wconv.errors import FormatError, WconvError
 from wconv.tensors.lazy import FileTensor
 
 FIXTURES = Path(__file__).parents[3] / "fixtures" / "training"
-NAMES = ["dcp-4", "dcp-nested", "dcp-safetensors", "hf", "ranks-4"]
+NAMES = ["dcp-4", "dcp-nested", "dcp-safetensors", "hf", "ranks-4", "fsdp1-2"]
 
 
 @pytest.fixture
@@ -84,6 +84,24 @@ def test_the_optimizer_state_is_converted(tmp_path: Path) -> None:
 def test_a_rank_that_is_missing_is_named(copied: Path, file: str) -> None:
     (copied / file).unlink()
     with pytest.raises(FormatError, match=f"{re.escape(file)} is missing"):
+        wconv.open(copied)
+
+
+def test_flat_parameters_say_nothing_of_tensors() -> None:
+    with pytest.raises(FormatError, match=r"rank_0\.pt holds flat parameters .* SHARDED_STATE_DICT"):
+        wconv.open(FIXTURES / "fsdp1-local")
+
+
+def test_a_shard_alone_is_no_tensor() -> None:
+    with pytest.raises(FormatError, match=r"holds only \[.*\] of \[.*\]: join the files of all ranks"):
+        wconv.open(FIXTURES / "fsdp1-2" / "model_world_size_2_rank_1.pt")
+
+
+@pytest.mark.parametrize("copied", ["fsdp1-2"], indirect=True)
+def test_a_rank_file_that_is_there_twice_has_a_hole(copied: Path) -> None:
+    first = copied / "model_world_size_2_rank_0.pt"
+    shutil.copy(first, copied / "model_world_size_2_rank_1.pt")
+    with pytest.raises(FormatError, match=r"\[\d+:\d+.*\] of .* is in no file"):
         wconv.open(copied)
 
 

@@ -34,6 +34,8 @@ CASES = [
     "uncoordinated",
     "ranks-2",
     "ranks-4",
+    "fsdp1-2",
+    "fsdp1-4",
 ]
 ZERO = ["zero-1", "zero-2", "zero-3", "zero-1-fp32", "zero-2-fp32", "zero-3-fp32", "zero-2-alone"]
 PREFIX = {"dcp-nested": "model.", "dcp-safetensors": "model."}

@@ -24,6 +24,7 @@ from wconv.formats.torch.objects import (
     LostTensor,
     OrderedDict,
     Record,
+    ShardedPart,
     TensorPart,
     TorchTensor,
     UnavailableError,
@@ -57,7 +58,23 @@ def read(directory: Path, names: Sequence[str]) -> tuple[Any, RankFiles]:
     files = RankFiles(directory, names[0])
     check_complete(directory, names)
     roots = [load_tree(files.path(name)) for name in names]
+    _refuse_flat(roots[0], directory / names[0])
     return merged(roots, "", str(directory), Spreading()), files
+
+
+FLAT = "_flat_param"
+"""How the flat parameter of a module of FSDP's first form is called."""
+
+
+def _refuse_flat(root: Any, path: Path) -> None:
+    """Refuses `LOCAL_STATE_DICT`, of which nothing says what the parameters are. Raises `FormatError`."""
+    for value in (root, *(root.values() if type(root) in (dict, OrderedDict) else ())):
+        for name in value if type(value) in (dict, OrderedDict) else ():
+            if type(name) is str and name.rpartition(".")[2] == FLAT:
+                raise FormatError(
+                    f"{path} holds flat parameters ({name:.100}) and does not say of which tensors, of which"
+                    " shapes, they are made: save it with FSDP's SHARDED_STATE_DICT or FULL_STATE_DICT"
+                )
 
 
 def check_complete(directory: Path, names: Sequence[str]) -> None:
@@ -119,7 +136,7 @@ def whole(parts: Sequence[Any], name: str, where: str, spread: Spreading) -> Any
     lost = next((part for part in parts if type(part) is LostTensor), None)
     if lost is not None:
         return lost
-    sharded = [part for part in parts if type(part) is TensorPart]
+    sharded = [part for part in parts if type(part) in (TensorPart, ShardedPart)]
     if not sharded:
         return _replicated(parts, name, where)
     shape = sharded[0].shape
@@ -130,10 +147,14 @@ def whole(parts: Sequence[Any], name: str, where: str, spread: Spreading) -> Any
         try:
             if type(part) is TensorPart:
                 pieces += _pieces(part, rank, name, where, spread)
+            elif type(part) is ShardedPart:
+                pieces += [Piece(begin, materialise(tensor)) for begin, tensor in part.shards]
             else:
                 pieces.append(Piece((0,) * len(shape), materialise(part)))
         except UnavailableError as error:
             return LostTensor(str(error))
+    if not pieces:
+        raise FormatError(f"{where}: no rank holds anything of {name:.200}")
     return JoinedTensor(joined(pieces, pieces[0].tensor.dtype, shape, name, where))
 
 
