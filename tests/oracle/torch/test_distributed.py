@@ -132,6 +132,23 @@ def test_what_accelerate_saves(tmp_path: Path) -> None:
     assert ours(tmp_path / "state") == expected
 
 
+@pytest.mark.parametrize("case", ["moe-0-bf16", "moe-1-bf16", "moe-2-fp32", "moe-2-fp32-wide"])
+def test_the_same_experts_as_in_deepspeed(case: str, tmp_path: Path) -> None:
+    pytest.importorskip("deepspeed")
+    import os
+    import subprocess
+    import sys
+
+    script = programs.FIXTURES / "make_moe.py"
+    environment = {**os.environ, "DS_ACCELERATOR": "cpu"}
+    subprocess.run([sys.executable, script, tmp_path, case], check=True, capture_output=True, env=environment)
+    found = wconv.open(tmp_path / case / "global_step2")
+    expected = wconv.open(tmp_path / case / "expected.safetensors")
+    assert set(found) == set(expected)
+    for name, tensor in expected.items():
+        assert found[name].cast(tensor.dtype.name).numpy().tobytes() == tensor.numpy().tobytes(), name
+
+
 @pytest.mark.parametrize("case", ZERO)
 def test_the_same_as_deepspeed_joins(case: str, tmp_path: Path) -> None:
     pytest.importorskip("deepspeed")
