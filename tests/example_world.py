@@ -222,6 +222,7 @@ MAKERS: dict[str, dict[str, Callable[[Path], None]]] = {
         "checkpoint-500": distributed("ranks-4"),
         "iter_0001000": megatron,
         "model.nemo": nemo,
+        "orbax-checkpoint": distributed("orbax"),
         "model": plain_model,
     },
     "hub": {"Qwen/Qwen2.5-0.5B-Instruct": llama},

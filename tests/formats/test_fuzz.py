@@ -152,9 +152,9 @@ class AnyStorages:
 
     def run(self, program: bytes, *, by_shortcut: bool) -> Any:
         """What the machine makes of a pickle, or that it refuses it."""
-        skip = (shortcut.TRIGGER, shortcut.shortcut(self.storages))
+        skip = {shortcut.TRIGGER: shortcut.shortcut(self.storages)}
         source = MemorySource(program, "model.bin")
-        machine = Machine(source, torch_names.NAMES, self.storages, shortcut=skip if by_shortcut else None)
+        machine = Machine(source, torch_names.NAMES, self.storages, shortcuts=skip if by_shortcut else None)
         self.storages.machine = machine
         self.storages.storages.clear()
         try:

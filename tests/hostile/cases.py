@@ -13,10 +13,25 @@ from tests.hostile import (
     laughs,
     machine,
     pieces,
+    shares,
     streams,
     views,
 )
 
-ROOMS = (good, code, views, machine, archives, streams, headers, bombs, laughs, inflating, holes, pieces)
+ROOMS = (
+    good,
+    code,
+    views,
+    machine,
+    archives,
+    streams,
+    headers,
+    bombs,
+    laughs,
+    inflating,
+    holes,
+    pieces,
+    shares,
+)
 
 CASES = [case for room in ROOMS for case in room.cases()]

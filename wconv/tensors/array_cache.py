@@ -23,6 +23,11 @@ def array_cache(maxsize: int) -> Callable[[Callable[[Argument], Result]], Callab
     return cached
 
 
+def cleared(forget: Callable[[], None]) -> None:
+    """Has `clear` call a function that lets go of arrays."""
+    _caches.append(forget)
+
+
 def clear() -> None:
     """Forgets every array; who reads on, in another thread, computes it again."""
     for forget in _caches:

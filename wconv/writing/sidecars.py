@@ -21,7 +21,7 @@ BOOKKEEPING = (".git", ".cache", "__pycache__", ".gitattributes")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 OF_MODELS = re.compile(
-    r"(?!trainer_state|metadata\.json|scheduler|accelerate|latest|zero_|universal)"
+    r"(?!trainer_state|metadata\.json|scheduler|accelerate|latest|zero_|universal|commit_success|_)"
     r"[^/]+\.(?:json|model|txt|jinja|tiktoken|md|py|spm)|LICENSE[^/]*|NOTICE"
 )
 """The files of a model that trainers keep beside what they save; the rest is of the training."""

@@ -19,7 +19,7 @@ from wconv.errors import FormatError, WconvError
 from wconv.tensors.lazy import FileTensor
 
 FIXTURES = Path(__file__).parents[3] / "fixtures" / "training"
-NAMES = ["dcp-4", "dcp-nested", "dcp-safetensors", "hf", "ranks-4"]
+NAMES = ["dcp-4", "dcp-nested", "dcp-safetensors", "hf", "ranks-4", "fsdp1-2"]
 
 
 @pytest.fixture
@@ -84,6 +84,24 @@ def test_the_optimizer_state_is_converted(tmp_path: Path) -> None:
 def test_a_rank_that_is_missing_is_named(copied: Path, file: str) -> None:
     (copied / file).unlink()
     with pytest.raises(FormatError, match=f"{re.escape(file)} is missing"):
+        wconv.open(copied)
+
+
+def test_flat_parameters_say_nothing_of_tensors() -> None:
+    with pytest.raises(FormatError, match=r"rank_0\.pt holds flat parameters .* SHARDED_STATE_DICT"):
+        wconv.open(FIXTURES / "fsdp1-local")
+
+
+def test_a_shard_alone_is_no_tensor() -> None:
+    with pytest.raises(FormatError, match=r"holds only \[.*\] of \[.*\]: join the files of all ranks"):
+        wconv.open(FIXTURES / "fsdp1-2" / "model_world_size_2_rank_1.pt")
+
+
+@pytest.mark.parametrize("copied", ["fsdp1-2"], indirect=True)
+def test_a_rank_file_that_is_there_twice_has_a_hole(copied: Path) -> None:
+    first = copied / "model_world_size_2_rank_0.pt"
+    shutil.copy(first, copied / "model_world_size_2_rank_1.pt")
+    with pytest.raises(FormatError, match=r"\[\d+:\d+.*\] of .* is in no file"):
         wconv.open(copied)
 
 
@@ -176,13 +194,6 @@ def test_what_trainers_leave_beside_is_no_model(tmp_path: Path) -> None:
     opened = wconv.open(run)
     assert opened.notes == ("took actor",)
     assert opened.config == {"model_type": "nobody_knows"}
-
-
-def test_an_orbax_checkpoint_is_named(tmp_path: Path) -> None:
-    (tmp_path / "default").mkdir()
-    (tmp_path / "default" / "manifest.ocdbt").write_bytes(b"")
-    with pytest.raises(FormatError, match="is an Orbax checkpoint of JAX arrays, which wconv does not read"):
-        wconv.open(tmp_path)
 
 
 def test_whole_weights_go_before_what_a_trainer_keeps(tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ CASES = [
     "uncoordinated",
     "ranks-2",
     "ranks-4",
+    "fsdp1-2",
+    "fsdp1-4",
 ]
 ZERO = ["zero-1", "zero-2", "zero-3", "zero-1-fp32", "zero-2-fp32", "zero-3-fp32", "zero-2-alone"]
 PREFIX = {"dcp-nested": "model.", "dcp-safetensors": "model."}
@@ -128,6 +130,23 @@ def test_what_accelerate_saves(tmp_path: Path) -> None:
     programs.spawn(programs.save_accelerate, 2, str(tmp_path / "state"))
     expected = {name: bits(tensor) for name, tensor in programs.maker().whole().float().state_dict().items()}
     assert ours(tmp_path / "state") == expected
+
+
+@pytest.mark.parametrize("case", ["moe-0-bf16", "moe-1-bf16", "moe-2-fp32", "moe-2-fp32-wide"])
+def test_the_same_experts_as_in_deepspeed(case: str, tmp_path: Path) -> None:
+    pytest.importorskip("deepspeed")
+    import os
+    import subprocess
+    import sys
+
+    script = programs.FIXTURES / "make_moe.py"
+    environment = {**os.environ, "DS_ACCELERATOR": "cpu"}
+    subprocess.run([sys.executable, script, tmp_path, case], check=True, capture_output=True, env=environment)
+    found = wconv.open(tmp_path / case / "global_step2")
+    expected = wconv.open(tmp_path / case / "expected.safetensors")
+    assert set(found) == set(expected)
+    for name, tensor in expected.items():
+        assert found[name].cast(tensor.dtype.name).numpy().tobytes() == tensor.numpy().tobytes(), name
 
 
 @pytest.mark.parametrize("case", ZERO)

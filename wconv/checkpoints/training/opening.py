@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wconv.checkpoints.training import dcp, hub_shards, megatron, rank_files, trainer_names, zero
+from wconv.checkpoints.training import dcp, hub_shards, megatron, orbax, rank_files, trainer_names, zero
 from wconv.checkpoints.training.saved import RankFiles, is_below
 from wconv.errors import FormatError
 from wconv.formats import check_names
@@ -34,12 +34,15 @@ class Kind:
     read: Callable[[Path, Sequence[str]], tuple[Any, RankFiles]]
 
 
+ORBAX = "Orbax"
+
 KINDS = (
     Kind("torch.distributed.checkpoint", dcp.find, dcp.read),
     Kind("torch.distributed.checkpoint in safetensors", hub_shards.find, hub_shards.read),
     Kind("PyTorch rank files", rank_files.find, rank_files.read),
     Kind("DeepSpeed ZeRO", zero.find, zero.read),
     Kind("Megatron ranks", megatron.find, megatron.read),
+    Kind(ORBAX, orbax.find, orbax.read),
 )
 """The kinds, in the order in which a directory is compared with them."""
 
@@ -75,6 +78,8 @@ def read(directory: Path, kind: Kind, found: Sequence[str], key: str | None, exp
     """
     root, held = kind.read(directory, found)
     root, inner, notes = trainer_names.by_prefix(root, key)
+    if kind.format == ORBAX and key is None:
+        root, notes = orbax.without_state(root)
     where = MemorySource(b"", str(directory))
     where.size = held.nbytes
     contents = torch_file.contents(Tree(kind.format, root, held.nbytes), where, inner, expand)
@@ -123,7 +128,12 @@ def find(directory: Path, names: Sequence[str], *, deep: bool) -> TrainingPlace 
         return TrainingPlace(directory, *here)
     if not deep:
         return None
-    _refuse_orbax(directory, names)
+    inner_item = orbax.item(directory, names)
+    if inner_item is not None:
+        place, taken = inner_item
+        inner = _look(place)
+        if inner is not None:
+            return dataclasses.replace(inner, notes=(f"took {taken}", *inner.notes))
     tag = _tag(directory, names)
     if tag:
         inner = _look(directory / tag)
@@ -143,20 +153,6 @@ def find(directory: Path, names: Sequence[str], *, deep: bool) -> TrainingPlace 
     for name, inner in found.items():
         return dataclasses.replace(inner, notes=(f"took {name}", *inner.notes))
     return None
-
-
-ORBAX = ("manifest.ocdbt", "_CHECKPOINT_METADATA")
-"""What Orbax leaves at the top of a checkpoint of JAX arrays."""
-
-
-def _refuse_orbax(directory: Path, names: Sequence[str]) -> None:
-    """Says what an Orbax checkpoint is, which is not read. Raises `FormatError`."""
-    held = any(name in names for name in ORBAX)
-    if held or any((directory / name / ORBAX[0]).is_file() for name in ("default", "state", "params")):
-        raise FormatError(
-            f"{directory} is an Orbax checkpoint of JAX arrays, which wconv does not read: restore it with"
-            " orbax and save the arrays with numpy.savez or safetensors.numpy.save_file, which wconv reads"
-        )
 
 
 def _look(directory: Path) -> TrainingPlace | None:

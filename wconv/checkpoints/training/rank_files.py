@@ -24,11 +24,12 @@ from wconv.formats.torch.objects import (
     LostTensor,
     OrderedDict,
     Record,
+    ShardedPart,
     TensorPart,
     TorchTensor,
     UnavailableError,
 )
-from wconv.tensors.lazy import LazyTensor
+from wconv.tensors.lazy import Shape
 from wconv.tensors.pieces import Piece, joined
 
 RANK = re.compile(r"(?P<stem>[a-z_]*model)_world_size_(?P<world>\d{1,7})_rank_(?P<rank>\d{1,7})\.pt")
@@ -57,7 +58,23 @@ def read(directory: Path, names: Sequence[str]) -> tuple[Any, RankFiles]:
     files = RankFiles(directory, names[0])
     check_complete(directory, names)
     roots = [load_tree(files.path(name)) for name in names]
-    return merged(roots, "", str(directory), {}), files
+    _refuse_flat(roots[0], directory / names[0])
+    return merged(roots, "", str(directory), Spreading()), files
+
+
+FLAT = "_flat_param"
+"""How the flat parameter of a module of FSDP's first form is called."""
+
+
+def _refuse_flat(root: Any, path: Path) -> None:
+    """Refuses `LOCAL_STATE_DICT`, of which nothing says what the parameters are. Raises `FormatError`."""
+    for value in (root, *(root.values() if type(root) in (dict, OrderedDict) else ())):
+        for name in value if type(value) in (dict, OrderedDict) else ():
+            if type(name) is str and name.rpartition(".")[2] == FLAT:
+                raise FormatError(
+                    f"{path} holds flat parameters ({name:.100}) and does not say of which tensors, of which"
+                    " shapes, they are made: save it with FSDP's SHARDED_STATE_DICT or FULL_STATE_DICT"
+                )
 
 
 def check_complete(directory: Path, names: Sequence[str]) -> None:
@@ -73,11 +90,24 @@ def check_complete(directory: Path, names: Sequence[str]) -> None:
             raise FormatError(f"{directory / gone} is missing: copy the files of all ranks")
 
 
-Meshes = dict[int, list[tuple[int, int]] | None]
-"""Each rank's place in a mesh, by the identity of what describes it: many tensors share one."""
+Boxes = list[tuple[Shape, Shape, Shape]]
+"""What a part holds of a whole: where each box begins in the whole, and in the part begins and ends."""
 
 
-def merged(values: Sequence[Any], name: str, where: str, meshes: Meshes) -> Any:
+class Spreading:
+    """How parts lie in wholes, by the identity of what describes it: many tensors share one.
+
+    Attributes:
+        meshes: each rank's place along each axis of a mesh, and the axis's length.
+        boxes: what a part of a whole of that shape holds.
+    """
+
+    def __init__(self) -> None:
+        self.meshes: dict[int, list[tuple[int, int]] | None] = {}
+        self.boxes: dict[tuple[int, Shape], tuple[Shape, Boxes]] = {}
+
+
+def merged(values: Sequence[Any], name: str, where: str, spread: Spreading) -> Any:
     """What the values of all ranks at one place are together; the first one's where they are no tensors."""
     first = values[0]
     if type(first) in (dict, OrderedDict):
@@ -91,22 +121,22 @@ def merged(values: Sequence[Any], name: str, where: str, meshes: Meshes) -> Any:
                 if any(not isinstance(item, LEAVES) for item in held):
                     rank = next(at for at, item in enumerate(held) if not isinstance(item, LEAVES))
                     raise FormatError(f"{where}: rank {rank} has no {inner:.200}, which others have")
-                made[key] = whole(held, inner, where, meshes)
+                made[key] = whole(held, inner, where, spread)
             else:
                 there = [item for item in held if item is not None]
                 made[key] = (
-                    merged(there, inner, where, meshes) if len(there) == len(values) else there and there[0]
+                    merged(there, inner, where, spread) if len(there) == len(values) else there and there[0]
                 )
         return made
     return first
 
 
-def whole(parts: Sequence[Any], name: str, where: str, meshes: Meshes) -> Any:
+def whole(parts: Sequence[Any], name: str, where: str, spread: Spreading) -> Any:
     """The tensor that the parts of all ranks are, in the order of the ranks."""
     lost = next((part for part in parts if type(part) is LostTensor), None)
     if lost is not None:
         return lost
-    sharded = [part for part in parts if type(part) is TensorPart]
+    sharded = [part for part in parts if type(part) in (TensorPart, ShardedPart)]
     if not sharded:
         return _replicated(parts, name, where)
     shape = sharded[0].shape
@@ -116,11 +146,15 @@ def whole(parts: Sequence[Any], name: str, where: str, meshes: Meshes) -> Any:
     for rank, part in enumerate(parts):
         try:
             if type(part) is TensorPart:
-                pieces += _pieces(part, rank, name, where, meshes)
+                pieces += _pieces(part, rank, name, where, spread)
+            elif type(part) is ShardedPart:
+                pieces += [Piece(begin, materialise(tensor)) for begin, tensor in part.shards]
             else:
                 pieces.append(Piece((0,) * len(shape), materialise(part)))
         except UnavailableError as error:
             return LostTensor(str(error))
+    if not pieces:
+        raise FormatError(f"{where}: no rank holds anything of {name:.200}")
     return JoinedTensor(joined(pieces, pieces[0].tensor.dtype, shape, name, where))
 
 
@@ -141,15 +175,37 @@ def _replicated(parts: Sequence[Any], name: str, where: str) -> Any:
     return JoinedTensor(joined(pieces, held[0].dtype, held[0].shape, name, where))
 
 
-def _pieces(part: TensorPart, rank: int, name: str, where: str, meshes: Meshes) -> Iterator[Piece]:
+def _pieces(part: TensorPart, rank: int, name: str, where: str, spread: Spreading) -> Iterator[Piece]:
     """The boxes of the whole that a rank's part holds: several where a cut goes through each of several."""
     local = materialise(part.local)
+    key = id(part.spec), part.shape
+    found = spread.boxes.get(key)
+    if found is None:
+        found = spread.boxes[key] = _boxes(part, rank, spread)
+    sizes, boxes = found
+    if sizes != local.shape:
+        raise FormatError(
+            f"{where}: rank {rank} holds {local.shape!r:.60} of {name:.200}, whose placements ask for"
+            f" {sizes!r:.60}"
+        )
+    if len(boxes) == 1:
+        yield Piece(boxes[0][0], local)
+        return
+    for begin, first, last in boxes:
+        tensor = local
+        for axis in range(len(first)):
+            tensor = tensor.slice(axis, first[axis], last[axis])
+        yield Piece(begin, tensor)
+
+
+def _boxes(part: TensorPart, rank: int, spread: Spreading) -> tuple[Shape, Boxes]:
+    """The shape of what a rank holds, and the boxes. Raises `UnavailableError`."""
     spec = part.spec
     placements: Any = spec.attributes.get("placements") if type(spec) is Record else None
     described = spec.attributes.get("mesh") if type(spec) is Record else None
-    if id(described) not in meshes:
-        meshes[id(described)] = _mesh(described, rank)
-    mesh = meshes[id(described)]
+    if id(described) not in spread.meshes:
+        spread.meshes[id(described)] = _mesh(described, rank)
+    mesh = spread.meshes[id(described)]
     if type(placements) not in (tuple, list) or mesh is None or len(placements) != len(mesh):
         raise UnavailableError("it is a DTensor that does not say how it is spread")
     runs: list[list[Run]] = [[(0, length)] for length in part.shape]
@@ -165,28 +221,18 @@ def _pieces(part: TensorPart, rank: int, name: str, where: str, meshes: Meshes) 
         if not 0 <= axis < len(runs) or not 0 < factor <= 2**31:
             raise UnavailableError("it is a DTensor that is cut along an axis that it does not have")
         runs[axis] = _strided(runs[axis], size, place, factor)
-    sizes = tuple(sum(length for _, length in each) for each in runs)
-    if sizes != local.shape:
-        raise FormatError(
-            f"{where}: rank {rank} holds {local.shape!r:.60} of {name:.200}, whose placements ask for"
-            f" {sizes!r:.60}"
-        )
     if math.prod(map(len, runs)) > 100_000:
         raise UnavailableError("it is a DTensor of too many pieces")
-    yield from _boxes(local, runs)
-
-
-def _boxes(local: LazyTensor, runs: Sequence[Sequence[Run]]) -> Iterator[Piece]:
     ends = [itertools.accumulate(length for _, length in each) for each in runs]
     placed = [
-        [(begin, length, end - length) for (begin, length), end in zip(each, until, strict=True)]
+        [(begin, end - length, end) for (begin, length), end in zip(each, until, strict=True)]
         for each, until in zip(runs, ends, strict=True)
     ]
+    boxes: Boxes = []
     for box in itertools.product(*placed):
-        tensor = local
-        for axis, (_, length, at) in enumerate(box):
-            tensor = tensor.slice(axis, at, at + length)
-        yield Piece(tuple(begin for begin, _, _ in box), tensor)
+        begins, firsts, lasts = zip(*box, strict=True) if box else ((), (), ())
+        boxes.append((tuple(begins), tuple(firsts), tuple(lasts)))
+    return tuple(sum(length for _, length in each) for each in runs), boxes
 
 
 def _cut(placement: Record) -> tuple[int, int]:

@@ -7,31 +7,30 @@ stage 3 cuts each parameter. The result is that of DeepSpeed's `zero_to_fp32.py`
 
 from __future__ import annotations
 
-import bisect
 import itertools
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from wconv.checkpoints.training import zero_experts as experts
 from wconv.checkpoints.training.saved import RankFiles, is_below
+from wconv.checkpoints.training.zero_rows import cut_row, gaps, row, vector
 from wconv.errors import FormatError
 from wconv.formats import load_tree
 from wconv.formats.torch.materialise import materialise
 from wconv.formats.torch.objects import LEAVES, JoinedTensor, Record, Size, UnavailableError, plain_number
-from wconv.tensors import dtypes
 from wconv.tensors.lazy import LazyTensor, Shape, checked_shape
-from wconv.tensors.pieces import Piece, joined
+from wconv.tensors.pieces import Piece
 
 MODEL = re.compile(r"(?:zero_pp_rank_(?P<rank>\d{1,6})_)?mp_rank_(?P<model>\d{1,4})_model_states\.pt")
 SHARE = re.compile(
     r"(?:bf16_|fp16_)?zero_pp_rank_(?P<rank>\d{1,6})_mp_rank_(?P<model>\d{1,4})_optim_states\.pt"
 )
-APART = re.compile(r".*(?:expert_\d+.*_model|expp_rank_.*_optim)_states\.pt|layer_\d+-model.*_states\.pt")
-"""What DeepSpeed saves of experts and of pipelines by themselves."""
+APART = re.compile(r"layer_\d+-model.*_states\.pt")
+"""What DeepSpeed saves of pipelines by themselves."""
 
 UNIVERSAL = "zero"
 """The sub-directory of a universal checkpoint, which has a directory for each parameter."""
@@ -44,9 +43,10 @@ def find(directory: Path, names: Sequence[str]) -> list[str]:
     """The files of a ZeRO checkpoint among those of a directory; none where it is another."""
     shares = [name for name in names if SHARE.fullmatch(name)]
     models = [name for name in names if MODEL.fullmatch(name)]
-    if not models or not (shares or _is_universal(directory)):
+    parts = [name for name in names if experts.FILE.fullmatch(name)]
+    if not models or not (shares or parts or _is_universal(directory)):
         return []
-    return [*models, *shares, *(name for name in names if APART.fullmatch(name))]
+    return [*models, *shares, *parts, *(name for name in names if APART.fullmatch(name))]
 
 
 def _is_universal(directory: Path) -> bool:
@@ -68,7 +68,12 @@ def read(directory: Path, names: Sequence[str]) -> tuple[dict[Any, Any], RankFil
     files = RankFiles(directory, "the checkpoint")
     _refuse_others(directory, names)
     models = _by_rank(directory, [name for name in names if MODEL.fullmatch(name)], MODEL)
-    states = [_ModelState(files, name) for name in models]
+    parts = [name for name in names if experts.FILE.fullmatch(name)]
+    whole = bool(parts) and not any(SHARE.fullmatch(name) for name in names) and not _is_universal(directory)
+    states = [_ModelState(files, name, whole=whole) for name in models]
+    if whole:
+        root = {**states[0].held(), **experts.read(files, parts)}
+        return {name: JoinedTensor(tensor) for name, tensor in root.items()}, files
     if _is_universal(directory):
         return _universal(directory, states, files), files
     shares = _by_rank(directory, [name for name in names if SHARE.fullmatch(name)], SHARE)
@@ -95,6 +100,7 @@ def read(directory: Path, names: Sequence[str]) -> tuple[dict[Any, Any], RankFil
     else:
         root.update(state.frozen())
         root.update(_second_stage(state, flat, optimizers[0], where))
+        experts.check(root, experts.read(files, parts), where)
     _share(root, state)
     _add_others(root, state, files)
     return {name: JoinedTensor(tensor) for name, tensor in root.items()}, files
@@ -105,7 +111,7 @@ def _refuse_others(directory: Path, names: Sequence[str]) -> None:
     apart = next((name for name in names if APART.fullmatch(name)), None)
     if apart is not None:
         raise FormatError(
-            f"{directory / apart} is of a pipeline or of experts that DeepSpeed saves by themselves: make a"
+            f"{directory / apart} is of a pipeline, which DeepSpeed saves by itself: make a"
             " universal checkpoint of it with DeepSpeed's ds_to_universal.py, which wconv reads"
         )
     for name in names:
@@ -135,16 +141,20 @@ def _by_rank(directory: Path, names: Sequence[str], pattern: re.Pattern[str]) ->
 
 
 class _ModelState:
-    """One `*_model_states.pt`."""
+    """One `*_model_states.pt`.
 
-    def __init__(self, files: RankFiles, name: str) -> None:
+    Args:
+        whole: the module has all values, and no shares need to be described.
+    """
+
+    def __init__(self, files: RankFiles, name: str, *, whole: bool = False) -> None:
         self.path = files.path(name)
         root = load_tree(self.path)
         held = root if isinstance(root, dict) else {}
         self.module = held.get("module")
         self.buffer_names = held.get("buffer_names") or []
         shapes = held.get("param_shapes")
-        groups = [shapes] if isinstance(shapes, dict) else shapes
+        groups = [shapes] if isinstance(shapes, dict) else [] if whole and shapes is None else shapes
         self.frozen_shapes = held.get("frozen_param_shapes") or {}
         self.fragments = held.get("frozen_param_fragments") or {}
         self.shared = held.get("shared_params") or {}
@@ -171,6 +181,15 @@ class _ModelState:
                 tensor = lazy(self.path, name, leaf)
                 found[name] = tensor.cast("float32") if tensor.dtype.is_floating else tensor
         return found
+
+    def held(self) -> dict[str, LazyTensor]:
+        """All that the module has, as it is."""
+        assert isinstance(self.module, dict)
+        return {
+            name: lazy(self.path, name, leaf)
+            for name, leaf in self.module.items()
+            if type(name) is str and isinstance(leaf, LEAVES)
+        }
 
     def frozen(self) -> dict[str, LazyTensor]:
         """Parameters that are not trained, whole."""
@@ -215,31 +234,6 @@ def _stage(directory: Path, name: str, held: Mapping[Any, Any]) -> tuple[int, in
     return int(stage), max(map(int, counts))
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """Vectors one after another: `ends` says where each ends."""
-
-    parts: tuple[LazyTensor, ...]
-    ends: tuple[int, ...]
-
-    def range(self, begin: int, end: int, at: int) -> Iterable[Piece]:
-        """The elements from `begin` to `end`, as pieces that begin at `at`."""
-        index = bisect.bisect_right(self.ends, begin)
-        while begin < end and index < len(self.parts):
-            first = self.ends[index] - self.parts[index].size
-            until = min(end, self.ends[index])
-            if until > begin:
-                yield Piece((at,), self.parts[index].slice(0, begin - first, until - first))
-                at += until - begin
-                begin = until
-            index += 1
-
-
-def _row(parts: Iterable[LazyTensor]) -> _Row:
-    flat = tuple(part if part.ndim == 1 else part.reshape((part.size,)) for part in parts)
-    return _Row(flat, tuple(itertools.accumulate(part.size for part in flat)))
-
-
 def _flat_groups(where: str, name: str, held: Mapping[Any, Any], key: str) -> list[LazyTensor]:
     """The shares that a rank holds: one vector for each group."""
     groups = held.get(key)
@@ -250,68 +244,44 @@ def _flat_groups(where: str, name: str, held: Mapping[Any, Any], key: str) -> li
     return [lazy(f"{where}/{name}", key, one) for one in groups]
 
 
-def _vector(pieces: Iterable[Piece], shape: Shape, name: str, where: str) -> LazyTensor:
-    """A parameter whose elements are these pieces of one axis."""
-    held = list(pieces)
-    dtype = held[0].tensor.dtype if held else dtypes.by_name("float32")
-    return joined(held, dtype, (math.prod(shape),), name, where).reshape(shape)
-
-
 def _second_stage(
     state: _ModelState, flat: Sequence[Sequence[LazyTensor]], first: Mapping[Any, Any], where: str
 ) -> dict[str, LazyTensor]:
-    """Parameters of stages 1 and 2: a row for each group, over all ranks."""
+    """Parameters of stages 1 and 2: a row for each group, over all ranks, or those that have its experts."""
     if any(len(groups) != len(flat[0]) for groups in flat) or len(flat[0]) != len(state.groups):
         raise FormatError(f"{where}: the ranks hold different numbers of parameter groups")
     paddings = first.get("param_alignment_paddings")
     found: dict[str, LazyTensor] = {}
-    align = 2 * len(flat)
     for number, shapes in enumerate(state.groups):
-        row = _row(groups[number] for groups in flat)
-        gaps = _gaps(paddings, number, len(shapes), where)
-        at = 0
-        for (name, shape), gap in zip(shapes.items(), gaps, strict=True):
-            size = math.prod(shape)
-            found[name] = _vector(row.range(at, at + size, 0), shape, name, where)
-            at += size + gap
-        held = row.ends[-1] if row.ends else 0
-        if -(-at // align) != -(-held // align):
-            raise FormatError(
-                f"{where}: the parameters of group {number} have {at:,} elements and the ranks hold {held:,}:"
-                " the files are of different checkpoints"
-            )
+        skipped = gaps(paddings, number, len(shapes), where)
+        shares = [groups[number] for groups in flat]
+        if experts.is_group(shapes):
+            count = first.get("partition_count")
+            for at, part in enumerate(experts.shares(shares, count, number, where)):
+                held = cut_row(part, shapes, skipped, f"group {number}", where)
+                found.update({experts.whole_name(name, shapes, at): tensor for name, tensor in held.items()})
+        else:
+            found.update(cut_row(shares, shapes, skipped, f"group {number}", where))
     return found
-
-
-def _gaps(paddings: Any, number: int, count: int, where: str) -> list[int]:
-    """What is between the parameters of a group."""
-    if paddings is None:
-        return [0] * count
-    gaps = paddings[number] if isinstance(paddings, list | tuple) and number < len(paddings) else None
-    if not isinstance(gaps, list | tuple) or len(gaps) != count:
-        raise FormatError(f"{where}: param_alignment_paddings are not those of the parameters")
-    if any(type(gap) is not int or not 0 <= gap < 2**40 for gap in gaps):
-        raise FormatError(f"{where}: param_alignment_paddings are no numbers")
-    return list(gaps)
 
 
 def _third_stage(
     state: _ModelState, flat: Sequence[Sequence[LazyTensor]], where: str
 ) -> dict[str, LazyTensor]:
     """Parameters of stage 3: each is in shares of equal size over all ranks, the last ones padded."""
-    rows = [_row(groups) for groups in flat]
+    rows = [row(groups) for groups in flat]
     found: dict[str, LazyTensor] = {}
     at = 0
     for name, shape in itertools.chain.from_iterable(group.items() for group in state.groups):
         size = math.prod(shape)
         share = -(-size // len(rows))
         pieces: list[Piece] = []
-        for rank, row in enumerate(rows):
+        for rank, held_row in enumerate(rows):
             begin = min(rank * share, size)
-            pieces += row.range(at, at + min(share, size - begin), begin)
-        found[name] = _vector(pieces, shape, name, where)
+            pieces += held_row.range(at, at + min(share, size - begin), begin)
+        found[name] = vector(pieces, shape, name, where)
         at += share
-    held = {row.ends[-1] if row.ends else 0 for row in rows}
+    held = {one.ends[-1] if one.ends else 0 for one in rows}
     if held != {at}:
         raise FormatError(
             f"{where}: the parameters have {at:,} elements on each rank and the ranks hold {max(held):,}:"
@@ -324,8 +294,8 @@ def _frozen_in_shares(states: Sequence[_ModelState], where: str) -> dict[str, La
     """Parameters of stage 3 that are not trained: in shares over the ranks' model states."""
     found: dict[str, LazyTensor] = {}
     for name, shape in states[0].frozen_shapes.items():
-        row = _row(state.fragment(name) for state in states)
-        found[name] = _vector(row.range(0, math.prod(shape), 0), shape, name, where)
+        fragments = row(state.fragment(name) for state in states)
+        found[name] = vector(fragments.range(0, math.prod(shape), 0), shape, name, where)
     return found
 
 

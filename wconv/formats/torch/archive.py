@@ -11,7 +11,7 @@ from wconv.formats.sources import Source
 from wconv.formats.torch.objects import Storage, shown
 from wconv.formats.torch.pickle.machine import Machine
 from wconv.formats.torch.pickle.names import NAMES
-from wconv.formats.torch.pickle.shortcut import TRIGGER, shortcut
+from wconv.formats.torch.pickle.repeated import shortcuts
 from wconv.formats.torch.pickle.state import MachineState
 from wconv.formats.torch.tensors import checked_part, storage_dtype
 from wconv.formats.zip.directory import ZipDirectory
@@ -104,7 +104,7 @@ def run(directory: ZipDirectory, name: str, folder: str, swap: bool, read_nested
         directory.part(name),
         NAMES,
         storages,
-        shortcut=(TRIGGER, shortcut(storages)),
+        shortcuts=shortcuts(storages),
         read_nested=read_nested,
     )
     storages.machine = machine

@@ -13,7 +13,7 @@ from wconv.formats.torch.objects import OrderedDict, Storage, shown
 from wconv.formats.torch.pickle.machine import Machine
 from wconv.formats.torch.pickle.names import NAMES
 from wconv.formats.torch.pickle.reading import plain
-from wconv.formats.torch.pickle.shortcut import TRIGGER, shortcut
+from wconv.formats.torch.pickle.repeated import shortcuts
 from wconv.formats.torch.pickle.state import MachineState
 from wconv.formats.torch.tensors import checked_part, is_count, storage_dtype
 
@@ -146,7 +146,7 @@ def load(source: Source, read_nested: Callable[[Source], Any]) -> tuple[Any, int
     if type(little) is not bool:
         raise FormatError(f"{source.where} is damaged: it does not say on what machine it was written")
     storages = LegacyStorages()
-    machine = Machine(source, NAMES, storages, at, (TRIGGER, shortcut(storages)), read_nested)
+    machine = Machine(source, NAMES, storages, at, shortcuts(storages), read_nested)
     storages.machine = machine
     root = machine.run()
     machine = Machine(source, NAMES, at=machine.end)

@@ -254,7 +254,7 @@ class TensorPart(LostTensor):
     Attributes:
         local: the part.
         shape: of the whole.
-        spec: how it is spread: torch's `DTensorSpec`, or the metadata of a `ShardedTensor`'s shard.
+        spec: how it is spread: torch's `DTensorSpec`.
     """
 
     __slots__ = ("local", "shape", "spec")
@@ -264,6 +264,17 @@ class TensorPart(LostTensor):
         self.local = local
         self.shape = shape
         self.spec = spec
+
+
+class ShardedPart(LostTensor):
+    """What one rank's file holds of a `ShardedTensor` of that shape: `shards`, and where each begins."""
+
+    __slots__ = ("shape", "shards")
+
+    def __init__(self, reason: str, shards: tuple[tuple[Shape, TorchTensor], ...], shape: Shape) -> None:
+        super().__init__(reason)
+        self.shards = shards
+        self.shape = shape
 
 
 class JoinedTensor:

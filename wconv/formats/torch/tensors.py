@@ -217,6 +217,8 @@ def from_type(machine: MachineState, args: Sequence[Any]) -> Any:
     made = machine.construct(function, arguments)
     if type(made) is Record and distributed.is_dtensor(tensor_class):
         return distributed.whole(made, state)
+    if type(made) is Record and distributed.is_sharded(tensor_class):
+        return distributed.shards(made, state)
     if type(made) is TorchTensor:
         if type(tensor_class) is Global and tensor_class.path not in PLAIN_TENSORS:
             made.subclass = tensor_class

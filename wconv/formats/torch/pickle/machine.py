@@ -38,10 +38,6 @@ from wconv.formats.torch.pickle.state import (
 )
 
 
-def _no_shortcut(machine: MachineState, window: bytes, at: int) -> int:
-    return at
-
-
 class Machine(MachineState):
     """One run over one pickle; takes what `MachineState` takes."""
 
@@ -53,13 +49,14 @@ class Machine(MachineState):
             UnsafeError: it asks for something that no weights need.
         """
         start = self.base
-        try:
-            return self._run()
-        except OmittedValueNeeded:
-            self.stack, self.marks, self.memo = [], [], []
-            self.budget, self.nested, self.key_numbers = BUDGET, 0, 0
-            self.base, self.program, self.shortcut = start, 0, None
-            return self._run()
+        while True:
+            try:
+                return self._run()
+            except OmittedValueNeeded:
+                self.stack, self.marks, self.memo = [], [], []
+                self.budget, self.nested, self.key_numbers = BUDGET, 0, 0
+                self.base, self.program, self.overwritten = start, 0, False
+                self.shortcuts.popitem()
 
     def _run(self) -> Any:
         try:
@@ -77,11 +74,12 @@ class Machine(MachineState):
         # the opcodes that every tensor takes several times are handled here, the others by the table
         handlers = HANDLERS
         long_binput, binput, binget, binint1 = codes.LONG_BINPUT, codes.BINPUT, codes.BINGET, codes.BININT1
-        mark_code, tuple_code = codes.MARK, codes.TUPLE
+        mark_code, tuple_code, long_binget = codes.MARK, codes.TUPLE, codes.LONG_BINGET
+        newobj = codes.NEWOBJ
         binunicode, reduce, memoize = codes.BINUNICODE, codes.REDUCE, codes.MEMOIZE
         stack, marks, memo = self.stack, self.marks, self.memo
         push = stack.append
-        trigger, shortcut = self.shortcut or (_no_shortcut, _no_shortcut)
+        shortcuts = self.shortcuts
         data, safe, at = self.window, self.safe, 0
         while True:
             if at > safe:
@@ -100,16 +98,26 @@ class Machine(MachineState):
                     memo.append(stack[-1])
                 else:
                     self.put(index, at)
-            elif code == binget:
-                value = memo[data[at]]
-                at += 1
-                if value is trigger:
-                    after = shortcut(self, data, at)
-                    if after != at:
-                        # the function is not pushed: its result is there already
-                        at = after
-                        continue
-                elif type(value) is MissingValue:
+            elif code == memoize:
+                memo.append(stack[-1])
+                self.budget -= 8
+            elif code == binget or code == long_binget:  # noqa: SIM109
+                if code == binget:
+                    value = memo[data[at]]
+                    at += 1
+                else:
+                    value = memo[int.from_bytes(data[at : at + 4], "little")]
+                    at += 4
+                kind = type(value)
+                if kind is Constructor:
+                    shortcut = shortcuts.get(value)
+                    if shortcut is not None:
+                        after = shortcut(self, data, at)
+                        if after != at:
+                            # the function is not pushed: its result is there already
+                            at = after
+                            continue
+                elif kind is MissingValue:
                     self.missing(value)
                 push(value)
             elif code == binint1:
@@ -137,16 +145,13 @@ class Machine(MachineState):
                 else:
                     at = self.long_text(at + 4, count)
                     data, safe = self.window, self.safe
-            elif code == reduce:
+            elif code == reduce or code == newobj:  # noqa: SIM109
                 args = stack.pop()
                 function = stack[-1]
                 if type(function) is Constructor and type(args) is tuple and not self.wary:
                     stack[-1] = function.call(self, args)
                 else:
                     stack[-1] = self.construct(function, args)
-            elif code == memoize:
-                memo.append(stack[-1])
-                self.budget -= 8
             else:
                 at = handlers[code](self, at)
                 if self.window is not data:

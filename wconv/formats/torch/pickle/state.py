@@ -97,15 +97,16 @@ class MachineState:
         names: what `(module, name)` pairs stand for: `Constructor`s or values.
         persistent: turns a persistent id into an object; None where the format has none.
         at: where the pickle starts.
-        shortcut: a name's value and a function that is tried after each GET of it. It is given the machine,
-            its window and the place in it, and returns the same place, or a later one when it did what the
-            opcodes up to there say, the GET included.
+        shortcuts: names' values, each with a function that is tried after each GET of it. It is given the
+            machine, its window and the place in it, and returns the same place, or a later one when it did
+            what the opcodes up to there say, the GET included.
         read_nested: reads a checkpoint that lies within the pickle as bytes; without it there may be none.
 
     Attributes:
         end: where the pickle ended, after `run`.
         nested: bytes of checkpoints within this pickle that were read.
         wary: a name was told that may not be called, so that calls are looked at.
+        overwritten: an entry of the memo was put again.
         program: how many bytes of it are program; the number of its objects is below that.
     """
 
@@ -115,7 +116,7 @@ class MachineState:
         names: Mapping[tuple[str, str], Any],
         persistent: Callable[[Any], Any] | None = None,
         at: int = 0,
-        shortcut: tuple[Any, Shortcut] | None = None,
+        shortcuts: Mapping[Constructor, Shortcut] | None = None,
         read_nested: Callable[[Source], Any] | None = None,
     ) -> None:
         self.source = source
@@ -123,7 +124,7 @@ class MachineState:
         self.names = names if how is None else {**names, **how.names}
         self.persistent = persistent if how is None or persistent is None else with_plain_ids(persistent)
         self.old_text = text_or_bytes if how is None else how.old_text
-        self.shortcut = shortcut
+        self.shortcuts = dict(shortcuts or {})
         self.read_nested = read_nested
         self.stack: list[Any] = []
         self.marks: list[int] = []
@@ -132,6 +133,7 @@ class MachineState:
         self.key_numbers = 0
         self.nested = 0
         self.wary = False
+        self.overwritten = False
         self.end = at
         self.program = 0
         self.base = at
@@ -221,6 +223,8 @@ class MachineState:
             if index > self.program + at:
                 raise UnsafeError(f"{self.source.where} holds a pickle with memo entry {index:,}: refused")
             memo.extend([UNSET] * (index + 1 - len(memo)))
+        elif memo[index] is not UNSET:
+            self.overwritten = True
         memo[index] = self.stack[-1]
 
     def get(self, index: int) -> None:
