@@ -7,7 +7,7 @@ from typing import Any
 
 from wconv.errors import WconvError
 
-EXTRAS = {"mlx.core": "mlx"}
+EXTRAS = {"mlx.core": "mlx", "distributed": "dask", "ray": "ray", "mpi4py.futures": "mpi"}
 """Module → the extra of wconv that brings it."""
 
 
