@@ -19,9 +19,10 @@ def opened(rest: str) -> Iterator[Executor]:
     Raises:
         WconvError: mpi4py is not installed, or finds no MPI.
     """
-    futures = require("mpi4py.futures", "an executor of MPI")
     try:
-        pool: Executor = futures.MPIPoolExecutor()
+        pool: Executor = require("mpi4py.futures", "an executor of MPI").MPIPoolExecutor()
+    except WconvError:
+        raise
     except Exception as error:
         raise WconvError(f"MPI cannot be used here: {str(error).splitlines()[0]:.160}") from None
     with pool:
