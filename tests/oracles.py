@@ -28,6 +28,9 @@ BESIDE = {
     "mlx-whisper": "WCONV_MLX_WHISPER",
     "mlx-vlm 0.6.0": "WCONV_OLD_MLX_VLM",
     "orbax-checkpoint": "WCONV_ORBAX",
+    "dask": "WCONV_DASK",
+    "ray": "WCONV_RAY",
+    "mpi": "WCONV_MPI",
 }
 """Programs that lie beside the environment, because they wish for other versions of what is in it, and the
 variables that name their directories (`pip install --no-deps --target DIRECTORY`)."""

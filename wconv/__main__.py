@@ -2,4 +2,5 @@
 
 from wconv.cli.program import entry
 
-entry()
+if __name__ == "__main__":  # workers of MPI and of processes import it under another name
+    entry()

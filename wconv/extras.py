@@ -7,7 +7,13 @@ from typing import Any
 
 from wconv.errors import WconvError
 
-EXTRAS = {"mlx.core": "mlx", "zstandard": "jax"}
+EXTRAS = {
+    "mlx.core": "mlx",
+    "distributed": "dask",
+    "ray": "ray",
+    "mpi4py.futures": "mpi",
+    "zstandard": "jax",
+}
 """Module → the extra of wconv that brings it."""
 
 

@@ -16,7 +16,7 @@ import pytest
 import wconv
 from tests.making import random, write_directory
 from wconv.errors import OutputError
-from wconv.writing import shard_file, writer
+from wconv.writing import executors, shard_file, writer
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,10 @@ def test_what_cannot_be_pickled_is_told_in_one_line(tmp_path: Path, monkeypatch:
     assert "\n" not in str(told.value)
 
 
-def test_a_worker_of_a_run_that_was_killed_keeps_the_next_one_out(model: Path, tmp_path: Path) -> None:
+def test_a_worker_of_a_run_that_was_killed_keeps_the_next_one_out(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard_file, "PATIENCE", 0.1)
     plan = wconv.prepare(model).plan
     (tmp_path / "output").mkdir()
     orphan = shard_file.ShardFile(plan.shards[0], tmp_path, None)
@@ -122,6 +125,13 @@ def test_a_worker_of_a_run_that_was_killed_keeps_the_next_one_out(model: Path, t
         writer.write(plan.shards, tmp_path, jobs=1)
     orphan.close()
     assert len(writer.write(plan.shards, tmp_path)) == 4
+
+
+def test_a_worker_without_wconv_is_told_what_to_do() -> None:
+    told = executors.failure(ModuleNotFoundError("No module named 'wconv'", name="wconv"))
+    assert "install this wconv, with the same numpy, on every worker" in told
+    assert "install this wconv" in executors.failure(RuntimeError("Error during deserialization"))
+    assert executors.failure(RuntimeError()) == "the executor failed: RuntimeError"
 
 
 class Slow(Executor):

@@ -60,6 +60,18 @@ def _complete_dtype(ctx: click.Context, parameter: click.Parameter, incomplete: 
     return [name for name in TARGETS if name.startswith(incomplete)]
 
 
+def _executor_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """The name of an executor, as it was given. Raises: `click.BadParameter`."""
+    if value is not None:
+        from wconv import engines
+
+        try:
+            engines.parse(value)
+        except WconvError as error:
+            raise click.BadParameter(f"{error}.") from None
+    return value
+
+
 LAYOUTS = (
     f"{', '.join(name for name in registry.layout_names() if name not in registry.way_back_names())};"
     f" back: {' or '.join(registry.way_back_names())}."
@@ -172,6 +184,13 @@ HOW, RUN, SUMMARY = "How it is read", "The run", "Messages"
     RUN, "--no-sync", is_flag=True, help="Do not wait for the disk: a power loss may then empty the output."
 )
 @option(RUN, "-j", "--jobs", type=click.IntRange(1, 1_000_000), help="Threads; one for each core by default.")
+@option(
+    RUN,
+    "--executor",
+    metavar="NAME",
+    callback=_executor_name,
+    help="Write each file elsewhere: processes:N, dask://HOST:PORT, ray, mpi; see wconv docs clusters.",
+)
 @option(SUMMARY, "--quiet", is_flag=True, help="Print nothing but errors.")
 @option(SUMMARY, "--json", "as_json", is_flag=True, help="Print the summary, or the error, as JSON.")
 def convert(
@@ -183,6 +202,7 @@ def convert(
     receipt: Path | None,
     no_sync: bool,
     jobs: int | None,
+    executor: str | None,
     quiet: bool,
     as_json: bool,
     q_report: Path | None,
@@ -200,6 +220,10 @@ def convert(
         raise click.UsageError(NOT_QUANTIZED)
     if q_report is not None and dry_run:
         raise click.UsageError("--q-report tells what a run has done: leave it or --dry-run out")
+    if jobs is not None and executor is not None:
+        raise click.UsageError(
+            "--jobs is for threads here: an executor has as many workers as it has; say processes:N"
+        )
     prepared = planned(**parameters)
     if q_report is not None:
         from wconv.conversion.quantize import check_report
@@ -220,6 +244,7 @@ def convert(
             resume=resume,
             strict=strict,
             jobs=jobs,
+            executor=executor,
             progress=progress,
             sync=not no_sync,
         )

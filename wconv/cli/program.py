@@ -110,4 +110,6 @@ def entry() -> NoReturn:
         from wconv.checkpoints.locate import leave
 
         leave()
+    if "mpi4py" in sys.modules:
+        sys.exit(code)  # the other ranks wait to be told
     os._exit(code if isinstance(code, int) else 0 if code is None else 1)

@@ -16,7 +16,17 @@ if TYPE_CHECKING:
     from wconv.examine.receipt import ReceiptCheck
     from wconv.examine.verify import Verification
 
-RUN_ONLY = ("overwrite", "resume", "strict", "dry_run", "verify", "receipt", "no_sync", "q_report")
+RUN_ONLY = (
+    "overwrite",
+    "resume",
+    "strict",
+    "dry_run",
+    "verify",
+    "receipt",
+    "no_sync",
+    "q_report",
+    "executor",
+)
 """Options of `convert` that say nothing of what is written."""
 
 OWN = ("jobs", "quiet", "as_json")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import wconv
-from wconv.errors import FormatError, os_errors_as
+from wconv.errors import FormatError, OutputError, os_errors_as
 from wconv.stores import files
 from wconv.writing.plan import Plan
 
@@ -62,6 +62,18 @@ def program() -> str:
                 digest.update(f"\0{path[len(home) :]}\0".encode())
                 digest.update(_read(path))
     return digest.hexdigest()[:32]
+
+
+def check_program(digest: str) -> None:
+    """Refuses to do a part of what another wconv, or other packages that compute for it, have begun.
+
+    Raises:
+        OutputError: this program's digest is another.
+    """
+    if program() != digest:
+        raise OutputError(
+            "a worker has another version of wconv, numpy or ml_dtypes: install what is here on every worker"
+        )
 
 
 def _read(path: str) -> bytes:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from wconv.conversion.fingerprint import fingerprint
+from wconv import engines
+from wconv.conversion.fingerprint import check_program, fingerprint, program
 from wconv.conversion.options import ConvertArguments, options_of, takes_options
 from wconv.conversion.outputs import check_apart
 from wconv.conversion.planned import Conversion, reading, stamps_of
@@ -38,7 +40,7 @@ def convert(
     resume: bool = False,
     strict: bool = False,
     jobs: int | None = None,
-    executor: Executor | None = None,
+    executor: Executor | str | None = None,
     progress: Progress | None = None,
     sync: bool = True,
     **options: Unpack[ConvertArguments],
@@ -81,7 +83,7 @@ def run(
     resume: bool = False,
     strict: bool = False,
     jobs: int | None = None,
-    executor: Executor | None = None,
+    executor: Executor | str | None = None,
     progress: Progress | None = None,
     sync: bool = True,
 ) -> Report:
@@ -92,7 +94,8 @@ def run(
         resume: continue an interrupted run.
         strict: a value that overflows is an error.
         jobs: threads; as many as there are cores when absent.
-        executor: runs one task per shard (`writer.write_shard`) instead of threads.
+        executor: runs one task per shard instead of threads: an executor of `concurrent.futures`, or the
+            name of one ("processes:4", "dask://host:8786", "ray", "mpi"); the page `clusters` says more.
         progress: called with the bytes written so far, a few times a second.
         sync: have the whole output on the disk before it is put in place, so that a power loss empties no
             file of it. Without, it is there as soon as the system takes it.
@@ -114,15 +117,22 @@ def run(
     side_files = conversion.sidecars
     names = _names(conversion)
     with (
+        engines.opened(executor) as pool,
         reading(opened),
-        Workspace(target, digest, overwrite=overwrite, resume=resume, names=names) as workspace,
+        Workspace(target, digest, overwrite=overwrite, resume=resume, names=names, sync=sync) as workspace,
     ):
         try:
             ready = {shard.filename: shard_file.finished(workspace.path, shard) for shard in shards}
             left = writer.missing(workspace.path, shards)
             check_space(workspace.path, left + (side_files.nbytes if side_files else 0) + SLACK)
             written = writer.write(
-                shards, workspace.path, jobs=jobs, executor=executor, progress=progress, sync=sync
+                shards,
+                workspace.path,
+                jobs=jobs,
+                executor=pool,
+                progress=progress,
+                sync=sync,
+                check=functools.partial(check_program, program()),
             )
             if stamps_of(opened.files) != conversion.stamps:
                 raise FormatError(f"{opened.path} changed while it was read: convert it again")

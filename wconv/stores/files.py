@@ -11,7 +11,7 @@ import stat
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from wconv.errors import FormatError, OutputError
 from wconv.stores import durable, stand_ins
@@ -58,7 +58,7 @@ class SourcePath(str):
     """A path that remembers which file it named when it was opened: its `stamp`.
 
     Tensors carry it, so that reading one after the file was replaced is an error and never another file's
-    bytes. It pickles, and otherwise is the path.
+    bytes. It pickles, as a path that another process finds wherever it works, and otherwise is the path.
 
     Attributes:
         remote: what the file there stands for.
@@ -66,6 +66,17 @@ class SourcePath(str):
 
     stamp: FileStamp
     remote: Remote | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _source_path, (os.path.abspath(self), self.stamp, self.remote)
+
+
+def _source_path(path: str, stamp: FileStamp, remote: Remote | None) -> SourcePath:
+    bound = SourcePath(path)
+    bound.stamp = stamp
+    if remote is not None:
+        bound.remote = remote
+    return bound
 
 
 class SourceFile:

@@ -8,6 +8,7 @@ machine itself went down nothing of it is believed: the workspace empties the di
 from __future__ import annotations
 
 import bisect
+import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -58,9 +59,10 @@ def ranges(units: Sequence[int]) -> list[list[int]]:
     return found
 
 
-def add(path: Path, units: Sequence[int], lost: dict[str, Overflow]) -> None:
-    """Adds a line to a log; raises OSError."""
-    line = json.dumps({"units": ranges(units), "lost": {name: tuple(one) for name, one in lost.items()}})
+def add(path: Path, units: Sequence[int], lost: dict[str, Overflow], nbytes: int = 0) -> None:
+    """Adds a line to a log, of units of so many bytes; raises OSError."""
+    told = {name: tuple(one) for name, one in lost.items()}
+    line = json.dumps({"units": ranges(units), "lost": told, "bytes": nbytes})
     with open(path, "ab", buffering=0) as file:
         left = memoryview(f"{line}\n".encode())
         while left:
@@ -103,3 +105,29 @@ def cut(path: Path, end: int) -> None:
         os.truncate(path, end)
     else:
         path.unlink(missing_ok=True)
+
+
+class Follower:
+    """What a log that another process writes says of its progress, read as it grows."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read = 0
+        self._nbytes = 0
+
+    def nbytes(self) -> int:
+        """Bytes that are written by now; 0 where there is no log."""
+        try:
+            with open(self._path, "rb") as file:
+                if os.fstat(file.fileno()).st_size < self._read:
+                    self._read = self._nbytes = 0
+                file.seek(self._read)
+                data = file.read()
+        except OSError:
+            return 0
+        whole = data[: data.rfind(b"\n") + 1]
+        self._read += len(whole)
+        for line in whole.splitlines():
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                self._nbytes += int(json.loads(line)["bytes"])
+        return self._nbytes

@@ -11,8 +11,10 @@ import contextlib
 import errno
 import fcntl
 import json
+import math
 import os
 import threading
+import time
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +24,7 @@ from wconv.errors import OutputError, WconvError
 from wconv.stores import durable
 from wconv.stores.durable import Syncer
 from wconv.tensors.casts import Overflow
-from wconv.writing import crc32, journal
+from wconv.writing import crc32, journal, locks
 from wconv.writing.buffers import Buffers, add_overflows, put
 from wconv.writing.chunks import OutputRange, WorkUnit, work_units
 from wconv.writing.page_cache import PageAdvice
@@ -30,6 +32,12 @@ from wconv.writing.plan import Shard
 
 PART, LOG, DONE = ".part", ".log", ".done"
 OUTPUT = "output"
+
+PATIENCE = 30.0
+"""Seconds that the worker of another run has to end, once it is told to."""
+
+POLL = 0.1
+"""Seconds between two looks at whether it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +79,22 @@ def file_beside(directory: Path, shard: Shard, suffix: str) -> Path:
 class ShardFile:
     """A shard that is being written: its file, its log, and which units are left. Threads share it."""
 
-    def __init__(self, shard: Shard, directory: Path, syncer: Syncer | None) -> None:
+    def __init__(self, shard: Shard, directory: Path, syncer: Syncer | None, attempt: str = "") -> None:
+        """Opens a shard's file, or goes on with that of an earlier run.
+
+        Args:
+            syncer: brings it to the disk; None where nobody waits for that.
+            attempt: a name that no other has, where there are no locks: the file is its own, and begun anew.
+
+        Raises:
+            OutputError: another writes it, or it cannot be written.
+        """
         self.shard = shard
         self.directory = directory
-        self.part = file_beside(directory, shard, PART)
+        self.part = file_beside(directory, shard, attempt + PART)
         self.kept_bytes = 0
         """Of units that an earlier run wrote, as far as they are reached."""
-        self._log = file_beside(directory, shard, LOG)
+        self._log = file_beside(directory, shard, attempt + LOG)
         self._syncer = syncer
         self._lock = threading.Lock()
         self._units: Iterator[WorkUnit] = work_units(shard)
@@ -90,9 +107,14 @@ class ShardFile:
         self._unsynced = 0
         self._checksums = array("I", bytes(4 * len(shard.entries) if shard.archive is not None else 0))
         self._pieces: dict[int, list[tuple[int, int, int]]] = {}
-        self._kept = kept_of(directory, shard)
+        self.fd = _owned(self.part)
+        try:
+            self._kept = kept_of(directory, shard) if not attempt else journal.NOTHING
+            _prepare(self.fd, self._log, shard, self._kept)
+        except OSError as error:
+            os.close(self.fd)
+            raise cannot_write(self.part, error) from None
         self._overflows.update(self._kept.lost)
-        self.fd = _create(self.part, self._log, shard, self._kept)
         self.pages = PageAdvice(self.fd)
 
     @property
@@ -151,7 +173,7 @@ class ShardFile:
         """Adds to the log what it lacks."""
         if self._fresh:
             self._unsynced += self._fresh_bytes
-            journal.add(self._log, self._fresh, self._fresh_lost)
+            journal.add(self._log, self._fresh, self._fresh_lost, self._fresh_bytes)
             self._fresh, self._fresh_bytes, self._fresh_lost = [], 0, {}
         if self._syncer is not None and self._unsynced >= durable.SHARE:
             self._unsynced = 0
@@ -177,6 +199,7 @@ class ShardFile:
             if self._syncer is not None:
                 durable.sync(self.fd)
             self._fresh.clear()
+            self._check_ours()
             self.close()
             marks = {name: tuple(lost) for name, lost in self._overflows.items()}
             file_beside(self.directory, self.shard, DONE).write_text(json.dumps(marks))
@@ -186,6 +209,11 @@ class ShardFile:
             self._log.unlink(missing_ok=True)
         except OSError as error:
             raise cannot_write(self.part, error) from None
+
+    def _check_ours(self) -> None:
+        """Refuses to finish a file that another run has put in the place of this one. Raises as `os.stat`."""
+        if not os.path.samestat(os.fstat(self.fd), os.stat(self.part)):
+            raise OutputError(f"{self.part} is another run's by now")
 
     def close(self) -> None:
         """Closes the file; what is written of it is in its log then."""
@@ -203,51 +231,57 @@ class ShardFile:
         return Written(self.shard.filename, self.shard.nbytes, self._overflows)
 
 
-def wait_for(part: Path) -> None:
-    """Waits until nobody writes the file."""
+def wait_for(part: Path, seconds: float = math.inf) -> None:
+    """Waits until nobody writes the file.
+
+    Raises:
+        OutputError: somebody still does after so many seconds.
+    """
     with contextlib.suppress(OSError):
-        fd = os.open(part, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(part, os.O_RDWR | os.O_CLOEXEC)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            _own(fd, part, seconds)
         finally:
             os.close(fd)
 
 
-def _create(path: Path, log: Path, shard: Shard, kept: journal.Kept) -> int:
-    """The shard's file with its space allocated and all written but the tensors; its descriptor.
-
-    A file that is kept stays as it is, but for what may have been cut short.
-    """
-    fd = -1
+def _owned(path: Path) -> int:
+    """The shard's file, opened and locked; its descriptor. Raises `OutputError`."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        _own(fd, path)
-        journal.cut(log, kept.end)
-        if kept is journal.NOTHING:
-            os.ftruncate(fd, 0)
-            _allocate(fd, shard.nbytes)
-        for offset, data in shard.pieces:
-            put(fd, data, offset)
     except OSError as error:
-        if fd >= 0:
-            os.close(fd)
         raise cannot_write(path, error) from None
-    except WconvError:
+    try:
+        _own(fd, path, PATIENCE)
+    except OSError as error:
+        os.close(fd)
+        raise cannot_write(path, error) from None
+    except BaseException:
         os.close(fd)
         raise
     return fd
 
 
-def _own(fd: int, path: Path) -> None:
-    """Locks a file against the worker of a run that was killed, which may still write it."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise OutputError(
-            f"{path} is still being written by a worker of an earlier run: wait for it"
-        ) from None
-    except OSError:
-        return  # a file system without locks
+def _prepare(fd: int, log: Path, shard: Shard, kept: journal.Kept) -> None:
+    """Allocates the file's space and writes all but the tensors; raises OSError.
+
+    A file that is kept stays as it is, but for what may have been cut short.
+    """
+    journal.cut(log, kept.end)
+    if kept is journal.NOTHING:
+        os.ftruncate(fd, 0)
+        _allocate(fd, shard.nbytes)
+    for offset, data in shard.pieces:
+        put(fd, data, offset)
+
+
+def _own(fd: int, path: Path, seconds: float) -> None:
+    """Locks a file against the worker of another run, which may still write it; it is given time to end."""
+    end = time.monotonic() + seconds
+    while locks.take_flock(fd) is False:
+        if time.monotonic() >= end:
+            raise OutputError(f"{path} is still being written by a worker of an earlier run: wait for it")
+        time.sleep(POLL)
 
 
 def _allocate(fd: int, nbytes: int) -> None:

@@ -11,7 +11,9 @@ import contextlib
 import fcntl
 import json
 import os
+import platform
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,10 +21,15 @@ from typing import Any
 from wconv.errors import OutputError
 from wconv.stores import replacing
 from wconv.wording import gigabytes
-from wconv.writing.shard_file import OUTPUT
+from wconv.writing import executors, locks
+from wconv.writing.locks import boot_id as boot_id
+from wconv.writing.shard_file import DONE, OUTPUT, PART, PATIENCE, wait_for
 from wconv.writing.targets import SPARED, Names, check_target, is_single, place
 
 JOURNAL = "wconv.json"
+
+LOCK = "lock"
+"""The lock file, where the file system has no locks that reach every host."""
 
 
 class Workspace:
@@ -36,6 +43,7 @@ class Workspace:
         overwrite: bool,
         resume: bool,
         names: Names | None = None,
+        sync: bool = True,
     ) -> None:
         """Makes or resumes the partial directory of `target`.
 
@@ -45,6 +53,7 @@ class Workspace:
             overwrite: an existing target will be replaced, an interrupted run's remains discarded.
             resume: continue what an interrupted run left.
             names: the files that will be written.
+            sync: each file that is finished is on the disk.
 
         Raises:
             OutputError: the target or a partial directory stands in the way.
@@ -53,6 +62,8 @@ class Workspace:
         self._place = place(target)
         self.path = self._place.partial
         self._lock = -1
+        self._lock_file: locks.LockFile | None = None
+        self._synced = sync
         self._overwrite = overwrite
         self._names = names
         self._made: list[Path] = []
@@ -109,6 +120,7 @@ class Workspace:
         if not journal:
             self._discard_shards()
         elif resume:
+            self._synced = self._synced and journal.get("synced") is True
             kept = str(journal.get("fingerprint"))
             if kept.partition(":")[0] != fingerprint.partition(":")[0]:
                 raise OutputError(
@@ -120,7 +132,7 @@ class Workspace:
                     " repeat those, or start again with --overwrite"
                 )
             if journal.get("boot") != (boot_id() or None):
-                self._discard_shards()
+                self._discard_untrusted(journal)
         elif overwrite:
             self._discard_shards()
         else:
@@ -146,14 +158,33 @@ class Workspace:
                 self._made.pop().rmdir()
 
     def _discard_shards(self, *spared: str) -> None:
-        """Empties the directory but for the journal, which holds the lock, and names that are spared."""
+        """Empties the directory but for the journal and the lock file, and names that are spared."""
         for entry in os.scandir(self.path):
-            if entry.name in (JOURNAL, *spared):
+            if entry.name in (JOURNAL, LOCK, *spared):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry.path)
             else:
                 os.unlink(entry.path)
+
+    def _discard_untrusted(self, journal: dict[str, Any]) -> None:
+        """Empties the directory of what a machine that went down may not have brought to the disk.
+
+        Of another host nobody knows whether it did: there, what it said to be on the disk stays.
+        """
+        told = locks.holder_of(journal.get("holder"))
+        if not told.boot or told.host == platform.node() or journal.get("synced") is not True:
+            self._discard_shards()
+            return
+        finished = {entry.name for entry in os.scandir(self.path) if entry.name.endswith(DONE)}
+        self._discard_shards(OUTPUT, *finished)
+
+    def _end_orphans(self) -> None:
+        """Tells the tasks of a run that was killed to end, and waits until they have."""
+        if executors.void(self.path):
+            for entry in os.scandir(self.path):
+                if entry.name.endswith(PART):
+                    wait_for(Path(entry.path), PATIENCE)
 
     def _read_journal(self) -> dict[str, Any] | None:
         if self.path.is_symlink() or not self.path.is_dir():
@@ -171,19 +202,36 @@ class Workspace:
         if self._lock >= 0:
             return
         self._lock = os.open(self.path / JOURNAL, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        taken = locks.take_flock(self._lock)
+        if taken is False:
+            holder = locks.holder_of((self._read_journal() or {}).get("holder"))
             self.release()
-            raise OutputError(f"{self.path} is being written by another wconv: wait for it") from None
+            raise OutputError(f"{self.path} is being written by {holder}: wait for it")
+        if taken is None or not locks.reaches_all(self.path):
+            try:
+                self._lock_file = locks.LockFile(self.path / LOCK, self.path)
+            except BaseException:
+                self.release()
+                raise
+        self._end_orphans()
 
     def _write_journal(self, fingerprint: str) -> None:
-        text = json.dumps({"fingerprint": fingerprint, "boot": boot_id()}).encode()
+        holder = self._lock_file.holder if self._lock_file is not None else locks.ourselves()
+        record = {
+            "fingerprint": fingerprint,
+            "boot": boot_id(),
+            "synced": self._synced,
+            "holder": asdict(holder),
+        }
+        text = json.dumps(record).encode()
         os.pwrite(self._lock, text, 0)
         os.ftruncate(self._lock, len(text))
 
     def release(self) -> None:
         """Gives the lock back; the partial directory stays for `--resume`."""
+        if self._lock_file is not None:
+            self._lock_file.release()
+            self._lock_file = None
         if self._lock >= 0:
             with contextlib.suppress(OSError):
                 fcntl.flock(self._lock, fcntl.LOCK_UN)  # a process that was forked meanwhile holds it, too
@@ -202,6 +250,8 @@ class Workspace:
             self._discard_shards(*spared)
             if not spared:
                 os.unlink(self.path / JOURNAL)
+                if self._lock_file is not None:
+                    self._lock_file.release()
                 self.path.rmdir()
                 self._remove_parents()
         self.release()
@@ -239,17 +289,3 @@ def check_space(directory: Path, needed: int) -> None:
     free = shutil.disk_usage(directory).free
     if free < needed:
         raise OutputError(f"{directory} has {gigabytes(free)} free, {gigabytes(needed)} are needed")
-
-
-def boot_id() -> str:
-    """Changes when the machine starts anew: after a power loss, unflushed files are not trusted."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        import subprocess
-
-        command = ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]
-        try:
-            return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-        except OSError:
-            return ""

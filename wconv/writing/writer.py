@@ -7,9 +7,10 @@ an executor gets one task per shard.
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
+import platform
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +24,9 @@ from wconv.writing.buffers import Buffers
 from wconv.writing.chunks import CHUNK
 from wconv.writing.plan import Shard
 from wconv.writing.shard_file import (
+    LOG,
     PART,
+    PATIENCE,
     ShardFile,
     Written,
     cannot_write,
@@ -32,6 +35,7 @@ from wconv.writing.shard_file import (
     kept_of,
     wait_for,
 )
+from wconv.writing.tasks import LOOK, Outcome, ShardTask, carry_out, nothing_to_check
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -54,6 +58,7 @@ def write(
     executor: Executor | None = None,
     progress: Progress | None = None,
     sync: bool = True,
+    check: Callable[[], None] = nothing_to_check,
 ) -> list[Written]:
     """Writes all shards into `directory/output`; what is written there already is not written again.
 
@@ -63,6 +68,7 @@ def write(
         executor: runs one picklable task per shard instead of threads here; `directory` and the sources
             must be reachable under the same paths where it runs them.
         sync: wait until each file is on the disk.
+        check: picklable; raises where a task runs in another program than this one.
 
     Raises:
         OutputError: the disk is full or cannot be written; the executor failed.
@@ -74,7 +80,9 @@ def write(
     report = progress or (lambda count: None)
     before = sum(written.nbytes for written in done.values())
     if executor is not None:
-        written = _with_executor(todo, directory, executor, lambda count: report(before + count), sync=sync)
+        written = _with_executor(
+            todo, directory, executor, lambda count: report(before + count), sync=sync, check=check
+        )
     else:
         threads = _threads(jobs, sum(shard.nbytes for shard in todo))
         written = _Threads(todo, directory, sync=sync).run(threads, lambda count: report(before + count))
@@ -86,34 +94,6 @@ def _threads(jobs: int | None, nbytes: int) -> int:
     """How many threads have anything to do."""
     cores = os.cpu_count() or 1
     return max(min(jobs or cores, max(cores, MOST_THREADS), nbytes // CHUNK + 1), 1)
-
-
-def write_shard(shard: Shard, directory: Path, sync: bool = True) -> Written:
-    """Writes one shard with one thread: the task that an executor is given. Raises as `write` does."""
-    failures: list[BaseException] = []
-    syncer = Syncer(failures.append) if sync else None
-    buffers, since = Buffers(), 0
-    output = ShardFile(shard, directory, syncer)
-    try:
-        with keeping():
-            while (unit := output.next_unit()) is not None:
-                output.unit_done(unit, output.run(unit, buffers), buffers.checksums)
-                since += unit.nbytes
-                if since >= journal.STEP:
-                    since = 0
-                    if (directory / executors.STOP).exists():
-                        raise OutputError(f"{shard.filename} is not wanted any more")
-        if syncer is not None:
-            syncer.finish()
-    except OSError as error:
-        raise cannot_write(output.part, error) from None
-    finally:
-        if syncer is not None:
-            syncer.stop()
-        output.close()
-    if failures:
-        raise failures[0]
-    return output.written()
 
 
 def begun(directory: Path, shards: Sequence[Shard]) -> bool:
@@ -223,17 +203,44 @@ class _Threads:
 
 
 def _with_executor(
-    shards: Sequence[Shard], directory: Path, executor: Executor, progress: Progress, *, sync: bool
+    shards: Sequence[Shard],
+    directory: Path,
+    executor: Executor,
+    progress: Progress,
+    *,
+    sync: bool,
+    check: Callable[[], None],
 ) -> list[Written]:
-    count = 0
+    if not shards:
+        return []
+    written: dict[str, Written] = {}
+    logs = {shard.filename: journal.Follower(file_beside(directory, shard, LOG)) for shard in shards}
+    looked = time.monotonic()
 
-    def done(written: Written) -> None:
-        nonlocal count
-        count += written.nbytes
-        progress(count)
+    def done(outcome: Outcome) -> None:
+        one = outcome.result()
+        written[one.filename] = one
+        logs.pop(one.filename, None)
+
+    def tick() -> None:
+        nonlocal looked
+        if time.monotonic() - looked >= LOOK:
+            looked = time.monotonic()
+            progress(sum(one.nbytes for one in written.values()) + sum(log.nbytes() for log in logs.values()))
+
+    def stop() -> None:
+        executors.void(directory)
 
     def ended() -> None:
         for shard in shards:
-            wait_for(file_beside(directory, shard, PART))
+            wait_for(file_beside(directory, shard, PART), PATIENCE)
 
-    return executors.run(functools.partial(write_shard, sync=sync), shards, directory, executor, done, ended)
+    try:
+        word = executors.begin(directory)
+    except OSError as error:
+        raise cannot_write(directory, error) from None
+    tasks = [ShardTask(shard, directory, word, sync, check, platform.node()) for shard in shards]
+    executors.run(carry_out, tasks, executor, done, tick, stop, ended)
+    executors.void(directory)
+    progress(sum(one.nbytes for one in written.values()))
+    return [written[shard.filename] for shard in shards]
