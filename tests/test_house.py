@@ -85,7 +85,18 @@ MAY_IMPORT: dict[str, set[str]] = {
         "writing",
         "conversion",
     },
-    "cli": {"api", "opening", "conversion", "examine", "consumers", "layouts", "checkpoints", "tensors"},
+    "gguf": {"opening", "conversion", "quantized", "torch"},
+    "cli": {
+        "gguf",
+        "api",
+        "opening",
+        "conversion",
+        "examine",
+        "consumers",
+        "layouts",
+        "checkpoints",
+        "tensors",
+    },
 }
 """Room → what it may import beside its own files; a dotted name is that module alone."""
 
