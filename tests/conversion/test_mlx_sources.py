@@ -27,7 +27,8 @@ def source(tmp_path: Path) -> Path:
 
 def test_inspect_names_the_scheme(source: Path, tmp_path: Path) -> None:
     said = list(lines(wconv.open(source)))
-    assert "  a model that is quantized for MLX: 5 weights in few bits" in said
+    what = "  quantization: a model that is quantized for MLX: 5 weights in few bits (read from config.json)"
+    assert what in said
     told = to_dict(wconv.open(tmp_path / "hub"))["quantized"]
     assert told == {
         "scheme": "compressed-tensors",
@@ -40,9 +41,8 @@ def test_inspect_names_the_scheme(source: Path, tmp_path: Path) -> None:
 def test_inspect_tells_what_is_damaged_and_goes_on(tmp_path: Path) -> None:
     wconv.save({"a.qweight": np.zeros((2, 2), np.int32)}, tmp_path / "x.safetensors")
     opened = wconv.open(tmp_path / "x.safetensors")
-    assert "  a.qweight has no a.scales, without which it means nothing: download the file again" in lines(
-        opened
-    )
+    damage = "a.qweight has no a.scales, without which it means nothing: download the file again"
+    assert f"  quantization: {damage} (inferred from its tensors' names)" in lines(opened)
     wconv.save({"a.weight": np.zeros((2, 2), np.float32)}, tmp_path / "y.safetensors")
     assert to_dict(wconv.open(tmp_path / "y.safetensors"))["quantized"] is None
 

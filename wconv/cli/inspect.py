@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from wconv.cli.options import HELP, SOURCE, located
+from wconv.cli.options import HELP, PATH, SOURCE, located
 from wconv.cli.text import print_json, print_lines
+from wconv.wording import gigabytes
 
 
 @click.command(context_settings=HELP)
@@ -17,6 +20,7 @@ from wconv.cli.text import print_json, print_lines
 @click.option("--grep", metavar="REGEX", help="Show only tensors whose name matches.")
 @click.option("--summary", is_flag=True, help="Show no tensors.")
 @click.option("--stats", "with_stats", is_flag=True, help="Read the data: extremes, mean, NaN, overflows.")
+@click.option("--html", "html", type=PATH, metavar="FILE", help="Write a page for the browser instead.")
 @click.option("--revision", metavar="NAME", help="Of a model of the hub: a branch, tag or commit.")
 @click.option("--token", metavar="TOKEN", help="For the hub, in place of HF_TOKEN.")
 @click.option("-j", "--jobs", type=click.IntRange(1, 1_000_000), help="Threads; by default the cores.")
@@ -32,6 +36,7 @@ def inspect(
     grep: str | None,
     summary: bool,
     with_stats: bool,
+    html: Path | None,
     jobs: int | None,
     as_json: bool,
 ) -> None:
@@ -54,7 +59,25 @@ def inspect(
     found = None
     if with_stats:
         shown = {name: tensor for name, tensor in opened.items() if wanted is None or name in wanted}
-        found = stats(shown, jobs=jobs)
+        found = stats(shown, jobs=jobs, histograms=html is not None)
+    if html is not None:
+        from wconv.examine.inspect import plain
+        from wconv.examine.page import page
+
+        made = page.make_page(
+            opened,
+            place,
+            key=key,
+            allow_inflation=allow_inflation or expand,
+            found=found,
+            metadata=plain(opened.metadata),
+        )
+        page.write(html, made, opened)
+        if as_json:
+            print_json({"page": str(html), "bytes": len(made)})
+        else:
+            print_lines([f"{html}: {gigabytes(len(made))}; open it in a browser"])
+        return
     if as_json:
         print_json(to_dict(opened, wanted=wanted, found=found))
     else:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from wconv.consumers.cast_rules import CastRules
     from wconv.consumers.component_family import ComponentFamily
     from wconv.consumers.known_models import KnownModels
+    from wconv.consumers.needs import Needs
     from wconv.consumers.quantization.tables import QuantizationTable
     from wconv.layouts.apply import Layout
     from wconv.tensors.lazy import LazyTensor
@@ -118,6 +119,7 @@ class Consumer:
         tensor_makers: by the same names: tensors that it keeps among the weights, and others do not.
         adapter_naming: what its adapters are called; None where it has none of its own.
         adapter_namings: family of models → where it calls their adapters otherwise.
+        needs: what it looks for in a model's directory; None where that is not known.
         takes_language_adapters: whether it reads the adapters of language models in mlx-lm's form.
     """
 
@@ -149,6 +151,7 @@ class Consumer:
     adapter_naming: Naming | None = None
     adapter_namings: Mapping[str, Naming] = field(default_factory=dict)
     takes_language_adapters: bool = False
+    needs: Needs | None = None
 
     def __repr__(self) -> str:
         return f"<Consumer {self.name}>"

@@ -56,14 +56,14 @@ def load_command(
     for one, why in zip(likely, doubts, strict=True):
         if not why:
             return one.command, ""
-    having = [why for one, why in zip(likely, doubts, strict=True) if _has(one, model_type)]
+    having = [why for one, why in zip(likely, doubts, strict=True) if knows(one, model_type)]
     return "", f"names unchanged: {(having or doubts)[0]}"
 
 
 def doubt(consumer: Consumer, config: Mapping[str, Any]) -> str:
     """Why a program is not known to load a model in its own layout or the hub's; "" when it is."""
     model_type = str(config.get("model_type") or "")
-    if not _has(consumer, model_type):
+    if not knows(consumer, model_type):
         version = f"{consumer.name} {consumer.known_models().version}" if consumer.known_models else ""
         return f"whether {consumer.name} knows {model_type:.80} is not known here ({version} does not)"
     if consumer.without_text:
@@ -72,7 +72,7 @@ def doubt(consumer: Consumer, config: Mapping[str, Any]) -> str:
     named = [one for one in classes if isinstance(one, str)] if isinstance(classes, list) else []
     if named and all(re.search(f"(?:{WITHOUT_TEXT.pattern})$", one[:200]) for one in named):
         return f"whether {consumer.name} loads a {named[0]:.80} is not known here"
-    stored = _quantization(config)
+    stored = stored_quantization(config)
     accepted = consumer.quantization_configs
     wanted = (*accepted.of_all, *accepted.of_model_type.get(model_type, ()))
     if stored is not None and not any(
@@ -83,14 +83,15 @@ def doubt(consumer: Consumer, config: Mapping[str, Any]) -> str:
     return ""
 
 
-def _has(consumer: Consumer, model_type: str) -> bool:
+def knows(consumer: Consumer, model_type: str) -> bool:
+    """Whether a program has models of a type, as far as that is known here."""
     if consumer.known_models is None:
         return False
     name = model_type.lower() if consumer.ignores_case else model_type
     return name in consumer.known_models().model_types
 
 
-def _quantization(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def stored_quantization(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """What says how weights are stored that are quantized by another program than MLX."""
     if isinstance(config.get("quantization"), Mapping):
         return None

@@ -9,14 +9,11 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from wconv.checkpoints.checkpoint import Checkpoint
-from wconv.consumers import load_commands
 from wconv.conversion.report import grouped
-from wconv.errors import WconvError
 from wconv.examine.fold import fold, pattern_of
+from wconv.examine.statements import in_few_bits, loading, statements
 from wconv.examine.stats import Stats
 from wconv.formats.torch.state_dict import key_name
-from wconv.quantized import described
-from wconv.quantized.names import recognise
 from wconv.tensors.dtypes import DType
 from wconv.wording import gigabytes, plural
 
@@ -50,16 +47,11 @@ def lines(
     kinds = ", ".join(f"{count:,} {name}" for name, count in counted.most_common())
     yield f"{opened.path}: {opened.format}, {plural(len(opened.files), 'file')}"
     yield f"  {plural(len(opened), 'tensor')} ({kinds}), {elements:,} elements, {gigabytes(opened.nbytes)}"
-    few = in_few_bits(opened)
-    if few is not None:
-        count = plural(few.get("weights", 0), "weight")
-        yield f"  {few['why']}" if "why" in few else f"  {few['title']}: {count} in few bits"
-    yield from (f"  {line}" for line in loaders(opened))
+    yield from (f"  {one.line()}" for one in statements(opened))
+    yield from (f"  {one.line()}" for one in loading(opened))
     if opened.modules:
         classes = Counter(module.class_name for module in opened.modules.values())
         yield f"  modules: {', '.join(f'{name} {count}' for name, count in classes.items())}"
-    for tie in opened.ties:
-        yield f"  tied: {', '.join(tie)}"
     yield from grouped("cannot be read", opened.skipped)
     yield from grouped("not opened", opened.left_out)
     for note in opened.notes:
@@ -92,22 +84,6 @@ def _tensor_lines(
         yield f"{line:{width}}  {tensor.dtype.name:9}  {list(tensor.shape)}{more}"
 
 
-def loaders(opened: Checkpoint) -> Iterator[str]:
-    """Which programs are known to load a model of its type, in their layout, by config.json alone."""
-    config = opened.description or {}
-    model_type = config.get("model_type")
-    if not isinstance(model_type, str) or not model_type:
-        return
-    yield f"model_type {model_type[:80]} (read from config.json)"
-    for consumer in load_commands.likeliest_first(config):
-        doubt = load_commands.doubt(consumer, config)
-        if not doubt and consumer.known_models is not None:
-            version = consumer.known_models().version
-            yield f"{consumer.name} {version} loads such models, once converted (inferred from the config)"
-        elif doubt:
-            yield f"{doubt} (inferred from the config)"
-
-
 def to_dict(
     opened: Checkpoint, *, wanted: Collection[str] | None = None, found: Mapping[str, Stats] | None = None
 ) -> dict[str, Any]:
@@ -132,7 +108,8 @@ def to_dict(
             if wanted is None or name in wanted
         },
         "elements": sum(tensor.size for tensor in opened.values()),
-        "loaders": list(loaders(opened)),
+        "statements": [one.to_dict() for one in statements(opened)],
+        "loaders": [one.to_dict() for one in loading(opened)],
         "quantized": in_few_bits(opened),
         "modules": {path: module.class_name for path, module in opened.modules.items()},
         "ties": [list(tie) for tie in opened.ties],
@@ -141,24 +118,6 @@ def to_dict(
         "notes": list(opened.notes),
         "metadata": plain(opened.metadata),
     }
-
-
-def in_few_bits(opened: Checkpoint) -> dict[str, Any] | None:
-    """The scheme of weights that are stored in few bits, and their count, or why they are not decoded.
-
-    Settings that lie in tensors are read for it. None where all weights are plain.
-    """
-    from wconv.quantized.recognition import find_weights
-
-    if recognise(opened.tensors) is None and not described.has_any(opened.tensors, opened.metadata):
-        return None
-    try:
-        found = find_weights(opened.tensors, opened.description, opened.metadata)
-    except WconvError as error:
-        return {"why": str(error)}
-    if found is None:
-        return None
-    return {"scheme": found.name, "title": found.title, "weights": len(found.weights)}
 
 
 def plain(value: Any) -> Any:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
 from wconv.examine.compare import BLOCK
+from wconv.examine.histogram import Histogram
 from wconv.tensors.base import Array, LazyTensor
 from wconv.tensors.parallel import Range, add_up, ranges
 
@@ -29,6 +30,7 @@ class Stats:
         zeros: values equal to zero.
         nan, infinite: values that are not finite.
         beyond_float16: finite values that float16 would make infinite.
+        histogram: how the finite ones are spread, where that was asked for.
     """
 
     count: int = 0
@@ -41,6 +43,7 @@ class Stats:
     nan: int = 0
     infinite: int = 0
     beyond_float16: int = 0
+    histogram: Histogram | None = None
 
     @property
     def mean(self) -> float:
@@ -66,6 +69,9 @@ class Stats:
             self.nan + other.nan,
             self.infinite + other.infinite,
             self.beyond_float16 + other.beyond_float16,
+            self.histogram.plus(other.histogram)
+            if self.histogram and other.histogram
+            else self.histogram or other.histogram,
         )
 
     def text(self) -> str:
@@ -81,15 +87,21 @@ class Stats:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data; what JSON cannot hold is None."""
-        values = {**asdict(self), "mean": self.mean, "deviation": self.deviation}
+        own = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "histogram"}
+        values = {**own, "mean": self.mean, "deviation": self.deviation}
         return {
             name: value if isinstance(value, int) or math.isfinite(value) else None
             for name, value in values.items()
         }
 
 
-def stats(tensors: Mapping[str, LazyTensor], *, jobs: int | None = None) -> dict[str, Stats]:
+def stats(
+    tensors: Mapping[str, LazyTensor], *, jobs: int | None = None, histograms: bool = False
+) -> dict[str, Stats]:
     """Statistics of each tensor, read once by several threads.
+
+    Args:
+        histograms: tells how the values are spread, too.
 
     Raises:
         FormatError: a file does not hold what its header promised.
@@ -100,7 +112,7 @@ def stats(tensors: Mapping[str, LazyTensor], *, jobs: int | None = None) -> dict
         values = tensors[part.name].read_range(part.start, part.stop)
         total = Stats()
         for at in range(0, values.size, BLOCK):
-            total = total.plus(_of_block(values[at : at + BLOCK]))
+            total = total.plus(_of_block(values[at : at + BLOCK], histograms))
         return total
 
     parts = (part for name in tensors for part in ranges(name, (tensors[name],)))
@@ -108,7 +120,7 @@ def stats(tensors: Mapping[str, LazyTensor], *, jobs: int | None = None) -> dict
     return found
 
 
-def _of_block(values: Array) -> Stats:
+def _of_block(values: Array, histograms: bool) -> Stats:
     if values.dtype.kind == "c":
         values = values.view(f"f{values.dtype.itemsize // 2}")
     wide = values.astype(np.float64)
@@ -128,6 +140,7 @@ def _of_block(values: Array) -> Stats:
             nan,
             wide.size - finite.size - nan,
             int(np.count_nonzero(np.abs(finite) >= FLOAT16_OVERFLOW)),
+            Histogram.of(finite) if histograms and some else None,
         )
 
 

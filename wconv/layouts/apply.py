@@ -155,6 +155,9 @@ class LayoutResult:
 Check = Callable[[Layout, State, Mapping[str, LazyTensor], Context], None]
 """A look at what rules made: the layout, the tensors after it and before it, and what its conditions know."""
 
+Watch = Callable[[Rule, State, State], None]
+"""Is told of every rule that was applied: the rule, the tensors before it and after it."""
+
 
 def apply(
     layout: Layout | None,
@@ -162,6 +165,7 @@ def apply(
     config: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
     check: Check | None = None,
+    watch: Watch | None = None,
 ) -> LayoutResult:
     """Lays a state dict out as `layout` says; only heads that are said to be tied are read, to compare them.
 
@@ -171,6 +175,7 @@ def apply(
         config: the model's config.json, which some rules depend on.
         options: what the caller asks of this layout ("include_fov").
         check: refuses what the rules made, by raising a LayoutError, before its names are looked at.
+        watch: is told of every rule.
 
     Raises:
         LayoutError: a tensor fits no rule, or the checkpoint is converted in part.
@@ -186,12 +191,12 @@ def apply(
     notes: list[str] = []
     unmatched: list[Rule] = []
     untied: list[str] = []
-    state = run_rules(layout.alias_rules, state, context, dropped, untied=untied)
+    state = run_rules(layout.alias_rules, state, context, dropped, untied=untied, watch=watch)
     done = is_converted(layout, state, context)
     if done:
         notes.append(f"the tensors are in {layout.consumers[0]}'s layout already")
     rules = [rule for rule in layout.rules if not done or isinstance(rule, DropRule | CopyRule)]
-    state = run_rules(rules, state, context, dropped, unmatched, untied)
+    state = run_rules(rules, state, context, dropped, unmatched, untied, watch)
     if check is not None:
         check(layout, state, tensors, context)
     check_names(layout, state, quantized=layout.header_says_bits or is_quantized(context.config))
@@ -291,11 +296,13 @@ def run_rules(
     dropped: dict[str, str],
     unmatched: list[Rule] | None = None,
     untied: list[str] | None = None,
+    watch: Watch | None = None,
 ) -> State:
     """The state after the active ones of `rules`.
 
     `dropped` gains what they leave out, with the reason; `unmatched` those that no tensor matched; `untied`
     the names that would be left out for another tensor but differ from it (without it nothing is compared).
+    `watch` is told of every rule.
     """
     for rule in rules:
         if not rule.active(context):
@@ -313,7 +320,10 @@ def run_rules(
             dropped.update((source, rule.reason) for name in gone for source in state[name].sources)
         if isinstance(rule, TransposeRule) and rule.last is not None:
             _check_not_done(rule, state, context)
+        before = state
         state = rule.apply(state, context)
+        if watch is not None:
+            watch(rule, before, state)
     return state
 
 

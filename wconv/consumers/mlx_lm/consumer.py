@@ -19,6 +19,7 @@ from wconv.consumers.consumer import (
 )
 from wconv.consumers.mlx.dtypes import SUBSTITUTES
 from wconv.consumers.mlx.schemes import LANGUAGE
+from wconv.consumers.needs import TOKENIZERS, Needs
 
 if TYPE_CHECKING:
     from wconv.consumers.cast_rules import CastRules
@@ -88,4 +89,6 @@ MLX_LM = Consumer(
     cast_rules=_cast_rules,
     config_makers=_config_makers,
     takes_language_adapters=True,
+    # utils.py: load_model takes all of this name and no index; load_config decodes floats
+    needs=Needs(("model*.safetensors",), decodes_tagged_floats=True, tokenizer=TOKENIZERS),
 )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from wconv.consumers.consumer import Consumer, QuantizationConfigs, UndecodedNames
 from wconv.consumers.mlx.dtypes import SUBSTITUTES
 from wconv.consumers.mlx.schemes import IN_MODULES
+from wconv.consumers.needs import TOKENIZERS, Needs
 
 if TYPE_CHECKING:
     from wconv.consumers.cast_rules import CastRules
@@ -63,4 +64,13 @@ MLX_VLM = Consumer(
     multimodal_fields=("vision_config", "audio_config", "vit_config", "visual"),
     cast_rules=_cast_rules,
     takes_language_adapters=True,
+    # utils.py: load_model, load_config, load_processor
+    needs=Needs(
+        ("*.safetensors",),
+        passed_over=("consolidated.safetensors",),
+        follows_index=True,
+        tokenizer=TOKENIZERS,
+        processor=("preprocessor_config.json", "processor_config.json"),
+        trusting="0.3.10 to 0.6.3",
+    ),
 )

@@ -1,0 +1,1 @@
+"""The page of `wconv inspect --html`: one file that a browser shows without a network."""
