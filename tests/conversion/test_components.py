@@ -328,7 +328,7 @@ def test_a_finished_shard_is_found_under_its_own_name(tmp_path: Path) -> None:
     names = [shard.filename for shard in prepared.plan.shards]
     assert names == ["text_encoder/0.safetensors", "transformer/0.safetensors", "vae/0.safetensors"]
     (tmp_path / "p/output").mkdir(parents=True)
-    written = writer.write_shard(prepared.plan.shards[0], tmp_path / "p")
+    (written,) = writer.write(prepared.plan.shards[:1], tmp_path / "p")
     assert shard_file.finished(tmp_path / "p", prepared.plan.shards[0]) == written
     assert isinstance(written, Written)
     assert shard_file.finished(tmp_path / "p", prepared.plan.shards[1]) is None

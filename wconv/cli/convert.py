@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from wconv.cli import gguf
 from wconv.cli.options import (
     HELP,
     PATH,
@@ -18,58 +18,15 @@ from wconv.cli.options import (
     named_values,
     option,
 )
+from wconv.cli.places import places
 from wconv.cli.text import print_json, print_lines, show_plan
+from wconv.cli.values import complete_dtype, complete_layout, dtype_name, dtype_table, executor_name
 from wconv.consumers import registry
-from wconv.consumers.mlx.dtypes import SUBSTITUTES, TARGETS
-from wconv.errors import WconvError
+from wconv.consumers.mlx.dtypes import TARGETS
 
 if TYPE_CHECKING:
     from wconv.consumers.quantization.recipes import Quantize
     from wconv.conversion.planned import Conversion
-
-
-def _dtype_table() -> str:
-    rows = (f"{row.source:16} → {row.written:10} {row.summary}" for row in SUBSTITUTES)
-    return "\b\nWhat MLX cannot hold is written as (--dtype goes first for floating types):\n" + "\n".join(
-        rows
-    )
-
-
-def _complete_layout(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    return [
-        name
-        for name in (*registry.layout_names(), *registry.adapter_layout_names())
-        if name.startswith(incomplete)
-    ]
-
-
-def _dtype_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """The dtype that weights are to be written in, by any of its names: "fp16", "torch.float16"."""
-    if value is None:
-        return None
-    from wconv.tensors import dtypes
-
-    with contextlib.suppress(WconvError):
-        name = dtypes.by_name(value).name
-        if name in TARGETS:
-            return name
-    raise click.BadParameter(f"{value[:60]!r} is not one of {', '.join(TARGETS)}.")
-
-
-def _complete_dtype(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    return [name for name in TARGETS if name.startswith(incomplete)]
-
-
-def _executor_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """The name of an executor, as it was given. Raises: `click.BadParameter`."""
-    if value is not None:
-        from wconv import engines
-
-        try:
-            engines.parse(value)
-        except WconvError as error:
-            raise click.BadParameter(f"{error}.") from None
-    return value
 
 
 LAYOUTS = (
@@ -81,7 +38,7 @@ RESULT, QUANTIZE, WHAT = "The result", "Quantization", "What is converted"
 HOW, RUN, SUMMARY = "How it is read", "The run", "Messages"
 
 
-@click.command(cls=GroupedCommand, epilog=_dtype_table(), context_settings=HELP)
+@click.command(cls=GroupedCommand, epilog=dtype_table(), context_settings=HELP)
 @click.argument("source", type=SOURCE, required=False)
 @click.argument("destination", type=PATH, required=False)
 @click.option("--hf-path", "--model", "model", type=SOURCE, hidden=True)
@@ -98,11 +55,11 @@ HOW, RUN, SUMMARY = "How it is read", "The run", "Messages"
     RESULT,
     "--dtype",
     metavar="DTYPE",
-    callback=_dtype_name,
-    shell_complete=_complete_dtype,
+    callback=dtype_name,
+    shell_complete=complete_dtype,
     help=f"Cast floating tensors: {', '.join(TARGETS)}; their own by default.",
 )
-@option(RESULT, "--layout", default="auto", metavar="NAME", help=LAYOUTS, shell_complete=_complete_layout)
+@option(RESULT, "--layout", default="auto", metavar="NAME", help=LAYOUTS, shell_complete=complete_layout)
 @option(
     RESULT,
     "--format",
@@ -189,7 +146,7 @@ HOW, RUN, SUMMARY = "How it is read", "The run", "Messages"
     RUN,
     "--executor",
     metavar="NAME",
-    callback=_executor_name,
+    callback=executor_name,
     help="Write each file elsewhere: processes:N, dask://HOST:PORT, ray, mpi; see wconv docs clusters.",
 )
 @option(SUMMARY, "--quiet", is_flag=True, help="Print nothing but errors.")
@@ -217,14 +174,14 @@ def convert(
     """
     from wconv.conversion.run import run
 
-    if gguf_wanted(parameters):
+    if gguf.is_wanted(parameters):
         others = {"-q": parameters["quantize"], "--resume": resume, "--dry-run": dry_run, "--verify": verify}
         others |= {
             "--receipt": receipt,
             "--optimizer": parameters["optimizer"],
             "--rules": parameters["rules"],
         }
-        lines = write_gguf(others, parameters, overwrite=overwrite, jobs=jobs)
+        lines = gguf.write_gguf(others, parameters, overwrite=overwrite, jobs=jobs)
         if not quiet:
             print_json({"lines": lines}) if as_json else print_lines(lines)
         return
@@ -284,47 +241,6 @@ def convert(
         sys.exit(1)
 
 
-def gguf_wanted(parameters: dict[str, Any]) -> bool:
-    """Whether a GGUF file is asked for, by --format or by the output's name."""
-    places = [parameters["destination"], parameters["output"]]
-    by_name = any(place is not None and place.suffix == ".gguf" for place in places)
-    return parameters["format"] == "gguf" or (parameters["format"] is None and by_name)
-
-
-def write_gguf(
-    others: dict[str, Any], parameters: dict[str, Any], *, overwrite: bool, jobs: int | None
-) -> list[str]:
-    """Writes a GGUF file; what is to be printed."""
-    from wconv.gguf.convert import BY_DTYPE, to_gguf
-
-    for name, given in others.items():
-        if given:
-            hint = ": --option outtype=q8_0 stores 8 bits" if name == "-q" else ""
-            raise click.UsageError(f"{name} does not go with --format gguf{hint}")
-    if parameters["layout"] not in ("auto", "hf"):
-        raise click.UsageError("--layout does not go with --format gguf, which is made from the hub's layout")
-    source, output = _places(*(parameters[name] for name in ("source", "destination", "model", "output")))
-    outtype = parameters["options"].get("outtype", BY_DTYPE[parameters["dtype"]])
-    passed = (
-        "include",
-        "exclude",
-        "key",
-        "config",
-        "merge_lora",
-        "variant",
-        "skip_unreadable",
-        "allow_inflation",
-    )
-    return to_gguf(
-        located(source, parameters["revision"], parameters["token"]),
-        output,
-        outtype=str(outtype),
-        overwrite=overwrite,
-        jobs=jobs,
-        **{name: parameters[name] for name in passed},
-    )
-
-
 def planned(
     *,
     source: str | None,
@@ -351,7 +267,7 @@ def planned(
 
     if include_fov:
         options = {"include_fov": True, **options}
-    source, output = _places(source, destination, model, output)
+    source, output = places(source, destination, model, output)
     return prepare(
         located(source, revision, token),
         output,
@@ -389,18 +305,3 @@ def _recipe(
         rules=rules,
         like=like,
     )
-
-
-def _places(
-    source: str | None, destination: Path | None, model: str | None, output: Path | None
-) -> tuple[str, Path | None]:
-    """The source and the destination, each of which has two ways to be said but may be said once."""
-    if model is not None:
-        if destination is not None:
-            raise click.UsageError("the source is given twice, as SOURCE and with --hf-path or --model")
-        source, destination = model, None if source is None else Path(source)
-    if source is None:
-        raise click.UsageError("Missing argument 'SOURCE'.")
-    if destination is not None and output is not None:
-        raise click.UsageError(f"the output is given twice: {destination} and {output}")
-    return source, destination if destination is not None else output
