@@ -17,10 +17,21 @@ CALLED: dict[str, str] = {}
 """Directories of this run that stand for others elsewhere → how those are called in what is printed."""
 
 
+SECRETS: set[str] = set()
+"""Tokens and passwords of this run: none of them is ever printed, whatever text it came to be in."""
+
+
 def called(text: str) -> str:
-    """`text` with the names of what such directories stand for."""
+    """`text` with the names of what such directories stand for, and without secrets."""
     for directory, name in CALLED.items():
         text = text.replace(directory, name)
+    return hide(text)
+
+
+def hide(text: str) -> str:
+    """`text` without the secrets of this run."""
+    for secret in SECRETS:
+        text = text.replace(secret, "…")
     return text
 
 

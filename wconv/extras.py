@@ -10,6 +10,8 @@ from wconv.errors import WconvError
 EXTRAS = {
     "mlx.core": "mlx",
     "distributed": "dask",
+    "fsspec": "hub",
+    "huggingface_hub": "hub",
     "ray": "ray",
     "mpi4py.futures": "mpi",
     "zstandard": "jax",

@@ -19,7 +19,7 @@ import wconv
 from tests.conversion.test_interrupted import SLOW, until_logged
 from tests.making import random, write_directory, write_file
 from tests.serving import Served, put_model, serving
-from wconv.stores import http, remote
+from wconv.stores import patience, remote, spans
 
 MODEL = "someone/Tiny"
 
@@ -28,8 +28,8 @@ MODEL = "someone/Tiny"
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_TOKEN_PATH", "TRANSFORMERS_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(http, "PAUSE", 0.001)
-    monkeypatch.setattr(remote, "_cache", type(remote._cache)())
+    monkeypatch.setattr(patience, "PAUSE", 0.001)
+    remote.reset()
     with serving() as served:
         monkeypatch.setenv("HF_ENDPOINT", served.url)
         monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
@@ -79,7 +79,7 @@ def test_another_file_at_the_address_is_not_resumed(server: Served, tmp_path: Pa
     first = fingerprint(prepared.plan, prepared.checkpoint.files, dict(prepared.parameters))
     assert digest(2) == first  # a new signature is no other file
     server.files["/x.safetensors"] = path.read_bytes()[:-1] + b"\x77"
-    remote._cache = type(remote._cache)()
+    remote.reset()
     assert digest(3) != first
 
 
@@ -121,9 +121,9 @@ def test_pickles_and_transposes_are_read_alike(server: Served, tmp_path: Path) -
     assert all(np.array_equal(there[name], here[name]) for name in here)
     opened = wconv.open(url)
     server.sent = 0
-    remote._cache = type(remote._cache)()
+    remote.reset()
     assert np.array_equal(opened["w"].transpose((1, 0)).numpy(), here["w"].T)
-    assert server.sent <= here["w"].nbytes + 2 * remote.FIRST
+    assert server.sent <= here["w"].nbytes + 2 * spans.FIRST
 
 
 def test_a_pipeline_of_several_components(server: Served, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from tests.making import random, write_directory
 from tests.serving import COMMIT, Served, put_model, serving
 from wconv.checkpoints.locate import locate
 from wconv.errors import FormatError
-from wconv.stores import http, hub, remote
+from wconv.stores import hub, patience, remote, spans
 
 MODEL = "someone/Tiny-Llama"
 SECRET = "hf_verysecrettoken"
@@ -43,8 +43,8 @@ def server(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setattr(hub, "_given", [])
-    monkeypatch.setattr(http, "PAUSE", 0.001)
-    monkeypatch.setattr(remote, "_cache", type(remote._cache)())
+    monkeypatch.setattr(patience, "PAUSE", 0.001)
+    remote.reset()
     with serving() as served:
         put_model(served, MODEL, contents(model))
         monkeypatch.setenv("HF_ENDPOINT", served.url)
@@ -100,12 +100,12 @@ def test_weights_are_fetched_once(server: Served, model: Path) -> None:
 def test_inspect_and_dry_run_fetch_headers_alone(server: Served) -> None:
     for words in (["inspect", MODEL, "--revision", COMMIT], [MODEL, "--dry-run"]):
         server.sent = 0
-        remote._cache = type(remote._cache)()
+        remote.reset()
         told = run(*words)
         assert told.exit_code == 0, told.output
         assert "lm_head.weight" in told.output
         assert "wconv-" not in told.output
-        assert server.sent < 2 * remote.FIRST + 10_000
+        assert server.sent < 2 * spans.FIRST + 10_000
 
 
 def test_redirected_weights_are_read_without_the_token(

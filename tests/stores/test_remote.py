@@ -16,7 +16,7 @@ import pytest
 from tests.serving import Answer, Served, ranges, serving
 from wconv.checkpoints.locate import locate
 from wconv.errors import FormatError
-from wconv.stores import files, http, remote, stand_ins, stopping
+from wconv.stores import files, http, patience, remote, spans, stand_ins, stopping
 
 DATA = bytes(range(251)) * 40_000
 """10 MB that no shift leaves the same."""
@@ -24,10 +24,10 @@ DATA = bytes(range(251)) * 40_000
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "PAUSE", 0.001)
-    monkeypatch.setattr(http, "TIMEOUT", 20.0)
-    monkeypatch.setattr(http, "LONGEST_PAUSE", 0.01)
-    monkeypatch.setattr(remote, "_cache", type(remote._cache)())
+    monkeypatch.setattr(patience, "PAUSE", 0.001)
+    monkeypatch.setattr(patience, "TIMEOUT", 20.0)
+    monkeypatch.setattr(patience, "LONGEST_PAUSE", 0.01)
+    remote.reset()
 
 
 @pytest.fixture
@@ -58,12 +58,12 @@ def test_any_range_is_that_of_the_file(server: Served) -> None:
 def test_a_stream_is_fetched_once_and_ahead_of_its_reader(server: Served) -> None:
     assert whole(opened(server)) == DATA
     assert server.sent == len(DATA)
-    assert max(last - first for first, last in ranges(server)) == remote.SPAN
+    assert max(last - first for first, last in ranges(server)) == spans.SPAN
 
 
 def test_a_few_bytes_cost_a_few_kilobytes(server: Served) -> None:
     files.source(opened(server)).read(0, 1000)
-    assert server.sent == remote.FIRST
+    assert server.sent == spans.FIRST
 
 
 def test_threads_share_what_is_fetched(server: Served) -> None:
@@ -87,7 +87,7 @@ def test_memory_is_bounded(server: Served) -> None:
     for at in range(0, file.size, 1 << 20):
         file.read(at, min(1 << 20, file.size - at))
         most = max(most, remote._cache.nbytes())
-    assert most <= remote.CACHED + remote.BEYOND
+    assert most <= spans.CACHED + spans.BEYOND
     assert server.sent == len(DATA) * 5
 
 
@@ -109,8 +109,8 @@ def test_a_server_that_is_busy_is_asked_again(server: Served) -> None:
 
 
 def test_a_server_that_is_silent_is_given_up(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "TIMEOUT", 0.05)
-    monkeypatch.setattr(http, "ATTEMPTS", 2)
+    monkeypatch.setattr(patience, "TIMEOUT", 0.05)
+    monkeypatch.setattr(patience, "ATTEMPTS", 2)
     server.refused = lambda path, headers: time.sleep(0.3)  # type: ignore[func-returns-value]
     with pytest.raises(FormatError, match="nothing came within"):
         opened(server)
@@ -136,7 +136,7 @@ def test_refusals_are_one_line_without_secrets(server: Served, status: int, said
     assert f"{server.url}/dir/x.bin" in text
     assert "password" not in text
     assert "secret" not in text
-    assert len(server.asked) == (http.ATTEMPTS if status in http.BUSY else 1)
+    assert len(server.asked) == (patience.ATTEMPTS if status in patience.BUSY else 1)
 
 
 def test_a_file_that_changes_is_an_error(server: Served) -> None:
@@ -183,7 +183,7 @@ def test_redirects_are_followed_once_and_passwords_stay_where_they_belong(server
         assert whole(path) == DATA
         assert all("authorization" in headers for _, headers in server.asked)
         assert not any("authorization" in headers for _, headers in store.asked)
-        assert len(server.asked) <= 2 + remote.AHEAD
+        assert len(server.asked) <= 2 + spans.AHEAD
 
 
 def test_an_address_that_runs_out_is_asked_for_again(server: Served) -> None:

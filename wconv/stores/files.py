@@ -171,7 +171,7 @@ def _now(path: str) -> FileStamp | None:
         return None
 
 
-def _remote(path: str) -> Remote | None:
+def remote_of(path: str) -> Remote | None:
     """What the file at `path` stands for; None where it is itself."""
     return path.remote if isinstance(path, SourcePath) else stand_ins.find(path)
 
@@ -181,7 +181,7 @@ def opened(path: str) -> Readable:
 
     Raises as `SourceFile` does.
     """
-    return _opened(path, _remote(path))
+    return _opened(path, remote_of(path))
 
 
 def _opened(path: str, remote: Remote | None) -> Readable:
@@ -200,7 +200,7 @@ def stamp(path: str) -> FileStamp:
     Raises:
         OSError: there is none.
     """
-    remote = _remote(path)
+    remote = remote_of(path)
     if remote is None or remote.local:
         return stamp_of(os.stat(remote.local if remote else path))
     return remote.stamp
@@ -208,13 +208,13 @@ def stamp(path: str) -> FileStamp:
 
 def size(path: str) -> int:
     """Bytes of the file at `path`, or of that which it stands for. Raises `OSError`."""
-    remote = _remote(path)
+    remote = remote_of(path)
     return os.stat(path).st_size if remote is None else remote.size
 
 
 def identity(path: str) -> bytes:
     """Where the file at `path` is, or that which it stands for: the same in every run."""
-    remote = _remote(path)
+    remote = remote_of(path)
     return os.fsencode(os.path.realpath(path)) if remote is None else remote.name.encode()
 
 
@@ -237,7 +237,7 @@ def source(path: str) -> Readable:
     with _lock:
         found = _open.get(path)
         wanted = path.stamp if isinstance(path, SourcePath) else None
-        remote = _remote(path)
+        remote = remote_of(path)
         if found is None or found.stamp != (wanted or _now(path)):
             _open.pop(path, None)
             found = _open[str(path)] = _opened(path, remote)
@@ -254,7 +254,7 @@ def close(path: str) -> None:
     """Forgets the open file at `path`; who reads from it later opens it again."""
     with _lock:
         _open.pop(path, None)
-    remote = _remote(path)
+    remote = remote_of(path)
     if remote is not None:
         from wconv.stores.remote import forget
 
@@ -268,7 +268,7 @@ def copy(path: str, target: str) -> None:
         OSError: it cannot be written.
         FormatError: it cannot be read.
     """
-    remote = _remote(path)
+    remote = remote_of(path)
     if remote is None or remote.local:
         import shutil
 

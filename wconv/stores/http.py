@@ -1,4 +1,4 @@
-"""Asking servers for bytes: connections that are kept, redirects, proxies, time-outs, patience, plain errors.
+"""Asking servers for bytes: connections that are kept, redirects, proxies, time-outs, plain errors.
 
 An address may hold a secret (a password, a signature): messages show it without. A token goes to the server
 that it is for and to no other, wherever that one redirects to.
@@ -10,27 +10,15 @@ import base64
 import contextlib
 import http.client
 import os
-import socket
 import ssl
 import threading
-import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit, urlunsplit
 
 from wconv.errors import FormatError
-
-TIMEOUT = 30.0
-"""Seconds in which a server must say something."""
-
-ATTEMPTS = 6
-"""Times that a server is asked that fails, or sends nothing of use."""
-
-PAUSE = 0.5
-"""Seconds before the second attempt; each after it waits twice as long."""
-
-LONGEST_PAUSE = 60.0
-"""Seconds that are waited at most, also where the server asks for more."""
+from wconv.stores import patience
+from wconv.stores.patience import ServerError
 
 REDIRECTS = 10
 """Hops of one request at most."""
@@ -38,31 +26,11 @@ REDIRECTS = 10
 IDLE = 8
 """Connections that are kept open, to all servers together."""
 
-BUSY = (408, 429, 500, 502, 503, 504)
-"""What servers answer that may answer otherwise a little later."""
-
 SAFE = "/%:@!$&'()*+,;=~"
 """Signs of a path that stand in a request as they are."""
 
 Origin = tuple[str, str, int]
 """Scheme, host and port."""
-
-
-class ServerError(OSError):
-    """What a server answered instead of what it was asked for, or that it answered nothing.
-
-    Attributes:
-        status: of the answer; 0 where there is none.
-        code: what the hub calls it (`X-Error-Code`).
-        wait: seconds that the server asks to wait.
-    """
-
-    def __init__(self, text: str, status: int = 0, code: str = "", wait: float = 0.0) -> None:
-        super().__init__(text)
-        self.text = text
-        self.status = status
-        self.code = code
-        self.wait = wait
 
 
 class Exchange:
@@ -151,16 +119,16 @@ def _connect(server: Origin) -> http.client.HTTPConnection:
     if proxy is None or urllib.request.proxy_bypass(host):
         if scheme == "https":
             return http.client.HTTPSConnection(
-                host, port, timeout=TIMEOUT, context=ssl.create_default_context()
+                host, port, timeout=patience.TIMEOUT, context=ssl.create_default_context()
             )
-        return http.client.HTTPConnection(host, port, timeout=TIMEOUT)
+        return http.client.HTTPConnection(host, port, timeout=patience.TIMEOUT)
     parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     if not parts.hostname:
         raise ServerError(f"the proxy for {scheme} is no address")
     if scheme == "http":
-        return http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=TIMEOUT)
+        return http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=patience.TIMEOUT)
     connection = http.client.HTTPSConnection(
-        parts.hostname, parts.port or 80, timeout=TIMEOUT, context=ssl.create_default_context()
+        parts.hostname, parts.port or 80, timeout=patience.TIMEOUT, context=ssl.create_default_context()
     )
     connection.set_tunnel(host, port, headers=_login(parts, "Proxy-Authorization"))
     return connection
@@ -246,65 +214,3 @@ def _refusal(response: http.client.HTTPResponse) -> ServerError:
     return ServerError(
         f"the server answers {status}", status, response.headers.get("X-Error-Code") or "", wait
     )
-
-
-def patiently(
-    attempt: Callable[[], int], wanted: int, name: str, advise: Callable[[ServerError], str]
-) -> None:
-    """Calls `attempt`, which returns the bytes it got, until there are `wanted`; waits longer each time.
-
-    Args:
-        name: what is read, for the error.
-        advise: the sentence for an answer with a status, where there is a better one than `advice`; else "".
-
-    Raises:
-        FormatError: it cannot be had; the error's context is an OSError where a later run may be luckier.
-    """
-    got = failed = 0
-    while True:
-        try:
-            before = got
-            got += attempt()
-            if got >= wanted:
-                return
-            raise ServerError("the connection was cut")
-        except OSError as error:
-            problem = error if isinstance(error, ServerError) else ServerError(_reason(error))
-            # who sends something each time is slow, not broken
-            failed = 1 if got - before >= 1 << 16 else failed + 1
-            if failed >= ATTEMPTS or _is_final(error):
-                raise FormatError(advise(problem) or f"{name} cannot be read: {advice(problem)}") from None
-            time.sleep(min(max(PAUSE * 2 ** (failed - 1), problem.wait), LONGEST_PAUSE))
-
-
-def _is_final(error: OSError) -> bool:
-    """Whether asking again is of no use: what the server says is meant, or there is no network at all."""
-    if isinstance(error, ServerError) and error.status:
-        return error.status not in BUSY
-    return isinstance(error, (socket.gaierror, ssl.SSLCertVerificationError))
-
-
-def _reason(error: OSError) -> str:
-    if isinstance(error, TimeoutError):
-        return f"nothing came within {TIMEOUT:.0f} seconds"
-    if isinstance(error, socket.gaierror):
-        return "the server's name is not found; is this machine offline?"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the server's certificate is not trusted: {error.verify_message}"
-    return error.strerror or type(error).__name__
-
-
-ADVICE = {
-    401: "the server asks for a login (401)",
-    403: "the server does not allow it (403); a signed address may have run out",
-    404: "there is nothing at that address (404)",
-    410: "it is there no more (410)",
-    416: "it is shorter than it was (416): start again",
-    429: "the server is asked too often (429): wait, then --resume goes on",
-}
-"""Status → what it means for the person who asked."""
-
-
-def advice(problem: ServerError) -> str:
-    """What to tell of a refusal."""
-    return ADVICE.get(problem.status, problem.text)

@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import quote
 
 from wconv.errors import FormatError
-from wconv.stores import http, stand_ins
-from wconv.stores.http import ServerError
+from wconv.stores import http, patience, stand_ins
+from wconv.stores.patience import ServerError
 from wconv.stores.stand_ins import Remote
 
 LISTING, FILES = 64 << 20, 50_000
@@ -166,7 +166,7 @@ def _listing(model: Model) -> dict[str, Any]:
             texts.append(text)
             return 1
 
-    http.patiently(attempt, 1, f"{model.repository} on the hub", lambda problem: _refused(model, problem))
+    patience.patiently(attempt, 1, f"{model.repository} on the hub", lambda problem: _refused(model, problem))
     if len(texts[-1]) > LISTING:
         raise FormatError(
             f"{model.repository} has too many files: its listing is more than {LISTING:,} bytes"

@@ -1,196 +1,185 @@
-"""Files on servers, read by range: what `files.SourceFile` is for local ones.
+"""Files elsewhere, read by range: what `files.SourceFile` is for local ones.
 
 What is read piece by piece is fetched ahead, several pieces at a time, into a cache of bounded size; what is
 read here and there is fetched as it is asked for. So headers cost kilobytes and streams run at full speed.
+Where somebody said what will be read (`expect`), nothing else is fetched, and nothing twice.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
 
 from wconv.errors import FormatError
-from wconv.stores import http, stopping
-from wconv.stores.http import Exchange, ServerError
+from wconv.stores import digests, held, stopping
+from wconv.stores.digests import OrderedDigest
+from wconv.stores.expected import Expected, Extent, Read
+from wconv.stores.held import Held
+from wconv.stores.ranges import Ranges
+from wconv.stores.spans import AHEAD, FIRST, REQUESTS, SPAN, Span, SpanCache
 from wconv.stores.stand_ins import Remote
-
-FIRST = 1 << 16
-"""Bytes that are fetched at least: a header is often in them."""
-
-SPAN = 4 << 20
-"""Bytes of one request of a stream."""
-
-AHEAD = 4
-"""Requests that a stream is ahead of its reader."""
-
-CACHED, BEYOND = 24 << 20, 8 << 20
-"""Bytes of all files that are held, and how many more at most while readers wait for them."""
 
 TICK = 0.2
 """Seconds after which a reader that waits asks whether it still should."""
 
-STALE = 64
-"""Spans after which one that was begun and not read is not waited for any more."""
-
-SMALL = 8 << 20
-"""Bytes of a file that is taken whole from a server that sends no ranges."""
+STEP = 1 << 20
+"""Bytes of what is held on the disk that a digest takes in at once."""
 
 
-def probe(url: str, name: str) -> Remote:
-    """Asks for the first bytes of a file, and so for its size and identity.
+class Filler(Protocol):
+    """What brings bytes of one file, from wherever it is."""
 
-    Raises:
-        FormatError: it is not there, may not be read, or the server sends no ranges.
-    """
-    http.parse(url)
-    found: list[Remote] = []
-
-    def attempt() -> int:
-        with http.exchange(url, {"Range": f"bytes=0-{FIRST - 1}"}, _secret) as answer:
-            size = _total(answer)
-            if size < 0 or (answer.status != 206 and size > SMALL):
-                raise _no_ranges(name)
-            etag = answer.linked[0] or answer.header("ETag") or answer.header("Last-Modified")
-            remote = Remote(url, etag, size, name, linked=bool(answer.linked[0]))
-            span = Span(0, min(FIRST, size))
-            _receive(answer, memoryview(span.data))
-            span.ready.set()
-            with _cache.lock:
-                _cache.add(remote, span)
-            found.append(remote)
-            return 1
-
-    def empty(problem: ServerError) -> str:
-        return f"{name} is empty" if problem.status == 416 else ""
-
-    http.patiently(attempt, 1, name, empty)
-    return found[-1]
+    def fill(self, offset: int, buffer: memoryview) -> None:
+        """Fills a buffer from `offset`. Raises `FormatError`."""
 
 
-def _receive(answer: Exchange, buffer: memoryview) -> None:
-    """Fills a buffer. Raises `ServerError`: less than that came."""
-    done = 0
-    while done < len(buffer):
-        count = answer.response.readinto(buffer[done:])
-        if not count:
-            raise ServerError("the connection was cut")
-        done += count
+def _filler(remote: Remote) -> Filler:
+    if remote.url.lower().startswith(("https://", "http://")):
+        from wconv.stores.http_file import ReaderOfServer
+
+        return ReaderOfServer(remote)
+    from wconv.stores.store_file import ReaderOfStore
+
+    return ReaderOfStore(remote)
 
 
-def _no_ranges(name: str) -> FormatError:
-    return FormatError(f"{name} cannot be read in parts: the server sends files whole; download it first")
-
-
-def _secret(url: str) -> str:
-    """The `Authorization` for an address: the hub's own token for the hub, nothing for others."""
-    from wconv.stores import hub
-
-    return hub.authorization(url)
-
-
-def _total(answer: Exchange) -> int:
-    """Bytes of the whole file; -1 where the answer does not say."""
-    if answer.status != 206:
-        return answer.length
-    text = answer.header("Content-Range").rpartition("/")[2]
-    return int(text) if text.isdecimal() and len(text) < 20 else -1
-
-
-class Span:
-    """A range that was fetched or is being fetched.
+class FileState:
+    """What this process knows of one file, whoever reads it.
 
     Attributes:
-        left: bytes that nobody has read yet.
-        number: it is the so-many-th that was begun.
-        ready: set when `data` or `error` is there.
+        digest: of the file's beginning; None where nobody says what the whole one's is.
+        held: what of it is on this disk.
+        fetched: bytes that came.
     """
 
-    __slots__ = ("data", "error", "left", "number", "ready", "start", "stop")
-
-    def __init__(self, start: int, stop: int) -> None:
-        self.start = start
-        self.stop = stop
-        self.left = stop - start
-        self.number = 0
-        self.data = bytearray(stop - start)
-        self.ready = threading.Event()
-        self.error: BaseException | None = None
-
-
-class _Cache:
-    """The spans of all files, the oldest first."""
-
-    def __init__(self) -> None:
+    def __init__(self, remote: Remote) -> None:
+        self.remote = remote
+        self.filler = _filler(remote)
+        self.digest = OrderedDigest(remote.etag, remote.size) if digests.kind(remote.etag) else None
+        self.held: Held | None = None
+        self.fetched = 0
         self.lock = threading.Lock()
-        self.spans: dict[tuple[Remote, int], Span] = {}
-        self.count = 0
+        self._holding = 0
+        if remote.keep:
+            self.held = held.to_stay(remote.keep, remote.size)
 
-    def nbytes(self) -> int:
-        return sum(span.stop - span.start for span in self.spans.values())
+    def hold(self, again: Ranges, directory: str | None) -> None:
+        """Has ranges held on this disk until `let_go`. Raises `OutputError`: it has no room."""
+        with self.lock:
+            self._holding += 1
+            if self.held is None:
+                self.held = held.for_a_while(Ranges(), directory)
+            self.held.want(again)
 
-    def add(self, remote: Remote, span: Span) -> Span:
-        """Puts a span in, for which there is room."""
-        self.count += 1
-        span.number = self.count
-        self.spans[remote, span.start] = span
-        return span
+    def let_go(self) -> None:
+        """Ends what `hold` began."""
+        with self.lock:
+            self._holding -= 1
+            if not self._holding and not self.stays:
+                self.held = None
 
-    def make_room(self, count: int, *, ahead: bool = False) -> bool:
-        """Drops what was read and what nobody came back for; whether there is room for `count` bytes then.
-
-        Args:
-            ahead: nobody waits for them: else what is of use goes too when there is far too much.
-        """
-        missing = self.nbytes() + count - CACHED
-        for span_is_of_use in (False,) if ahead else (False, True):
-            for key, span in list(self.spans.items()):
-                if missing <= (BEYOND if span_is_of_use else 0):
-                    break
-                of_use = span.left > 0 and span.number > self.count - STALE
-                if span.ready.is_set() and of_use == span_is_of_use:
-                    del self.spans[key]
-                    missing -= span.stop - span.start
-        return missing <= 0
+    @property
+    def stays(self) -> bool:
+        """Whether what is held is for the hub's cache."""
+        return self.held is not None and self.held.wanted is None
 
 
-_cache = _Cache()
+_cache = SpanCache()
+_states: dict[Remote, FileState] = {}
+_expected: list[Expected] = []
+_state_lock = threading.Lock()
 
 
 def _after_fork() -> None:
     """What a parent's threads were fetching never arrives in the child."""
-    global _cache
-    _cache = _Cache()
+    global _cache, _states, _expected, _state_lock
+    _cache, _states, _expected, _state_lock = SpanCache(), {}, [], threading.Lock()
 
 
 os.register_at_fork(after_in_child=_after_fork)
 
 
-@dataclass(slots=True)
-class _Seen:
-    """What one file's answers said: the address after redirects, and the identity that each server gives."""
+def reset() -> None:
+    """Forgets all that was fetched, as in a new process."""
+    _after_fork()
 
-    direct: str
-    etags: dict[http.Origin, str]
+
+def state_of(remote: Remote) -> FileState:
+    """What is known of a file. Raises `FormatError`: nobody can read it."""
+    with _state_lock:
+        found = _states.get(remote)
+        if found is None:
+            found = _states[remote] = FileState(remote)
+        return found
+
+
+def most_held() -> int:
+    """Bytes of files elsewhere that were in memory at most."""
+    return _cache.most
+
+
+def probe(url: str, name: str) -> Remote:
+    """Asks a server for the first bytes of a file, and so for its size and identity.
+
+    Raises:
+        FormatError: it is not there, may not be read, or the server sends no ranges.
+    """
+    from wconv.stores.http_file import first_bytes
+
+    remote, data = first_bytes(url, name, FIRST)
+    span = Span(0, len(data))
+    span.data = data
+    span.ready.set()
+    with _cache.lock:
+        _cache.add(remote, span)
+    state_of(remote).fetched += len(data)
+    return remote
+
+
+@contextmanager
+def expect(reads: Iterable[Read], directory: str | None = None) -> Iterator[None]:
+    """A block in which just these ranges will be read, about in this order.
+
+    Args:
+        directory: where what is read more than once is held meanwhile.
+    """
+    expected = Expected(reads)
+    if not expected:
+        yield
+        return
+    with _cache.lock:
+        _expected.append(expected)
+    holding = [state_of(remote) for remote, again in expected.again.items() if again.nbytes]
+    try:
+        for state in holding:
+            state.hold(expected.again[state.remote], directory)
+        yield
+    finally:
+        with _cache.lock:
+            _expected.remove(expected)
+        for state in holding:
+            state.let_go()
 
 
 class RemoteFile:
-    """A file on a server.
+    """A file elsewhere.
 
     Attributes:
         size: in bytes.
         stamp: what tells it from any other.
     """
 
-    __slots__ = ("_seen", "path", "remote", "size", "stamp")
+    __slots__ = ("path", "remote", "size", "stamp", "state")
 
     def __init__(self, remote: Remote) -> None:
         self.remote = remote
         self.path = remote.name
         self.size = remote.size
         self.stamp = remote.stamp
-        self._seen = _Seen(remote.url, {})
+        self.state = state_of(remote)
 
     def mapped(self) -> memoryview:
         """Raises `FormatError`: only local files are mapped."""
@@ -214,18 +203,24 @@ class RemoteFile:
             )
         done = 0
         while done < len(buffer):
-            at = offset + done
-            span = self._span(at, len(buffer) - done)
-            while not span.ready.wait(TICK):
-                if stopping.asked():
-                    raise FormatError(f"{self.path} is not wanted any more")
-            if span.error is not None:
-                self._forget(span)
-                raise span.error
-            count = min(span.stop - at, len(buffer) - done)
-            buffer[done : done + count] = memoryview(span.data)[at - span.start : at - span.start + count]
-            span.left -= count
-            done += count
+            at, left = offset + done, buffer[done:]
+            keeping = self.state.held
+            there = keeping.read_into(at, left) if keeping is not None else 0
+            done += there or self._of_span(at, left)
+
+    def _of_span(self, at: int, buffer: memoryview) -> int:
+        """Fills the beginning of a buffer from memory, or from elsewhere; how many bytes."""
+        span = self._span(at, len(buffer))
+        while not span.ready.wait(TICK):
+            if stopping.asked():
+                raise FormatError(f"{self.path} is not wanted any more")
+        if span.error is not None:
+            self._forget(span)
+            raise span.error
+        count = min(span.stop - at, len(buffer))
+        buffer[:count] = memoryview(span.data)[at - span.start : at - span.start + count]
+        span.left -= count
+        return count
 
     def _forget(self, span: Span) -> None:
         with _cache.lock:
@@ -234,43 +229,58 @@ class RemoteFile:
 
     def _span(self, at: int, need: int) -> Span:
         """The span that `at` is in, fetched now if there is none; a stream's next ones are begun."""
-        mine, ahead = None, []
+        begun: list[tuple[RemoteFile, Span]] = []
         with _cache.lock:
-            found = self._covering(at)
+            expected, extent = self._expected(at)
+            found = _cache.covering(self.remote, at)
             if found is None:
-                before = next((one for one in self._spans() if one.stop == at), None)
-                grown = 2 * (before.stop - before.start) if before is not None else 0
-                found = mine = self._begin(at, min(max(need, grown, FIRST), SPAN))
-            if found.stop - found.start == SPAN:
-                ahead = self._begin_ahead(found.stop)
-        for one in ahead if mine is None else (mine, *ahead):
+                found = self._begin(at, self._reach(at, need, extent), expected)
+                begun.append((self, found))
+            if expected is not None and extent is not None:
+                begun += _begin_expected(expected, extent, found.stop)
+            elif found.stop - found.start == SPAN:
+                begun += [(self, one) for one in self._begin_ahead(found.stop)]
+        for file, span in begun:
             try:
-                threading.Thread(target=self._fetch, args=(one,), name="wconv-fetch", daemon=True).start()
+                threading.Thread(target=file._fetch, args=(span,), name="wconv-fetch", daemon=True).start()
             except RuntimeError:
-                self._fetch(one)  # a limit on threads or memory
+                file._fetch(span)  # a limit on threads or memory
         return found
 
-    def _spans(self) -> list[Span]:
-        return [span for (remote, _), span in _cache.spans.items() if remote == self.remote]
+    def _expected(self, at: int) -> tuple[Expected | None, Extent | None]:
+        for expected in _expected:
+            extent = expected.find(self.remote, at)
+            if extent is not None:
+                return expected, extent
+        return None, None
 
-    def _covering(self, at: int) -> Span | None:
-        return next((one for one in self._spans() if one.start <= at < one.stop), None)
+    def _reach(self, at: int, need: int, extent: Extent | None) -> int:
+        """Where a span that begins at `at` stops."""
+        if extent is not None:
+            return min(at + SPAN, extent.stop)
+        before = next((one for one in _cache.of(self.remote) if one.stop == at), None)
+        grown = 2 * (before.stop - before.start) if before is not None else 0
+        return at + min(max(need, grown, FIRST), SPAN)
 
-    def _begin(self, at: int, count: int) -> Span:
-        stop = min([at + count, self.size, *(one.start for one in self._spans() if one.start > at)])
+    def _begin(self, at: int, stop: int, expected: Expected | None = None) -> Span:
+        stop = min([stop, self.size, *(one.start for one in _cache.of(self.remote) if one.start > at)])
         _cache.make_room(stop - at)
-        return _cache.add(self.remote, Span(at, stop))
+        span = Span(at, stop, self.state.digest)
+        if expected is not None:
+            span.left = expected.needed[self.remote].overlap(at, stop)
+            expected.fetched.setdefault(self.remote, Ranges()).add(at, stop)
+        return _cache.add(self.remote, span)
 
     def _begin_ahead(self, at: int) -> list[Span]:
         begun: list[Span] = []
         for _ in range(AHEAD):
             if at >= self.size:
                 break
-            there = self._covering(at)
+            there = _cache.covering(self.remote, at)
             if there is None:
                 if not _cache.make_room(SPAN, ahead=True):
                     break
-                there = self._begin(at, SPAN)
+                there = self._begin(at, at + SPAN)
                 begun.append(there)
             at = there.stop
         return begun
@@ -278,83 +288,67 @@ class RemoteFile:
     def _fetch(self, span: Span) -> None:
         """Fills a span, or says in it why not."""
         try:
-            self._fill(span.start, memoryview(span.data))
+            self.state.filler.fill(span.start, memoryview(span.data))
+            keeping = self.state.held
+            if keeping is not None:
+                keeping.put(span.start, memoryview(span.data))
         except BaseException as error:
             span.error = error
         finally:
             span.ready.set()
+        if span.error is None:
+            with self.state.lock:
+                self.state.fetched += span.stop - span.start
+            self.take_in()
 
-    def _fill(self, offset: int, buffer: memoryview) -> None:
-        done = 0
-
-        def attempt() -> int:
-            nonlocal done
-            before = done
-            try:
-                for count in self._ask(offset + done, buffer[done:]):
-                    done += count
-            except ServerError as error:
-                if error.status in (401, 403, 404, 410) and self._seen.direct != self.remote.url:
-                    # the address that the first one led to was for a while only
-                    self._seen.direct = self.remote.url
-                    raise ServerError(error.text) from None
-                if done == before or error.status:
-                    raise
-            except OSError:
-                self._seen.direct = self.remote.url
-                if done == before:
-                    raise
-            return done - before
-
-        http.patiently(attempt, len(buffer), self.path, self._advise)
-
-    def _ask(self, start: int, buffer: memoryview) -> Iterator[int]:
-        """Sends one request; the counts of what arrives, as it arrives."""
-        headers = {"Range": f"bytes={start}-{start + len(buffer) - 1}"}
-        with http.exchange(self._seen.direct, headers, _secret) as answer:
-            self._check(answer, start)
-            self._seen.direct = answer.url
-            if answer.status != 206:
-                answer.response.read(start)
-            done = 0
-            while done < len(buffer):
-                count = answer.response.readinto(buffer[done : done + (1 << 20)])
+    def take_in(self) -> None:
+        """Lets the digest take in what follows its bytes, as far as that is there."""
+        digest, state = self.state.digest, self.state
+        if digest is None:
+            return
+        with state.lock:
+            while not digest.complete:
+                with _cache.lock:
+                    span = _cache.covering(self.remote, digest.at)
+                if span is not None and span.ready.is_set() and span.error is None:
+                    digest.take(memoryview(span.data)[digest.at - span.start :])
+                    continue
+                if not state.stays or state.held is None:
+                    return
+                data = bytearray(min(STEP, digest.size - digest.at))
+                count = state.held.read_into(digest.at, memoryview(data))
                 if not count:
                     return
-                done += count
-                yield count
-            if answer.status != 206:
-                answer.response.read()
-
-    def _check(self, answer: Exchange, start: int) -> None:
-        """Refuses an answer that is not of the file that was opened. Raises `FormatError`."""
-        size, linked = _total(answer), answer.linked
-        if answer.status != 206 and size > SMALL:
-            raise _no_ranges(self.path)
-        etag = answer.header("ETag") or answer.header("Last-Modified")
-        first = self._seen.etags.setdefault(http.origin(answer.url), etag)
-        if not self.remote.linked:
-            first = self.remote.etag
-        wanted = self.remote.etag if self.remote.linked else ""
-        other = linked[0] and wanted and _plain(linked[0]) != _plain(wanted)
-        if other or size not in (-1, self.size) or (etag and first and _plain(etag) != _plain(first)):
-            raise FormatError(f"{self.path} changed since it was opened: open it again")
-        if answer.status == 206 and not answer.header("Content-Range").startswith(f"bytes {start}-"):
-            raise ServerError("the server sends another range than it was asked for", 310)
-
-    def _advise(self, problem: ServerError) -> str:
-        from wconv.stores import hub
-
-        return hub.refusal(self.remote.url, self.path, problem)
+                digest.take(memoryview(data)[:count])
 
 
-def _plain(etag: str) -> str:
-    """An identity without the signs around it."""
-    return etag.removeprefix("W/").strip('"')
+def _begin_expected(expected: Expected, extent: Extent | None, at: int) -> list[tuple[RemoteFile, Span]]:
+    """Begins what is read next, as far as there is room."""
+    begun: list[tuple[RemoteFile, Span]] = []
+    ahead = requests = 0
+    while ahead < AHEAD * SPAN and requests < REQUESTS and extent is not None:
+        if at >= extent.stop:
+            extent = expected.after(extent)
+            at = extent.start if extent is not None else 0
+            continue
+        stop = min(at + SPAN, extent.stop)
+        file = RemoteFile(extent.remote)
+        fetched = expected.fetched.get(extent.remote)
+        for first, last in list(fetched.missing(at, stop)) if fetched is not None else [(at, stop)]:
+            there = file.state.held
+            if _cache.covering(extent.remote, first) or (there is not None and there.has(first, last)):
+                continue
+            if not _cache.make_room(last - first, ahead=True):
+                return begun
+            begun.append((file, file._begin(first, last, expected)))
+        requests += 1
+        ahead += stop - at
+        at = stop
+    return begun
 
 
 def forget(remote: Remote) -> None:
-    """Drops what is held of a file."""
+    """Drops what is held of a file in memory."""
     with _cache.lock:
         for key in [key for key in _cache.spans if key[0] == remote]:
             del _cache.spans[key]

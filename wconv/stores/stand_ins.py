@@ -27,6 +27,7 @@ class Remote:
         name: what it is called in messages; no secrets.
         linked: the identity is what the first server says, whatever those say that it redirects to.
         local: a copy of it on this machine; "" without.
+        keep: where in the hub's cache its content is to stay; "" where it is not.
     """
 
     url: str
@@ -35,6 +36,7 @@ class Remote:
     name: str
     linked: bool = False
     local: str = ""
+    keep: str = ""
 
     @property
     def stamp(self) -> tuple[int | str, ...]:
@@ -49,6 +51,11 @@ _homes: list[str] = []
 def find(path: str) -> Remote | None:
     """What the file at `path` stands for; None where it is itself."""
     return _known.get(path) if _known else None
+
+
+def in_use() -> bool:
+    """Whether any file stands for another one."""
+    return bool(_known)
 
 
 def is_within(path: Path) -> bool:

@@ -83,6 +83,11 @@ class LazyTensor(ABC):
         return 1
 
     @property
+    def passes(self) -> int:
+        """How often reading all of it reads its parents."""
+        return 1
+
+    @property
     def file_position(self) -> tuple[str, int]:
         """File and offset of its first bytes, or its first parent's ("" for none): the order of reading."""
         parents = self.parents

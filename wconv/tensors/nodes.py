@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -183,6 +183,14 @@ class TransposeNode(UnaryNode):
         row = math.prod(self.shape[self._kept + 1 :])
         return max(WHOLE_LIMIT // (row * self.dtype.itemsize), 1) * row
 
+    @property
+    def passes(self) -> int:
+        kept = self._kept
+        block = math.prod(self.shape[kept:])
+        if block * self.dtype.itemsize <= WHOLE_LIMIT:
+            return 1
+        return -(-block // self.block_size)
+
     def read_into(self, start: int, stop: int, out: Array) -> None:
         kept = self._kept
         block = math.prod(self.shape[kept:])
@@ -251,6 +259,16 @@ class SliceNode(UnaryNode):
     def _by_segment(self) -> bool:
         """The picked elements lie in runs long enough to be read one by one."""
         return self.step == 1 and self._picked * self.dtype.itemsize >= SEGMENT
+
+    def segments(self) -> Iterator[tuple[int, int]]:
+        """The runs of the parent's elements that are read: those that are picked, or all."""
+        if not self._by_segment:
+            yield 0, self.parent.size
+            return
+        inner = math.prod(self.parent.shape[self.axis + 1 :])
+        block = self.parent.shape[self.axis] * inner
+        for outer in range(math.prod(self.parent.shape[: self.axis])):
+            yield outer * block + self.start * inner, outer * block + self.stop * inner
 
     @property
     def _picked(self) -> int:

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wconv.errors import OutputError
-from wconv.stores import stopping
+from wconv.stores import remote, stand_ins, stopping
 from wconv.stores.durable import Syncer
 from wconv.tensors.borrowed import keeping
 from wconv.writing import executors, journal
+from wconv.writing import reads as source_reads
 from wconv.writing.buffers import Buffers
 from wconv.writing.chunks import CHUNK
 from wconv.writing.plan import Shard
@@ -128,6 +129,9 @@ class _Threads:
         self._failure: BaseException | None = None
         self._bytes = 0
         self._syncer = Syncer(self._fail) if sync else None
+        self._expecting: list[contextlib.AbstractContextManager[None]] = []
+        # of what comes from elsewhere, threads write one shard together: so it is fetched in order
+        self._together = stand_ins.in_use() and source_reads.are_elsewhere(shards)
 
     def run(self, jobs: int, progress: Progress) -> list[Written]:
         if not self._waiting:
@@ -163,6 +167,8 @@ class _Threads:
                     self._syncer.stop()
             for output in self._started:
                 output.close()
+            for expecting in self._expecting:
+                expecting.__exit__(None, None, None)
         if self._failure is not None:
             raise self._failure
         return [output.written() for output in self._started]
@@ -190,11 +196,20 @@ class _Threads:
         with self._lock:
             if self._stop.is_set():
                 return None
-            if self._waiting:
-                output = ShardFile(self._waiting.pop(), self._directory, self._syncer)
-                self._started.append(output)
-                return output
-            return next((output for output in self._started if output.has_work), None)
+            begun = next((output for output in self._started if output.has_work), None)
+            if self._waiting and not (self._together and begun):
+                return self._begin(self._waiting.pop())
+            return begun
+
+    def _begin(self, shard: Shard) -> ShardFile:
+        if self._together:
+            if len(self._expecting) > 1:  # of the last one, units may be under way
+                self._expecting.pop(0).__exit__(None, None, None)
+            self._expecting.append(remote.expect(source_reads.reads(shard), str(self._directory)))
+            self._expecting[-1].__enter__()
+        output = ShardFile(shard, self._directory, self._syncer)
+        self._started.append(output)
+        return output
 
     def _fail(self, error: BaseException) -> None:
         with self._lock:

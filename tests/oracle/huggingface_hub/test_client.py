@@ -69,7 +69,7 @@ def test_what_the_client_downloads_is_used_and_is_what_is_read(
     snapshot = Path(printed.strip().splitlines()[-1])
     assert snapshot.name == COMMIT
     server.asked.clear()
-    monkeypatch.setattr(remote, "_cache", type(remote._cache)())
+    remote.reset()
     again = wconv.load(MODEL)
     assert {name: array.tobytes() for name, array in there.items()} == {
         name: array.tobytes() for name, array in again.items()
