@@ -227,6 +227,18 @@ CASES = {
         (Goal("wconv", 1 / 4, "torch script"), Goal("wconv", 64, quantity="MB")),
         ("torch",),
     ),
+    "rank files": Case(
+        distributed_data.rank_files,
+        {"wconv": wconv("--layout", "hf"), "torch script": script("torch_rank_files", "torch")},
+        (Goal("wconv", 1 / 4, "torch script"), Goal("wconv", 64, quantity="MB")),
+        ("torch",),
+    ),
+    "zero": Case(
+        distributed_data.zero_shares,
+        {"wconv": wconv("--layout", "hf"), "torch script": script("torch_zero", "torch")},
+        (Goal("wconv", 1 / 4, "torch script"), Goal("wconv", 64, quantity="MB")),
+        ("torch",),
+    ),
     "pieces": Case(
         distributed_data.many_pieces,
         {"wconv.open": script("wconv_open")},
