@@ -148,6 +148,7 @@ CASES = {
         {"cp -r": COPY, **TO_FLOAT16, "torch script": script("torch_cast", "torch")},
         (
             Goal(FAST, 2.5, "cp -r"),
+            Goal(FAST, 2.5, "cp -r", "processor s"),
             Goal(FAST, 1 / 6, "torch script"),
             Goal(FAST, 100, quantity="MB"),
         ),
@@ -209,6 +210,7 @@ CASES = {
         (
             Goal("wconv --help", 0.15),
             Goal("wconv --dry-run", 1.5),
+            Goal("wconv --dry-run", 1.5, quantity="processor s"),
             Goal("wconv --dry-run", 60, quantity="MB"),
         ),
     ),
