@@ -53,7 +53,7 @@ def test_grep_and_summary_choose_what_is_shown() -> None:
 def test_the_programs_that_load_such_models_are_named() -> None:
     text = shown(str(MODEL), "--summary")
     assert "model_type: qwen2_5_vl (read from config.json)" in text
-    assert "mlx-vlm 0.7.10: loads it as it is (inferred)" in text
+    assert "mlx-vlm 0.7.10: loads it once converted: config.json says" in text
 
 
 def test_statistics_are_of_the_data(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.consumers import load_commands, registry
 from wconv.consumers.consumer import Consumer
 from wconv.errors import WconvError
+from wconv.examine.doctor.config import fields_elsewhere
 from wconv.quantized import described
 from wconv.quantized.names import recognise
 from wconv.quantized.schemes import MLX
@@ -181,7 +182,7 @@ def _state(
         if decoded is not None and "why" in decoded:
             return "no", f"does not take {what[:40]} weights, and they are not decoded: {decoded['why']}"
         return "converted", f"loads it once converted: it does not take {what[:40]} weights as they are"
-    unread = _unread(opened, consumer)
+    unread = _unread(opened, consumer) or _unread_fields(config)
     if unread:
         return "converted", f"loads it once converted: {unread}"
     return "as it is", "loads it as it is"
@@ -203,3 +204,12 @@ def _unread(opened: Checkpoint, consumer: Consumer) -> str:
     unheld = {row.source for row in consumer.substitutes if row.why.startswith("mx.load refuses")}
     odd = next((tensor.dtype.name for tensor in opened.values() if tensor.dtype.name in unheld), None)
     return f"it does not read {odd}" if odd else ""
+
+
+def _unread_fields(config: Mapping[str, Any]) -> str:
+    """Which fields stand in config.json in a newer way than programs read; "" where none does."""
+    added = fields_elsewhere(config)
+    if not added:
+        return ""
+    more = f" and {len(added) - 2} more" if len(added) > 2 else ""
+    return f"config.json says {', '.join(added[:2])}{more} in a newer way than it reads"
