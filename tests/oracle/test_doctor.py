@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import wconv
 from tests.cli.running import run
 from tests.examine.doctor.test_doctor import BREAKS, BY_COMMAND, SOURCE, configured
 from tests.oracle.consumers import silence
-from tests.oracles import oracle
+from tests.oracles import directory_of, oracle
 from wconv.consumers import registry
 from wconv.examine.doctor.doctor import doctor
 
@@ -99,6 +101,16 @@ def test_without_a_tokenizer_there_are_no_words(model: Path) -> None:
     assert not tokenizer.encode("hello")
 
 
+def test_an_index_that_is_no_json_is_passed_over(model: Path) -> None:
+    BREAKS["broken index"][0](model)
+    for program in PROGRAMS:
+        load(program, model)
+    BREAKS["odd index"][0](model)
+    load("mlx-lm", model)
+    with pytest.raises(AttributeError):
+        load("mlx-vlm", model)
+
+
 def test_a_stale_shard_is_loaded_too(model: Path) -> None:
     """Its weights take the place of others, or others of them: which, the file system says."""
     mx = oracle("mlx.core")
@@ -123,6 +135,17 @@ def test_edits_of_quantization_mend_it(tmp_path: Path) -> None:
     configured(**fields)(quantized)
     for program in PROGRAMS:
         load(program, quantized)
+
+
+def test_older_versions_take_a_header_at_its_word(model: Path) -> None:
+    BREAKS["promise"][0](model)
+    load("mlx-vlm", model)
+    script = "import sys, pathlib, mlx_vlm.utils as u; u.load_model(pathlib.Path(sys.argv[1]))"
+    place = {**os.environ, "PYTHONPATH": directory_of("mlx-vlm 0.6.0")}
+    words = [sys.executable, "-c", script, str(model)]
+    done = subprocess.run(words, env=place, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "parameters not in model" in done.stderr
 
 
 def test_required_fields_are_required() -> None:

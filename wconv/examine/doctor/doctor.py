@@ -149,7 +149,7 @@ def _looked(
     found += files.processor(directory, names, config, consumer, needs)
     lacking = list(files.weights(directory, names, consumer, needs))
     found += lacking
-    if not any(problem.level == "error" for problem in lacking):
+    if not any(problem.level == "error" or problem.check == "index" for problem in lacking):
         found += _of_weights(directory, config, consumer, whole=not found or found[0].check != "model type")
     return found
 

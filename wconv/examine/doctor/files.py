@@ -14,7 +14,7 @@ from wconv.consumers import registry
 from wconv.consumers.consumer import Consumer
 from wconv.consumers.needs import Needs
 from wconv.errors import WconvError
-from wconv.examine.doctor.problem import Problem, converting, fetching, putting_aside
+from wconv.examine.doctor.problem import Level, Problem, converting, fetching, putting_aside
 from wconv.formats import safetensors
 from wconv.formats.side_files import read_json
 
@@ -27,7 +27,15 @@ TEMPLATES = ("chat_template.jinja", "chat_template.json")
 
 def weights(directory: Path, names: list[str], consumer: Consumer, needs: Needs) -> Iterator[Problem]:
     """Weights that the program does not find, and such as it finds and should not."""
-    listed = _listed(directory, names)
+    try:
+        listed = read_index(directory, INDEX) if INDEX in names else {}
+    except WconvError as error:
+        why = str(error).removeprefix(f"{directory / INDEX} ")
+        # one that is no JSON is passed over; one that says something odd may not be
+        level: Level = "wrong" if needs.follows_index and not _not_json(directory / INDEX) else "note"
+        text = f"{why}; without it, {consumer.name} takes {', '.join(needs.weights)}"
+        yield Problem("index", level, INDEX, text, putting_aside(directory, INDEX))
+        return
     read = needs.reads(names)
     missing = sorted(set(listed.values()) - set(names)) if listed else []
     others = [name for name in names if name not in read and is_weights(name)]
@@ -42,15 +50,6 @@ def weights(directory: Path, names: list[str], consumer: Consumer, needs: Needs)
         yield Problem("index", "error", missing[0], f"is not there, and {INDEX} lists it{more}", edit=edit)
     elif listed and not needs.follows_index:
         yield from _stale(directory, read, listed, consumer)
-
-
-def _listed(directory: Path, names: list[str]) -> dict[str, str]:
-    if INDEX not in names:
-        return {}
-    try:
-        return read_index(directory, INDEX)
-    except WconvError:
-        return {}
 
 
 def _none(directory: Path, others: list[str], consumer: Consumer, needs: Needs) -> Problem:
