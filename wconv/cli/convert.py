@@ -14,6 +14,7 @@ from wconv.cli.options import (
     PATH,
     SOURCE,
     GroupedCommand,
+    GroupedOption,
     located,
     named_values,
     option,
@@ -77,11 +78,32 @@ LAYOUTS = (
     f" back: {' or '.join(registry.way_back_names())}."
     f" Adapters also: {', '.join(registry.adapter_layout_names())}.  [default: auto]"
 )
+VERIFY_LOAD = "--verify-load"
+"""What `--verify=load` is to click, in which an option with a value would take the next word for it."""
+
+
+class VerifyOption(GroupedOption):
+    """`--verify`, which `--help` shows with what may follow it."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        return "--verify[=load]", self.help or ""
+
+
+class ConvertCommand(GroupedCommand):
+    """The command whose `--verify` may be followed by `=load`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for word in args:
+            if word.startswith("--verify=") and word != "--verify=load":
+                raise click.UsageError(f"{word:.60} is not known: --verify alone, or --verify=load")
+        return super().parse_args(ctx, [VERIFY_LOAD if word == "--verify=load" else word for word in args])
+
+
 RESULT, QUANTIZE, WHAT = "The result", "Quantization", "What is converted"
 HOW, RUN, SUMMARY = "How it is read", "The run", "Messages"
 
 
-@click.command(cls=GroupedCommand, epilog=_dtype_table(), context_settings=HELP)
+@click.command(cls=ConvertCommand, epilog=_dtype_table(), context_settings=HELP)
 @click.argument("source", type=SOURCE, required=False)
 @click.argument("destination", type=PATH, required=False)
 @click.option("--hf-path", "--model", "model", type=SOURCE, hidden=True)
@@ -173,7 +195,14 @@ HOW, RUN, SUMMARY = "How it is read", "The run", "Messages"
 @option(RUN, "--resume", is_flag=True, help="Continue an interrupted run.")
 @option(RUN, "--strict", is_flag=True, help="Make a value that overflows an error.")
 @option(RUN, "--dry-run", is_flag=True, help="Print the plan and write nothing.")
-@option(RUN, "--verify", is_flag=True, help="Read the result again and prove that every byte is right.")
+@option(
+    RUN,
+    "--verify",
+    cls=VerifyOption,
+    is_flag=True,
+    help="Read the result again and prove that every byte is right; =load: have its program load it, too.",
+)
+@click.option(VERIFY_LOAD, is_flag=True, hidden=True)
 @option(
     RUN,
     "--receipt",
@@ -200,6 +229,7 @@ def convert(
     strict: bool,
     dry_run: bool,
     verify: bool,
+    verify_load: bool,
     receipt: Path | None,
     no_sync: bool,
     jobs: int | None,
@@ -244,6 +274,10 @@ def convert(
     if dry_run:
         show_plan(prepared, quiet=quiet, as_json=as_json)
         return
+    if verify_load:
+        from wconv.examine.load_check import check_loadable
+
+        check_loadable(prepared)
     progress = None
     if not quiet and not as_json:
         from wconv.cli.progress import for_stream
@@ -267,8 +301,8 @@ def convert(
         from wconv.conversion.quantize import write_report
 
         write_report(prepared, q_report)
-    proof = None
-    if verify:
+    proof = loaded = None
+    if verify or verify_load:
         from wconv.examine.verify import verify_planned
 
         proof = verify_planned(prepared, jobs=jobs)
@@ -276,11 +310,17 @@ def convert(
         from wconv.examine.receipt import write_receipt
 
         write_receipt(prepared, receipt, jobs=jobs)
+    if verify_load and proof is not None and proof.proved:
+        from wconv.examine.load_check import load_check
+
+        loaded = load_check(report.output, report.layout)
     if as_json:
-        print_json({**report.to_dict(), **({"verified": proof.to_dict()} if proof is not None else {})})
+        more = {"verified": proof.to_dict()} if proof is not None else {}
+        print_json({**report.to_dict(), **more, **({"loaded": loaded.to_dict()} if loaded else {})})
     elif not quiet:
-        print_lines([*report.lines(), *(proof.lines() if proof is not None else ()), *report.closing_lines()])
-    if proof is not None and not proof.proved:
+        proofs = (line for one in (proof, loaded) if one is not None for line in one.lines())
+        print_lines([*report.lines(), *proofs, *report.closing_lines()])
+    if (proof is not None and not proof.proved) or (loaded is not None and not loaded.loads):
         sys.exit(1)
 
 
