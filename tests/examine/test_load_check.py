@@ -1,7 +1,7 @@
 """Which program is asked to load a result, and when none is; the programs themselves are oracles.
 
-Covers `consumers/mlx/loading.py`, `consumers/mlx_lm/loading.py`, `consumers/mlx_vlm/loading.py`,
-`consumers/mlx_whisper/loading.py`.
+Covers `cli/proofs.py`, `consumers/mlx/loading.py`, `consumers/mlx_lm/loading.py`,
+`consumers/mlx_vlm/loading.py`, `consumers/mlx_whisper/loading.py`.
 """
 
 from __future__ import annotations

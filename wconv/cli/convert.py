@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wconv.cli.gguf import gguf_wanted, write_gguf
 from wconv.cli.options import (
     HELP,
     PATH,
     SOURCE,
-    GroupedCommand,
-    GroupedOption,
     located,
     named_values,
     option,
 )
+from wconv.cli.proofs import VERIFY_LOAD, ConvertCommand, VerifyOption, check_before, proofs_of
 from wconv.cli.text import print_json, print_lines, show_plan
 from wconv.consumers import registry
 from wconv.consumers.mlx.dtypes import SUBSTITUTES, TARGETS
@@ -78,27 +78,6 @@ LAYOUTS = (
     f" back: {' or '.join(registry.way_back_names())}."
     f" Adapters also: {', '.join(registry.adapter_layout_names())}.  [default: auto]"
 )
-VERIFY_LOAD = "--verify-load"
-"""What `--verify=load` is to click, in which an option with a value would take the next word for it."""
-
-
-class VerifyOption(GroupedOption):
-    """`--verify`, which `--help` shows with what may follow it."""
-
-    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        return "--verify[=load]", self.help or ""
-
-
-class ConvertCommand(GroupedCommand):
-    """The command whose `--verify` may be followed by `=load`."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        for word in args:
-            if word.startswith("--verify=") and word != "--verify=load":
-                raise click.UsageError(f"{word:.60} is not known: --verify alone, or --verify=load")
-        return super().parse_args(ctx, [VERIFY_LOAD if word == "--verify=load" else word for word in args])
-
-
 RESULT, QUANTIZE, WHAT = "The result", "Quantization", "What is converted"
 HOW, RUN, SUMMARY = "How it is read", "The run", "Messages"
 
@@ -254,7 +233,8 @@ def convert(
             "--optimizer": parameters["optimizer"],
             "--rules": parameters["rules"],
         }
-        lines = write_gguf(others, parameters, overwrite=overwrite, jobs=jobs)
+        places = _places(*(parameters[name] for name in ("source", "destination", "model", "output")))
+        lines = write_gguf(places, others, parameters, overwrite=overwrite, jobs=jobs)
         if not quiet:
             print_json({"lines": lines}) if as_json else print_lines(lines)
         return
@@ -275,9 +255,7 @@ def convert(
         show_plan(prepared, quiet=quiet, as_json=as_json)
         return
     if verify_load:
-        from wconv.examine.load_check import check_loadable
-
-        check_loadable(prepared)
+        check_before(prepared)
     progress = None
     if not quiet and not as_json:
         from wconv.cli.progress import for_stream
@@ -301,68 +279,18 @@ def convert(
         from wconv.conversion.quantize import write_report
 
         write_report(prepared, q_report)
-    proof = loaded = None
-    if verify or verify_load:
-        from wconv.examine.verify import verify_planned
-
-        proof = verify_planned(prepared, jobs=jobs)
+    proofs = proofs_of(prepared, report, load=verify_load, jobs=jobs) if verify or verify_load else ()
     if receipt is not None:
         from wconv.examine.receipt import write_receipt
 
         write_receipt(prepared, receipt, jobs=jobs)
-    if verify_load and proof is not None and proof.proved:
-        from wconv.examine.load_check import load_check
-
-        loaded = load_check(report.output, report.layout)
     if as_json:
-        more = {"verified": proof.to_dict()} if proof is not None else {}
-        print_json({**report.to_dict(), **more, **({"loaded": loaded.to_dict()} if loaded else {})})
+        print_json({**report.to_dict(), **{proof.name: proof.found.to_dict() for proof in proofs}})
     elif not quiet:
-        proofs = (line for one in (proof, loaded) if one is not None for line in one.lines())
-        print_lines([*report.lines(), *proofs, *report.closing_lines()])
-    if (proof is not None and not proof.proved) or (loaded is not None and not loaded.loads):
+        proved = (line for proof in proofs for line in proof.found.lines())
+        print_lines([*report.lines(), *proved, *report.closing_lines()])
+    if not all(proof.good for proof in proofs):
         sys.exit(1)
-
-
-def gguf_wanted(parameters: dict[str, Any]) -> bool:
-    """Whether a GGUF file is asked for, by --format or by the output's name."""
-    places = [parameters["destination"], parameters["output"]]
-    by_name = any(place is not None and place.suffix == ".gguf" for place in places)
-    return parameters["format"] == "gguf" or (parameters["format"] is None and by_name)
-
-
-def write_gguf(
-    others: dict[str, Any], parameters: dict[str, Any], *, overwrite: bool, jobs: int | None
-) -> list[str]:
-    """Writes a GGUF file; what is to be printed."""
-    from wconv.gguf.convert import BY_DTYPE, to_gguf
-
-    for name, given in others.items():
-        if given:
-            hint = ": --option outtype=q8_0 stores 8 bits" if name == "-q" else ""
-            raise click.UsageError(f"{name} does not go with --format gguf{hint}")
-    if parameters["layout"] not in ("auto", "hf"):
-        raise click.UsageError("--layout does not go with --format gguf, which is made from the hub's layout")
-    source, output = _places(*(parameters[name] for name in ("source", "destination", "model", "output")))
-    outtype = parameters["options"].get("outtype", BY_DTYPE[parameters["dtype"]])
-    passed = (
-        "include",
-        "exclude",
-        "key",
-        "config",
-        "merge_lora",
-        "variant",
-        "skip_unreadable",
-        "allow_inflation",
-    )
-    return to_gguf(
-        located(source, parameters["revision"], parameters["token"]),
-        output,
-        outtype=str(outtype),
-        overwrite=overwrite,
-        jobs=jobs,
-        **{name: parameters[name] for name in passed},
-    )
 
 
 def planned(
