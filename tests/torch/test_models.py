@@ -12,6 +12,8 @@ import pytest
 import wconv.torch as shim
 from wconv.torch.safetensors_torch import load_file, load_model, safe_open, save_file, save_model
 
+ZOO = Path(__file__).parents[2] / "fixtures" / "torch"
+
 
 class Tied(shim.nn.Module):
     """Two parameters and one of them under a second name."""
@@ -66,3 +68,15 @@ def test_what_is_not_contiguous_is_made_so_or_refused(tmp_path: Path) -> None:
     assert load_file(tmp_path / "model.safetensors")["turned"].tolist() == [[0, 3], [1, 4], [2, 5]]
     with pytest.raises(ValueError, match="not contiguous"):
         save_model(model, tmp_path / "other.safetensors", force_contiguous=False)
+
+
+def test_a_pickled_module_gives_its_weights_by_their_paths() -> None:
+    found = shim.load(ZOO / "whole_module.bin")
+    assert isinstance(found, shim.nn.Module)
+    state = found.state_dict()
+    assert state
+    assert all(isinstance(value, shim.Tensor) for value in state.values())
+    halves = found.half().state_dict()
+    assert {str(value.dtype) for value in halves.values()} <= {"torch.float16", "torch.int64"}
+    with pytest.raises(AttributeError):
+        _ = found.nothing_of_that_name

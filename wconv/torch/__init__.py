@@ -98,10 +98,14 @@ def __getattr__(name: str) -> Any:
         from wconv.torch.typed import CLASSES
 
         return CLASSES[name]
-    from wconv.torch.submodules import OFFERED, submodule
+    from wconv.torch.submodules import is_known, submodule
 
-    if name in OFFERED:
+    if is_known(name):
         return submodule(name)
+    from wconv.torch import placeholders
+
+    if name in placeholders.FUNCTIONS:
+        return placeholders.placeholder(name)
     error = _missing.attribute(name)
     by_from = sys._getframe(1).f_code.co_name == "_handle_fromlist"
     if by_from and not name.startswith("__") and find_spec(f"{__name__}.{name}") is None:

@@ -465,8 +465,12 @@ e: _float
 inf: _float
 nan: _float
 pi: _float
+accelerator: Any
+autograd: Any
 backends: Any
+compiler: Any
 cuda: Any
+distributed: Any
 jit: Any
 mps: Any
 random: Any

@@ -7,14 +7,16 @@ import importlib
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from importlib.abc import MetaPathFinder
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from importlib.metadata import Distribution, DistributionFinder
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from wconv.torch import missing
-from wconv.torch.submodules import OFFERED, submodule
+from wconv.torch.submodules import OFFERED, is_known, submodule
 
 REAL = {
     "torch": "wconv.torch",
@@ -24,13 +26,40 @@ REAL = {
 }
 
 
+class _Loader(Loader):
+    """Finds a module under `torch` where it has been made."""
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return submodule(spec.name.removeprefix("torch."))
+
+    def exec_module(self, module: ModuleType) -> None:
+        """There is nothing to run."""
+
+
+class _Installed(Distribution):
+    """What `importlib.metadata` finds of torch: a name and a version."""
+
+    def read_text(self, filename: str) -> str | None:
+        if filename != "METADATA":
+            return None
+        return f"Metadata-Version: 2.1\nName: torch\nVersion: {sys.modules['torch'].__version__}\n"
+
+    def locate_file(self, path: Any) -> Any:
+        return Path(__file__).parent / path
+
+
 class _Refuser(MetaPathFinder):
-    """Answers imports of what torch has and wconv.torch has not, before another torch is searched for it."""
+    """Answers imports under `torch`, before another torch is searched for them."""
+
+    def find_distributions(self, context: DistributionFinder.Context | None = None) -> Iterable[Distribution]:
+        return [_Installed()] if context is not None and context.name == "torch" else []
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         if fullname.startswith("torch."):
+            if is_known(fullname.removeprefix("torch.")):
+                return ModuleSpec(fullname, _Loader(), is_package=True)
             raise ModuleNotFoundError(missing.sentence(fullname.removeprefix("torch.")), name=fullname)
         return None
 

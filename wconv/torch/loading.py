@@ -139,6 +139,15 @@ class Unpickled:
         return f"<{self.class_name} from a checkpoint, inert>"
 
 
+def unpickled_module(name: str) -> Unpickled:
+    """A pickled module: inert, but its weights go by their paths as a module's do."""
+    from wconv.torch.modules import Module
+
+    kind = type("UnpickledModule", (Unpickled, Module), {"__getattr__": Module.__getattr__})
+    made: Unpickled = kind(name, {}, {}, [])
+    return made
+
+
 class _Loader:
     """One load: shared objects stay shared, tensors over one storage share memory.
 
@@ -201,7 +210,8 @@ class _Loader:
         known = unpickling.record(node)
         if known is not None:
             return known
-        made = Unpickled(node.class_name, {}, {}, [])
+        module = isinstance(node.attributes, dict) and {"_parameters", "_modules"} <= node.attributes.keys()
+        made = unpickled_module(node.class_name) if module else Unpickled(node.class_name, {}, {}, [])
         self._done[id(node)] = made
         attributes, items = self.convert(node.attributes), self.convert(node.items)
         made.__init__(node.class_name, attributes, items, self.convert(node.elements))  # type: ignore[misc]

@@ -7,6 +7,7 @@ WHY = {
     "jit": "TorchScript's code is not run: torch.jit.load gives its weights",
     "jit.ScriptModule.forward": "TorchScript's code is not run: its weights are in state_dict()",
     "nn": "wconv.torch.nn holds names: layers need PyTorch",
+    "nn.Module.cuda": "tensors stay in the CPU's memory",
     "nn.Module.forward": "modules hold names and weights, and compute nothing",
     "nn.functional": "layers and models need PyTorch: work on the state dict instead",
     "autograd": "no gradients are recorded",

@@ -275,6 +275,9 @@ class Module:
     def cpu(self) -> Module:
         return self._apply(lambda t: t.cpu())
 
+    def cuda(self, device: Any = None) -> Module:
+        raise RuntimeError(missing.sentence("nn.Module.cuda"))
+
     def train(self, mode: bool = True) -> Module:
         if not isinstance(mode, bool):
             raise ValueError("training mode is expected to be boolean")

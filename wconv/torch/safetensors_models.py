@@ -114,3 +114,28 @@ def _stop(tensor: Tensor) -> int:
 def _covers_all(tensor: Tensor) -> bool:
     storage = tensor.untyped_storage()
     return tensor.data_ptr() == storage.data_ptr() and tensor.nbytes == storage.nbytes()
+
+
+_is_complete = _covers_all
+
+
+def _find_shared_tensors(state_dict: Mapping[str, Tensor]) -> list[set[str]]:
+    """Names by memory: each set of those whose bytes overlap, a set of one for a name that is alone."""
+    by_memory: dict[tuple[int, int], list[str]] = {}
+    found: list[set[str]] = []
+    for name, tensor in state_dict.items():
+        if not tensor.is_meta and tensor.untyped_storage().nbytes():
+            storage = tensor.untyped_storage()
+            by_memory.setdefault((storage.data_ptr(), storage.nbytes()), []).append(name)
+    for names in by_memory.values():
+        found += _overlapping(names, state_dict)
+    return found
+
+
+def _remove_duplicate_names(
+    state_dict: Mapping[str, Tensor], *, preferred_names: Any = None, discard_names: Any = None
+) -> dict[str, list[str]]:
+    """Of the names of each memory: the one to keep, and the others."""
+    unwanted = set(discard_names or ())
+    kept = [name for name in state_dict if name not in unwanted]
+    return _second_names(state_dict, preferred_names or (kept if unwanted else ()))

@@ -224,8 +224,12 @@ def _getdtype(code: str) -> dtypes.dtype:
     return next(each for each in dtypes.BY_NAME.values() if each.row.code == code)
 
 
+OF_MODELS = ("load_model", "save_model", "_find_shared_tensors", "_is_complete", "_remove_duplicate_names")
+"""Functions whose module is imported when they are first used; scripts know the last three."""
+
+
 def __getattr__(name: str) -> Any:
-    if name in ("load_model", "save_model"):
+    if name in OF_MODELS:
         return getattr(importlib.import_module("wconv.torch.safetensors_models"), name)
     if name.startswith("__"):
         raise AttributeError(name)
