@@ -25,6 +25,7 @@ def oracle(name: str) -> ModuleType:
 BESIDE = {
     "diffusers": "WCONV_DIFFUSERS",
     "peft": "WCONV_PEFT",
+    "gguf": "WCONV_GGUF",
     "mlx-whisper": "WCONV_MLX_WHISPER",
     "mlx-vlm 0.6.0": "WCONV_OLD_MLX_VLM",
     "orbax-checkpoint": "WCONV_ORBAX",

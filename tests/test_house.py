@@ -87,7 +87,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "writing",
         "conversion",
     },
+    "gguf": {"opening", "conversion", "quantized", "torch"},
     "cli": {
+        "gguf",
         "api",
         "opening",
         "conversion",

@@ -106,8 +106,9 @@ HOW, RUN, SUMMARY = "How it is read", "The run", "Messages"
 @option(
     RESULT,
     "--format",
-    type=click.Choice(["safetensors", "pt", "dcp"]),
-    help="pt: files that torch loads, in the hub's layout; dcp: a distributed checkpoint of one rank.",
+    type=click.Choice(["safetensors", "pt", "dcp", "gguf"]),
+    help="pt: files that torch loads, in the hub's layout; dcp: a distributed checkpoint of one rank; gguf:"
+    " for llama.cpp.",
 )
 @option(
     RESULT,
@@ -216,6 +217,17 @@ def convert(
     """
     from wconv.conversion.run import run
 
+    if gguf_wanted(parameters):
+        others = {"-q": parameters["quantize"], "--resume": resume, "--dry-run": dry_run, "--verify": verify}
+        others |= {
+            "--receipt": receipt,
+            "--optimizer": parameters["optimizer"],
+            "--rules": parameters["rules"],
+        }
+        lines = write_gguf(others, parameters, overwrite=overwrite, jobs=jobs)
+        if not quiet:
+            print_json({"lines": lines}) if as_json else print_lines(lines)
+        return
     if q_report is not None and not parameters["quantize"]:
         raise click.UsageError(NOT_QUANTIZED)
     if q_report is not None and dry_run:
@@ -270,6 +282,47 @@ def convert(
         print_lines([*report.lines(), *(proof.lines() if proof is not None else ()), *report.closing_lines()])
     if proof is not None and not proof.proved:
         sys.exit(1)
+
+
+def gguf_wanted(parameters: dict[str, Any]) -> bool:
+    """Whether a GGUF file is asked for, by --format or by the output's name."""
+    places = [parameters["destination"], parameters["output"]]
+    by_name = any(place is not None and place.suffix == ".gguf" for place in places)
+    return parameters["format"] == "gguf" or (parameters["format"] is None and by_name)
+
+
+def write_gguf(
+    others: dict[str, Any], parameters: dict[str, Any], *, overwrite: bool, jobs: int | None
+) -> list[str]:
+    """Writes a GGUF file; what is to be printed."""
+    from wconv.gguf.convert import BY_DTYPE, to_gguf
+
+    for name, given in others.items():
+        if given:
+            hint = ": --option outtype=q8_0 stores 8 bits" if name == "-q" else ""
+            raise click.UsageError(f"{name} does not go with --format gguf{hint}")
+    if parameters["layout"] not in ("auto", "hf"):
+        raise click.UsageError("--layout does not go with --format gguf, which is made from the hub's layout")
+    source, output = _places(*(parameters[name] for name in ("source", "destination", "model", "output")))
+    outtype = parameters["options"].get("outtype", BY_DTYPE[parameters["dtype"]])
+    passed = (
+        "include",
+        "exclude",
+        "key",
+        "config",
+        "merge_lora",
+        "variant",
+        "skip_unreadable",
+        "allow_inflation",
+    )
+    return to_gguf(
+        located(source, parameters["revision"], parameters["token"]),
+        output,
+        outtype=str(outtype),
+        overwrite=overwrite,
+        jobs=jobs,
+        **{name: parameters[name] for name in passed},
+    )
 
 
 def planned(

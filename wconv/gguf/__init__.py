@@ -1,0 +1,1 @@
+"""GGUF files, by the converter that llama.cpp publishes, run without PyTorch."""
