@@ -1,4 +1,4 @@
-"""`wconv MODEL --format gguf` writes the file that llama.cpp's converter makes of the original with PyTorch."""
+"""`wconv MODEL --format gguf` writes the file that llama.cpp's converter makes of the original."""
 
 from __future__ import annotations
 
