@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wconv.cli.gguf import gguf_wanted, write_gguf
 from wconv.cli.options import (
     HELP,
     PATH,
@@ -224,7 +225,8 @@ def convert(
             "--optimizer": parameters["optimizer"],
             "--rules": parameters["rules"],
         }
-        lines = write_gguf(others, parameters, overwrite=overwrite, jobs=jobs)
+        places = _places(*(parameters[name] for name in ("source", "destination", "model", "output")))
+        lines = write_gguf(*places, others, parameters, overwrite=overwrite, jobs=jobs)
         if not quiet:
             print_json({"lines": lines}) if as_json else print_lines(lines)
         return
@@ -282,47 +284,6 @@ def convert(
         print_lines([*report.lines(), *(proof.lines() if proof is not None else ()), *report.closing_lines()])
     if proof is not None and not proof.proved:
         sys.exit(1)
-
-
-def gguf_wanted(parameters: dict[str, Any]) -> bool:
-    """Whether a GGUF file is asked for, by --format or by the output's name."""
-    places = [parameters["destination"], parameters["output"]]
-    by_name = any(place is not None and place.suffix == ".gguf" for place in places)
-    return parameters["format"] == "gguf" or (parameters["format"] is None and by_name)
-
-
-def write_gguf(
-    others: dict[str, Any], parameters: dict[str, Any], *, overwrite: bool, jobs: int | None
-) -> list[str]:
-    """Writes a GGUF file; what is to be printed."""
-    from wconv.gguf.convert import BY_DTYPE, to_gguf
-
-    for name, given in others.items():
-        if given:
-            hint = ": --option outtype=q8_0 stores 8 bits" if name == "-q" else ""
-            raise click.UsageError(f"{name} does not go with --format gguf{hint}")
-    if parameters["layout"] not in ("auto", "hf"):
-        raise click.UsageError("--layout does not go with --format gguf, which is made from the hub's layout")
-    source, output = _places(*(parameters[name] for name in ("source", "destination", "model", "output")))
-    outtype = parameters["options"].get("outtype", BY_DTYPE[parameters["dtype"]])
-    passed = (
-        "include",
-        "exclude",
-        "key",
-        "config",
-        "merge_lora",
-        "variant",
-        "skip_unreadable",
-        "allow_inflation",
-    )
-    return to_gguf(
-        located(source, parameters["revision"], parameters["token"]),
-        output,
-        outtype=str(outtype),
-        overwrite=overwrite,
-        jobs=jobs,
-        **{name: parameters[name] for name in passed},
-    )
 
 
 def planned(

@@ -276,8 +276,8 @@ def loaded(kind: str, indices: Sequence[Tensor], values: Tensor, shape: Sequence
     makers: dict[str, Any] = {"sparse_csr": sparse_csr_tensor, "sparse_csc": sparse_csc_tensor}
     if kind not in makers or any(each.ndim != 1 for each in (*indices, values)):
         return None
-    made: Tensor = makers[kind](*indices, values, tuple(shape))
-    return made
+    compressed: Tensor = makers[kind](*indices, values, tuple(shape))
+    return compressed
 
 
 def to_sparse(self: Tensor) -> Tensor:
