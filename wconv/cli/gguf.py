@@ -26,7 +26,7 @@ def write_gguf(
     overwrite: bool,
     jobs: int | None,
 ) -> list[str]:
-    """Writes a GGUF file; what is to be printed. `others`: options that do not go with it, and their values."""
+    """Writes a GGUF file; what is to be printed. `others`: options that do not go with it."""
     from wconv.gguf.convert import BY_DTYPE, to_gguf
 
     for name, given in others.items():
