@@ -32,6 +32,8 @@ BESIDE = {
     "dask": "WCONV_DASK",
     "ray": "WCONV_RAY",
     "mpi": "WCONV_MPI",
+    "model-signing": "WCONV_MODEL_SIGNING",
+    "scanners": "WCONV_SCANNERS",
 }
 """Programs that lie beside the environment, because they wish for other versions of what is in it, and the
 variables that name their directories (`pip install --no-deps --target DIRECTORY`)."""
@@ -47,8 +49,14 @@ def directory_of(name: str) -> str:
     pytest.skip(f"{BESIDE[name]} does not name the directory of {name}")
 
 
-def run_script(script: Path, *arguments: str) -> None:
-    """Runs a script in a process of its own, which must succeed."""
+def run_script(script: Path, *arguments: str, beside: str = "") -> str:
+    """Runs a script in a process of its own, which must succeed; what it prints.
+
+    Args:
+        beside: a directory whose packages it finds first.
+    """
     command = [sys.executable, str(script), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PYTHONPATH": beside} if beside else None
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout

@@ -12,7 +12,7 @@ import pytest
 
 import wconv
 from tests.benchmarks import __main__ as benchmarks
-from tests.benchmarks import cases, data, measure, report, torch_data
+from tests.benchmarks import cases, data, measure, page, report, torch_data
 from tests.benchmarks.cases import CASES, Goal
 from tests.benchmarks.report import Measured
 
@@ -55,6 +55,24 @@ def test_ratios_are_of_pairs_and_goals_of_what_they_say() -> None:
     assert table[-3] == "| ours |  | 30 MB | | ≤ 20 MB | MISSED |"
     assert table[-2] == "| ours |  | 2 s | 1 s | ≤ 3 s | reached |"
     assert table[-1].endswith("≤ 0.9 s (user + system) | MISSED |")
+
+
+def test_the_page_is_written_from_json(tmp_path: Path) -> None:
+    measured = {"cp -r": Measured(runs(1, 2)), "wconv": Measured(failure="x is not installed")}
+    told = report.as_json(measured, (Goal("cp -r", 3),))
+    found = json.loads(json.dumps({"machine": "2 x Some", "scale": 1.0, "cases": {"copy": told}}))
+    path = tmp_path / "page.md"
+    path.write_text(f"a\n\n{page.BEGIN}\nold\n{page.END}\n\nb\n")
+    for _ in range(2):
+        page.write(found, path)
+        text = path.read_text()
+        assert text.startswith(f"a\n\n{page.BEGIN}\n\nMeasured on 2 x Some.")
+        assert text.endswith(f"{page.END}\n\nb\n")
+        assert all(line in text for line in report.lines(measured, (Goal("cp -r", 3),)))
+        assert "old" not in text
+    path.write_text("c")
+    with pytest.raises(ValueError, match="no <!-- figures"):
+        page.write(found, path)
 
 
 def test_json_has_every_run() -> None:

@@ -11,6 +11,7 @@ import pytest
 import wconv
 from tests.making import random, write_directory, write_file
 from wconv.consumers import layout_choice, registry
+from wconv.examine.receipt_check import ReceiptCheck
 from wconv.formats.modules import Module
 from wconv.lora import read
 from wconv.stores import files
@@ -40,6 +41,7 @@ def objects(folder: Path) -> dict[str, Any]:
         "Report": wconv.run(prepared),
         "Diff": wconv.diff(source, source),
         "Scan": wconv.scan(source),
+        "ReceiptCheck": ReceiptCheck(Path(LONG), Path(LONG), 0, 0),
         "Verification": wconv.verify(deep / "out.safetensors", source),
         "Layout": layout_choice.layout_of_model_type("qwen2_5_vl"),
         "Module": Module(LONG),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from wconv.conversion.run import convert, run
     from wconv.errors import FormatError, LayoutError, OutputError, UnsafeError, WconvError
     from wconv.examine.diff import Diff, diff
+    from wconv.examine.receipt_check import ReceiptCheck, check_receipt
     from wconv.examine.scan.scan import Scan, scan
     from wconv.examine.verify import Verification, verify
     from wconv.layouts.apply import Layout
@@ -43,8 +44,10 @@ _HOMES = {
     "Conversion": "conversion.planned",
     "ConvertOptions": "conversion.options",
     "Quantize": "consumers.quantization",
+    "ReceiptCheck": "examine.receipt_check",
     "Scan": "examine.scan.scan",
     "Verification": "examine.verify",
+    "check_receipt": "examine.receipt_check",
     "convert": "conversion.run",
     "diff": "examine.diff",
     "scan": "examine.scan.scan",
@@ -73,12 +76,14 @@ __all__ = [
     "LazyTensor",
     "OutputError",
     "Quantize",
+    "ReceiptCheck",
     "Report",
     "Scan",
     "UnsafeError",
     "Verification",
     "WconvError",
     "__version__",
+    "check_receipt",
     "convert",
     "diff",
     "load",

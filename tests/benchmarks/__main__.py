@@ -3,6 +3,7 @@
     python -m tests.benchmarks                      # every case: 3 GB models, some minutes
     python -m tests.benchmarks cast copy --runs 7
     python -m tests.benchmarks cast small --scale 0.3 --runs 3 --json figures.json
+    python -m tests.benchmarks --page figures.json  # writes them into wconv/docs/speed.md
 
 Timed runs and the run that watches memory are separate. Outputs are removed between runs, outside of
 the time. Data are read once before each run, so that every program finds them in the page cache. On a
@@ -21,16 +22,23 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import data, measure, report
+from tests.benchmarks import data, measure, page, report
 from tests.benchmarks.cases import CASES, Case
 from tests.benchmarks.report import Measured
 
 
 def main() -> None:
     options = _parser().parse_args()
+    if options.page:
+        page.write(json.loads(options.page.read_text()))
+        return
     # as pip does when it installs, also where the environment forbids Python to
     compileall.compile_dir(measure.ROOT / "wconv", quiet=1)
     found: dict[str, Any] = {"machine": measure.machine(), "scale": options.scale, "cases": {}}
+    if options.json and options.json.exists():
+        before = json.loads(options.json.read_text())
+        if all(before[key] == found[key] for key in ("machine", "scale")):
+            found["cases"].update(before["cases"])
     print(found["machine"])
     for name in options.cases or CASES:
         case = CASES[name]
@@ -101,7 +109,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=int, default=5, help="timed runs of each program (default: 5)")
     parser.add_argument("--scale", type=float, default=1.0, help="size of the data (default: 1, 3 GB)")
     parser.add_argument("--directory", type=Path, help="where data go (default: the system's temporary one)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every run to a file, too")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write every run to a file, too; others in it stay"
+    )
+    parser.add_argument(
+        "--page", type=Path, metavar="FILE", help="measure nothing: write such a file's figures"
+    )
     parser.add_argument("--no-memory", action="store_true", help="leave out the run that watches memory")
     return parser
 

@@ -148,6 +148,7 @@ CASES = {
         {"cp -r": COPY, **TO_FLOAT16, "torch script": script("torch_cast", "torch")},
         (
             Goal(FAST, 2.5, "cp -r"),
+            Goal(FAST, 2.5, "cp -r", "processor s"),
             Goal(FAST, 1 / 6, "torch script"),
             Goal(FAST, 100, quantity="MB"),
         ),
@@ -209,6 +210,7 @@ CASES = {
         (
             Goal("wconv --help", 0.15),
             Goal("wconv --dry-run", 1.5),
+            Goal("wconv --dry-run", 1.5, quantity="processor s"),
             Goal("wconv --dry-run", 60, quantity="MB"),
         ),
     ),
@@ -224,6 +226,18 @@ CASES = {
     "distributed": Case(
         distributed_data.four_ranks,
         {"wconv": wconv("--layout", "hf"), "torch script": script("torch_join", "torch")},
+        (Goal("wconv", 1 / 4, "torch script"), Goal("wconv", 64, quantity="MB")),
+        ("torch",),
+    ),
+    "rank files": Case(
+        distributed_data.rank_files,
+        {"wconv": wconv("--layout", "hf"), "torch script": script("torch_rank_files", "torch")},
+        (Goal("wconv", 1 / 4, "torch script"), Goal("wconv", 64, quantity="MB")),
+        ("torch",),
+    ),
+    "zero": Case(
+        distributed_data.zero_shares,
+        {"wconv": wconv("--layout", "hf"), "torch script": script("torch_zero", "torch")},
         (Goal("wconv", 1 / 4, "torch script"), Goal("wconv", 64, quantity="MB")),
         ("torch",),
     ),

@@ -17,7 +17,7 @@ PIECE = 1_600
 """Bytes of a piece in the file of a checkpoint of many."""
 
 
-def four_ranks(path: Path, scale: float) -> Path:
+def four_ranks(path: Path, scale: float, *, files: bool = False) -> Path:
     """3 GB in the shape of Qwen2.5-7B, as torch.distributed.checkpoint saves it of four ranks."""
     import torch.multiprocessing as mp
 
@@ -25,12 +25,37 @@ def four_ranks(path: Path, scale: float) -> Path:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(_save, (port, str(path), scale), nprocs=RANKS)  # type: ignore[no-untyped-call]
+    mp.spawn(_save, (port, str(path), scale, files), nprocs=RANKS)  # type: ignore[no-untyped-call]
     (path / "config.json").write_text(json.dumps(config))
     return path
 
 
-def _save(rank: int, port: int, folder: str, scale: float) -> None:
+def rank_files(path: Path, scale: float) -> Path:
+    """The same as one file of each rank."""
+    return four_ranks(path, scale, files=True)
+
+
+def zero_shares(path: Path, scale: float) -> Path:
+    """3 GB in the shape of Qwen2.5-7B in float32, in the form that DeepSpeed's ZeRO 2 saves of four ranks."""
+    import torch
+
+    config, shapes = qwen_shapes(1.5e9 * scale)
+    sizes = {name: torch.Size(shape) for name, shape in shapes}
+    count = sum(size.numel() for size in sizes.values())
+    share = -(-count // (2 * RANKS)) * 2
+    path.mkdir(parents=True)
+    model = {"module": {}, "buffer_names": [], "param_shapes": [sizes], "shared_params": {}}
+    torch.save({**model, "ds_version": "0.19.8"}, path / "mp_rank_00_model_states.pt")
+    for rank in range(RANKS):
+        flat = torch.randint(-(2**14), 2**14, (share,), dtype=torch.int32).float()
+        held = {"zero_stage": 2, "partition_count": RANKS, "single_partition_of_fp32_groups": [flat]}
+        state = {"optimizer_state_dict": held}
+        torch.save(state, path / f"zero_pp_rank_{rank}_mp_rank_00_optim_states.pt")
+    (path / "config.json").write_text(json.dumps(config))
+    return path
+
+
+def _save(rank: int, port: int, folder: str, scale: float, files: bool) -> None:
     import torch
     import torch.distributed as dist
     import torch.distributed.checkpoint as dcp
@@ -51,7 +76,11 @@ def _save(rank: int, port: int, folder: str, scale: float) -> None:
         state[name] = DTensor.from_local(
             local, mesh, [Shard(0)], run_check=False, shape=torch.Size(shape), stride=stride
         )
-    dcp.save(state, checkpoint_id=folder)
+    if files:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        torch.save(state, f"{folder}/model_world_size_{RANKS}_rank_{rank}.pt")
+    else:
+        dcp.save(state, checkpoint_id=folder)
     dist.barrier()
     dist.destroy_process_group()
 

@@ -67,6 +67,19 @@ def as_json(measured: Mapping[str, Measured], goals: Sequence[Goal]) -> dict[str
     return {"programs": programs, "goals": [dataclasses.asdict(goal) for goal in goals]}
 
 
+def from_json(told: Mapping[str, Any]) -> tuple[dict[str, Measured], list[Goal]]:
+    """What `as_json` was made of."""
+    measured = {
+        name: Measured(
+            [Spent(*run) for run in zip(one["wall"], one["user"], one["system"], strict=True)],
+            one["peak_anonymous"],
+            one["failure"] or "",
+        )
+        for name, one in told["programs"].items()
+    }
+    return measured, [Goal(**goal) for goal in told["goals"]]
+
+
 def _paired(ours: Measured, theirs: Measured) -> tuple[float, float]:
     """Medians of the ratios of runs of the same turn: by the clock, and of processors."""
     walls = zip(ours.walls(), theirs.walls(), strict=True)

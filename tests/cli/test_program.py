@@ -1,7 +1,7 @@
 """What is typed and what is seen: options, the summary, errors of one line, exit codes.
 
-Covers `cli/progress.py`, `cli/places.py`, `cli/values.py`, `cli/gguf.py`, `examine/inspect.py`, `cli/convert.py`,
-`cli/docs.py`, `cli/inspect.py`, `cli/rules.py`, `cli/text.py`.
+Covers `cli/progress.py`, `cli/places.py`, `cli/values.py`, `examine/inspect.py`,
+`cli/convert.py`, `cli/docs.py`, `cli/inspect.py`, `cli/rules.py`, `cli/text.py`.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import numpy as np
 from click.testing import CliRunner
 
 import wconv
+from tests.making import write_file
 from wconv.cli.program import main
 
 MODEL = Path(__file__).parents[2] / "fixtures" / "qwen2_5_vl"
@@ -50,10 +51,19 @@ def test_grep_and_summary_choose_what_is_shown() -> None:
     assert CliRunner().invoke(main, ["inspect", str(MODEL), "--grep", "("]).exit_code == 1
 
 
+def test_a_summary_fits_a_screen(tmp_path: Path) -> None:
+    header = {f"key {number}": "x" * 500 for number in range(100)}
+    path = write_file(tmp_path / "m.safetensors", {"w": np.ones(2)}, header)
+    lines = shown(str(path), "--summary").splitlines()
+    assert sum(-(-len(line) // 100) for line in lines) <= 24
+    assert lines[-1].endswith("lines more (--json has all)")
+    assert len(shown(str(path)).splitlines()) > 100
+
+
 def test_the_programs_that_load_such_models_are_named() -> None:
     text = shown(str(MODEL), "--summary")
     assert "model_type: qwen2_5_vl (read from config.json)" in text
-    assert "mlx-vlm 0.7.10: loads it as it is (inferred)" in text
+    assert "mlx-vlm 0.7.10: loads it once converted: config.json says" in text
 
 
 def test_statistics_are_of_the_data(tmp_path: Path) -> None:

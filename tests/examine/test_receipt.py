@@ -1,4 +1,7 @@
-"""A receipt proves a result without its source."""
+"""A receipt proves a result without its source.
+
+Covers `examine/receipt_check.py`, `examine/digests.py`.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 import wconv
+from tests.examine.flips import unseen
 from wconv.cli.program import main
-from wconv.examine.receipt import check_receipt
+from wconv.examine.receipt import write_receipt
+from wconv.examine.receipt_check import check_receipt
 
 MODEL = Path(__file__).parents[2] / "fixtures" / "qwen2_5_vl"
 
@@ -81,6 +86,23 @@ def test_a_receipt_does_not_lead_out_of_the_result(out: Path, place: str) -> Non
     (out / "wconv.json").write_text(json.dumps({**said, "parts": [place]}))
     with pytest.raises(wconv.FormatError, match="names places that are none"):
         check_receipt(out)
+
+
+def test_a_flipped_bit_anywhere_is_found(tmp_path: Path) -> None:
+    """In headers, tensors, the index, config.json and copies alike."""
+    out = tmp_path / "out"
+    done = run(
+        MODEL, out, "--include", "model.norm|layers.0.mlp", "--layout", "hf", "--receipt", out / "wconv.json"
+    )
+    assert done.exit_code == 0, done.output
+    for name in ("tokenizer.json", "vocab.json", "merges.txt"):
+        (out / name).write_text("{}")
+    planned = wconv.prepare(MODEL, out, include="model.norm|layers.0.mlp", layout="hf")
+    write_receipt(planned, out / "wconv.json", jobs=1)
+    assert check_receipt(out, jobs=1).proved
+    files = sorted(path for path in out.iterdir() if path.name != "wconv.json")
+    assert not unseen(files, 500, lambda: check_receipt(out, jobs=1).proved)
+    assert check_receipt(out, jobs=1).proved
 
 
 def test_options_without_a_source_are_refused(out: Path) -> None:

@@ -14,18 +14,25 @@ import pytest
 import wconv
 from tests.making import random, write_directory
 from wconv.examine.statements import loading, statements
+from wconv.quantized.names import recognise
 
 LLAMA: dict[str, Any] = {"model_type": "llama", "tie_word_embeddings": True}
 
 
 def said(path: Path) -> dict[str, tuple[str, str]]:
     with wconv.open(path) as opened:
-        return {one.what: (one.text, one.how) for one in statements(opened)}
+        return {
+            one.what: (one.text, one.how)
+            for one in statements(opened, recognise(opened.tensors, opened.description))
+        }
 
 
 def states(path: Path) -> dict[str, tuple[str, str]]:
     with wconv.open(path) as opened:
-        return {one.program: (one.state, one.text) for one in loading(opened)}
+        return {
+            one.program: (one.state, one.text)
+            for one in loading(opened, recognise(opened.tensors, opened.description))
+        }
 
 
 def test_statements_say_how_they_are_known(tmp_path: Path) -> None:

@@ -1,12 +1,12 @@
 """An output is proved to be what its source gives; nothing that was changed goes unseen.
 
-Covers `cli/verify.py`.
+Covers `cli/verify.py`, `examine/output_files.py`, `examine/opened_output.py`, `conversion/made_files.py`.
 """
 
 from __future__ import annotations
 
 import json
-import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 import wconv
+from tests.examine.flips import unseen
 from tests.optimizers.test_mlx_state import MODEL as SHAPES
 from tests.optimizers.test_mlx_state import adam, checkpoint
 from wconv.cli.program import main
@@ -48,18 +49,32 @@ def test_shards_do_not_count(tmp_path: Path) -> None:
     assert wconv.verify(tmp_path / "out", MODEL).proved
 
 
-def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "count"), [("out", 500), ("out.pt", 150)])
+def test_a_flipped_bit_anywhere_is_found(tmp_path: Path, name: str, count: int) -> None:
+    """In headers, tensors, checksums, the index, config.json and copies alike."""
+    out = tmp_path / name
+    options: dict[str, Any] = {"dtype": "float16", "include": r"layers\.0\.input_layernorm|model\.norm"}
+    source = tmp_path / "source"
+    shutil.copytree(
+        MODEL, source, ignore=shutil.ignore_patterns("tokenizer.json", "vocab.json", "merges.txt")
+    )
+    planned = prepare(source, out, layout="hf", **options)
+    wconv.run(planned)
+    assert verify_planned(planned, jobs=1).proved
+    files = sorted(out.iterdir()) if out.is_dir() else [out]
+    assert not unseen(files, count, lambda: verify_planned(planned, jobs=1).proved)
+    assert verify_planned(planned, jobs=1).proved
+
+
+def test_a_flipped_bit_in_a_tensor_is_told_by_its_name(tmp_path: Path) -> None:
     out = tmp_path / "out.safetensors"
     wconv.convert(MODEL, out, dtype="float16", include="layers.0")
     planned = prepare(MODEL, out, dtype="float16", include="layers.0")
-    assert verify_planned(planned, jobs=1).proved
     data = out.read_bytes()
     header = len(data) - sum(entry.nbytes for entry in planned.plan.entries)
-    chance = random.Random(0)
-    for _ in range(200):
-        at = chance.randrange(header, len(data))
+    for at in range(header, len(data), 997):
         changed = bytearray(data)
-        changed[at] ^= 1 << chance.randrange(8)
+        changed[at] ^= 1 << at % 8
         out.write_bytes(changed)
         found = verify_planned(planned, jobs=1)
         assert list(found.different.values()) == [1], at

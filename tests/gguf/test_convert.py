@@ -1,6 +1,6 @@
 """`--format gguf` where it cannot be done says why in one line and leaves nothing.
 
-What is written is compared in `tests/oracle/torch/test_gguf_command.py`. Covers `gguf/`.
+What is written is compared in `tests/oracle/torch/test_gguf_command.py`. Covers `gguf/`, `cli/gguf.py`.
 """
 
 from __future__ import annotations

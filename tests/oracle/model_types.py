@@ -99,6 +99,26 @@ def mlx_vlm() -> tuple[dict[str, ModuleType], dict[str, set[str]], dict[str, set
     return models, root, text, strict
 
 
+def required() -> dict[str, str]:
+    """Model type → the fields of a config's root without which mlx-lm makes no arguments of a model."""
+    found = {}
+    for name, one in mlx_lm()[0].items():
+        kind = one.ModelArgs
+        if (
+            kind.from_dict.__func__
+            is not importlib.import_module("mlx_lm.models.base").BaseModelArgs.from_dict.__func__
+        ):
+            continue
+        missing = dataclasses.MISSING
+        names = [
+            field.name
+            for field in dataclasses.fields(kind)
+            if field.default is missing and field.default_factory is missing
+        ]
+        found[name] = [field for field in names if field != "model_type"]
+    return {name: " ".join(fields) for name, fields in sorted(found.items()) if fields}
+
+
 def reads() -> dict[str, dict[str, list[str]]]:
     """Field → "root" and "text" → the model types of which a consumer reads it there."""
     _, root, text = mlx_lm()
@@ -139,6 +159,7 @@ def gathered() -> dict[Path, Any]:
         }
         for consumer, known in types.items()
     }
+    files[CONSUMERS / "mlx_lm" / "model_types.json"]["required"] = required()
     return {**files, CONSUMERS / "mlx" / "config_readers.json": reads()}
 
 

@@ -70,7 +70,7 @@ def test_what_downloading_leaves_is_not_copied(model: Path) -> None:
 
 def test_half_a_character_in_a_config_stays_escaped(tmp_path: Path) -> None:
     value = {"half": "\ud83d", "whole": "\U0001f600ü"}
-    sidecars.write_json(value, tmp_path / "config.json")
+    (tmp_path / "config.json").write_bytes(sidecars.json_bytes(value))
     text = (tmp_path / "config.json").read_text(encoding="utf-8")
     assert json.loads(text) == value
     assert "\U0001f600ü" in text

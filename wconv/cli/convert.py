@@ -13,12 +13,12 @@ from wconv.cli.options import (
     HELP,
     PATH,
     SOURCE,
-    GroupedCommand,
     located,
     named_values,
     option,
 )
 from wconv.cli.places import places
+from wconv.cli.proofs import VERIFY_LOAD, ConvertCommand, VerifyOption, check_before, proofs_of
 from wconv.cli.text import print_json, print_lines, show_plan
 from wconv.cli.values import complete_dtype, complete_layout, dtype_name, dtype_table, executor_name
 from wconv.consumers import registry
@@ -38,7 +38,7 @@ RESULT, QUANTIZE, WHAT = "The result", "Quantization", "What is converted"
 HOW, RUN, SUMMARY = "How it is read", "The run", "Messages"
 
 
-@click.command(cls=GroupedCommand, epilog=dtype_table(), context_settings=HELP)
+@click.command(cls=ConvertCommand, epilog=dtype_table(), context_settings=HELP)
 @click.argument("source", type=SOURCE, required=False)
 @click.argument("destination", type=PATH, required=False)
 @click.option("--hf-path", "--model", "model", type=SOURCE, hidden=True)
@@ -130,7 +130,14 @@ HOW, RUN, SUMMARY = "How it is read", "The run", "Messages"
 @option(RUN, "--resume", is_flag=True, help="Continue an interrupted run.")
 @option(RUN, "--strict", is_flag=True, help="Make a value that overflows an error.")
 @option(RUN, "--dry-run", is_flag=True, help="Print the plan and write nothing.")
-@option(RUN, "--verify", is_flag=True, help="Read the result again and prove that every byte is right.")
+@option(
+    RUN,
+    "--verify",
+    cls=VerifyOption,
+    is_flag=True,
+    help="Read the result again and prove that every byte is right; =load: have its program load it, too.",
+)
+@click.option(VERIFY_LOAD, is_flag=True, hidden=True)
 @option(
     RUN,
     "--receipt",
@@ -157,6 +164,7 @@ def convert(
     strict: bool,
     dry_run: bool,
     verify: bool,
+    verify_load: bool,
     receipt: Path | None,
     no_sync: bool,
     jobs: int | None,
@@ -201,6 +209,8 @@ def convert(
     if dry_run:
         show_plan(prepared, quiet=quiet, as_json=as_json)
         return
+    if verify_load:
+        check_before(prepared)
     progress = None
     if not quiet and not as_json:
         from wconv.cli.progress import for_stream
@@ -224,20 +234,17 @@ def convert(
         from wconv.conversion.quantize import write_report
 
         write_report(prepared, q_report)
-    proof = None
-    if verify:
-        from wconv.examine.verify import verify_planned
-
-        proof = verify_planned(prepared, jobs=jobs)
+    proofs = proofs_of(prepared, report, load=verify_load, jobs=jobs) if verify or verify_load else ()
     if receipt is not None:
         from wconv.examine.receipt import write_receipt
 
         write_receipt(prepared, receipt, jobs=jobs)
     if as_json:
-        print_json({**report.to_dict(), **({"verified": proof.to_dict()} if proof is not None else {})})
+        print_json({**report.to_dict(), **{proof.name: proof.found.to_dict() for proof in proofs}})
     elif not quiet:
-        print_lines([*report.lines(), *(proof.lines() if proof is not None else ()), *report.closing_lines()])
-    if proof is not None and not proof.proved:
+        proved = (line for proof in proofs for line in proof.found.lines())
+        print_lines([*report.lines(), *proved, *report.closing_lines()])
+    if not all(proof.good for proof in proofs):
         sys.exit(1)
 
 

@@ -103,7 +103,7 @@ SOURCE = NamedPath(path_type=str)
 
 def option(group: str, *words: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """An option that `--help` shows under the heading `group`."""
-    return click.option(*words, cls=GroupedOption, group=group, **settings)
+    return click.option(*words, group=group, **{"cls": GroupedOption, **settings})
 
 
 def named_values(ctx: click.Context, param: click.Parameter, texts: Iterable[str]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from wconv.errors import CALLED, Interrupted, WconvError, message
 OTHERS = {
     "diff": "Say in what two checkpoints differ, by value.",
     "docs": "List the pages of the documentation, or show one.",
+    "doctor": "Say whether a program would load a directory, and what mends it.",
     "inspect": "Show what is in a file or directory, without running any of it.",
     "rules": "List the models that have rules, or print the rules of one.",
     "scan": "Say what would run if other programs loaded it.",

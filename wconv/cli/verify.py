@@ -13,7 +13,7 @@ from wconv.cli.options import HELP, PATH, SOURCE
 from wconv.cli.text import print_json, print_lines
 
 if TYPE_CHECKING:
-    from wconv.examine.receipt import ReceiptCheck
+    from wconv.examine.receipt_check import ReceiptCheck
     from wconv.examine.verify import Verification
 
 RUN_ONLY = (
@@ -22,6 +22,7 @@ RUN_ONLY = (
     "strict",
     "dry_run",
     "verify",
+    "verify_load",
     "receipt",
     "no_sync",
     "q_report",
@@ -43,6 +44,7 @@ OWN = ("jobs", "quiet", "as_json")
 @click.option(
     "-j", "--jobs", type=click.IntRange(1, 1_000_000), help="Threads; one for each core by default."
 )
+@click.option("--load", is_flag=True, help="Have the program that it is for load it, and run it once.")
 @click.option("--json", "as_json", is_flag=True, help="Print plain data for programs.")
 @click.option("--quiet", is_flag=True, help="Print nothing: the exit code tells.")
 def verify(
@@ -51,6 +53,7 @@ def verify(
     source: str | None,
     receipt: Path | None,
     jobs: int | None,
+    load: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -61,7 +64,7 @@ def verify(
     """
     proof: Verification | ReceiptCheck
     if source is None:
-        from wconv.examine.receipt import check_receipt
+        from wconv.examine.receipt_check import check_receipt
 
         if options:
             raise click.UsageError(f"{options[0]:.60} says how SOURCE was converted: add --against SOURCE")
@@ -70,13 +73,18 @@ def verify(
         if receipt is not None:
             raise click.UsageError("--against and --receipt exclude each other: choose one")
         proof = _anew(output, source, options, jobs)
+    loaded = None
+    if load and proof.proved:
+        from wconv.examine.load_check import load_check
+
+        loaded = load_check(output)
     if as_json:
-        print_json(proof.to_dict())
+        print_json({**proof.to_dict(), **({"loaded": loaded.to_dict()} if loaded is not None else {})})
     elif not quiet:
-        print_lines(proof.lines())
+        print_lines([*proof.lines(), *(loaded.lines() if loaded is not None else ())])
         if source is not None and not proof.proved and not options:
             click.echo("if it was converted with options, as --dtype or -q, add them here", err=True)
-    sys.exit(0 if proof.proved else 1)
+    sys.exit(0 if proof.proved and (loaded is None or loaded.loads) else 1)
 
 
 def _anew(output: Path, source: str, options: tuple[str, ...], jobs: int | None) -> Verification:

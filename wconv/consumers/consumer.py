@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from wconv.consumers.cast_rules import CastRules
     from wconv.consumers.component_family import ComponentFamily
     from wconv.consumers.known_models import KnownModels
+    from wconv.consumers.mlx.loading import Loader
     from wconv.consumers.needs import Needs
     from wconv.consumers.quantization.tables import QuantizationTable
     from wconv.layouts.apply import Layout
@@ -121,6 +122,9 @@ class Consumer:
         adapter_namings: family of models → where it calls their adapters otherwise.
         needs: what it looks for in a model's directory; None where that is not known.
         takes_language_adapters: whether it reads the adapters of language models in mlx-lm's form.
+        package: what `pip` calls it, and the module that it is.
+        loader: loads a directory with the program itself and runs one forward pass; None where that is not
+            known here.
     """
 
     name: str
@@ -152,6 +156,8 @@ class Consumer:
     adapter_namings: Mapping[str, Naming] = field(default_factory=dict)
     takes_language_adapters: bool = False
     needs: Needs | None = None
+    package: tuple[str, str] = ("", "")
+    loader: Callable[[], Loader] | None = None
 
     def __repr__(self) -> str:
         return f"<Consumer {self.name}>"

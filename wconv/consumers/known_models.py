@@ -7,16 +7,22 @@ from __future__ import annotations
 
 import functools
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import resources
 
 
 @dataclass(frozen=True, slots=True)
 class KnownModels:
-    """The model types of one version of a program, as it spells them."""
+    """The model types of one version of a program, as it spells them.
+
+    Attributes:
+        required: model type → the fields of config.json's root without which it makes no model.
+    """
 
     version: str
     model_types: frozenset[str]
+    required: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @functools.cache
@@ -24,4 +30,5 @@ def read(folder: str) -> KnownModels:
     """What `model_types.json` in a program's folder says."""
     text = resources.files("wconv.consumers").joinpath(folder, "model_types.json").read_text("utf-8")
     found = json.loads(text)
-    return KnownModels(found["version"], frozenset(found["model_types"]))
+    required = {name: tuple(fields.split()) for name, fields in found.get("required", {}).items()}
+    return KnownModels(found["version"], frozenset(found["model_types"]), required)

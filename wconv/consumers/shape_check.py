@@ -9,7 +9,7 @@ from typing import Any
 
 from wconv.consumers.shapes import ShapeTable, TensorKind, active, fields_of, lookup, value_of
 from wconv.errors import LayoutError
-from wconv.tensors.lazy import LazyTensor
+from wconv.tensors.lazy import LazyTensor, Shape
 
 KEPT = "; --layout hf keeps it as it is"
 QUANTIZED = ("quantization", "quantization_config")
@@ -28,15 +28,17 @@ class Judged:
     Attributes:
         kinds: general names that the table knows, whether or not they count for the config.
         places: where layers were counted.
+        names: the tensors of these kinds.
     """
 
     table: ShapeTable
     kinds: frozenset[str] = frozenset()
     places: frozenset[str] = frozenset()
+    names: frozenset[str] = frozenset()
 
     def knows(self, name: str) -> bool:
         """Whether a tensor was compared."""
-        return self.table.general(name)[0] in self.kinds
+        return name in self.names or self.table.general(name)[0] in self.kinds
 
 
 @dataclass
@@ -98,7 +100,9 @@ def check(
         tied = _tied(row)
         if plain and (whole or (tied and lookup(config, tied) is False)):
             _refuse_missing(row, numbers, model)
-    return Judged(table, frozenset(row.name for row in table.rows), places)
+    kinds = frozenset(row.name for row in table.rows)
+    known = (held.values() for general, held in model.held.items() if general in kinds)
+    return Judged(table, kinds, places, frozenset(itertools.chain.from_iterable(known)))
 
 
 def _unwanted(rows: tuple[TensorKind, ...], model: _Model) -> bool:
@@ -151,13 +155,16 @@ def _whole(model: _Model) -> set[str]:
 
 
 def _check_shapes(row: TensorKind, model: _Model) -> None:
+    wanted = [value_of(told, model.config) for told in row.shape]
+    right: set[Shape] = set()
     for numbers, name in model.held.get(row.name, {}).items():
         tensor = model.tensors[name]
+        if tensor.shape in right:
+            continue
         if not tensor.dtype.is_floating or f"{name.removesuffix('.weight')}.scales" in model.tensors:
             continue
         if not row.shape or not row.in_layer(model.config, numbers):
             continue
-        wanted = [value_of(told, model.config) for told in row.shape]
         if len(wanted) != tensor.ndim:
             if all(wanted):
                 raise LayoutError(
@@ -175,6 +182,7 @@ def _check_shapes(row: TensorKind, model: _Model) -> None:
                 f" {'want' if len(named) > 1 else 'wants'} {expected}: these weights and this config.json"
                 f" are not of one model{KEPT}"
             )
+        right.add(tensor.shape)
 
 
 def _part_is_there(row: TensorKind, model: _Model) -> bool:

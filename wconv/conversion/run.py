@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from wconv import engines
 from wconv.conversion.fingerprint import check_program, fingerprint, program
+from wconv.conversion.made_files import is_single_file, made_files
 from wconv.conversion.options import ConvertArguments, options_of, takes_options
 from wconv.conversion.outputs import check_apart
 from wconv.conversion.planned import Conversion, reading, stamps_of
@@ -18,8 +19,8 @@ from wconv.conversion.prepare import plan
 from wconv.conversion.report import Report, overflow_line
 from wconv.errors import FormatError, Interrupted, OutputError, os_errors_as
 from wconv.stores import durable
-from wconv.writing import file_formats, shard_file, sidecars, writer
-from wconv.writing.plan import Plan, within
+from wconv.writing import shard_file, sidecars, writer
+from wconv.writing.plan import within
 from wconv.writing.targets import Names
 from wconv.writing.workspace import Workspace, check_space
 from wconv.writing.writer import Progress
@@ -186,27 +187,11 @@ def _of_no_use(error: BaseException) -> bool:
     return isinstance(error, FormatError) and not isinstance(error.__context__, OSError)
 
 
-def _write_index(plan: Plan, path: Path) -> None:
-    """Writes what says in which file each tensor is. Raises `OutputError`."""
-    if path.name != file_formats.DCP.index:
-        sidecars.write_json(plan.index(), path, indent=None)
-        return
-    with os_errors_as(OutputError, "written"):
-        path.write_bytes(file_formats.distributed_index(plan))
-
-
 def _write_sidecars(conversion: Conversion, directory: Path) -> None:
-    side_files = conversion.sidecars
-    if file_formats.single(conversion.report.output.name) is not None:
-        return
-    rewritten = []
-    for name, part in (conversion.parts or {"": conversion}).items():
-        # torch's own programs want an index only where there are several files
-        if part.plan.index_name in file_formats.INDEXES_OF_SINGLE_FILES or len(part.plan.shards) > 1:
-            _write_index(part.plan, directory / name / part.plan.index_name)
-        if part.config is not None:
-            rewritten.append(within(name, part.config_name))
-            sidecars.write_json(part.config, directory / name / part.config_name)
-    if side_files is not None:
-        opened = conversion.checkpoint
-        sidecars.copy(side_files, opened.beside or opened.path, directory, but=rewritten)
+    made = made_files(conversion)
+    for name, data in made.items():
+        with os_errors_as(OutputError, "written"):
+            (directory / name).write_bytes(data)
+    side_files, opened = conversion.sidecars, conversion.checkpoint
+    if side_files is not None and not is_single_file(conversion):
+        sidecars.copy(side_files, opened.beside or opened.path, directory, but=made)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from wconv.checkpoints.checkpoint import Checkpoint
@@ -14,6 +14,7 @@ from wconv.examine.fold import fold, pattern_of
 from wconv.examine.statements import in_few_bits, loading, statements
 from wconv.examine.stats import Stats
 from wconv.formats.torch.state_dict import key_name
+from wconv.quantized.names import recognise
 from wconv.tensors.dtypes import DType
 from wconv.wording import gigabytes, plural
 
@@ -40,15 +41,46 @@ def lines(
         wanted: names of the only tensors that are shown.
         found: statistics of each tensor that is shown.
     """
-    if not summary:
-        yield from _tensor_lines(opened, flat or found is not None, wanted, found or {})
-    counted = Counter(tensor.dtype.name for tensor in opened.values())
-    elements = sum(tensor.size for tensor in opened.values())
-    kinds = ", ".join(f"{count:,} {name}" for name, count in counted.most_common())
+    if summary:
+        yield from _on_a_screen(_about(opened))
+        return
+    yield from _tensor_lines(opened, flat or found is not None, wanted, found or {})
+    yield from _about(opened)
+
+
+ROWS, COLUMNS = 24, 100
+"""What a screen holds, and less than that."""
+
+
+def _on_a_screen(lines: Iterable[str]) -> Iterator[str]:
+    """As many lines as a screen holds, and how many there are beside them."""
+    left, rows = 0, 1
+    for line in lines:
+        text = line if len(line) <= 2 * COLUMNS else f"{line[: 2 * COLUMNS]}…"
+        rows += -(-len(text) // COLUMNS)
+        if rows < ROWS and not left:
+            yield text
+        else:
+            left += 1
+    if left:
+        yield f"  and {plural(left, 'line')} more (--json has all)"
+
+
+def _about(opened: Checkpoint) -> Iterator[str]:
+    """What a checkpoint is as a whole."""
+    kinds = Counter((tensor.dtype, tensor.shape) for tensor in opened.tensors.values())
+    counted: Counter[str] = Counter()
+    elements = nbytes = 0
+    for (dtype, shape), count in kinds.items():
+        counted[dtype.name] += count
+        elements += math.prod(shape) * count
+        nbytes += dtype.nbytes(math.prod(shape)) * count
+    dtypes = ", ".join(f"{count:,} {name}" for name, count in counted.most_common())
     yield f"{opened.path}: {opened.format}, {plural(len(opened.files), 'file')}"
-    yield f"  {plural(len(opened), 'tensor')} ({kinds}), {elements:,} elements, {gigabytes(opened.nbytes)}"
-    yield from (f"  {one.line()}" for one in statements(opened))
-    yield from (f"  {one.line()}" for one in loading(opened))
+    yield f"  {plural(len(opened), 'tensor')} ({dtypes}), {elements:,} elements, {gigabytes(nbytes)}"
+    recognised = recognise(opened.tensors, opened.description)
+    yield from (f"  {one.line()}" for one in statements(opened, recognised))
+    yield from (f"  {one.line()}" for one in loading(opened, recognised))
     if opened.modules:
         classes = Counter(module.class_name for module in opened.modules.values())
         yield f"  modules: {', '.join(f'{name} {count}' for name, count in classes.items())}"
@@ -93,6 +125,7 @@ def to_dict(
         wanted: names of the only tensors that are listed.
         found: statistics of each of them, where they were asked for.
     """
+    recognised = recognise(opened.tensors, opened.description)
     return {
         "path": str(opened.path),
         "format": opened.format,
@@ -108,9 +141,9 @@ def to_dict(
             if wanted is None or name in wanted
         },
         "elements": sum(tensor.size for tensor in opened.values()),
-        "statements": [one.to_dict() for one in statements(opened)],
-        "loaders": [one.to_dict() for one in loading(opened)],
-        "quantized": in_few_bits(opened),
+        "statements": [one.to_dict() for one in statements(opened, recognised)],
+        "loaders": [one.to_dict() for one in loading(opened, recognised)],
+        "quantized": in_few_bits(opened, recognised),
         "modules": {path: module.class_name for path, module in opened.modules.items()},
         "ties": [list(tie) for tie in opened.ties],
         "skipped": dict(opened.skipped),

@@ -1,31 +1,21 @@
-"""A receipt: what a result was made of, with which options, and a digest of every tensor in it.
-
-A digest is SHA-256 of a tensor's bytes, in C order and little-endian, so it does not depend on files: cut
-into other shards, or written by another program, the same values have the same digest.
-"""
+"""A receipt: what a result was made of, with which options, and digests of its tensors and its files."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from wconv import __version__
-from wconv.checkpoints.index import is_plain
 from wconv.conversion.planned import Conversion
 from wconv.errors import FormatError, OutputError
-from wconv.examine.fold import fold
-from wconv.examine.verify import SHOWN, open_output
+from wconv.examine.digests import digests
+from wconv.examine.opened_output import open_output
 from wconv.formats.side_files import read_json
-from wconv.stores import files
-from wconv.tensors.base import LazyTensor
-from wconv.tensors.parallel import ranges, share
-from wconv.wording import fitted, gigabytes, plural
+from wconv.stores import files, stand_ins
 
 NAME = "wconv.json"
 """What a receipt is called that lies in the directory it is of."""
@@ -33,95 +23,67 @@ NAME = "wconv.json"
 KIND = "wconv receipt 1"
 """What its field `kind` says."""
 
+SKIPPED = (".git", ".cache")
+"""Directories that are no part of a result."""
+
+ALGORITHM = "sha256"
+
 
 @dataclass(frozen=True, slots=True)
-class ReceiptCheck:
-    """What a result was found to be, by its receipt.
+class Receipt:
+    """What a receipt says.
 
     Attributes:
-        tensors: how many have the digest that the receipt says.
-        nbytes: of these.
-        different: tensors with another digest, dtype or shape; with what is wrong.
-        missing: tensors of the receipt that are not there.
-        extra: tensors that the receipt does not know.
+        tensors: by name: dtype, shape, "sha256" and the source's tensors ("from").
+        resources: the result's files by their paths in it: SHA-256 of each.
+        weights: of those, the ones that depend on how the result is cut: weights and indexes.
+        parts: of a pipeline, its components' sub-directories.
+        beside: files of tensors that are not the model's.
     """
 
-    output: Path
-    receipt: Path
-    tensors: int
-    nbytes: int
-    different: Mapping[str, str] = field(default_factory=dict)
-    missing: tuple[str, ...] = ()
-    extra: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        return fitted(f"<ReceiptCheck of {self.output}: {'proved' if self.proved else 'not proved'}>")
-
-    @property
-    def proved(self) -> bool:
-        """Whether everything is there, nothing else is, and every digest is right."""
-        return not (self.different or self.missing or self.extra)
-
-    def lines(self) -> Iterator[str]:
-        """What people are shown."""
-        wrong = [f"{name}: {what}" for name, what in self.different.items()]
-        wrong += [f"{name}: is missing" for name in fold(self.missing)]
-        wrong += [f"{name}: is not in the receipt" for name in fold(self.extra)]
-        yield from wrong[:SHOWN]
-        if len(wrong) > SHOWN:
-            yield f"and {len(wrong) - SHOWN:,} more lines (--json has all)"
-        done = f"{plural(self.tensors, 'tensor')}, {gigabytes(self.nbytes)}"
-        if self.proved:
-            yield f"{self.output}: proved: {done} are what {self.receipt} says, and nothing else is there"
-        else:
-            yield f"{self.output}: not what {self.receipt} says ({done} are)"
-
-    def to_dict(self) -> dict[str, Any]:
-        """All of it as plain data for JSON."""
-        return {
-            "proved": self.proved,
-            "output": str(self.output),
-            "receipt": str(self.receipt),
-            "tensors": self.tensors,
-            "bytes": self.nbytes,
-            "different": dict(self.different),
-            "missing": list(self.missing),
-            "extra": list(self.extra),
-        }
+    tensors: Mapping[str, Mapping[str, Any]]
+    resources: Mapping[str, str]
+    weights: frozenset[str]
+    parts: tuple[str, ...]
+    beside: tuple[str, ...]
 
 
 def write_receipt(planned: Conversion, path: Path, *, jobs: int | None = None) -> None:
-    """Reads a finished result again and writes its receipt.
+    """Reads a finished result again, and its source, and writes its receipt.
 
     Raises:
-        FormatError: the result cannot be read.
+        FormatError: the result or the source cannot be read.
         OutputError: the receipt cannot be written.
     """
-    parts, beside = sorted(planned.parts), sorted(planned.plan.beside)
-    tensors, _ = open_output(planned.report.output, parts, beside)
-    found = digests(tensors, jobs=jobs)
-    sources = planned.sources
+    place, parts, beside = planned.report.output, sorted(planned.parts), sorted(planned.plan.beside)
+    opened = open_output(place, parts, beside)
+    inside = dict(files_of(place, path))
+    sources = {str(number): file for number, file in enumerate(planned.checkpoint.files) if file.is_file()}
+    here = {number: file for number, file in sources.items() if stand_ins.find(str(file)) is None}
+    found = digests(
+        opened.tensors, {**inside, **{f"\0{number}": file for number, file in here.items()}}, jobs=jobs
+    )
     receipt = {
         "kind": KIND,
         "wconv": __version__,
         "source": planned.report.source.name,
-        "files": [
-            {"name": file.name, "bytes": files.size(str(file))}
-            for file in planned.checkpoint.files
-            if file.is_file()
-        ],
+        "files": [_source(file, found.files.get(f"\0{number}")) for number, file in sources.items()],
         "parts": parts,
         "beside": beside,
         "options": dict(planned.parameters),
         "rules": planned.report.layout,
+        "resources": [
+            {"name": name, "algorithm": ALGORITHM, "digest": found.files[name]} for name in sorted(inside)
+        ],
+        "weights": sorted(_cut(planned) & inside.keys()),
         "tensors": {
             name: {
-                "dtype": tensors[name].dtype.name,
-                "shape": list(tensors[name].shape),
-                "sha256": found[name],
-                "from": list(sources.get(name, ())),
+                "dtype": opened.tensors[name].dtype.name,
+                "shape": list(opened.tensors[name].shape),
+                "sha256": found.tensors[name],
+                "from": list(planned.sources.get(name, ())),
             }
-            for name in sorted(tensors)
+            for name in sorted(opened.tensors)
         },
     }
     try:
@@ -130,51 +92,46 @@ def write_receipt(planned: Conversion, path: Path, *, jobs: int | None = None) -
         raise OutputError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
-def check_receipt(
-    output: str | os.PathLike[str], receipt: str | os.PathLike[str] | None = None, *, jobs: int | None = None
-) -> ReceiptCheck:
-    """Whether a result is what its receipt says: every tensor, by its digest.
+def files_of(place: Path, receipt: Path) -> Iterator[tuple[str, Path]]:
+    """The files of a result by their paths in it, without its receipt."""
+    if not place.is_dir():
+        yield place.name, place
+        return
+    own = os.path.realpath(receipt)
+    for folder, folders, names in os.walk(place):
+        folders[:] = sorted(name for name in folders if name not in SKIPPED)
+        for name in sorted(names):
+            path = Path(folder, name)
+            if path.is_file() and os.path.realpath(path) != own:
+                yield path.relative_to(place).as_posix(), path
 
-    Args:
-        receipt: the file; `wconv.json` in the result's directory when absent.
-        jobs: threads; as many as there are cores when absent.
+
+def _cut(planned: Conversion) -> set[str]:
+    """The files that depend on how the result is cut into shards."""
+    from wconv.writing.plan import within
+
+    if not planned.report.output.is_dir():
+        return {planned.report.output.name}
+    parts = (planned.parts or {"": planned}).items()
+    indexes = {within(name, part.plan.index_name) for name, part in parts}
+    return indexes | {shard.filename for shard in planned.plan.shards}
+
+
+def _source(file: Path, digest: str | None) -> dict[str, Any]:
+    """A source file's fingerprint: what a server says of one that lies there."""
+    said: dict[str, Any] = {"name": file.name, "bytes": files.size(str(file))}
+    remote = stand_ins.find(str(file))
+    if remote is not None and digest is None:
+        return {**said, "etag": remote.etag}
+    return {**said, ALGORITHM: digest}
+
+
+def read_receipt(path: Path, output: Path) -> Receipt:
+    """What a receipt says of a result.
 
     Raises:
-        FormatError: there is no receipt, it is none, or the result cannot be read.
+        FormatError: it is not there, or is none.
     """
-    place = Path(output)
-    path = Path(receipt) if receipt is not None else place / NAME
-    said, parts, beside = _read(path, place)
-    tensors, skipped = open_output(place, parts, beside)
-    different = {name: f"cannot be read: {reason}" for name, reason in skipped.items() if name in said}
-    compared = {}
-    for name, tensor in tensors.items():
-        wanted = said.get(name)
-        if wanted is None:
-            continue
-        if wanted.get("dtype") != tensor.dtype.name or wanted.get("shape") != list(tensor.shape):
-            stands = f"{tensor.dtype.name} {list(tensor.shape)}"
-            different[name] = f"is {stands}, and {wanted.get('dtype')} {wanted.get('shape')} in the receipt"
-        else:
-            compared[name] = tensor
-    found = digests(compared, jobs=jobs)
-    for name, digest in found.items():
-        if said[name].get("sha256") != digest:
-            different[name] = "has other values"
-    right = [tensor for name, tensor in compared.items() if name not in different]
-    return ReceiptCheck(
-        place,
-        path,
-        len(right),
-        sum(tensor.nbytes for tensor in right),
-        {f"{name:.200}": f"{what:.200}" for name, what in different.items()},
-        tuple(name for name in said if name not in tensors and name not in skipped),
-        tuple(name for name in tensors if name not in said),
-    )
-
-
-def _read(path: Path, output: Path) -> tuple[dict[str, dict[str, Any]], list[str], list[str]]:
-    """The tensors of a receipt, and the places within the result in which they lie."""
     if not path.is_file():
         raise FormatError(f"{path} does not exist: name a receipt, or the source with --against ({output})")
     found = read_json(path)
@@ -183,32 +140,31 @@ def _read(path: Path, output: Path) -> tuple[dict[str, dict[str, Any]], list[str
         raise FormatError(f"{path} is no receipt of wconv")
     if not all(isinstance(one, dict) for one in tensors.values()):
         raise FormatError(f"{path} is damaged: a tensor is not described")
-    places = [found.get(key) for key in ("parts", "beside")]
-    for names in places:
-        if not isinstance(names, list) or not all(isinstance(one, str) and is_plain(one) for one in names):
-            raise FormatError(f"{path} is damaged: it names places that are none")
-    return tensors, *places  # type: ignore[return-value]
+    parts, beside, weights = (_places(found.get(key), path) for key in ("parts", "beside", "weights"))
+    resources = found.get("resources")
+    if not isinstance(resources, list) or not all(_is_resource(one) for one in resources):
+        raise FormatError(f"{path} is damaged: a file is not described")
+    named = {one["name"]: one["digest"] for one in resources}
+    _places(list(named), path)
+    return Receipt(tensors, named, frozenset(weights), parts, beside)
 
 
-def digests(tensors: Mapping[str, LazyTensor], *, jobs: int | None = None) -> dict[str, str]:
-    """SHA-256 of each tensor's bytes, in hexadecimal; several tensors at a time, a range of each.
+def _is_resource(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.get("algorithm") == ALGORITHM
+        and all(isinstance(value.get(key), str) for key in ("name", "digest"))
+    )
 
-    Raises:
-        FormatError: a file does not hold what its header promised.
-    """
-    found: dict[str, str] = {}
-    lock = threading.Lock()
 
-    def make_worker() -> Callable[[str], None]:
-        def work(name: str) -> None:
-            tensor = tensors[name]
-            digest = hashlib.sha256()
-            for part in ranges(name, (tensor,)):
-                digest.update(tensor.read_range(part.start, part.stop).view("u1").data)
-            with lock:
-                found[name] = digest.hexdigest()
+def _places(names: Any, path: Path) -> tuple[str, ...]:
+    """Paths within the result. Raises `FormatError`: one leads out of it."""
+    if not isinstance(names, list) or not all(isinstance(one, str) and _is_within(one) for one in names):
+        raise FormatError(f"{path} is damaged: it names places that are none")
+    return tuple(names)
 
-        return work
 
-    share(sorted(tensors, key=lambda name: -tensors[name].nbytes), make_worker, jobs)
-    return found
+def _is_within(name: str) -> bool:
+    parts = name.split("/")
+    plain = name.isprintable() and not any(sign in name for sign in "\\:")
+    return plain and 0 < len(name) < 1024 and all(part not in ("", ".", "..") for part in parts)

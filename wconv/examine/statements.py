@@ -10,8 +10,9 @@ from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.consumers import load_commands, registry
 from wconv.consumers.consumer import Consumer
 from wconv.errors import WconvError
+from wconv.examine.doctor.config import fields_elsewhere
 from wconv.quantized import described
-from wconv.quantized.names import recognise
+from wconv.quantized.names import Recognised
 from wconv.quantized.schemes import MLX
 from wconv.wording import plural
 
@@ -74,8 +75,12 @@ class Loading:
         return asdict(self)
 
 
-def statements(opened: Checkpoint) -> Iterator[Statement]:
-    """What is known of the whole, without reading a weight."""
+def statements(opened: Checkpoint, recognised: Recognised | None) -> Iterator[Statement]:
+    """What is known of the whole, without reading a weight.
+
+    Args:
+        recognised: what `recognise` says of its tensors.
+    """
     config = opened.description or {}
     model_type = config.get("model_type")
     if isinstance(model_type, str) and model_type:
@@ -87,7 +92,7 @@ def statements(opened: Checkpoint) -> Iterator[Statement]:
         whose = {"mlx": "MLX's names and layouts", "pt": "the names and layouts of PyTorch's programs"}
         said = f": {whose[promise]}" if promise in whose else ""
         yield Statement("header", f"format {promise[:40]}{said}", "read", "the header")
-    yield from _scheme(opened)
+    yield from _scheme(opened, recognised)
     yield from _ties(opened, config)
 
 
@@ -101,8 +106,8 @@ def _guessed_type(opened: Checkpoint) -> Statement:
     return Statement("model_type", "no file says it", "unknown")
 
 
-def _scheme(opened: Checkpoint) -> Iterator[Statement]:
-    few = in_few_bits(opened)
+def _scheme(opened: Checkpoint, recognised: Recognised | None) -> Iterator[Statement]:
+    few = in_few_bits(opened, recognised)
     if few is None:
         return
     if "why" in few:
@@ -132,14 +137,14 @@ def _ties(opened: Checkpoint, config: Mapping[str, Any]) -> Iterator[Statement]:
         yield Statement("tied", what, "read", "config.json")
 
 
-def in_few_bits(opened: Checkpoint) -> dict[str, Any] | None:
+def in_few_bits(opened: Checkpoint, recognised: Recognised | None) -> dict[str, Any] | None:
     """The scheme of weights that are stored in few bits, and their count, or why they are not decoded.
 
     Settings that lie in tensors are read for it. None where all weights are plain.
     """
     from wconv.quantized.recognition import find_weights
 
-    if recognise(opened.tensors) is None and not described.has_any(opened.tensors, opened.metadata):
+    if recognised is None and not described.has_any(opened.tensors, opened.metadata):
         return None
     try:
         found = find_weights(opened.tensors, opened.description, opened.metadata)
@@ -150,22 +155,21 @@ def in_few_bits(opened: Checkpoint) -> dict[str, Any] | None:
     return {"scheme": found.name, "title": found.title, "weights": len(found.weights)}
 
 
-def loading(opened: Checkpoint) -> Iterator[Loading]:
+def loading(opened: Checkpoint, recognised: Recognised | None) -> Iterator[Loading]:
     """Which programs load it, of those whose models are known here; nothing without a model type."""
     config = opened.description or {}
     model_type = config.get("model_type")
     if not isinstance(model_type, str) or not model_type:
         return
-    scheme = recognise(opened.tensors, config)
     for consumer in load_commands.likeliest_first(config):
         if consumer.known_models is None:
             continue
-        state, text = _state(opened, consumer, config, scheme.scheme.name if scheme is not None else "")
+        state, text = _state(opened, consumer, config, recognised)
         yield Loading(consumer.name, consumer.known_models().version, state, text)
 
 
 def _state(
-    opened: Checkpoint, consumer: Consumer, config: Mapping[str, Any], scheme: str
+    opened: Checkpoint, consumer: Consumer, config: Mapping[str, Any], recognised: Recognised | None
 ) -> tuple[State, str]:
     model_type = str(config["model_type"])
     if not load_commands.knows(consumer, model_type):
@@ -175,13 +179,14 @@ def _state(
     if why:
         return "unknown", why
     few = load_commands.doubt(consumer, config)
+    scheme = recognised.scheme.name if recognised is not None else ""
     if few or (scheme and scheme not in consumer.schemes):
         what = str((load_commands.stored_quantization(config) or {}).get("quant_method") or scheme)
-        decoded = in_few_bits(opened)
+        decoded = in_few_bits(opened, recognised)
         if decoded is not None and "why" in decoded:
             return "no", f"does not take {what[:40]} weights, and they are not decoded: {decoded['why']}"
         return "converted", f"loads it once converted: it does not take {what[:40]} weights as they are"
-    unread = _unread(opened, consumer)
+    unread = _unread(opened, consumer) or _unread_fields(config)
     if unread:
         return "converted", f"loads it once converted: {unread}"
     return "as it is", "loads it as it is"
@@ -203,3 +208,12 @@ def _unread(opened: Checkpoint, consumer: Consumer) -> str:
     unheld = {row.source for row in consumer.substitutes if row.why.startswith("mx.load refuses")}
     odd = next((tensor.dtype.name for tensor in opened.values() if tensor.dtype.name in unheld), None)
     return f"it does not read {odd}" if odd else ""
+
+
+def _unread_fields(config: Mapping[str, Any]) -> str:
+    """Which fields stand in config.json in a newer way than programs read; "" where none does."""
+    added = fields_elsewhere(config)
+    if not added:
+        return ""
+    more = f" and {len(added) - 2} more" if len(added) > 2 else ""
+    return f"config.json says {', '.join(added[:2])}{more} in a newer way than it reads"

@@ -5,26 +5,26 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
 
-from wconv import opening
 from wconv.conversion.options import ConvertArguments, options_of, takes_options
 from wconv.conversion.planned import Conversion, reading
 from wconv.conversion.prepare import plan
-from wconv.errors import FormatError
 from wconv.examine.compare import same_bytes
 from wconv.examine.fold import fold
+from wconv.examine.opened_output import open_output
+from wconv.examine.output_files import check_files
 from wconv.tensors.base import Array, LazyTensor
 from wconv.tensors.parallel import share
 from wconv.wording import fitted, gigabytes, plural
 from wconv.writing.buffers import Buffers
 from wconv.writing.chunks import OutputRange, WorkUnit, shard_offsets, work_units
-from wconv.writing.plan import Entry, Plan, Shard, within
+from wconv.writing.plan import Entry, Plan, Shard
 
 SHOWN = 10
 """Names of each kind that people are shown; JSON has all."""
@@ -41,6 +41,9 @@ class Verification:
         missing: tensors that should be there and are not, each with the reason.
         extra: tensors that are there and should not.
         config: fields of config.json that are not what they should be: what they are, and should be.
+        files: how many files were compared beside their tensors: headers, configs, indexes, copies.
+        wrong_files: path in the output → what is wrong with the file, beside its tensors.
+        notes: what could not be compared.
 
     Example:
         >>> _ = wconv.convert("Logics-Parsing", "out", dtype="float16")
@@ -56,6 +59,9 @@ class Verification:
     missing: Mapping[str, str] = field(default_factory=dict)
     extra: tuple[str, ...] = ()
     config: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    files: int = 0
+    wrong_files: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return fitted(f"<Verification of {self.output}: {'proved' if self.proved else 'not proved'}>")
@@ -63,7 +69,7 @@ class Verification:
     @property
     def proved(self) -> bool:
         """Whether everything is there, nothing else is, and every byte is right."""
-        return not (self.different or self.missing or self.extra or self.config)
+        return not (self.different or self.missing or self.extra or self.config or self.wrong_files)
 
     def lines(self) -> Iterator[str]:
         """What people are shown."""
@@ -83,9 +89,14 @@ class Verification:
             yield f"not of {self.source}: {', '.join(extra[:SHOWN])}{' …' if len(extra) > SHOWN else ''}"
         for name, (found, wanted) in self.config.items():
             yield f"config.json: {name} is {_short(found)} and should be {_short(wanted)}"
+        yield from (f"{name}: {what}" for name, what in list(self.wrong_files.items())[:SHOWN])
+        if len(self.wrong_files) > SHOWN:
+            yield f"and {plural(len(self.wrong_files) - SHOWN, 'file')} more (--json has all)"
+        yield from self.notes
         done = f"{plural(self.tensors, 'tensor')}, {gigabytes(self.nbytes)}"
         if self.proved:
-            yield f"{self.output}: proved: {done} are what {self.source} gives, and nothing else is there"
+            done += f", and {plural(self.files, 'file')} around them" if self.files else ""
+            yield f"{self.output}: proved: {done} are what {self.source} gives, and no other tensor is there"
         else:
             yield f"{self.output}: not what {self.source} gives ({done} compared)"
 
@@ -101,6 +112,9 @@ class Verification:
             "missing": dict(self.missing),
             "extra": list(self.extra),
             "config": {name: list(both) for name, both in self.config.items()},
+            "files": self.files,
+            "wrong_files": dict(self.wrong_files),
+            "notes": list(self.notes),
         }
 
 
@@ -114,8 +128,9 @@ def verify(
 ) -> Verification:
     """Proves that an output is what a source gives, by converting it again without writing.
 
-    Every tensor is computed anew, a range at a time, and compared with the output's bytes; how the output is
-    cut into shards does not count. Give the options that the output was converted with.
+    Every tensor is computed anew, a range at a time, and compared with the output's bytes, and so is every
+    other byte: headers, indexes, configs, copies. How the output is cut into shards does not count. Give the
+    options that the output was converted with.
 
     Args:
         output: what a conversion wrote.
@@ -129,7 +144,7 @@ def verify(
     Example:
         >>> report = wconv.convert("model.ckpt", "model.safetensors")
         >>> list(wconv.verify("model.safetensors", "model.ckpt").lines())
-        ['model.safetensors: proved: 1 tensor, ... are what model.ckpt gives, and nothing else is there']
+        ['model.safetensors: proved: 1 tensor, ... are what model.ckpt gives, and no other tensor is there']
     """
     return verify_planned(plan(source, output, options_of("verify", options)), jobs=jobs)
 
@@ -138,10 +153,14 @@ def verify_planned(planned: Conversion, *, jobs: int | None = None) -> Verificat
     """What `verify` does, for a conversion that is planned and was run."""
     place = planned.report.output
     wanted = {name: one for shard in planned.plan.shards for name, one in _of_shard(planned.plan, shard)}
-    found, skipped = open_output(place, planned.parts, planned.plan.beside)
-    missing = _missing(wanted, found, skipped)
+    opened = open_output(place, planned.parts, planned.plan.beside)
+    found = opened.tensors
+    missing = _missing(wanted, found, opened.skipped)
     different = _compared(planned, wanted, found, missing, jobs)
     compared = [one.entry for name, one in wanted.items() if name not in missing]
+    files = check_files(planned)
+    copied = planned.sidecars.copied if planned.sidecars is not None else ()
+    left_over = {name: what for name, what in opened.left_over.items() if name not in copied}
     return Verification(
         place,
         planned.checkpoint.path,
@@ -150,32 +169,11 @@ def verify_planned(planned: Conversion, *, jobs: int | None = None) -> Verificat
         different,
         missing,
         tuple(name for name in found if name not in wanted),
-        _config(planned, place),
+        files.config,
+        files.compared,
+        {**files.wrong, **left_over},
+        files.notes,
     )
-
-
-def open_output(
-    place: Path, parts: Iterable[str], beside: Iterable[str]
-) -> tuple[dict[str, LazyTensor], dict[str, str]]:
-    """What lies in an output, and why some of it cannot be read.
-
-    Args:
-        parts: of a pipeline, its components' sub-directories.
-        beside: files of tensors that are not the model's.
-
-    Raises:
-        FormatError: it cannot be read.
-    """
-    found: dict[str, LazyTensor] = {}
-    skipped: dict[str, str] = {}
-    for name in tuple(parts) or ("",):
-        opened = opening.open(place / name if name else place, skip_unreadable=True)
-        found.update((within(name, tensor), opened[tensor]) for tensor in opened)
-        skipped.update((within(name, tensor), reason) for tensor, reason in opened.skipped.items())
-    for filename in sorted(beside):
-        opened = opening.open(place / filename, skip_unreadable=True)
-        found.update((f"{filename}:{tensor}", opened[tensor]) for tensor in opened)
-    return found, skipped
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,28 +269,6 @@ def _differing(
         found[label].read_into(start, start + count, there)
         if not same_bytes(computed, there):
             yield label, int(np.count_nonzero(computed.view(np.uint8) != there.view(np.uint8)))
-
-
-def _config(planned: Conversion, place: Path) -> dict[str, tuple[Any, Any]]:
-    """Fields of config.json that are not what the conversion writes; nothing where it writes none."""
-    different: dict[str, tuple[Any, Any]] = {}
-    if not place.is_dir():
-        return different
-    for name, part in (planned.parts or {"": planned}).items():
-        if part.config is None:
-            continue
-        path = place / name / part.config_name
-        try:
-            there = json.loads(path.read_bytes())
-        except (OSError, ValueError):
-            raise FormatError(
-                f"{path} is missing or damaged: convert {planned.checkpoint.path} again"
-            ) from None
-        wanted = json.loads(json.dumps(part.config))
-        for key in (*wanted, *(key for key in there if key not in wanted)):
-            if there.get(key) != wanted.get(key):
-                different[within(name, key)] = (there.get(key), wanted.get(key))
-    return different
 
 
 def _short(value: Any) -> str:

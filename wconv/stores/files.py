@@ -24,6 +24,8 @@ OPEN_FILES = 64
 CALL = 1 << 30
 """Bytes that the system is asked to read or write in one call: macOS refuses 2 GiB."""
 
+BLOCK = 4096
+"""Bytes of what file systems share between files: blocks of 4 KiB, or several."""
 
 COPIED = 1 << 20
 """Bytes of one step of a copy."""
@@ -139,6 +141,23 @@ class SourceFile:
         except OSError as error:
             raise FormatError(f"{self.path} cannot be read: {error.strerror}") from None
 
+    def copy_range(self, offset: int, count: int, fd: int, at: int) -> bool:
+        """Whether the system copied bytes to `at` in another file, or made both files share them."""
+        # only blocks that begin alike in both files can be shared; others are read and written faster
+        if (offset - at) % BLOCK:
+            return False
+        done = 0
+        try:
+            for end in (-offset % BLOCK, count):
+                while done < min(end, count):
+                    moved = os.copy_file_range(self._fd, fd, min(end, count) - done, offset + done, at + done)
+                    if moved == 0:
+                        return False
+                    done += moved
+        except OSError:  # it is read and written instead, which may fail for a reason of its own
+            return False
+        return True
+
     def read(self, offset: int, count: int) -> bytearray:
         """`count` bytes from `offset`; the caller has checked `count` against its limits."""
         data = bytearray(count)
@@ -248,6 +267,15 @@ def source(path: str) -> Readable:
     if wanted is not None and found.stamp != wanted:
         raise FormatError(f"{path} changed since it was opened: open it again")
     return found
+
+
+def copy_range(path: str, offset: int, count: int, fd: int, at: int) -> bool:
+    """Whether the system copied bytes of `path` to `at` in another file, without us reading and writing them.
+
+    What is there after False is of no meaning. Raises `FormatError` as `source` does.
+    """
+    file = source(path) if hasattr(os, "copy_file_range") else None
+    return isinstance(file, SourceFile) and file.copy_range(offset, count, fd, at)
 
 
 def close(path: str) -> None:

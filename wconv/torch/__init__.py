@@ -47,6 +47,7 @@ __version__ = "2.5.1+wconv"
 this module for the whole of PyTorch."""
 
 e, inf, nan, pi = 2.718281828459045, float("inf"), float("nan"), 3.141592653589793
+newaxis = None
 
 globals().update(_dtypes.BY_NAME)
 globals().update({alias: _dtypes.BY_NAME[name] for alias, name in _dtypes.ALIASES.items()})

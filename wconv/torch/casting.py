@@ -149,6 +149,11 @@ def imag(input: Tensor) -> Tensor:
     return input._view(input._array.imag)
 
 
+def conj(input: Tensor) -> Tensor:
+    """The conjugates, in memory of their own; a real tensor itself."""
+    return Tensor._of(np.conjugate(input._array)) if input.is_complex() else input
+
+
 def view_as_real(input: Tensor) -> Tensor:
     """A complex tensor as a real one with a last axis of 2, over the same memory."""
     if not input.is_complex():
@@ -198,9 +203,10 @@ def numel(input: Tensor) -> int:
     return input.numel()
 
 
-METHODS = (to, type, type_as, cpu, detach, detach_, requires_grad_)
+METHODS = (conj, to, type, type_as, cpu, detach, detach_, requires_grad_)
 FUNCTIONS = (
     complex,
+    conj,
     real,
     imag,
     view_as_real,

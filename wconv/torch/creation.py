@@ -104,11 +104,11 @@ def from_numpy(ndarray: Array) -> Tensor:
     return Tensor._of(np.asarray(ndarray))
 
 
-def from_dlpack(ext_tensor: Any) -> Tensor:
-    """A tensor over the memory of another library's array."""
-    if isinstance(ext_tensor, Tensor):
-        return detach(ext_tensor)
-    return Tensor._of(np.from_dlpack(ext_tensor))
+def from_dlpack(ext_tensor: Any, *, device: Device = None, copy: bool | None = None) -> Tensor:
+    """A tensor over the memory of another library's array, or over a copy."""
+    require_cpu(device)
+    made = detach(ext_tensor) if isinstance(ext_tensor, Tensor) else Tensor._of(np.from_dlpack(ext_tensor))
+    return Tensor._of(made._array.copy()) if copy else made
 
 
 def frombuffer(

@@ -52,7 +52,9 @@ class Rule:
 
 
 def _relu(x: Array) -> Array:
-    return np.where(x < 0, x.dtype.type(0), x)
+    made = x.copy()
+    np.putmask(made, x < 0, 0)
+    return made
 
 
 def _signbit(x: Array) -> Any:

@@ -290,9 +290,16 @@ class _Loader:
         made._requires_grad = node.requires_grad
         return made
 
+    def _sparse(self, node: objects.SparseTensor) -> Any:
+        """A tensor in coordinates, or compressed by rows or columns; its positions are looked at now."""
+        from wconv.torch import sparse_tensors
+
+        indices = [self.convert(each) for each in node.indices]
+        made = sparse_tensors.loaded(node.layout, indices, self.convert(node.values), node.shape)
+        return NotOffered(f"a tensor of layout {node.layout}") if made is None else made
+
     def _not_offered(self, node: Any) -> NotOffered:
         kinds = {
-            objects.SparseTensor: "a sparse tensor",
             objects.NestedTensor: "a nested tensor",
             objects.MetaTensor: "a tensor on the meta device, saved without its values,",
         }
@@ -344,7 +351,7 @@ NODES: dict[type, Callable[[_Loader, Any], Any]] = {
     objects.TorchTensor: _Loader._tensor,
     objects.Storage: _Loader._storage,
     objects.NumpyArray: _Loader._array,
-    objects.SparseTensor: _Loader._not_offered,
+    objects.SparseTensor: _Loader._sparse,
     objects.NestedTensor: _Loader._not_offered,
     objects.MetaTensor: _Loader._not_offered,
     objects.LostTensor: _Loader._lost,

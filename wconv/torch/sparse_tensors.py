@@ -262,6 +262,24 @@ def sparse_csc_tensor(
     return _compressed(sparse_csc, ccol_indices, row_indices, values, size, dtype)
 
 
+def loaded(kind: str, indices: Sequence[Tensor], values: Tensor, shape: Sequence[int]) -> Tensor | None:
+    """A tensor of a file; None for a layout that is not offered. Positions in order are coalesced ones.
+
+    Raises:
+        RuntimeError: the parts do not fit together.
+    """
+    if kind == "sparse_coo":
+        made = sparse_coo_tensor(indices[0], values, tuple(shape))
+        flat = _flat(indices[0]._array, tuple(shape)[: indices[0].shape[0]])
+        made.__dict__["_coalesced"] = bool((np.diff(flat) > 0).all())
+        return made
+    makers: dict[str, Any] = {"sparse_csr": sparse_csr_tensor, "sparse_csc": sparse_csc_tensor}
+    if kind not in makers or any(each.ndim != 1 for each in (*indices, values)):
+        return None
+    compressed: Tensor = makers[kind](*indices, values, tuple(shape))
+    return compressed
+
+
 def to_sparse(self: Tensor) -> Tensor:
     """The values that are not 0 and their positions."""
     if isinstance(self, SparseTensor):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 import zlib
 from collections.abc import Sequence
 
@@ -12,15 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wconv.errors import ComputedOverflowError, OutputError
-from wconv.stores.files import CALL
 from wconv.tensors import casts
 from wconv.tensors.base import Array
 from wconv.tensors.casts import NONE, Overflow
 from wconv.tensors.dtypes import DType
 from wconv.tensors.kernels import Scratch
+from wconv.tensors.lazy import FileTensor
 from wconv.tensors.losses import count_lost
-from wconv.writing.chunks import OutputRange, StepRange, WorkUnit
+from wconv.writing.chunks import WRITE, OutputRange, StepRange, WorkUnit
 from wconv.writing.page_cache import PageAdvice, WriteBehind
+
+WORTH_COPYING = 64 << 10
+"""Bytes of a piece from which on the system is asked to copy it."""
 
 
 class Buffers:
@@ -46,8 +48,14 @@ class Buffers:
             OutputError: what is computed of finite values is not finite.
             OSError: the output cannot be written.
         """
-        results, overflows = self.compute(unit)
         self.checksums.clear()
+        clock = self._write_behind.clock
+        began = clock()
+        if _copied(unit, fd):
+            target = unit.targets[0]
+            self._write_behind.wrote(pages, target.offset, target.nbytes, clock() - began)
+            return {}
+        results, overflows = self.compute(unit)
         for target, result in zip(unit.targets, results, strict=True):
             self._write(target, fd, pages, result)
         return overflows
@@ -96,9 +104,10 @@ class Buffers:
         raw = values.view(np.uint8).data
         if target.entry >= 0:
             self.checksums.append(zlib.crc32(raw))
-        began = time.perf_counter()
+        clock = self._write_behind.clock
+        began = clock()
         put(fd, raw, target.offset)
-        self._write_behind.wrote(pages, target.offset, len(raw), time.perf_counter() - began)
+        self._write_behind.wrote(pages, target.offset, len(raw), clock() - began)
 
     def _attribute(
         self, target: OutputRange, values: Array, result: Array, overflow: Overflow
@@ -156,9 +165,27 @@ def put(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
     """Writes all of `data` (of bytes) at `offset`, which one call may do in part; raises OSError."""
     left = memoryview(data)
     while left:
-        count = os.pwrite(fd, left[:CALL], offset)
+        count = os.pwrite(fd, left[: WRITE - offset % WRITE], offset)
         left = left[count:]
         offset += count
+
+
+def _copied(unit: WorkUnit, fd: int) -> bool:
+    """Has the system copy a unit whose bytes stay as they are; False where it is to be read and written."""
+    target = unit.targets[0]
+    if target.source is not target.dtype or target.entry >= 0 or isinstance(unit.work, StepRange):
+        return False
+    pieces = unit.work
+    # one write of many small pieces is faster than many copies
+    if target.nbytes < len(pieces) * WORTH_COPYING:
+        return False
+    at = target.offset
+    for piece in pieces:
+        nbytes = (piece.stop - piece.start) * target.dtype.itemsize
+        if type(piece.tensor) is not FileTensor or not piece.tensor.copy_range(piece.start, nbytes, fd, at):
+            return False
+        at += nbytes
+    return True
 
 
 def _buffer(buffers: list[NDArray[np.uint8]], at: int, count: int, dtype: DType) -> Array:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from wconv.tensors.dtypes import DType
 from wconv.tensors.lazy import FileTensor, LazyTensor
@@ -18,6 +18,13 @@ from wconv.writing.plan import Entry, Shard
 
 CHUNK = 2 << 20
 """Bytes of input or output in a unit, whichever is more, unless a tensor is read in larger blocks."""
+
+WRITE = 512 << 10
+"""Bytes of one write, and what its end in the file is a multiple of.
+
+The system takes as large pages as a write fills: of many small ones each costs work, and the largest,
+of 2 MiB, are dear where a machine's host takes free memory back.
+"""
 
 MOST_JOINED = 4096
 """Tensors that are joined into one unit: their names take memory too."""
@@ -211,8 +218,11 @@ def _chunk(tensor: LazyTensor, target: DType) -> int:
 
 def _cut(entry: Entry, tensor: LazyTensor, offset: int, chunk: int) -> Iterator[WorkUnit]:
     size, width = tensor.size, entry.dtype.itemsize
-    for start in range(0, size, chunk):
-        stop = min(start + chunk, size)
+    beyond = offset % WRITE
+    aligns = type(tensor) is FileTensor and chunk * width % WRITE == 0 and beyond % width == 0
+    ends = range(chunk - beyond // width if aligns else chunk, size + chunk, chunk)
+    for start, end in pairwise((0, *ends)) if size else ():
+        stop = min(end, size)
         spans = ((entry.name, stop - start),)
         target = OutputRange(offset + start * width, stop - start, tensor.dtype, entry.dtype, spans)
         yield WorkUnit((target,), (TensorRange(tensor, start, stop, entry.name),))

@@ -13,9 +13,13 @@ import contextlib
 import os
 import time
 from collections import deque
+from collections.abc import Callable
 
-SLOW_WRITE = 0.4e-9
-"""Seconds a byte: a write that takes longer (2.5 GB/s a thread) does more than copy memory."""
+SLOW_WRITE = 0.8e-9
+"""Seconds a byte: a write that takes longer (1.25 GB/s a thread) does more than copy memory.
+
+Cheap pages take 0.2 to 0.4, dear ones 1.5 to 3.
+"""
 
 WORTH_IT = 2e-9
 """Seconds a byte that writing behind may take even where plain writes began faster: those get dearer."""
@@ -73,6 +77,15 @@ class WriteBehind:
         self._spent = 0.0
         self._bytes = 0
         self._waiting: deque[tuple[PageAdvice, int, int]] = deque()
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """What the next write is to be timed with.
+
+        A dear page costs work of the processor: other programs do not count, as they would by the clock.
+        Writing behind may wait for the disk, which counts.
+        """
+        return time.perf_counter if self.active else time.thread_time
 
     def wrote(self, pages: PageAdvice, offset: int, count: int, seconds: float) -> None:
         """Says that `count` bytes at `offset` took `seconds` to write; advises on them, or does not."""

@@ -168,8 +168,11 @@ def test_arrays_of_objects_tars_and_compressed_pickles_are_looked_into(tmp_path:
 def test_a_directorys_code_templates_and_links_are_told(tmp_path: Path) -> None:
     model = tmp_path / "model"
     model.mkdir()
-    (model / "config.json").write_text(json.dumps({"auto_map": {"AutoModel": "modeling_x.Model"}}))
+    (model / "config.json").write_text(
+        json.dumps({"auto_map": {"AutoModel": "modeling_x.Model"}, "model_file": "own.py"})
+    )
     (model / "modeling_x.py").write_text("")
+    (model / "own.py").write_text("")
     (model / "other.py").write_text("")
     (model / "chat_template.jinja").write_text("{{ ''.__class__.__mro__ }}")
     (model / "away").symlink_to("/etc/passwd")
@@ -177,7 +180,9 @@ def test_a_directorys_code_templates_and_links_are_told(tmp_path: Path) -> None:
     found = {(one.rule, one.level, one.file) for one in scan(model).findings}
     assert found == {
         ("auto_map", "code", "config.json"),
+        ("model_file", "danger", "config.json"),
         ("python file", "code", "modeling_x.py"),
+        ("python file", "code", "own.py"),
         ("python file", "note", "other.py"),
         ("template", "danger", "chat_template.jinja"),
         ("link", "note", "away"),

@@ -54,7 +54,7 @@ def test_it_is_complete_and_nothing_complains(tab: Browser, page: Path) -> None:
     assert text(tab, "#title") == "qwen2_5_vl"
     assert "57 tensors" in text(tab, "#summary")
     assert "bfloat16 100 %" in text(tab, "#dtypes")
-    assert "loads it as it is" in text(tab, ".loaders")
+    assert "loads it once converted" in text(tab, ".loaders")
     assert "4 bits in groups of 64" in text(tab, ".recipes")
 
 

@@ -40,6 +40,8 @@ def converted(source: Path, to: Path) -> dict[str, tuple[str, tuple[int, ...], b
         ("qwen", (2, 1, 1)),
         ("moe", (1, 1, 2)),
         ("gpt", (2, 1, 1)),
+        ("llama", (1, 2, 1, 2)),
+        ("qwen", (2, 2, 1, 2)),
     ],
 )
 def test_both_forms_are_the_same(kind: str, sizes: tuple[int, ...], tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from wconv.consumers.needs import TOKENIZERS, Needs
 if TYPE_CHECKING:
     from wconv.consumers.cast_rules import CastRules
     from wconv.consumers.known_models import KnownModels
+    from wconv.consumers.mlx.loading import Loader
     from wconv.consumers.quantization.tables import QuantizationTable
 
 
@@ -56,6 +57,13 @@ ADAPTER_FILE = "adapters.safetensors"
 
 ADAPTER_COMMAND = "mlx_lm.generate --model MODEL --adapter-path {model}"
 """Loads a model with an adapter; `{model}` stands for the adapter's path."""
+
+
+def _loader() -> Loader:
+    from wconv.consumers.mlx_lm import loading
+
+    return loading.load
+
 
 MLX_LM = Consumer(
     "mlx-lm",
@@ -91,4 +99,6 @@ MLX_LM = Consumer(
     takes_language_adapters=True,
     # utils.py: load_model takes all of this name and no index; load_config decodes floats
     needs=Needs(("model*.safetensors",), decodes_tagged_floats=True, tokenizer=TOKENIZERS),
+    package=("mlx-lm", "mlx_lm"),
+    loader=_loader,
 )

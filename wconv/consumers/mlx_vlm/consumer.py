@@ -16,6 +16,7 @@ from wconv.consumers.needs import TOKENIZERS, Needs
 if TYPE_CHECKING:
     from wconv.consumers.cast_rules import CastRules
     from wconv.consumers.known_models import KnownModels
+    from wconv.consumers.mlx.loading import Loader
     from wconv.consumers.quantization.tables import QuantizationTable
 
 
@@ -35,6 +36,12 @@ def _cast_rules() -> CastRules:
     from wconv.consumers.mlx_vlm.casts import CASTS
 
     return CASTS
+
+
+def _loader() -> Loader:
+    from wconv.consumers.mlx_vlm import loading
+
+    return loading.load
 
 
 MLX_VLM = Consumer(
@@ -73,4 +80,6 @@ MLX_VLM = Consumer(
         processor=("preprocessor_config.json", "processor_config.json"),
         trusting="0.3.10 to 0.6.3",
     ),
+    package=("mlx-vlm", "mlx_vlm"),
+    loader=_loader,
 )

@@ -9,6 +9,7 @@ from wconv.consumers.consumer import ConfigMaker, Consumer, TensorMaker
 from wconv.consumers.mlx.dtypes import SUBSTITUTES
 
 if TYPE_CHECKING:
+    from wconv.consumers.mlx.loading import Loader
     from wconv.layouts.apply import Layout
 
 
@@ -30,6 +31,12 @@ def _tensor_makers() -> Mapping[str, TensorMaker]:
     return {"whisper": alignment_heads}
 
 
+def _loader() -> Loader:
+    from wconv.consumers.mlx_whisper import loading
+
+    return loading.load
+
+
 MLX_WHISPER = Consumer(
     "mlx-whisper",
     "mlx-whisper",
@@ -38,4 +45,6 @@ MLX_WHISPER = Consumer(
     substitutes=SUBSTITUTES,
     config_makers=_config_makers,
     tensor_makers=_tensor_makers,
+    package=("mlx-whisper", "mlx_whisper"),
+    loader=_loader,
 )

@@ -28,6 +28,7 @@ from wconv.examine.stats import Stats
 from wconv.layouts.apply import Layout
 from wconv.layouts.rule import Rule
 from wconv.layouts.trace import rules_of
+from wconv.quantized.names import recognise
 from wconv.stores.files import replacing
 
 SCRIPTS = ("base", "model", "fold", "tree", "treemap", "draw", "detail", "overview", "main")
@@ -66,8 +67,9 @@ def make_page(
         found: statistics of its tensors, where they were asked for.
         metadata: what else its files say, as plain data.
     """
-    facts = [one.to_dict() for one in statements.statements(opened)]
-    loaders = [one.to_dict() for one in statements.loading(opened)]
+    recognised = recognise(opened.tensors, opened.description)
+    facts = [one.to_dict() for one in statements.statements(opened, recognised)]
+    loaders = [one.to_dict() for one in statements.loading(opened, recognised)]
     options = ConvertOptions(key=key, allow_inflation=allow_inflation, skip_unreadable=True)
     target = _target(source, options)
     data = collect(opened, facts, loaders, target, pickled(opened.files), found, metadata)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 from wconv.errors import WconvError
+from wconv.examine.scan.findings import Finding
 from wconv.examine.scan.judgement import level_of
-from wconv.examine.scan.places import Oddity, places
-from wconv.examine.scan.scan import scan
-from wconv.examine.scan.walk import walk
-from wconv.formats.sources import FileSource
+from wconv.examine.scan.scan import followed
 
 LEVELS = ("danger", "code", "harmless")
 
@@ -19,40 +18,29 @@ FINDINGS = 400
 
 
 def pickled(files: tuple[Path, ...]) -> dict[str, Any] | None:
-    """Names and findings, the worst first; None where no file holds a pickle, or it cannot be looked at.
-
-    Of pickles that lie in others, the findings are told, and their harmless names are not.
-    """
+    """Names and findings, the worst first; None where no file holds a pickle, or it cannot be looked at."""
     names: dict[str, str] = {}
-    findings: list[dict[str, Any]] = []
-    pickles, runs = 0, False
+    findings: list[Finding] = []
+    pickles = 0
     for file in files:
         if file.suffix == ".safetensors" or not file.is_file():
             continue
-        try:
-            found = scan(file)
-            for place in places(FileSource(str(file))):
-                if not isinstance(place, Oddity):
-                    for call in walk(place.source, 0).calls:
-                        level = level_of(call)
-                        worse = min(level, names.get(call.path, level), key=LEVELS.index)
-                        names[call.path] = worse
-        except (WconvError, OSError):
-            continue
-        runs = runs or found.runs
-        pickles += found.pickles
-        findings += [one.to_dict() for one in found.findings]
+        with contextlib.suppress(WconvError, OSError):
+            for one in followed(file):
+                pickles += 1
+                findings += one.findings
+                for call in one.walk.calls:
+                    level = level_of(call)
+                    names[call.path] = min(level, names.get(call.path, level), key=LEVELS.index)
     if not (pickles or findings):
         return None
-    findings.sort(key=lambda one: ("danger", "code", "note").index(one["level"]))
+    findings.sort(key=lambda one: ("danger", "code", "note").index(one.level))
     return {
-        "runs": runs,
+        "runs": any(one.level == "danger" for one in findings),
         "pickles": pickles,
         "names": [[level, name[:300]] for level in LEVELS for name in sorted(names) if names[name] == level][
             :FINDINGS
         ],
-        "findings": [
-            [one["level"], one["file"][:300], one["at"], one["text"][:1000]] for one in findings[:FINDINGS]
-        ],
+        "findings": [[one.level, one.file[:300], one.at, one.text[:1000]] for one in findings[:FINDINGS]],
         "more": max(len(findings) - FINDINGS, 0),
     }

@@ -61,7 +61,7 @@ def look(root: Path) -> tuple[list[Path], list[Finding]]:
             files.append(path)
     for name in scripts:
         reason = (
-            "is run by trust_remote_code, which config.json asks for (auto_map)"
+            "is run where trust_remote_code allows it: config.json names it"
             if name in named
             else "is code; no file of the directory asks for it"
         )
@@ -105,6 +105,10 @@ def _config(path: Path, name: str, named: set[str]) -> Iterator[Finding]:
                     module = text.rpartition("--")[2].rpartition(".")[0]
                     named.add(module.replace(".", "/") + ".py")
                     yield Finding("auto_map", "code", name, f"trust_remote_code would run {text[:150]}")
+        elif key == "model_file" and isinstance(item, str) and item and name.endswith("config.json"):
+            named.add(item)
+            text = f"programs run {item[:150]} to load the model, some of them without asking"
+            yield Finding("model_file", "danger", name, text)
         elif key in ("chat_template", "template") and isinstance(item, str):
             yield from _template(item, name)
 

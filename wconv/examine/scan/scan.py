@@ -177,6 +177,17 @@ def _judged(walked: Walk, where: str) -> Iterator[Finding]:
         yield Finding(call.path, level, where, f"{call.path}{arguments}", call.at)
 
 
+def followed(file: Path) -> Iterator[Followed]:
+    """All pickles of a file, also those within others, and what each would do.
+
+    Raises:
+        FormatError: the file cannot be read.
+    """
+    for walked in _follow(FileSource(str(file)), file.name, 0):
+        if isinstance(walked, Followed):
+            yield walked
+
+
 def disassembled(path: str | os.PathLike[str]) -> Iterator[str]:
     """The programs of a file's pickles, one opcode a line: where, which, with what.
 

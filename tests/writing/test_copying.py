@@ -1,0 +1,99 @@
+"""Bytes that stay as they are: copied by the system where it can, the same bytes where it cannot."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import wconv
+from tests.making import random
+from wconv.formats.safetensors import make_header
+from wconv.stores.files import BLOCK
+from wconv.tensors import dtypes
+from wconv.writing import page_cache
+from wconv.writing.chunks import CHUNK, WRITE, work_units
+from wconv.writing.plan import Entry, make
+
+SIZE = 3 * CHUNK // 2 + 1001
+
+
+def file_of(path: Path, padding: int) -> Path:
+    """Two tensors, the header of `padding` more bytes."""
+    values = {"a": random((SIZE,), np.float16), "b": random((SIZE // 3,), np.float16, seed=1)}
+    header = bytearray(make_header(((n, dtypes.by_name("float16"), v.shape) for n, v in values.items()), {}))
+    length = len(header) - 8 + padding
+    header[:8] = length.to_bytes(8, "little")
+    path.write_bytes(bytes(header) + b" " * padding + b"".join(v.tobytes() for v in values.values()))
+    return path
+
+
+def padding_of(tmp_path: Path) -> int:
+    """What makes the header of a source as long as that of its output."""
+    source = file_of(tmp_path / "first.safetensors", 0)
+    wconv.convert(source, tmp_path / "found.safetensors")
+    lengths = [
+        int.from_bytes(path.read_bytes()[:8], "little") for path in (source, tmp_path / "found.safetensors")
+    ]
+    return lengths[1] - lengths[0]
+
+
+@pytest.mark.skipif(not hasattr(os, "copy_file_range"), reason="this system copies no ranges")
+@pytest.mark.parametrize("failing", [None, errno.EXDEV, errno.EIO, 0])
+def test_alike_blocks_are_copied_by_the_system_or_read_and_written(
+    failing: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = file_of(tmp_path / "x.safetensors", padding_of(tmp_path) + BLOCK)
+    asked: list[tuple[int, int]] = []
+    copy = os.copy_file_range
+
+    def noted(src: int, dst: int, count: int, start: int, at: int) -> int:
+        asked.append((start, at))
+        if failing == 0 and len(asked) > 2:
+            return 0
+        if failing and len(asked) > 2:
+            raise OSError(failing, os.strerror(failing))
+        return copy(src, dst, min(count, 700_001), start, at)
+
+    monkeypatch.setattr(os, "copy_file_range", noted)
+    wconv.convert(source, tmp_path / "o.safetensors")
+    assert len(asked) > 2
+    assert all((start - at) % BLOCK == 0 for start, at in asked)
+    old, new = wconv.load(source), wconv.load(tmp_path / "o.safetensors")
+    assert all(old[name].tobytes() == new[name].tobytes() for name in old)
+
+
+def test_blocks_that_begin_otherwise_are_read_and_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = file_of(tmp_path / "x.safetensors", padding_of(tmp_path) + 8)
+
+    def refused(*_: Any) -> int:
+        raise AssertionError
+
+    monkeypatch.setattr(os, "copy_file_range", refused, raising=False)
+    wconv.convert(source, tmp_path / "o.safetensors")
+    assert wconv.load(tmp_path / "o.safetensors")["a"].tobytes() == wconv.load(source)["a"].tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_units_of_a_large_tensor_end_where_whole_pages_do(dtype: str, tmp_path: Path) -> None:
+    source = wconv.open(file_of(tmp_path / "x.safetensors", 0))
+    (shard,) = make([Entry(n, t, dtypes.by_name(dtype)) for n, t in source.items()], {}).shards
+    targets = [target for unit in work_units(shard) for target in unit.targets]
+    ends = [target.offset + target.nbytes for target in targets]
+    assert [len(shard.header), *ends[:-1]] == [target.offset for target in targets]
+    assert ends[-1] == shard.nbytes
+    assert sum(end % WRITE == 0 for end in ends) == len(ends) - len(source)
+    assert max(target.nbytes for target in targets) <= CHUNK
+
+
+def test_what_other_programs_take_makes_no_write_dear(monkeypatch: pytest.MonkeyPatch) -> None:
+    thread = page_cache.WriteBehind()
+    assert thread.clock is page_cache.time.thread_time
+    thread.active = True
+    assert thread.clock is page_cache.time.perf_counter
