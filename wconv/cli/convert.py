@@ -123,6 +123,8 @@ HOW, RUN, SUMMARY = "How it is read", "The run", "Messages"
 @option(HOW, "--config", type=PATH, metavar="DIR", help="Where config.json and the tokenizer are.")
 @option(HOW, "--revision", metavar="NAME", help="Of a model of the hub: a branch, tag or commit.")
 @option(HOW, "--token", metavar="TOKEN", help="For the hub, in place of HF_TOKEN or a login.")
+@option(HOW, "--keep-source", is_flag=True, help="Keep what is fetched of a model of the hub in its cache.")
+@option(HOW, "--bandwidth", metavar="SIZE", help="Bytes that are fetched a second at most: 10MB, 1GiB, …")
 @option(HOW, "--allow-inflation", is_flag=True, help="Allow tensors far larger than their file.")
 @click.option("--expand", is_flag=True, hidden=True)
 @option(HOW, "--skip-unreadable", is_flag=True, help="Go on without tensors that cannot be read.")
@@ -267,16 +269,22 @@ def planned(
     quant_predicate: str | None,
     q_rule: tuple[str, ...],
     q_like: str | None,
+    keep_source: bool = False,
+    bandwidth: str | None = None,
     **parameters: Any,
 ) -> Conversion:
     """The conversion that the command's options ask for, planned."""
     from wconv.conversion.prepare import prepare
 
+    if bandwidth is not None:
+        from wconv.conversion.request import limit_bandwidth
+
+        limit_bandwidth(bandwidth)
     if include_fov:
         options = {"include_fov": True, **options}
     source, output = places(source, destination, model, output)
     return prepare(
-        located(source, revision, token),
+        located(source, revision, token, keep=keep_source),
         output,
         options=options,
         allow_inflation=allow_inflation or expand,

@@ -131,11 +131,11 @@ def plain_value(text: str) -> bool | int | float | str:
     return text
 
 
-def located(source: str, revision: str | None, token: str | None) -> str | Path:
+def located(source: str, revision: str | None, token: str | None, *, keep: bool = False) -> str | Path:
     """The source, looked up where options say more of it than its name does. Raises `FormatError`."""
-    if revision is None and token is None:
+    if revision is None and token is None and not keep:
         return source
     from wconv.checkpoints.locate import locate
 
     with os_errors_as(FormatError, "read"):
-        return locate(source, revision=revision, token=token)
+        return locate(source, revision=revision, token=token, keep=keep)

@@ -120,6 +120,17 @@ def make_request(
     )
 
 
+def limit_bandwidth(size: str) -> None:
+    """Lets this process fetch so many bytes a second at most, of all servers together: "10MB".
+
+    Raises:
+        WconvError: it is no size.
+    """
+    from wconv.stores import patience
+
+    patience.limit(parse_size(size))
+
+
 def _read_loras(options: ConvertOptions) -> tuple[Lora, ...]:
     if not options.merge_lora:
         return ()

@@ -18,7 +18,8 @@ from wconv.conversion.planned import Conversion, reading, stamps_of
 from wconv.conversion.prepare import plan
 from wconv.conversion.report import Report, overflow_line
 from wconv.errors import FormatError, Interrupted, OutputError, os_errors_as
-from wconv.stores import durable
+from wconv.stores import durable, stand_ins
+from wconv.wording import gigabytes, plural
 from wconv.writing import shard_file, sidecars, writer
 from wconv.writing.plan import within
 from wconv.writing.targets import Names
@@ -149,6 +150,7 @@ def run(
             if sync:
                 written_already = (workspace.output / shard.filename for shard in shards)
                 durable.sync_tree(workspace.output, but=frozenset(written_already))
+            fetched = _check_fetched()
             workspace.commit()
         except BaseException as error:
             if _of_no_use(error) or not writer.begun(workspace.path, shards):
@@ -169,8 +171,25 @@ def run(
         report,
         seconds=round(time.monotonic() - began, 3),
         overflows=overflows,
+        notes=(*report.notes, *fetched),
         resumed=tuple(name for name, found in ready.items() if found),
     )
+
+
+def _check_fetched() -> tuple[str, ...]:
+    """Compares what came from elsewhere with the hub's digests, keeps what is to stay, and says so."""
+    if not stand_ins.in_use():
+        return ()
+    from wconv.stores import whole
+
+    whole.check()
+    kept = whole.keep()
+    found = whole.check()
+    if found is None:
+        return ()
+    proved = f"; {found.proved} of {plural(found.digests, 'file')} proved by the hub's digests"
+    stays = (f"{plural(len(kept), 'file')} kept in the hub's cache",) if kept else ()
+    return (f"{gigabytes(found.nbytes)} fetched{proved if found.digests else ''}", *stays)
 
 
 def _names(conversion: Conversion) -> Names:

@@ -84,9 +84,7 @@ class Expected:
             needed.add(start, stop)
         for extents in self._extents.values():
             extents.sort(key=lambda one: one.start)
-        self._starts = {
-            remote: [one.start for one in extents] for remote, extents in self._extents.items()
-        }
+        self._starts = {remote: [one.start for one in extents] for remote, extents in self._extents.items()}
 
     def __bool__(self) -> bool:
         return bool(self._order)

@@ -50,7 +50,7 @@ class FsspecStore:
             known = "https://, hf://, s3:// and gs:// are, and what fsspec or a package of yours adds"
             raise FormatError(f"{scheme}:// is no kind of address that is known: {known}") from None
         except ImportError as error:
-            package = _package(fsspec, scheme, error)
+            package = _package(scheme, error)
             raise WconvError(
                 f"{scheme}:// needs {package}, which is not installed: pip install 'wconv[hub]' {package}"
             ) from None
@@ -102,9 +102,11 @@ class FsspecStore:
             system.put_file(path, place)
 
 
-def _package(fsspec: Any, scheme: str, error: ImportError) -> str:
+def _package(scheme: str, error: ImportError) -> str:
     """The package that a scheme's file system is in."""
-    said = fsspec.registry.known_implementations.get(scheme, {}).get("class", "")
+    from fsspec.registry import known_implementations
+
+    said = known_implementations.get(scheme, {}).get("class", "")
     home: str = said.partition(".")[0]
     return home if home and home != "fsspec" else (error.name or "another package").partition(".")[0]
 

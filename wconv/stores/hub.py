@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from wconv.errors import FormatError
+from wconv.errors import SECRETS, FormatError, OutputError
 from wconv.stores import http, patience, stand_ins
 from wconv.stores.patience import ServerError
 from wconv.stores.stand_ins import Remote
 
 LISTING, FILES = 64 << 20, 50_000
 """Bytes of a listing that are read at most, and files that it may name."""
+
+SHORTEST_SECRET = 8
+"""Letters of a token from which on it is struck out wherever it would be printed."""
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -90,6 +93,8 @@ def _checked(text: str, where: str) -> str:
     """A token that can stand in a header; it is never shown."""
     if not text.isascii() or not text.isprintable() or " " in text or len(text) > 4096:
         raise FormatError(f"{where} holds no token: one is a word of plain letters and digits")
+    if len(text) >= SHORTEST_SECRET:
+        SECRETS.add(text)
     return text
 
 
@@ -101,8 +106,11 @@ def authorization(url: str) -> str:
     return f"Bearer {found}" if found else ""
 
 
-def open_model(model: Model) -> Path:
+def open_model(model: Model, *, keep: bool = False) -> Path:
     """A directory with the model's files: a snapshot that is whole in the cache, or stand-ins.
+
+    Args:
+        keep: what is read is to stay in the cache.
 
     Raises:
         FormatError: there is no such model, it may not be read, or the hub cannot be reached.
@@ -116,11 +124,25 @@ def open_model(model: Model) -> Path:
         if there is None:
             raise
         return there
-    commit, files = _files(model, listing)
+    commit, files = _files(model, listing, keep=keep)
     snapshot = _snapshots(model) / commit
+    if keep:
+        _remember(model, commit)
     if files and all(remote.local for remote in files.values()):
         return snapshot
     return stand_ins.make_directory(model.repository.rpartition("/")[2], files, model.repository)
+
+
+def _remember(model: Model, commit: str) -> None:
+    """Notes in the cache which commit a branch or tag is. Raises `OutputError`."""
+    if COMMIT.fullmatch(model.revision):
+        return
+    place = _snapshots(model).parent / "refs" / model.revision
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(commit)
+    except OSError as error:
+        raise OutputError(f"{place} cannot be written: {error.strerror}") from None
 
 
 def _is_unreachable(error: FormatError) -> bool:
@@ -182,7 +204,7 @@ def _listing(model: Model) -> dict[str, Any]:
     return found
 
 
-def _files(model: Model, listing: dict[str, Any]) -> tuple[str, dict[str, Remote]]:
+def _files(model: Model, listing: dict[str, Any], *, keep: bool) -> tuple[str, dict[str, Remote]]:
     """The commit and its files. Raises `FormatError`: the listing is not what the hub sends."""
     try:
         commit = listing["sha"]
@@ -190,6 +212,7 @@ def _files(model: Model, listing: dict[str, Any]) -> tuple[str, dict[str, Remote
             raise ValueError
         base = f"{endpoint()}/{model.repository}/resolve/{commit}/"
         files: dict[str, Remote] = {}
+        folder = _snapshots(model).parent
         for one in listing["siblings"]:
             lfs = one.get("lfs") or {}
             name, size = one["rfilename"], lfs.get("size", one.get("size"))
@@ -198,7 +221,17 @@ def _files(model: Model, listing: dict[str, Any]) -> tuple[str, dict[str, Remote
                 raise ValueError
             local = _local(model, commit, name, size)
             called = f"{model.repository}/{name}"
-            files[name] = Remote(base + quote(name), etag, size, called, linked=True, local=local)
+            stays = keep and not local and bool(etag)
+            files[name] = Remote(
+                base + quote(name),
+                etag,
+                size,
+                called,
+                linked=True,
+                local=local,
+                keep=str(folder / "blobs" / etag) if stays else "",
+                snapshot=str(folder / "snapshots" / commit / name) if stays else "",
+            )
     except (KeyError, TypeError, ValueError, AttributeError):
         raise FormatError(f"the hub's listing of {model.repository} is damaged: try again") from None
     return commit, files

@@ -116,6 +116,12 @@ def state_of(remote: Remote) -> FileState:
         return found
 
 
+def states() -> list[FileState]:
+    """What this process knows of files elsewhere."""
+    with _state_lock:
+        return list(_states.values())
+
+
 def most_held() -> int:
     """Bytes of files elsewhere that were in memory at most."""
     return _cache.most

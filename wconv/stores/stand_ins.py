@@ -28,6 +28,7 @@ class Remote:
         linked: the identity is what the first server says, whatever those say that it redirects to.
         local: a copy of it on this machine; "" without.
         keep: where in the hub's cache its content is to stay; "" where it is not.
+        snapshot: the link to it that the cache has then.
     """
 
     url: str
@@ -37,6 +38,7 @@ class Remote:
     linked: bool = False
     local: str = ""
     keep: str = ""
+    snapshot: str = ""
 
     @property
     def stamp(self) -> tuple[int | str, ...]:
