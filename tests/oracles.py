@@ -34,6 +34,7 @@ BESIDE = {
     "mpi": "WCONV_MPI",
     "model-signing": "WCONV_MODEL_SIGNING",
     "scanners": "WCONV_SCANNERS",
+    "s3": "WCONV_S3",
 }
 """Programs that lie beside the environment, because they wish for other versions of what is in it, and the
 variables that name their directories (`pip install --no-deps --target DIRECTORY`)."""

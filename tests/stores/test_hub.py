@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -355,7 +356,12 @@ def test_receipts_and_proofs_are_of_what_is_there(server: Served, model: Path) -
     assert run(MODEL, "there", "--receipt", "receipt.json").exit_code == 0
     said = json.loads(Path("receipt.json").read_text())["files"]
     weights = sorted(model.glob("*.safetensors"))
-    assert said == [{"name": path.name, "bytes": path.stat().st_size} for path in weights]
+    assert [(one["name"], one["bytes"]) for one in said] == [
+        (path.name, path.stat().st_size) for path in weights
+    ]
+    assert [one["etag"] for one in said] == [
+        hashlib.sha256(path.read_bytes()).hexdigest() for path in weights
+    ]
     proved = run("verify", "there", "--against", MODEL)
     assert proved.exit_code == 0, proved.output
 

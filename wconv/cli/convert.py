@@ -20,6 +20,7 @@ from wconv.cli.options import (
 from wconv.cli.places import places
 from wconv.cli.proofs import VERIFY_LOAD, ConvertCommand, VerifyOption, check_before, proofs_of
 from wconv.cli.text import print_json, print_lines, show_plan
+from wconv.cli.uploading import uploaded, uploading
 from wconv.cli.values import complete_dtype, complete_layout, dtype_name, dtype_table, executor_name
 from wconv.consumers import registry
 from wconv.consumers.mlx.dtypes import TARGETS
@@ -131,6 +132,9 @@ HOW, RUN, SUMMARY = "How it is read", "The run", "Messages"
 @option(RUN, "--overwrite", is_flag=True, help="Replace an existing output.")
 @option(RUN, "--resume", is_flag=True, help="Continue an interrupted run.")
 @option(RUN, "--strict", is_flag=True, help="Make a value that overflows an error.")
+@option(
+    RUN, "--upload-repo", metavar="ORG/NAME", help="Upload the result to the hub, with a card and a receipt."
+)
 @option(RUN, "--dry-run", is_flag=True, help="Print the plan and write nothing.")
 @option(
     RUN,
@@ -167,6 +171,7 @@ def convert(
     dry_run: bool,
     verify: bool,
     verify_load: bool,
+    upload_repo: str | None,
     receipt: Path | None,
     no_sync: bool,
     jobs: int | None,
@@ -203,6 +208,8 @@ def convert(
         raise click.UsageError(
             "--jobs is for threads here: an executor has as many workers as it has; say processes:N"
         )
+    wanted = uploading(parameters, None if dry_run else upload_repo, overwrite=overwrite)
+    upload = click.get_current_context().with_resource(wanted)
     prepared = planned(**parameters)
     if q_report is not None:
         from wconv.conversion.quantize import check_report
@@ -237,15 +244,18 @@ def convert(
 
         write_report(prepared, q_report)
     proofs = proofs_of(prepared, report, load=verify_load, jobs=jobs) if verify or verify_load else ()
+    if upload is not None and upload.repository and prepared.report.output.suffix == "":
+        receipt = receipt or prepared.report.output / "wconv.json"
     if receipt is not None:
         from wconv.examine.receipt import write_receipt
 
         write_receipt(prepared, receipt, jobs=jobs)
+    report, sent = uploaded(upload, report) if all(proof.good for proof in proofs) else (report, [])
     if as_json:
         print_json({**report.to_dict(), **{proof.name: proof.found.to_dict() for proof in proofs}})
     elif not quiet:
         proved = (line for proof in proofs for line in proof.found.lines())
-        print_lines([*report.lines(), *proved, *report.closing_lines()])
+        print_lines([*report.lines(), *proved, *report.closing_lines(), *sent])
     if not all(proof.good for proof in proofs):
         sys.exit(1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 import tempfile
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from wconv import errors
 
 if TYPE_CHECKING:
     from wconv.conversion.report import Report
@@ -26,7 +29,9 @@ def address_of(place: Path | None) -> str | None:
 
 
 @contextmanager
-def uploading(parameters: dict[str, Any], repository: str | None, *, overwrite: bool) -> Iterator[Upload | None]:
+def uploading(
+    parameters: dict[str, Any], repository: str | None, *, overwrite: bool
+) -> Iterator[Upload | None]:
     """What is to be uploaded, and to where; the output of `parameters` becomes a temporary one if need be.
 
     Raises:
@@ -49,11 +54,17 @@ def uploading(parameters: dict[str, Any], repository: str | None, *, overwrite: 
     staging = tempfile.mkdtemp(prefix="wconv-")
     try:
         parameters[key] = Path(staging, address.rstrip("/").rpartition("/")[2])
+        errors.CALLED[str(parameters[key])] = upload.target.name
         yield upload
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def upload_lines(upload: Upload, report: Report) -> list[str]:
-    """Uploads a result; what is to be printed."""
-    return upload.carry_out(report)
+def uploaded(upload: Upload | None, report: Report) -> tuple[Report, list[str]]:
+    """Uploads a result where that is wanted: the report of it where it is then, and what is to be printed."""
+    if upload is None:
+        return report, []
+    lines = upload.carry_out(report)
+    if upload.moves:  # no program loads it from there
+        report = dataclasses.replace(report, command="", known="")
+    return report, lines

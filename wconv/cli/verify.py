@@ -27,6 +27,7 @@ RUN_ONLY = (
     "no_sync",
     "q_report",
     "executor",
+    "upload_repo",
 )
 """Options of `convert` that say nothing of what is written."""
 

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from wconv.checkpoints.locate import HF
 from wconv.checkpoints.hints import HUB_ID
+from wconv.checkpoints.locate import HF
 from wconv.consumers.mlx.card import make_card
 from wconv.conversion.report import Report
-from wconv.errors import OutputError
+from wconv.errors import OutputError, called
 from wconv.stores import uploads
-from wconv.stores.uploads import Target
+from wconv.stores.uploads import Destination
 from wconv.wording import gigabytes, plural
 
 CARD = "README.md"
@@ -29,7 +29,7 @@ class Upload:
         moves: whether files go from here once they are there.
     """
 
-    target: Target
+    target: Destination
     repository: str = ""
     moves: bool = False
 
@@ -56,7 +56,8 @@ class Upload:
         if place.is_file():
             before = place.read_text(encoding="utf-8", errors="replace")
         command = report.command.replace(str(report.output), self.repository)
-        text = make_card(self.repository, _base(str(report.source)), report.lines(), command, before)
+        done = [called(line).replace(str(report.output), self.repository) for line in report.lines()]
+        text = make_card(self.repository, _base(called(str(report.source))), done, command, before)
         if report.output.is_dir():
             place.write_text(text, encoding="utf-8")
             self.target.put(str(place), CARD)

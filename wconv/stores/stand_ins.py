@@ -62,7 +62,7 @@ def in_use() -> bool:
 
 def is_within(path: Path) -> bool:
     """Whether a file or directory is one of those that stand for others."""
-    return bool(_known) and any(str(path).startswith(directory) for directory in errors.CALLED)
+    return bool(_known) and any(str(path).startswith(home) for home in _homes)
 
 
 def make_directory(name: str, files: Mapping[str, Remote], called: str) -> Path:

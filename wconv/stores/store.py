@@ -1,9 +1,4 @@
-"""Stores of files elsewhere: one small interface, and who answers for which scheme of an address.
-
-A store of somebody's own is one class with two methods. `register` makes it known to this process; an entry
-point `wconv.stores` of an installed package, called as the scheme, makes it known to the command too. What
-nobody registered is asked of fsspec.
-"""
+"""Stores of files elsewhere: one small interface, whose two methods a store of somebody's own has too."""
 
 from __future__ import annotations
 
@@ -15,9 +10,6 @@ from typing import Protocol, runtime_checkable
 from wconv.errors import FormatError
 
 SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://.", re.ASCII | re.IGNORECASE)
-
-ENTRY_POINTS = "wconv.stores"
-"""The group of entry points: the name is the scheme, the value a class that is called without arguments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,50 +66,7 @@ class Store(Protocol):
         """
 
 
-_registered: dict[str, Store] = {}
-
-
-def register(scheme: str, store: Store) -> None:
-    """Makes a store answer for all addresses `scheme://…` in this process.
-
-    Raises:
-        ValueError: the scheme is none, or wconv's own.
-    """
-    if not SCHEME.fullmatch(f"{scheme}://x") or scheme.lower() in ("http", "https", "hf", "file"):
-        raise ValueError(f"{scheme!r:.60} is not a scheme that a store can have")
-    _registered[scheme.lower()] = store
-
-
 def scheme_of(url: str) -> str:
     """The scheme of an address, in small letters; "" where it has none."""
     found = SCHEME.match(url)
     return found[1].lower() if found else ""
-
-
-def store_of(url: str) -> Store:
-    """The store that answers for an address.
-
-    Raises:
-        FormatError: none does.
-        WconvError: what it needs is not installed.
-    """
-    scheme = scheme_of(url)
-    found = _registered.get(scheme)
-    if found is None:
-        found = _registered[scheme] = _of_package(scheme) or _of_fsspec(scheme)
-    return found
-
-
-def _of_package(scheme: str) -> Store | None:
-    from importlib.metadata import entry_points
-
-    for point in entry_points(group=ENTRY_POINTS, name=scheme):
-        made: Store = point.load()()
-        return made
-    return None
-
-
-def _of_fsspec(scheme: str) -> Store:
-    from wconv.stores.fsspec_store import FsspecStore
-
-    return FsspecStore(scheme)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from wconv.errors import FormatError
 from wconv.stores import http, patience
 from wconv.stores.patience import Pace, ServerError
+from wconv.stores.schemes import store_of
 from wconv.stores.stand_ins import Remote
-from wconv.stores.store import ChangedError, StoreFile, store_of
+from wconv.stores.store import ChangedError, StoreFile
 
 
 def find(url: str) -> dict[str, Remote]:

@@ -11,13 +11,16 @@ from wconv.errors import OutputError, WconvError, hide
 from wconv.extras import require
 from wconv.stores import http, hub
 from wconv.stores.fsspec_store import FsspecStore
-from wconv.stores.store import Store, store_of
+from wconv.stores.schemes import store_of
+from wconv.stores.store import Store
 
 
-class Target(Protocol):
+class Destination(Protocol):
     """Where files go. Its methods raise `OutputError`."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
 
     def put(self, path: str, name: str) -> None:
         """Stores a local file under a name there, in place of what is there."""
@@ -36,7 +39,7 @@ class Repository:
     api: Any
 
     def put(self, path: str, name: str) -> None:
-        """As `Target` has it; what the hub has already of a file is not sent again."""
+        """As `Destination` has it; what the hub has already of a file is not sent again."""
         with _one_line(f"{name} cannot be uploaded to {self.name}"):
             self.api.upload_file(
                 path_or_fileobj=path,
@@ -60,7 +63,9 @@ def open_repository(name: str, token: str | None) -> Repository:
         hub.use_token(token)
     known = hub.token()
     if not known:
-        raise OutputError(f"{name} cannot be uploaded to without a login: set HF_TOKEN or run `hf auth login`")
+        raise OutputError(
+            f"{name} cannot be uploaded to without a login: set HF_TOKEN or run `hf auth login`"
+        )
     api = client.HfApi(endpoint=hub.endpoint(), token=known)
     with _one_line(f"{name} cannot be made on the hub"):
         api.create_repo(repo_id=name, exist_ok=True)
@@ -84,7 +89,7 @@ class Folder:
     is_file: bool
 
     def put(self, path: str, name: str) -> None:
-        """As `Target` has it."""
+        """As `Destination` has it."""
         url = self.url if self.is_file else f"{self.url}/{name}"
         with _one_line(f"{http.shown(url)} cannot be written"):
             self.store.put(path, url)

@@ -22,6 +22,7 @@ from wconv.testing.readers import (
     check_truncated,
     read_registered,
 )
+from wconv.testing.stores import check_store
 from wconv.testing.tables import check_every_rule, check_fixed_point, check_table, check_way_back
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "check_opens",
     "check_reader",
     "check_sizes",
+    "check_store",
     "check_table",
     "check_truncated",
     "check_way_back",

@@ -1,4 +1,4 @@
-"""A server of S3 on loopback: `loopback_s3.py` prints its port and serves until its standard input ends."""
+"""A server of S3 on loopback, which prints its port and serves until its standard input ends."""
 
 import sys
 

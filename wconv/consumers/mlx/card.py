@@ -1,6 +1,6 @@
 """The model card of an MLX model on the hub: README.md, whose first lines say what it was made of.
 
-Fact: mlx-lm 0.32.2, `utils.py: create_model_card, upload_to_hub` (the fields `library_name`, `base_model`, `tags`).
+Fact: mlx-lm 0.32.2, `utils.py: create_model_card, upload_to_hub` (`library_name`, `base_model`, `tags`).
 """
 
 from __future__ import annotations
