@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import TYPE_CHECKING, Unpack
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     import mlx.core as mx
 
     from wconv.layouts.apply import Layout
+    from wconv.writing.plan import Entry
+
+LARGE = 1 << 20
+"""Bytes from which on a tensor is read into MLX's own memory."""
 
 
 @takes_options(SourceArguments)
@@ -72,18 +77,51 @@ def load_mlx(
             f"{path}: {conversion.report.layout} reads scales from the header of a file: convert it to one"
         )
     arrays: dict[str, mx.array] = {}
+    made: dict[str, mx.array] = {}
+
+    def room(entry: Entry) -> Array | None:
+        array = _empty(entry)
+        if array is None:
+            return None
+        made[entry.name], memory = array
+        return memory
+
     overflows: dict[str, Overflow] = {}
     opened = conversion.checkpoint
     with reading(opened), keeping():
         for shard in conversion.plan.shards:
-            for entry, array, lost in read(shard.entries):
-                arrays[shard.label(entry.name)] = to_mlx(array)
+            for entry, array, lost in read(shard.entries, room=room):
+                ready = made.pop(entry.name, None)
+                arrays[shard.label(entry.name)] = to_mlx(array) if ready is None else ready
                 if lost.count:
                     overflows[shard.label(entry.name)] = lost
     if stamps_of(opened.files) != conversion.stamps:
         raise FormatError(f"{opened.path} changed while it was read: load it again")
     warn_of_overflows(opened.path, overflows, strict=strict)
     return arrays
+
+
+def _empty(entry: Entry) -> tuple[mx.array, Array] | None:
+    """An array of MLX's for a large entry, and its memory to read into: one copy of the data less.
+
+    None where the entry is small, or of a dtype that MLX has no view of.
+    """
+    dtype = entry.dtype
+    if entry.nbytes < LARGE or not dtype.is_floating or not dtype.mlx or dtype.bits not in (16, 32):
+        return None
+    import numpy as np
+
+    core = require("mlx.core", "load_mlx")
+    raw = core.zeros((math.prod(entry.shape),), getattr(core, f"uint{dtype.bits}"))
+    made: mx.array = raw.view(getattr(core, dtype.mlx)).reshape(entry.shape)
+    core.eval(raw, made)
+    memory = np.array(raw, copy=False)
+    if (
+        not memory.flags.writeable
+        or np.array(made.view(raw.dtype), copy=False).ctypes.data != memory.ctypes.data
+    ):
+        return None
+    return made, memory.view(dtype.numpy)
 
 
 def to_mlx(array: Array) -> mx.array:

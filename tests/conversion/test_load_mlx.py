@@ -165,3 +165,27 @@ def test_a_source_that_changes_meanwhile_is_noticed(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("wconv.mlx.to_mlx", meddle)
     with pytest.raises(FormatError, match="changed while it was read: load it again"):
         wconv.load_mlx(path)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", None])
+def test_large_tensors_are_read_into_mlx_s_own_memory(
+    dtype: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {
+        "a": random((700, 900), seed=1),
+        "b": random((3,)),
+        "c": np.arange(700_000),
+        "d": random((0, 4)),
+    }
+    source = write_file(tmp_path / "x.safetensors", values)
+    copied: list[int] = []
+    before = wconv.mlx.to_mlx
+
+    def noted(array: Any) -> Any:
+        copied.append(array.size)
+        return before(array)
+
+    monkeypatch.setattr("wconv.mlx.to_mlx", noted)
+    ours = wconv.load_mlx(source, dtype=dtype)
+    assert sorted(copied) == [0, 3, 700_000]
+    assert_same(ours, written(source, tmp_path / "o.safetensors", dtype=dtype))

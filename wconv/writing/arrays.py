@@ -6,7 +6,7 @@ import bisect
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -18,8 +18,13 @@ from wconv.writing.buffers import Buffers, add_overflows
 from wconv.writing.chunks import CHUNK, outputs_together, shard_offsets, work_units
 from wconv.writing.plan import Entry, Shard
 
+Room = Callable[[Entry], Array | None]
+"""Gives the 1-D array that an entry is to be read into; None where any will do."""
 
-def read(entries: Sequence[Entry], jobs: int | None = None) -> Iterator[tuple[Entry, Array, Overflow]]:
+
+def read(
+    entries: Sequence[Entry], jobs: int | None = None, room: Room = lambda entry: None
+) -> Iterator[tuple[Entry, Array, Overflow]]:
     """Each entry, as an array of its dtype and shape as a file would hold it, and what it lost.
 
     Those that are outputs of one node are computed in one pass. Threads are a few passes ahead of the one
@@ -27,6 +32,7 @@ def read(entries: Sequence[Entry], jobs: int | None = None) -> Iterator[tuple[En
 
     Args:
         jobs: threads; as many as there are cores when absent.
+        room: is called in the thread that takes the arrays.
 
     Raises:
         FormatError: a source ends early.
@@ -34,18 +40,24 @@ def read(entries: Sequence[Entry], jobs: int | None = None) -> Iterator[tuple[En
     """
     local = threading.local()
 
-    def run(passes: list[list[Entry]]) -> list[tuple[Entry, Array, Overflow]]:
+    def run(passes: list[list[Entry]], rooms: list[Array | None]) -> list[tuple[Entry, Array, Overflow]]:
         if not hasattr(local, "buffers"):
             local.buffers = Buffers()
         with keeping():
-            return [one for together in passes for one in _read(together, local.buffers)]
+            left = iter(rooms)
+            return [
+                one
+                for together in passes
+                for one in _read(together, [next(left) for _ in together], local.buffers)
+            ]
 
     threads = jobs or os.cpu_count() or 1
     with ThreadPoolExecutor(threads, "wconv-read") as pool:
         ahead: deque[Future[list[tuple[Entry, Array, Overflow]]]] = deque()
         try:
             for passes in _passes(entries):
-                ahead.append(pool.submit(run, passes))
+                rooms = [room(entry) for together in passes for entry in together]
+                ahead.append(pool.submit(run, passes, rooms))
                 if len(ahead) > threads:
                     yield from ahead.popleft().result()
             while ahead:
@@ -73,9 +85,14 @@ def _passes(entries: Sequence[Entry]) -> Iterator[list[list[Entry]]]:
         yield few
 
 
-def _read(entries: Sequence[Entry], buffers: Buffers) -> list[tuple[Entry, Array, Overflow]]:
+def _read(
+    entries: Sequence[Entry], rooms: Sequence[Array | None], buffers: Buffers
+) -> list[tuple[Entry, Array, Overflow]]:
     shard = Shard("", b"", tuple(entries), sum(entry.nbytes for entry in entries))
-    arrays = [np.empty(entry.tensor.size, entry.dtype.numpy) for entry in entries]
+    arrays = [
+        np.empty(entry.tensor.size, entry.dtype.numpy) if given is None else given
+        for entry, given in zip(entries, rooms, strict=True)
+    ]
     offsets = shard_offsets(shard)
     lost: dict[str, Overflow] = {}
     for unit in work_units(shard):
