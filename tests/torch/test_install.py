@@ -174,7 +174,7 @@ def test_safetensors_own_torch_module_works_on_the_shim(no_torch: None, tmp_path
         ("torch.ones(1).cuda()", AttributeError, "torch.Tensor.cuda"),
         ("torch.ones(1).backward()", AttributeError, "torch.Tensor.backward"),
         ("torch.cuda.synchronize()", AttributeError, "torch.cuda.synchronize"),
-        ("torch.nn.Linear(2, 2)", NotImplementedError, "torch.nn.Linear"),
+        ("torch.nn.Conv1d(2, 2, 1)", NotImplementedError, "torch.nn.Conv1d"),
         ("torch.nn.Module()(1)", NotImplementedError, "torch.nn.Module.forward"),
         ("torch.nn.functional.interpolate(1)", NotImplementedError, "torch.nn.functional.interpolate"),
         ("from torch import compile", ImportError, "torch.compile"),

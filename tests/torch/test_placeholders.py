@@ -12,6 +12,11 @@ import pytest
 
 import wconv.torch as shim
 
+LINEAR = [
+    [[0.04938792809844017, -0.4259566068649292], [0.22515933215618134, 0.2218763530254364]],
+    [-0.37793222069740295, -0.10597917437553406],
+]
+
 
 @pytest.fixture(autouse=True)
 def _in_torchs_place() -> object:
@@ -41,9 +46,21 @@ def test_a_module_of_layers_can_be_imported_and_defined() -> None:
     assert issubclass(Block, nn.Module)
     assert not isinstance(nn.Module(), (nn.Linear, _BatchNorm))
     assert double(3) == single(3) == 3
-    for make in (Block, nn.Linear, _BatchNorm, LRScheduler, functional.gelu, torch.linalg.svd):
+    for make in (Block, nn.Embedding, _BatchNorm, LRScheduler, functional.gelu, torch.linalg.svd):
         with pytest.raises(NotImplementedError, match="not offered by wconv"):
             make()
+
+
+def test_a_linear_layer_is_filled_as_torch_fills_it() -> None:
+    """The values are those of torch 2.13, `manual_seed(7)`."""
+    from torch import nn
+
+    shim.manual_seed(7)
+    model = nn.Linear(2, 2)
+    assert model.state_dict().keys() == {"weight", "bias"}
+    assert model.weight.tolist() == LINEAR[0]
+    assert model.bias.tolist() == LINEAR[1]
+    assert nn.Linear(3, 1, bias=False).bias is None
 
 
 def test_layers_without_weights_hold_none() -> None:

@@ -318,8 +318,8 @@ def sinh(input: Tensor) -> Tensor: ...
 def softmax(input: Tensor, dim: _int, dtype: Any = None) -> Tensor: ...
 def sort(input: Tensor, dim: _int = -1, descending: _bool = False, stable: _bool = True) -> Any: ...
 def sparse_coo_tensor(
-    indices: Any,
-    values: Any,
+    indices: Any = None,
+    values: Any = None,
     size: Any = None,
     *,
     dtype: _dtype | None = None,

@@ -98,6 +98,10 @@ def _stands_for(kind: type) -> str:
 @functools.cache
 def layer(name: str) -> type[Module]:
     """The class that stands for `torch.nn`'s layer: a Module that can only be made if it holds no weights."""
+    if name == "Linear":
+        from wconv.torch.layers import Linear
+
+        return Linear
     begin = _refuse if WITH_WEIGHTS.fullmatch(name) else _hold_nothing
     return type(name, (Module,), {"__module__": "torch.nn", "__init__": begin, "_stands_for": f"nn.{name}"})
 

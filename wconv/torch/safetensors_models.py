@@ -31,7 +31,10 @@ def save_model(
             del state[other]
     if force_contiguous:
         state = {name: tensor.contiguous() for name, tensor in state.items()}
-    save_file(state, filename, metadata)
+    try:
+        save_file(state, filename, metadata)
+    except ValueError as error:
+        raise ValueError(f"{error} Or use save_model(..., force_contiguous=True).") from None
 
 
 def load_model(
@@ -113,10 +116,12 @@ def _stop(tensor: Tensor) -> int:
 
 def _covers_all(tensor: Tensor) -> bool:
     storage = tensor.untyped_storage()
+    if tensor.is_meta:
+        return tensor.nbytes == storage.nbytes()
     return tensor.data_ptr() == storage.data_ptr() and tensor.nbytes == storage.nbytes()
 
 
-_is_complete = _covers_all
+_end_ptr, _is_complete = _stop, _covers_all
 
 
 def _find_shared_tensors(state_dict: Mapping[str, Tensor]) -> list[set[str]]:

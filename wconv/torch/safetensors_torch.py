@@ -20,7 +20,7 @@ from wconv.stores import files
 from wconv.tensors.lazy import Shape
 from wconv.torch import dtypes, lazy, missing
 from wconv.torch.creation import frombuffer, zeros
-from wconv.torch.device import require_cpu
+from wconv.torch.device import require_cpu, strided
 from wconv.torch.indexing import getitem
 from wconv.torch.tensor import Tensor
 
@@ -82,12 +82,17 @@ def save(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = Non
 def _in_order(tensors: Mapping[str, Tensor]) -> TensorDict:
     """The tensors in the order of the file: wide elements first, so that every tensor is aligned."""
     if not isinstance(tensors, Mapping):
-        raise ValueError(f"Expected a dict of [str, torch.Tensor] but received {type(tensors).__name__}")
+        raise ValueError(f"Expected a dict of [str, torch.Tensor] but received {type(tensors)}")
+    sparse = [name for name, each in tensors.items() if getattr(each, "layout", strided) is not strided]
+    if sparse:
+        raise ValueError(
+            f"You are trying to save a sparse tensors: `{sparse}` which this library does not support."
+            " You can make it a dense tensor before saving with `.to_dense()` but be aware this might make a"
+            " much larger file than needed."
+        )
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
-            raise ValueError(
-                f"Key `{name}` is invalid, expected torch.Tensor but received {type(tensor).__name__}"
-            )
+            raise ValueError(f"Key `{name}` is invalid, expected torch.Tensor but received {type(tensor)}")
         if not tensor.is_contiguous():
             raise ValueError(
                 f"{name} is not contiguous (a view of another?): save the whole tensor, or call .contiguous()"
@@ -224,8 +229,15 @@ def _getdtype(code: str) -> dtypes.dtype:
     return next(each for each in dtypes.BY_NAME.values() if each.row.code == code)
 
 
-OF_MODELS = ("load_model", "save_model", "_find_shared_tensors", "_is_complete", "_remove_duplicate_names")
-"""Functions whose module is imported when they are first used; scripts know the last three."""
+OF_MODELS = (
+    "load_model",
+    "save_model",
+    "_end_ptr",
+    "_find_shared_tensors",
+    "_is_complete",
+    "_remove_duplicate_names",
+)
+"""Functions whose module is imported when they are first used; scripts know those with an underscore."""
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,8 @@ import numpy as np
 
 from wconv.torch.dtypes import dtype
 from wconv.torch.size import axes, axis, lengths, whole
-from wconv.torch.strides import restride, view_strides
+from wconv.torch.storage import UntypedStorage
+from wconv.torch.strides import contiguous_strides, restride, view_strides
 from wconv.torch.tensor import Tensor
 
 
@@ -231,7 +232,30 @@ def as_strided(
     return made
 
 
+def set_(
+    self: Tensor, source: Any = None, storage_offset: int = 0, size: Any = None, stride: Any = None
+) -> Tensor:
+    """Makes this tensor a view of another's memory, or of a storage."""
+    if source is None:
+        source = UntypedStorage(0)
+    if isinstance(source, Tensor):
+        made = source if size is None else as_strided(source, size, stride, storage_offset)
+    else:
+        whole_length = (source.nbytes() // self.itemsize - storage_offset,)
+        shape = whole_length if size is None else lengths((tuple(size),))
+        flat = Tensor._at(source, self.dtype, storage_offset, whole_length, (1,))
+        steps = contiguous_strides(shape) if stride is None else stride
+        made = as_strided(flat, shape, steps, storage_offset)
+    if made.dtype is not self.dtype:
+        raise RuntimeError(f"set_: {made.dtype} is not the tensor's {self.dtype}")
+    wants = self._requires_grad
+    self.__dict__.clear()
+    self.__dict__.update(made.__dict__, _requires_grad=wants)
+    return self
+
+
 METHODS = (
+    set_,
     view,
     view_as,
     reshape,

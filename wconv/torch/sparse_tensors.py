@@ -10,7 +10,7 @@ import numpy as np
 
 from wconv.tensors.base import Array
 from wconv.torch import dtypes
-from wconv.torch.creation import Device, as_tensor
+from wconv.torch.creation import Device, as_tensor, zeros
 from wconv.torch.device import layout, require_cpu, sparse_coo, sparse_csc, sparse_csr
 from wconv.torch.dtypes import dtype
 from wconv.torch.size import lengths
@@ -164,8 +164,8 @@ def _made(
 
 
 def sparse_coo_tensor(
-    indices: Any,
-    values: Any,
+    indices: Any = None,
+    values: Any = None,
     size: Any = None,
     *,
     dtype: dtype | None = None,
@@ -179,6 +179,10 @@ def sparse_coo_tensor(
         RuntimeError: indices, values and size do not fit together.
     """
     require_cpu(device)
+    if indices is None and values is None:
+        if size is None:
+            raise TypeError("sparse_coo_tensor() needs indices and values, or a size")
+        indices, values = np.zeros((len(tuple(size)), 0), np.int64), zeros(0, dtype=dtype)
     where, elements = as_tensor(indices).to(dtypes.int64), as_tensor(values, dtype=dtype)
     if where.ndim != 2 or not elements.ndim or where.shape[1] != elements.shape[0]:
         raise RuntimeError(
