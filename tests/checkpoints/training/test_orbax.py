@@ -41,6 +41,11 @@ def test_arrays_are_those_of_jax(name: str, tmp_path: Path) -> None:
     assert "decoder.layers_0.kernel" in wconv.open(FIXTURES / name, key="params")
 
 
+def test_the_files_that_describe_it_stand_for_it() -> None:
+    for name in ("manifest.ocdbt", "_METADATA", "_CHECKPOINT_METADATA"):
+        assert len(wconv.open(FIXTURES / "orbax" / name)) == 8
+
+
 def test_the_newest_step_of_a_manager(tmp_path: Path) -> None:
     for step in ("9", "10"):
         shutil.copytree(FIXTURES / "orbax", tmp_path / step / "default")
