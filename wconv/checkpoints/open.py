@@ -63,7 +63,7 @@ def open(
     """
     require_name(path, kind=FormatError)
     place = locate(path)
-    if place.name == file_names.METADATA and place.is_file():
+    if place.name in file_names.DESCRIPTIONS and place.is_file():
         place = place.parent
     if place.is_dir():
         opened = _open_directory(place, key, variant, allow_inflation, pieces)

@@ -75,6 +75,11 @@ def find_state(opened: Checkpoint) -> TorchState:
     """
     found = list(_candidates(opened))
     if not found:
+        if opened.in_pieces and not opened.format.startswith("torch.distributed.checkpoint"):
+            raise FormatError(
+                f"{opened.path} is {opened.format}, of which wconv reads no optimizer state:"
+                " leave --optimizer out"
+            )
         objects = [name for name, value in opened.metadata.items() if isinstance(value, Record)]
         hint = f" ({objects[0]} is an object: save its state_dict())" if "optimizer" in objects else ""
         raise FormatError(f"{opened.path} holds no optimizer state{hint}: leave --optimizer out")

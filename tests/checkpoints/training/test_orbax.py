@@ -41,6 +41,11 @@ def test_arrays_are_those_of_jax(name: str, tmp_path: Path) -> None:
     assert "decoder.layers_0.kernel" in wconv.open(FIXTURES / name, key="params")
 
 
+def test_the_files_that_describe_it_stand_for_it() -> None:
+    for name in ("manifest.ocdbt", "_METADATA", "_CHECKPOINT_METADATA"):
+        assert len(wconv.open(FIXTURES / "orbax" / name)) == 9
+
+
 def test_the_newest_step_of_a_manager(tmp_path: Path) -> None:
     for step in ("9", "10"):
         shutil.copytree(FIXTURES / "orbax", tmp_path / step / "default")
@@ -88,6 +93,20 @@ def test_leaves_and_metadata_that_do_not_agree(copied: Path) -> None:
     (copied / "_METADATA").write_text("[]")
     with pytest.raises(FormatError, match="holds no JSON object"):
         wconv.open(copied)
+
+
+@pytest.mark.parametrize("copied", ["orbax-zarr"], indirect=True)
+def test_chunks_that_older_versions_do_not_store(copied: Path) -> None:
+    """They are zero, and told: a file that was lost looks the same."""
+    settings = json.loads((copied / "_METADATA").read_text())
+    del settings["store_array_data_equal_to_fill_value"]
+    (copied / "_METADATA").write_text(json.dumps(settings))
+    (copied / "params.decoder.layers_0.kernel" / "0.1").unlink()
+    opened = wconv.open(copied)
+    assert "params.decoder.layers_0.kernel: what is not stored of it is taken for zero" in opened.notes
+    found = opened["params.decoder.layers_0.kernel"].numpy().astype("f4")
+    assert not found[:4, 6:].any()
+    assert found[:4, :6].all()
 
 
 @pytest.mark.parametrize("copied", ["orbax-zarr"], indirect=True)

@@ -100,3 +100,10 @@ def test_what_deepspeed_cannot_join_either(case: Path) -> None:
     (place / "layer_00-model_00-model_states.pt").write_bytes(b"")
     with pytest.raises(FormatError, match="of a pipeline, which DeepSpeed saves by itself"):
         wconv.open(case)
+
+
+def test_its_optimizer_state_is_not_read(tmp_path: Path) -> None:
+    """It is there, in shares: to say that there is none would be wrong."""
+    with pytest.raises(FormatError, match="DeepSpeed ZeRO, of which wconv reads no optimizer state"):
+        wconv.convert(FIXTURES / "zero-3" / "global_step2", tmp_path / "out", optimizer=True)
+    assert not list(tmp_path.iterdir())

@@ -10,6 +10,15 @@ from pathlib import Path
 import pytest
 
 import wconv
+from tests.oracle import tiny_llama
+from tests.oracle.consumers import (
+    assert_same_logits,
+    assert_same_parameters,
+    logits,
+    mlx_lm_conversion,
+    mlx_lm_model,
+    stored,
+)
 from tests.oracles import directory_of, oracle
 
 pytestmark = pytest.mark.oracle
@@ -58,3 +67,17 @@ def test_the_same_values_as_tensorstore(saved: Path) -> None:
     assert sorted(found) == sorted(keys)
     for key in keys[::50]:
         assert found[key].read(0, found[key].size) == store.read(key).result().value
+
+
+def test_mlx_lm_computes_the_same(tmp_path: Path) -> None:
+    """A Llama whose weights JAX has saved under the hub's names."""
+    model = tiny_llama.saved(tmp_path / "llama")
+    place = tmp_path / "saved"
+    environment = {**os.environ, "PYTHONPATH": directory_of("orbax-checkpoint")}
+    command = [sys.executable, SCRIPT, place, f"of:{model / 'model.safetensors'}"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    report = wconv.convert(place / "of", tmp_path / "ours", dtype="float16", config=model, key="params")
+    theirs = mlx_lm_conversion(model, tmp_path / "theirs")
+    assert_same_parameters(stored(report.output), stored(theirs))
+    assert_same_logits(logits(mlx_lm_model(report.output)), logits(mlx_lm_model(theirs)))

@@ -49,6 +49,18 @@ def save_case(rank: int, world: int, port: int, folder: str, kind: str) -> None:
     maker().save(rank, world, port, folder, kind)
 
 
+def first_form(model: Any) -> Any:
+    """A model under FSDP's first form, whose state dict is one of shards."""
+    import torch
+    from torch.distributed.fsdp import FullyShardedDataParallel, StateDictType
+    from torch.distributed.fsdp.wrap import ModuleWrapPolicy
+
+    policy = ModuleWrapPolicy({type(model.model.layers[0])})
+    wrapped = FullyShardedDataParallel(model, auto_wrap_policy=policy, device_id=torch.device("cpu"))
+    FullyShardedDataParallel.set_state_dict_type(wrapped, StateDictType.SHARDED_STATE_DICT)
+    return wrapped
+
+
 def save_llama(rank: int, world: int, port: int, model: str, folder: str, kind: str) -> None:
     """A model directory of transformers', sharded by FSDP2 and saved in one of several ways."""
     import torch
@@ -60,12 +72,24 @@ def save_llama(rank: int, world: int, port: int, model: str, folder: str, kind: 
 
     join_group(rank, world, port)
     made = AutoModelForCausalLM.from_pretrained(model)
-    mesh = init_device_mesh("cpu", (world,))
-    for layer in made.model.layers:
-        fully_shard(layer, mesh=mesh)
-    fully_shard(made, mesh=mesh)
-    state = made.state_dict()
-    if kind == "dcp":
+    if kind == "fsdp1":
+        state = first_form(made).state_dict()
+    else:
+        mesh = init_device_mesh("cpu", (world,))
+        for layer in made.model.layers:
+            fully_shard(layer, mesh=mesh)
+        fully_shard(made, mesh=mesh)
+        state = made.state_dict()
+    if kind == "hf":
+        dcp.save(state, storage_writer=dcp.HuggingFaceStorageWriter(folder, save_distributed=True))
+    elif kind == "safetensors":
+        from torch.distributed.checkpoint.filesystem import SerializationFormat
+
+        writer = dcp.FileSystemWriter(folder, serialization_format=SerializationFormat.SAFETENSORS)
+        dcp.save({"model": state}, storage_writer=writer)
+    elif kind == "uncoordinated":
+        dcp.save(state, checkpoint_id=folder, use_collectives=False)
+    elif kind == "dcp":
         dcp.save({"model": state}, checkpoint_id=f"{folder}/pytorch_model_fsdp_0")
     elif kind == "prefixed":
         dcp.save({f"actor._orig_mod.{name}": value for name, value in state.items()}, checkpoint_id=folder)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import wconv
+from tests.oracle import tiny_llama
 from tests.oracle.consumers import (
-    VOCABULARY,
     assert_same_logits,
     assert_same_parameters,
     logits,
@@ -39,15 +39,6 @@ CASES = [
 ]
 ZERO = ["zero-1", "zero-2", "zero-3", "zero-1-fp32", "zero-2-fp32", "zero-3-fp32", "zero-2-alone"]
 PREFIX = {"dcp-nested": "model.", "dcp-safetensors": "model."}
-SIZES: dict[str, Any] = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 256,
-}
 
 
 def bits(tensor: Any) -> tuple[str, tuple[int, ...], bytes]:
@@ -86,20 +77,10 @@ def test_the_same_as_torch_joins(case: str, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny Llama as transformers saves it, tokenizer included."""
-    transformers, torch = oracle("transformers"), oracle("torch")
-    path = tmp_path_factory.mktemp("llama")
-    torch.manual_seed(0)
-    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**SIZES, tie_word_embeddings=False))
-    model.to(torch.bfloat16).save_pretrained(path)
-    tokens = {f"t{at}": at for at in range(VOCABULARY)}
-    tokenizers = oracle("tokenizers")
-    made = tokenizers.Tokenizer(tokenizers.models.WordLevel(tokens, unk_token="t0"))
-    transformers.PreTrainedTokenizerFast(tokenizer_object=made).save_pretrained(path)
-    return path
+    return tiny_llama.saved(tmp_path_factory.mktemp("llama"))
 
 
-@pytest.mark.parametrize("kind", ["dcp", "prefixed", "ranks"])
+@pytest.mark.parametrize("kind", ["dcp", "prefixed", "ranks", "fsdp1", "hf", "safetensors", "uncoordinated"])
 def test_mlx_lm_computes_the_same(kind: str, llama: Path, tmp_path: Path) -> None:
     programs.spawn(programs.save_llama, 2, str(llama), str(tmp_path / "checkpoint-5"), kind)
     report = wconv.convert(tmp_path / "checkpoint-5", tmp_path / "ours", dtype="float16", config=llama)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from wconv.checkpoints.training.saved import RankFiles
 from wconv.errors import FormatError
 from wconv.formats.side_files import read_json
 from wconv.formats.sources import FileSource, Source
-from wconv.formats.torch.objects import JoinedTensor, LostTensor
+from wconv.formats.torch.objects import JoinedTensor
 from wconv.formats.zarr import arrays, ocdbt
 from wconv.formats.zarr.ocdbt import ValuePlace
 from wconv.tensors.lazy import LazyTensor
@@ -129,7 +129,7 @@ def read(directory: Path, names: Sequence[str]) -> tuple[dict[Any, Any], RankFil
     whole = metadata.get("store_array_data_equal_to_fill_value") is True
     root: dict[Any, Any] = {}
     texts = _texts(files)
-    scalars = 0
+    scalars, absent = 0, list[str]()
     for name in leaves or sorted(held):
         kind = leaves.get(name, "")
         if name in texts:
@@ -138,13 +138,14 @@ def read(directory: Path, names: Sequence[str]) -> tuple[dict[Any, Any], RankFil
             if kind not in EMPTY:
                 raise FormatError(f"{directory}: {name:.200} is in no file, and {METADATA} names it")
         else:
-            found = _array(held[name], name, str(directory), whole)
+            found, lacks = _array(held[name], name, str(directory), whole)
+            absent += [name] if lacks else []
             scalars += kind == "scalar"
-            if isinstance(found, LazyTensor):
-                number = kind == "scalar" and found.size == 1 and scalars <= SCALARS
-                root[name] = found.numpy().item() if number else JoinedTensor(found)
-            else:
-                root[name] = found
+            number = kind == "scalar" and found.size == 1 and scalars <= SCALARS
+            root[name] = found.numpy().item() if number else JoinedTensor(found)
+    if absent:
+        more = f" and {len(absent) - 1:,} more" if len(absent) > 1 else ""
+        files.notes.append(f"{absent[0]:.150}{more}: what is not stored of it is taken for zero")
     for name in sorted(held.keys() - leaves.keys()) if leaves else ():
         files.notes.append(f"left out {name:.150}, which {METADATA} does not name")
     return root, files
@@ -211,44 +212,64 @@ def _tree(files: RankFiles, manifests: Sequence[str]) -> dict[str, Chunks]:
             files.check_range(name, place.offset, place.length, "a value")
             return FileSource(path, place.offset, place.length)
 
-        for key, value in ocdbt.read(FileSource(files.path(manifest)), reader).items():
-            try:
-                name, _, chunk = key.decode().partition("/")
-            except UnicodeDecodeError:
-                raise FormatError(f"{files.directory / manifest} is damaged: a key is no text") from None
+        tree = ocdbt.read(FileSource(files.path(manifest)), reader)
+        try:
+            texts = {key.decode(): value for key, value in tree.items()}
+        except UnicodeDecodeError:
+            raise FormatError(f"{files.directory / manifest} is damaged: a key is no text") from None
+        names = _names(texts)
+        for key, value in texts.items():
+            name, chunk = _split(key, names)
             if held.setdefault(name, {}).setdefault(chunk, value) is not value:
                 raise FormatError(f"{files.directory}: two processes have written {key!r:.100}")
     return held
 
 
+def _names(keys: Iterable[str]) -> frozenset[str]:
+    """The names of the arrays among keys: those that have metadata below them."""
+    ends = tuple(f"/{metadata}" for metadata in arrays.METADATA.values())
+    return frozenset(key.rpartition("/")[0] for key in keys if key.endswith(ends))
+
+
+def _split(key: str, names: Collection[str]) -> tuple[str, str]:
+    """The name of the array that a key is of, which may have slashes itself, and the key below it."""
+    name = key
+    while name:
+        name = name.rpartition("/")[0]
+        if name in names:
+            return name, key[len(name) + 1 :]
+    name, _, chunk = key.partition("/")
+    return name, chunk
+
+
 def _plain(files: RankFiles) -> dict[str, Chunks]:
     """What directories hold: one for each array, with a file for each chunk."""
-    held: dict[str, Chunks] = {}
+    found: list[str] = []
+    pending = [f"{name}/" for name in _directories(files.directory) if not PROCESS.fullmatch(name)]
     count = 0
-    for name in _directories(files.directory):
-        place = files.directory / name
-        if not any((place / metadata).exists() for metadata in arrays.METADATA.values()):
-            continue
-        chunks: Chunks = {}
-        pending = [""]
-        while pending:
-            below = pending.pop()
-            with os.scandir(place / below) as entries:
-                for entry in entries:
-                    key = f"{below}{entry.name}"
-                    count += 1
-                    if count > ENTRIES or below.count("/") > 64:
-                        raise FormatError(f"{files.directory} holds more than {ENTRIES:,} files")
-                    if entry.is_dir(follow_symlinks=False):
-                        pending.append(f"{key}/")
-                    else:
-                        chunks[key] = FileSource(files.path(f"{name}/{key}"))
-        held[name] = chunks
+    while pending:
+        below = pending.pop()
+        with os.scandir(files.directory / below) as entries:
+            for entry in entries:
+                key = f"{below}{entry.name}"
+                count += 1
+                if count > ENTRIES or below.count("/") > 64:
+                    raise FormatError(f"{files.directory} holds more than {ENTRIES:,} files")
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(f"{key}/")
+                else:
+                    found.append(key)
+    names = _names(found)
+    held: dict[str, Chunks] = {}
+    for key in found:
+        name, chunk = _split(key, names)
+        if name in names:
+            held.setdefault(name, {})[chunk] = FileSource(files.path(key))
     return held
 
 
-def _array(chunks: Chunks, name: str, where: str, whole: bool) -> LazyTensor | LostTensor:
-    """One array. Raises `FormatError`."""
+def _array(chunks: Chunks, name: str, where: str, whole: bool) -> tuple[LazyTensor, bool]:
+    """One array, and whether it lacks chunks. Raises `FormatError`."""
     for version, key in arrays.METADATA.items():
         source = chunks.get(key)
         if source is not None:
@@ -257,5 +278,5 @@ def _array(chunks: Chunks, name: str, where: str, whole: bool) -> LazyTensor | L
                 raise FormatError(f"{place} is too large for what it should be: {source.size:,} bytes")
             spec = arrays.parse(source.read(0, source.size), version, place)
             rest = {key: value for key, value in chunks.items() if key not in arrays.METADATA.values()}
-            return arrays.tensor(spec, rest, name, where, whole=whole)
+            return arrays.tensor(spec, rest, name, where, whole=whole), len(rest) < spec.count
     raise FormatError(f"{where}: {name:.200} has chunks and no metadata of Zarr's")

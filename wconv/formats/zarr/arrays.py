@@ -80,6 +80,11 @@ class Spec:
     checked: bool = False
     zeros: bool = True
 
+    @property
+    def count(self) -> int:
+        """How many chunks it has."""
+        return math.prod(-(-length // step) for length, step in zip(self.shape, self.chunks, strict=True))
+
 
 def parse(text: bytes, version: int, where: str) -> Spec:
     """The metadata of an array.
