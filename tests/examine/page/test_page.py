@@ -19,6 +19,8 @@ import pytest
 import wconv
 from tests.cli.running import run
 from tests.making import random, raw_safetensors, write_directory, write_file
+from tests.serving import put_model, serving
+from wconv.stores import remote
 
 MODEL = Path(__file__).parents[3] / "fixtures" / "qwen2_5_vl"
 
@@ -154,3 +156,19 @@ def test_a_hundred_thousand_tensors_are_a_small_page(tmp_path: Path) -> None:
     source = raw_safetensors(tmp_path / "m.safetensors", header, b"\0" * (4 * len(names)))
     page = made(source, tmp_path / "m.html")
     assert len(page) < 1_000_000
+
+
+def test_a_model_of_the_hub_is_called_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "_cache", type(remote._cache)())
+    for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_TOKEN_PATH", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    with serving() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+        put_model(server, "someone/Tiny", {path.name: path.read_bytes() for path in MODEL.glob("*.*")})
+        done = run("inspect", "someone/Tiny", "--html", tmp_path / "m.html")
+    assert done.exit_code == 0, done.output
+    data = data_of((tmp_path / "m.html").read_text("utf-8"))
+    assert data["title"] == "Tiny"
+    assert len(data["output"]["names"]) == 57
+    assert str(tmp_path) not in json.dumps({**data, "files": [], "output": {}})

@@ -106,7 +106,7 @@ def tokenizer(directory: Path, names: list[str], needs: Needs) -> Iterator[Probl
         return
     wanted = " or ".join(" with ".join(group) for group in needs.tokenizer[:3])
     mend = fetching(directory, "tokenizer.json", "tokenizer_config.json")
-    text = f"holds no tokenizer ({wanted}, …): an empty one is made, to which every text is nothing"
+    text = f"holds no tokenizer ({wanted}, …): the program fails, or makes an empty one"
     yield Problem("tokenizer", "wrong", directory.name, text, **mend)
 
 

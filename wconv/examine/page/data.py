@@ -12,7 +12,7 @@ from typing import Any
 from wconv import __version__
 from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.conversion.planned import Conversion
-from wconv.errors import one_line
+from wconv.errors import called, one_line
 from wconv.examine.page.steps import steps_of
 from wconv.examine.stats import Stats
 from wconv.layouts.rule import Rule
@@ -84,7 +84,7 @@ def collect(
         "version": 1,
         "wconv": __version__,
         "title": _title(opened),
-        "path": str(opened.path),
+        "path": called(str(opened.path)),
         "format": opened.format,
         "bytes": opened.nbytes,
         "elements": sum(tensor.size for tensor in opened.values()),
@@ -111,8 +111,8 @@ def collect(
 
 
 def _title(opened: Checkpoint) -> str:
-    name = opened.path.name or str(opened.path)
-    return name[:300]
+    path = called(str(opened.path))
+    return (path.rstrip("/").rpartition("/")[2] or path)[:300]
 
 
 def _cut(value: Any) -> str:

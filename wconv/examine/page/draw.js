@@ -38,12 +38,12 @@ function histogram(letters, least, largest) {
     }
   });
   made.append(svg("line", { x1: 0, x2: width, y1: tall + 0.5, y2: tall + 0.5, class: "ground" }));
-  if (least < 0 && largest > 0) {
-    const zero = (-least / (largest - least)) * width;
-    made.append(svg("line", { x1: zero, x2: zero, y1: tall, y2: tall + 6, class: "ground" }));
+  const zero = -least / (largest - least); // where it is between them, if it is
+  if (zero > 0 && zero < 1) {
+    made.append(svg("line", { x1: zero * width, x2: zero * width, y1: tall, y2: tall + 6, class: "ground" }));
   }
   return el("figure", { class: "spread" }, made,
-    el("figcaption", {}, el("span", {}, String(least)), least < 0 && largest > 0 && el("span", {}, "0"),
+    el("figcaption", {}, el("span", {}, String(least)), zero > 0.12 && zero < 0.88 && el("span", { class: "zero", style: { left: `${100 * zero}%` } }, "0"),
       el("span", {}, String(largest))));
 }
 

@@ -38,7 +38,7 @@ async function start() {
     tree.cursor = 0;
     tree.box.scrollTop = 0;
     tree.show(made, chosen !== null);
-    map.show(made);
+    map.show(made, chosen === null ? "all" : "found");
   }
 
   filter.addEventListener("input", () => {

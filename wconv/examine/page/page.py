@@ -20,7 +20,7 @@ from wconv.conversion.options import ConvertOptions
 from wconv.conversion.planned import Conversion
 from wconv.conversion.prepare import plan
 from wconv.conversion.quantize import sizes_of
-from wconv.errors import OutputError, WconvError, one_line
+from wconv.errors import OutputError, WconvError, called, one_line
 from wconv.examine import statements
 from wconv.examine.page.data import Target, collect
 from wconv.examine.page.pickles import pickled
@@ -128,7 +128,7 @@ def render(data: Mapping[str, Any]) -> bytes:
     """
     style = _part("page.css")
     script = '(() => {\n"use strict";\n' + "\n".join(_part(f"{name}.js") for name in SCRIPTS) + "})();\n"
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = called(json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False))
     packed = base64.b64encode(zlib.compress(text.encode("utf-8", "surrogatepass"), 9)).decode()
     parts = {
         "script-hash": _digest(script),

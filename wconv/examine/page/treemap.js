@@ -45,9 +45,9 @@ class MapView {
     new ResizeObserver(() => this.draw()).observe(this.box);
   }
 
-  show(tree) {
+  show(tree, label = "all") {
     this.tree = tree;
-    this.way = [{ label: "all", part: tree.root, steps: [], times: 1 }];
+    this.way = [{ label, part: tree.root, steps: [], times: 1 }];
     this.draw();
   }
 
