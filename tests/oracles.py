@@ -27,6 +27,8 @@ BESIDE = {
     "peft": "WCONV_PEFT",
     "gguf": "WCONV_GGUF",
     "mlx-whisper": "WCONV_MLX_WHISPER",
+    "mlx-embeddings": "WCONV_MLX_EMBEDDINGS",
+    "parakeet-mlx": "WCONV_PARAKEET_MLX",
     "mlx-vlm 0.6.0": "WCONV_OLD_MLX_VLM",
     "orbax-checkpoint": "WCONV_ORBAX",
     "dask": "WCONV_DASK",

@@ -76,7 +76,9 @@ def test_a_registered_consumer_is_listed() -> None:
 
 
 def test_the_command_names_it(tmp_path: Path) -> None:
-    assert "mlx-examples, mlx-whisper, diffusers, toy;" in " ".join(run("convert", "--help").split())
+    assert "mlx-examples, mlx-whisper, mlx-audio, mlx-embeddings, diffusers, toy;" in " ".join(
+        run("convert", "--help").split()
+    )
     assert "toy_model" in run("rules")
     model, _ = source(tmp_path)
     shown = run(str(model), "--layout", "toy")

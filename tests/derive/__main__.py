@@ -1,10 +1,12 @@
-"""Derives tables from a consumer that is installed: `python -m tests.derive mlx-lm|mlx-vlm [MODEL …]`.
+"""Derives tables from a consumer that is installed: `python -m tests.derive PROGRAM [MODEL …]`.
 
-Writes `wconv/consumers/<program>/tables/<model_type>.toml` for every model type that can be derived, keeps
-the tiny checkpoints that they were derived from in `fixtures/derived`, and says what cannot be. Each table is
-compared with the consumer's own conversion of the same checkpoint; one that differs is not written. With
-MODEL, only those; with `--print`, to the terminal instead; with `--page`, writes the page of all that is
-known; with `--watch`, names the model types for which the tables do not hold with the version installed.
+PROGRAM is mlx-lm, mlx-vlm, mlx-audio or mlx-embeddings. Writes
+`wconv/consumers/PROGRAM/tables/MODEL_TYPE.toml` for every model type that can be derived, keeps the tiny
+checkpoints that they were derived from in `fixtures/derived`, and says what cannot be. Each table is compared
+with the consumer's own conversion of the same checkpoint; one that differs is not written.
+With MODEL, only those; with `--print`, to the terminal
+instead; with `--page`, writes the page of all that is known; with `--watch`, names the model types for which
+the tables do not hold with the version installed.
 """
 
 from __future__ import annotations

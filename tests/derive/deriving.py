@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,9 @@ from wconv.layouts.file.primitives import check as check_rule
 from wconv.layouts.inverse import restore
 from wconv.layouts.rules import DropRule, Rule
 from wconv.tensors.lazy import from_array
+
+PLACE = re.compile(r"\s*\(?(?<![\w.])/[\w./-]+\)?")
+"""Where something lies on this machine."""
 
 COMMANDS = {
     "mlx-lm": "mlx_lm.generate --model {model} --prompt 'Hello'",
@@ -99,7 +103,8 @@ def _retried(prog: Program, model_type: str, make: Any, source: Source) -> Deriv
 
 
 def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:160]
+    said = str(error).splitlines()[0] if str(error) else ""
+    return f"{type(error).__name__}: {PLACE.sub('', said)}"[:160]
 
 
 def _derived(prog: Program, model_type: str, make: Any, source: Source) -> Derived:
@@ -125,7 +130,7 @@ def _derived(prog: Program, model_type: str, make: Any, source: Source) -> Deriv
             (model_type,),
             plain_rules.known_names([*trace.final, *all_names, *more_names], {**trace.owners, **more_names}),
             (*ties, *more, *rules, *keep),
-            command=COMMANDS[prog.name],
+            command=COMMANDS.get(prog.name) or prog.command(model_type),
             where=where,
         )
         for rule in layout.rules:
@@ -153,7 +158,7 @@ def trace_of(source: Source) -> Traced:
         UntraceableError: it is not, or something is computed.
     """
     made = source.model
-    origins = traced(source.shapes, made.fresh)
+    origins = traced(source.shapes, made.exact)
     final = made.now()
     if not origins:
         raise UntraceableError("sanitize leaves nothing of a checkpoint")
@@ -214,14 +219,14 @@ def check(layout: Layout, source: Source, trace: Traced) -> None:
         start += size
     import mlx.core as mx
 
-    expected = source.model.fresh({name: mx.array(tensor.numpy()) for name, tensor in tensors.items()})
+    expected = source.model.exact({name: mx.array(tensor.numpy()) for name, tensor in tensors.items()})
     for name, array in expected.items():
         if tuple(array.shape) != trace.final[name]:
             raise UntraceableError(
                 f"the program wants {name} as {trace.final[name]}, not {tuple(array.shape)}"
             )
     try:
-        repeated = source.model.fresh(dict(expected))
+        repeated = source.model.exact(dict(expected))
     except Exception as error:
         said = f"the program's sanitize does not take its own result: {_said(error)}"
         raise UntraceableError(said) from None

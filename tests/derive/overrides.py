@@ -7,7 +7,16 @@ from typing import Any
 
 Fields = Mapping[str, Any]
 
-TRANSFORMERS_NAMES: Mapping[str, str] = {"phixtral": "-"}
+TRANSFORMERS_NAMES: Mapping[str, str] = {
+    "phixtral": "-",
+    "xlm_roberta": "xlm-roberta",
+    "mms": "wav2vec2",
+    "wav2vec": "wav2vec2",
+    "sesame": "csm",
+    "sam_audio": "-",
+    "fish_qwen3_omni": "-",
+    "parakeet": "-",
+}
 """A program's model type → transformers', where they differ; "-" for one that only shares its name."""
 
 YARN = {
@@ -270,6 +279,39 @@ CONSUMER: Mapping[tuple[str, str], Fields] = {
         "text_config": {"global_head_dim": 16, "layer_types": MIXED, "sliding_window_pattern": 2}
     },
     ("mlx-vlm", "gemma3"): {"text_config": {"mm_tokens_per_image": 4}},
+    ("mlx-audio", "voxtral"): {"audio_config": {"num_hidden_layers": 4}},
+    **{
+        ("mlx-audio", name): {
+            "hidden_dim": 32,
+            "style_dim": 16,
+            "max_conv_dim": 32,
+            "dim_in": 16,
+            "dropout": 0.1,
+            "max_dur": 8,
+            "n_layer": 2,
+            "n_mels": 16,
+            "n_token": 20,
+            "text_encoder_kernel_size": 5,
+            "plbert": {
+                "hidden_size": 24,
+                "num_attention_heads": 4,
+                "intermediate_size": 40,
+                "max_position_embeddings": 32,
+                "num_hidden_layers": 2,
+                "dropout": 0.1,
+            },
+            "istftnet": {
+                "upsample_kernel_sizes": [20, 12],
+                "upsample_rates": [10, 6],
+                "gen_istft_hop_size": 5,
+                "gen_istft_n_fft": 20,
+                "resblock_dilation_sizes": [[1, 3, 5], [1, 3, 5], [1, 3, 5]],
+                "resblock_kernel_sizes": [3, 7, 11],
+                "upsample_initial_channel": 32,
+            },
+        }
+        for name in ("kokoro", "kitten_tts")
+    },
     ("mlx-lm", "lfm2-vl"): {"text_config": {"@own": "lfm2", "block_ff_dim": 96}},
     ("mlx-lm", "pixtral"): {"text_config": {"@own": "llama"}},
 }

@@ -1,32 +1,50 @@
-"""mlx-lm and mlx-vlm as the prober sees them: modules, a model from a config, its sanitize, its casts."""
+"""The programs as the prober sees them: modules, a model from a config, its sanitize, its casts."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import importlib
+import os
 import pkgutil
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from tests.derive.shrink import number_for, shrunk
 
 Config = dict[str, Any]
 Arrays = dict[str, Any]
 
-PACKAGES = {"mlx-lm": "mlx_lm", "mlx-vlm": "mlx_vlm"}
+PACKAGES = {
+    "mlx-lm": "mlx_lm",
+    "mlx-vlm": "mlx_vlm",
+    "mlx-audio": "mlx_audio",
+    "mlx-embeddings": "mlx_embeddings",
+}
 PARTS = ("text", "vision", "perceiver", "projector", "audio")
 
 
 @dataclass(frozen=True)
 class Program:
-    """One of the two programs."""
+    """One of the programs; `tests/derive/speech.py` has those for speech and embeddings.
+
+    Attributes:
+        autos: transformers' classes that make its models, the best first.
+    """
 
     name: str
     package: str
     version: str
+
+    autos: ClassVar[tuple[str, ...]] = (
+        "AutoModelForCausalLM",
+        "AutoModelForImageTextToText",
+        "AutoModelForSeq2SeqLM",
+        "AutoModel",
+    )
 
     def model_types(self) -> Iterator[str]:
         """Every module of models, by its own name."""
@@ -69,6 +87,18 @@ class Program:
         found: Mapping[str, str] = importlib.import_module(f"{self.package}.utils").MODEL_REMAPPING
         return found
 
+    def make(self, module: Any, config: Config) -> tuple[Any, Callable[[Arrays], Arrays]]:
+        """The model of a module for a config, and what is done to a checkpoint before it is loaded."""
+        return (_mlx_lm if self.name == "mlx-lm" else _mlx_vlm)(module, config)
+
+    def command(self, model_type: str) -> str:
+        """The command that runs a model, with `{model}` for its path; "" where there is none for all."""
+        return ""
+
+    def own_config(self, model_type: str) -> Config:
+        """A tiny config from the defaults of the program's own classes."""
+        return _own_config(self, model_type)
+
 
 @dataclass
 class Probe:
@@ -95,6 +125,19 @@ class Probe:
     def fresh(self, weights: Arrays) -> Arrays:
         """What sanitize of a model made anew makes of tensors; `now` is then that model's."""
         self.model, self.sanitize = self.make()
+        return self._made(weights)
+
+    def exact(self, weights: Arrays) -> Arrays:
+        """The same in float32, where the program would cast to a dtype of its own, which loses numbers."""
+        import mlx.core as mx
+
+        self.model, self.sanitize = self.make()
+        if isinstance(getattr(self.model, "dtype", None), mx.Dtype):
+            with contextlib.suppress(AttributeError):  # one that only tells
+                self.model.dtype = mx.float32
+        return self._made(weights)
+
+    def _made(self, weights: Arrays) -> Arrays:
         declared = set(weights)
         weights = self.sanitize(weights)
         self.without(weights, declared)
@@ -108,9 +151,15 @@ class Probe:
 
 
 def program(name: str) -> Program:
+    """A program of `PACKAGES`, which must be installed."""
     import importlib.metadata
 
-    return Program(name, PACKAGES[name], importlib.metadata.version(name))
+    from tests.derive import speech
+    from tests.oracles import BESIDE
+
+    speech.reachable(os.environ.get(BESIDE.get(name, ""), ""))
+    cls = {"mlx-audio": speech.Audio, "mlx-embeddings": speech.Embeddings}.get(name, Program)
+    return cls(name, PACKAGES[name], importlib.metadata.version(name))
 
 
 def filled(config: Mapping[str, Any], cls: type, needed_only: bool = False) -> Config:
@@ -157,8 +206,7 @@ def probe(prog: Program, model_type: str, config: Config) -> Probe:
         Exception: whatever the program raises for this config.
     """
     module = prog.module(model_type)
-    make = _mlx_lm if prog.name == "mlx-lm" else _mlx_vlm
-    model, sanitize = make(module, copy.deepcopy(config))
+    model, sanitize = prog.make(module, copy.deepcopy(config))
     from mlx.utils import tree_flatten
 
     shapes = {name: tuple(array.shape) for name, array in tree_flatten(model.parameters())}
@@ -174,7 +222,7 @@ def probe(prog: Program, model_type: str, config: Config) -> Probe:
         shapes,
         sanitize,
         casts,
-        lambda: make(module, copy.deepcopy(config)),
+        lambda: prog.make(module, copy.deepcopy(config)),
         lambda weights, declared: None,
         owners,
     )
@@ -216,6 +264,10 @@ def _mlx_vlm(module: Any, config: Config) -> tuple[Any, Any]:
 
 def own_config(prog: Program, model_type: str) -> Config:
     """A tiny config from the defaults of the program's own classes."""
+    return prog.own_config(model_type)
+
+
+def _own_config(prog: Program, model_type: str) -> Config:
     model_type, _, part = model_type.partition(":")
     module = prog.module(model_type)
     config: Config = {"model_type": model_type}

@@ -32,13 +32,6 @@ from wconv.consumers.mlx.config_fields import normalise
 Config = dict[str, Any]
 Shape = tuple[int, ...]
 
-AUTOS = (
-    "AutoModelForCausalLM",
-    "AutoModelForImageTextToText",
-    "AutoModelForSeq2SeqLM",
-    "AutoModel",
-)
-
 
 @dataclass(frozen=True)
 class Source:
@@ -87,7 +80,7 @@ def transformers_source(
         small = shrunk(with_parts(cls), numbers)
         merge(small, overrides.TRANSFORMERS.get(model_type, {}))
         set_everywhere(small, changes)
-        config, model = _small_model(cls, small)
+        config, model = _small_model(prog, cls, small)
         state = model.state_dict()
         tied = frozenset(getattr(model, "all_tied_weights_keys", {}) or {})
         kept = {key: tensor for key, tensor in state.items() if key not in tied}
@@ -134,10 +127,13 @@ def swapped_source(prog: Program, model_type: str, changes: Mapping[str, Any]) -
     return replace(source, shapes=shapes, kind=f"{source.kind}, inputs before outputs")
 
 
-def _built(transformers: Any, config: Any) -> Any:
+def _built(prog: Program, transformers: Any, config: Any) -> Any:
     errors = []
     seeing = any(hasattr(config, name) for name in ("vision_config", "audio_config"))
-    for auto in sorted(AUTOS, key=lambda name: name != "AutoModelForImageTextToText") if seeing else AUTOS:
+    autos = prog.autos
+    if seeing:
+        autos = tuple(sorted(autos, key=lambda name: name != "AutoModelForImageTextToText"))
+    for auto in autos:
         try:
             return getattr(transformers, auto).from_config(config)
         except ValueError as error:
@@ -145,7 +141,7 @@ def _built(transformers: Any, config: Any) -> Any:
     raise ValueError(errors[-1][:200])
 
 
-def _small_model(cls: Any, small: Config) -> tuple[Any, Any]:
+def _small_model(prog: Program, cls: Any, small: Config) -> tuple[Any, Any]:
     """A config and its model without memory; with every number less where it is still large."""
     import torch
     import transformers
@@ -155,7 +151,7 @@ def _small_model(cls: Any, small: Config) -> tuple[Any, Any]:
             lessen(small)
         config = cls.from_dict(small)
         with torch.device("meta"):
-            model = _built(transformers, config)
+            model = _built(prog, transformers, config)
         if sum(tensor.numel() for tensor in model.state_dict().values()) < EXACT:
             break
     return config, model
@@ -173,12 +169,12 @@ def consumer_config(prog: Program, model_type: str, config: Any, all_fields: boo
     written = json.loads(config.to_json_string(use_diff=False))
     written["model_type"] = model_type
     ours, _ = normalise(written)
-    if prog.name == "mlx-lm":
-        args = prog.module(model_type).ModelArgs
-        ours = {**filled(ours, args, needed_only=not all_fields)}
-    else:
-        module = prog.module(model_type)
-        ours = filled(ours, module.ModelConfig, needed_only=not all_fields)
+    module = prog.module(model_type)
+    cls = getattr(module, "ModelArgs" if prog.name != "mlx-vlm" else "ModelConfig", None)
+    cls = cls or getattr(module, "ModelConfig", None)
+    if cls is not None:
+        ours = {**filled(ours, cls, needed_only=not all_fields)}
+    if prog.name != "mlx-lm":
         for part in ("text_config", "vision_config", "audio_config"):
             inner = getattr(module, f"{part.split('_')[0].title()}Config", None)
             if inner is not None and isinstance(ours.get(part), dict) and ours[part]:

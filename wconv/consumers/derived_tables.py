@@ -37,11 +37,9 @@ def choose(name: str, config: Mapping[str, Any], names: Collection[str]) -> Layo
         names: the source's tensor names; without any, the table is given as it stands.
     """
     model_type = str(config.get("model_type", "")).lower()
-    asked = [
-        one
-        for one in likeliest_first(config)
-        if one.table_folder and name in (registry.AUTO, one.layout_name)
-    ]
+    named = registry.find_consumer(name)
+    asked = likeliest_first(config) if name == registry.AUTO else [named] if named is not None else []
+    asked = [one for one in asked if one.table_folder]
     running = next((one for one in asked if name != registry.AUTO or _has(one, model_type)), None)
     for consumer in asked:
         layout = table_files.find(consumer.table_folder, model_type)

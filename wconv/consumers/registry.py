@@ -15,6 +15,8 @@ from wconv.consumers.consumer import Consumer, Role
 from wconv.consumers.diffusers.consumer import DIFFUSERS
 from wconv.consumers.kohya.consumer import KOHYA
 from wconv.consumers.mflux.consumer import MFLUX
+from wconv.consumers.mlx_audio.consumer import MLX_AUDIO
+from wconv.consumers.mlx_embeddings.consumer import MLX_EMBEDDINGS
 from wconv.consumers.mlx_examples.consumer import MLX_EXAMPLES
 from wconv.consumers.mlx_lm.consumer import MLX_LM
 from wconv.consumers.mlx_vlm.consumer import MLX_VLM
@@ -37,6 +39,8 @@ CONSUMERS: tuple[Consumer, ...] = (
     MFLUX,
     MLX_EXAMPLES,
     MLX_WHISPER,
+    MLX_AUDIO,
+    MLX_EMBEDDINGS,
     DIFFUSERS,
     PEFT,
     KOHYA,

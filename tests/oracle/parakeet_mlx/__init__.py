@@ -1,0 +1,1 @@
+"""Models of parakeet-mlx, loaded by the program itself."""

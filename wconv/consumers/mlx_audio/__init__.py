@@ -1,0 +1,1 @@
+"""What mlx-audio calls the tensors of models for speech, and how it lays them out."""
