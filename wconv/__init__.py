@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from wconv.conversion.prepare import prepare
     from wconv.conversion.report import Report
     from wconv.conversion.run import convert, run
+    from wconv.conversion.several import convert_several
     from wconv.errors import FormatError, LayoutError, OutputError, UnsafeError, WconvError
     from wconv.examine.diff import Diff, diff
+    from wconv.examine.receipt import write_receipt
     from wconv.examine.receipt_check import ReceiptCheck, check_receipt
     from wconv.examine.scan.scan import Scan, scan
     from wconv.examine.verify import Verification, verify
@@ -49,9 +51,11 @@ _HOMES = {
     "Verification": "examine.verify",
     "check_receipt": "examine.receipt_check",
     "convert": "conversion.run",
+    "convert_several": "conversion.several",
     "diff": "examine.diff",
     "scan": "examine.scan.scan",
     "verify": "examine.verify",
+    "write_receipt": "examine.receipt",
     "prepare": "conversion.prepare",
     "run": "conversion.run",
     "FormatError": "errors",
@@ -85,6 +89,7 @@ __all__ = [
     "__version__",
     "check_receipt",
     "convert",
+    "convert_several",
     "diff",
     "load",
     "load_mlx",
@@ -94,6 +99,7 @@ __all__ = [
     "save",
     "scan",
     "verify",
+    "write_receipt",
 ]
 
 

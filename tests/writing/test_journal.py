@@ -234,9 +234,9 @@ def _deflated(tensor: Any) -> DeflatedSource:
 
 
 def test_a_hundred_thousand_jobs_start_no_more_threads_than_there_is_work(tmp_path: Path) -> None:
-    assert writer._threads(100_000, 10**13) <= max(writer.MOST_THREADS, os.cpu_count() or 1)
-    assert writer._threads(100_000, 100) == 1
-    assert writer._threads(3, 10**13) == 3
+    assert writer.count_threads(100_000, 10**13) <= max(writer.MOST_THREADS, os.cpu_count() or 1)
+    assert writer.count_threads(100_000, 100) == 1
+    assert writer.count_threads(3, 10**13) == 3
     model = write_directory(tmp_path / "m", [{"a": random((9,))}])
     command = [sys.executable, "-m", "wconv", str(model), "-j", "100000", "-o", str(tmp_path / "o")]
     subprocess.run(command, check=True, timeout=30, capture_output=True)

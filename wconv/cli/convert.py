@@ -86,6 +86,13 @@ HOW, RUN, SUMMARY = "How it is read", "The run", "Messages"
     multiple=True,
     help="Add an adapter to the weights; repeatable.",
 )
+@option(
+    RUN,
+    "--also",
+    metavar="NAME:OPTIONS",
+    multiple=True,
+    help="Make one more output of the same reading, as --also q4:'-q'; repeatable.",
+)
 @option(QUANTIZE, "-q", "--quantize", is_flag=True, help="Quantize, as the -q of mlx_lm.convert.")
 @option(QUANTIZE, "--q-bits", type=click.IntRange(1, 64), help="Bits of a weight: 4 by default, 8 for mxfp8.")
 @option(QUANTIZE, "--q-group-size", type=click.IntRange(1, 1_000_000), help="Weights that share a scale.")
@@ -176,6 +183,7 @@ def convert(
     no_sync: bool,
     jobs: int | None,
     executor: str | None,
+    also: tuple[str, ...],
     quiet: bool,
     as_json: bool,
     q_report: Path | None,
@@ -208,6 +216,19 @@ def convert(
         raise click.UsageError(
             "--jobs is for threads here: an executor has as many workers as it has; say processes:N"
         )
+    if also:
+        from wconv.cli.also import convert_several, parsed
+
+        if any(given is not None for given in (receipt, q_report, executor, upload_repo)):
+            raise click.UsageError(
+                "--receipt, --q-report, --executor and --upload-repo are for one output:"
+                " leave them or --also out"
+            )
+        how = {"overwrite": overwrite, "resume": resume, "strict": strict, "jobs": jobs, "sync": not no_sync}
+        outputs = parsed(convert, also)
+        show = {"dry_run": dry_run, "verify": verify, "quiet": quiet, "as_json": as_json}
+        convert_several(parameters, outputs, asked, how, **show)
+        return
     wanted = uploading(parameters, None if dry_run else upload_repo, overwrite=overwrite)
     upload = click.get_current_context().with_resource(wanted)
     prepared = planned(**parameters)
@@ -260,7 +281,15 @@ def convert(
         sys.exit(1)
 
 
-def planned(
+def planned(**parameters: Any) -> Conversion:
+    """The conversion that the command's options ask for, planned."""
+    from wconv.conversion.prepare import prepare
+
+    source, output, arguments = asked(**parameters)
+    return prepare(source, output, **arguments)
+
+
+def asked(
     *,
     source: str | None,
     destination: Path | None,
@@ -282,10 +311,8 @@ def planned(
     keep_source: bool = False,
     bandwidth: str | None = None,
     **parameters: Any,
-) -> Conversion:
-    """The conversion that the command's options ask for, planned."""
-    from wconv.conversion.prepare import prepare
-
+) -> tuple[str | Path, Path | None, dict[str, Any]]:
+    """The source, the output and the arguments of `prepare` that the command's options ask for."""
     if bandwidth is not None:
         from wconv.conversion.request import limit_bandwidth
 
@@ -293,14 +320,14 @@ def planned(
     if include_fov:
         options = {"include_fov": True, **options}
     source, output = places(source, destination, model, output)
-    return prepare(
-        located(source, revision, token, keep=keep_source),
-        output,
-        options=options,
-        allow_inflation=allow_inflation or expand,
-        quantize=_recipe(quantize, q_bits, q_group_size, q_mode, quant_predicate, q_rule, q_like),
+    recipe = _recipe(quantize, q_bits, q_group_size, q_mode, quant_predicate, q_rule, q_like)
+    arguments = {
         **parameters,
-    )
+        "options": options,
+        "allow_inflation": allow_inflation or expand,
+        "quantize": recipe,
+    }
+    return located(source, revision, token, keep=keep_source), output, arguments
 
 
 NOT_QUANTIZED = "--q-bits and its like say how to quantize: add -q"

@@ -55,7 +55,7 @@ def show_plan(prepared: Conversion, *, quiet: bool, as_json: bool) -> None:
     target = prepared.report.output
     exists = os.path.lexists(target)
     if as_json:
-        print_json({**prepared.report.to_dict(), "output_exists": exists, "plan": prepared.plan_dict()})
+        print_json(plan_data(prepared))
     elif not quiet:
         sizes = prepared.report.quantization.sizes if prepared.report.quantization else {}
         shown = ", ".join(f"{name}: {gigabytes(size)}" for name, size in sizes.items())
@@ -63,6 +63,12 @@ def show_plan(prepared: Conversion, *, quiet: bool, as_json: bool) -> None:
         found = f"{target} exists already" if exists else f"{target} does not exist yet"
         last = f"would write {target}: {gigabytes(prepared.plan.nbytes)}; {found}"
         print_lines([*plan_lines(prepared), *prepared.report.lines(), *more, last])
+
+
+def plan_data(prepared: Conversion) -> dict[str, Any]:
+    """What a conversion would write, as plain data."""
+    exists = os.path.lexists(prepared.report.output)
+    return {**prepared.report.to_dict(), "output_exists": exists, "plan": prepared.plan_dict()}
 
 
 def plan_lines(prepared: Conversion) -> Iterator[str]:

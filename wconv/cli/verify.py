@@ -28,6 +28,7 @@ RUN_ONLY = (
     "q_report",
     "executor",
     "upload_repo",
+    "also",
 )
 """Options of `convert` that say nothing of what is written."""
 

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -28,6 +29,8 @@ from wconv.writing.writer import Progress
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
+
+    from wconv.writing.shard_file import Written
 
 SLACK = 1 << 20
 """Bytes kept free beyond what the plan needs: the journal, the index, directory blocks."""
@@ -112,6 +115,38 @@ def run(
         >>> list(wconv.open(report.output))
         ['linear.weight']
     """
+    return carry_out(
+        conversion,
+        writer.write,
+        overwrite=overwrite,
+        resume=resume,
+        strict=strict,
+        jobs=jobs,
+        executor=executor,
+        progress=progress,
+        sync=sync,
+    )
+
+
+def carry_out(
+    conversion: Conversion,
+    write: Callable[..., list[Written]],
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    strict: bool = False,
+    jobs: int | None = None,
+    executor: Executor | str | None = None,
+    progress: Progress | None = None,
+    sync: bool = True,
+    errors: bool = True,
+) -> Report:
+    """What `run` does, with another way to write the shards.
+
+    Args:
+        write: as `writer.write`.
+        errors: measures what quantization lost, for which a sample of the weights is read again.
+    """
     began = time.monotonic()
     shards, target, opened = conversion.plan.shards, conversion.report.output, conversion.checkpoint
     check_apart((opened.path, *opened.files), target)
@@ -127,7 +162,7 @@ def run(
             ready = {shard.filename: shard_file.finished(workspace.path, shard) for shard in shards}
             left = writer.missing(workspace.path, shards)
             check_space(workspace.path, left + (side_files.nbytes if side_files else 0) + SLACK)
-            written = writer.write(
+            written = write(
                 shards,
                 workspace.path,
                 jobs=jobs,
@@ -161,11 +196,10 @@ def run(
         if sync:
             durable.sync_path(target.parent)
     report = conversion.report
-    if report.quantization is not None:
+    if report.quantization is not None and errors:
         from wconv.conversion.quantize import errors_of
 
-        errors = errors_of(shards)
-        summary = dataclasses.replace(report.quantization, errors=errors)
+        summary = dataclasses.replace(report.quantization, errors=errors_of(shards))
         report = dataclasses.replace(report, quantization=summary)
     return dataclasses.replace(
         report,

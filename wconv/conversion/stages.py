@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from wconv.checkpoints import open as checkpoints
 from wconv.checkpoints.checkpoint import Checkpoint, check_lost
 from wconv.consumers import pipelines, registry
 from wconv.consumers.adapters.namings import FILES, MARKS
@@ -20,6 +19,7 @@ from wconv.consumers.made_tensors import SETTINGS, tensor_maker
 from wconv.consumers.megatron import names as megatron
 from wconv.consumers.pieces import PIECES
 from wconv.conversion import decode
+from wconv.conversion.opened_once import open_once
 from wconv.conversion.output_dtypes import written_dtypes
 from wconv.conversion.request import Request
 from wconv.errors import FormatError, WconvError
@@ -60,7 +60,7 @@ def pick(request: Request) -> Picked:
         WconvError: a filter is not a regular expression, or takes a part of a quantized weight.
     """
     options = request.options
-    opened = checkpoints.open(
+    opened = open_once(
         request.source,
         key=options.key,
         variant=request.variant,

@@ -48,13 +48,24 @@ class Receipt:
     beside: tuple[str, ...]
 
 
-def write_receipt(planned: Conversion, path: Path, *, jobs: int | None = None) -> None:
+def write_receipt(planned: Conversion, path: str | os.PathLike[str], *, jobs: int | None = None) -> None:
     """Reads a finished result again, and its source, and writes its receipt.
+
+    Args:
+        planned: what was carried out.
+        path: the file that is written.
+        jobs: threads; as many as there are cores when absent.
 
     Raises:
         FormatError: the result or the source cannot be read.
         OutputError: the receipt cannot be written.
+
+    Example:
+        >>> planned = wconv.prepare("model.ckpt", "model.safetensors")
+        >>> report = wconv.run(planned)
+        >>> wconv.write_receipt(planned, "receipt.json")
     """
+    path = Path(path)
     place, parts, beside = planned.report.output, sorted(planned.parts), sorted(planned.plan.beside)
     opened = open_output(place, parts, beside)
     inside = dict(files_of(place, path))

@@ -116,6 +116,13 @@ def check_receipt(
 
     Raises:
         FormatError: there is no receipt, it is none, or the result cannot be read.
+
+    Example:
+        >>> planned = wconv.prepare("model.ckpt", "model.safetensors")
+        >>> report = wconv.run(planned)
+        >>> wconv.write_receipt(planned, "receipt.json")
+        >>> wconv.check_receipt("model.safetensors", "receipt.json").proved
+        True
     """
     place = Path(output)
     path = Path(receipt) if receipt is not None else place / NAME

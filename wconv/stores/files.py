@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, Protocol
 
 from wconv.errors import FormatError, OutputError
-from wconv.stores import durable, stand_ins
+from wconv.stores import durable, shared, stand_ins
 from wconv.stores.replacing import check_node
 from wconv.stores.stand_ins import Remote
 
@@ -165,6 +165,33 @@ class SourceFile:
         return data
 
 
+class SharedFile:
+    """A file that is read through blocks that others read, too."""
+
+    __slots__ = ("_blocks", "_file", "_path", "size", "stamp")
+
+    def __init__(self, file: Readable, path: str, blocks: shared.Blocks) -> None:
+        self._file, self._path, self._blocks = file, path, blocks
+        self.size, self.stamp = file.size, file.stamp
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fills `buffer` from `offset`. Raises as the file does."""
+        if offset + len(buffer) > self.size:
+            self._file.read_into(offset, buffer)  # which says what is wrong
+        else:
+            self._blocks.read_into(self._path, self.size, self._file.read_into, offset, buffer)
+
+    def read(self, offset: int, count: int) -> bytearray:
+        """`count` bytes from `offset`. Raises as `read_into` does."""
+        data = bytearray(count)
+        self.read_into(offset, memoryview(data))
+        return data
+
+    def mapped(self) -> memoryview:
+        """The whole file. Raises as the file does."""
+        return self._file.mapped()
+
+
 _open: OrderedDict[str, Readable] = OrderedDict()
 _lock = threading.Lock()
 
@@ -266,7 +293,8 @@ def source(path: str) -> Readable:
             _open.move_to_end(path)
     if wanted is not None and found.stamp != wanted:
         raise FormatError(f"{path} changed since it was opened: open it again")
-    return found
+    blocks = shared.current()
+    return found if blocks is None else SharedFile(found, str(path), blocks)
 
 
 def copy_range(path: str, offset: int, count: int, fd: int, at: int) -> bool:

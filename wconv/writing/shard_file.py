@@ -79,12 +79,21 @@ def file_beside(directory: Path, shard: Shard, suffix: str) -> Path:
 class ShardFile:
     """A shard that is being written: its file, its log, and which units are left. Threads share it."""
 
-    def __init__(self, shard: Shard, directory: Path, syncer: Syncer | None, attempt: str = "") -> None:
+    def __init__(
+        self,
+        shard: Shard,
+        directory: Path,
+        syncer: Syncer | None,
+        attempt: str = "",
+        units: Iterator[WorkUnit] | None = None,
+    ) -> None:
         """Opens a shard's file, or goes on with that of an earlier run.
 
         Args:
             syncer: brings it to the disk; None where nobody waits for that.
             attempt: a name that no other has, where there are no locks: the file is its own, and begun anew.
+
+            units: all of the shard's, in another order.
 
         Raises:
             OutputError: another writes it, or it cannot be written.
@@ -97,7 +106,7 @@ class ShardFile:
         self._log = file_beside(directory, shard, attempt + LOG)
         self._syncer = syncer
         self._lock = threading.Lock()
-        self._units: Iterator[WorkUnit] = work_units(shard)
+        self._units: Iterator[WorkUnit] = work_units(shard) if units is None else units
         self._under_way = 0
         self._left = True
         self._overflows: dict[str, Overflow] = {}

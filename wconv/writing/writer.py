@@ -85,13 +85,13 @@ def write(
             todo, directory, executor, lambda count: report(before + count), sync=sync, check=check
         )
     else:
-        threads = _threads(jobs, sum(shard.nbytes for shard in todo))
-        written = _Threads(todo, directory, sync=sync).run(threads, lambda count: report(before + count))
+        threads = count_threads(jobs, sum(shard.nbytes for shard in todo))
+        written = Threads(todo, directory, sync=sync).run(threads, lambda count: report(before + count))
     done.update({one.filename: one for one in written})
     return [done[shard.filename] for shard in shards]
 
 
-def _threads(jobs: int | None, nbytes: int) -> int:
+def count_threads(jobs: int | None, nbytes: int) -> int:
     """How many threads have anything to do."""
     cores = os.cpu_count() or 1
     return max(min(jobs or cores, max(cores, MOST_THREADS), nbytes // CHUNK + 1), 1)
@@ -117,7 +117,7 @@ def missing(directory: Path, shards: Sequence[Shard]) -> int:
     return left
 
 
-class _Threads:
+class Threads:
     """Threads over a list of shards; the caller's thread watches, reports and can be interrupted."""
 
     def __init__(self, shards: Sequence[Shard], directory: Path, *, sync: bool) -> None:
