@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from wconv.cli.options import HELP, PATH, SOURCE, located
 from wconv.cli.text import print_json, print_lines
+from wconv.errors import FormatError, OutputError
 from wconv.wording import gigabytes
+
+if TYPE_CHECKING:
+    from wconv.checkpoints.checkpoint import Checkpoint
 
 
 @click.command(context_settings=HELP)
@@ -95,6 +100,8 @@ def _show_portability(opened: Checkpoint, stub: Path | None, *, as_json: bool) -
     """Prints how much of a model mlx.nn has, and writes a skeleton of it where that was asked for."""
     from wconv.consumers.mlx_nn.portability import portability
 
+    if not opened.modules:
+        raise FormatError(f"{opened.path} names no modules: only a whole nn.Module and TorchScript do")
     found = portability(opened.tensors, opened.modules)
     if stub is not None:
         from wconv.consumers.mlx_nn.stub import stub as written

@@ -196,8 +196,12 @@ def _recurrent(name: str, gates: int, *, cell: bool = False) -> Callable[[Module
         ):
             more = ", nonlinearity=nn.relu"
         if cell:
-            return Made(one(shapes["weight_ih"], bias, more), "it takes sequences: give it one of a single step")
-        remark = "" if module.settings.get("batch_first") else "batches come first, not second as torch had them"
+            return Made(
+                one(shapes["weight_ih"], bias, more), "it takes sequences: give it one of a single step"
+            )
+        remark = (
+            "" if module.settings.get("batch_first") else "batches come first, not second as torch had them"
+        )
         there = [shape for key, shape in _layers(shapes, "")]
         back = [shape for key, shape in _layers(shapes, "_reverse")]
         if len(there) == 1 and not back:

@@ -14,7 +14,11 @@ from wconv.formats.modules import Module
 from wconv.tensors.base import LazyTensor
 from wconv.wording import fitted, plural
 
-CONTAINERS = (*SEQUENTIAL, *HOLDERS, *(f"torch.nn.modules.container.Module{kind}" for kind in ("List", "Dict")))
+CONTAINERS = (
+    *SEQUENTIAL,
+    *HOLDERS,
+    *(f"torch.nn.modules.container.Module{kind}" for kind in ("List", "Dict")),
+)
 """What holds layers and is none: it is not counted."""
 
 SHOWN = 20
@@ -63,11 +67,12 @@ class Portability:
         """What people are shown."""
         part = 100 * self.parameters_there / self.parameters if self.parameters else 100.0
         yield (
-            f"for {CONSUMER}: {self.layers_there:,} of {plural(self.layers, 'layer')}, {self.parameters_there:,} of"
-            f" {self.parameters:,} parameters ({part:.1f} %) are there"
+            f"for {CONSUMER}: {self.layers_there:,} of {plural(self.layers, 'layer')},"
+            f" {self.parameters_there:,} of {self.parameters:,} parameters ({part:.1f} %) are there"
         )
         for one in self.missing[:SHOWN]:
-            yield f"  not there: {one.class_name} ({one.count:,}, {one.parameters:,} parameters): {one.instead}"
+            size = f"{one.count:,}, {one.parameters:,} parameters"
+            yield f"  not there: {one.class_name} ({size}): {one.instead}"
         if len(self.missing) > SHOWN:
             yield f"  and {len(self.missing) - SHOWN:,} more classes (--json has all)"
         yield from (f"  {remark}" for remark in self.remarks)
@@ -116,7 +121,7 @@ def portability(tensors: Mapping[str, LazyTensor], modules: Mapping[str, Module]
             found = missing.setdefault(name, [0, 0])
             found[0] += 1
             found[1] += size
-    rows = [MissingLayer(name, *found, _instead(name)) for name, found in missing.items()]
+    rows = [MissingLayer(name, count, size, _instead(name)) for name, (count, size) in missing.items()]
     rows.sort(key=lambda row: -row.parameters)
     return Portability(layers, there, parameters, parameters_there, tuple(rows))
 

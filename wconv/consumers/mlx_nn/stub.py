@@ -49,7 +49,8 @@ def stub(tensors: Mapping[str, LazyTensor], modules: Mapping[str, Module]) -> st
         f"# A skeleton for {CONSUMER}, made of what a file says of its modules. Weights that wconv converted",
         "# from that file fit it: model = make_model(); model.load_weights(FILE); model.eval()",
         "# Inputs have their channels last. What raises NotImplementedError is to be written.",
-        *(f"# {line.strip()}".encode("ascii", "backslashreplace").decode() for line in found.lines()),
+        # the name of a class may have newlines
+        *(f"# {ascii(line.strip())[1:-1]}" for line in found.lines()),
         *(f"# look at {path}: {remark}" for path, remark in writer.remarks.items()),
         "",
         "import mlx.core as mx",
@@ -97,7 +98,7 @@ class _Writer:
         if not own and not children:
             self.helpers.add("Missing")
             advice = ADVICE.get(module.class_name, OWN)
-            return f"Missing({ascii(module.class_name)}, {ascii(advice)})"
+            return f"Missing({module.class_name!a}, {advice!a})"
         names = [child.rpartition(".")[2] for child in children]
         if not own and module.class_name in (*SEQUENTIAL, LIST, DICT):
             inner = [self.expression(child, depth + 1) for child in children]
@@ -106,7 +107,7 @@ class _Writer:
             if module.class_name == LIST and names == [str(at) for at in range(len(names))]:
                 return _joined("[", inner, "]")
             pairs = zip(names, inner, strict=True)
-            return _joined("{", [f"{ascii(name)}: {text}" for name, text in pairs], "}")
+            return _joined("{", [f"{name!a}: {text}" for name, text in pairs], "}")
         if module.class_name in HOLDERS and not children:
             return _arrays(self._leaves(path, own))
         return self._class(path, module, own, depth)
@@ -151,7 +152,7 @@ class _Writer:
             text = self.expression(child, depth + 1)
             lines.append(f"        {_attribute(child.rpartition('.')[2])} = {_indented(text, 2)}")
         said = f"write what {module.class_name} does"
-        lines += ["", "    def __call__(self, *inputs):", f"        raise NotImplementedError({ascii(said)})"]
+        lines += ["", "    def __call__(self, *inputs):", f"        raise NotImplementedError({said!a})"]
         body = "\n".join(lines)
         if body not in self.classes:
             self.classes[body] = _class_name(module.class_name, {*self.classes.values()})
@@ -179,7 +180,7 @@ def _arrays(shapes: Mapping[str, Shape]) -> str:
         first, _, rest = name.partition(".")
         grouped.setdefault(first, {})[rest] = shape
     texts = {name: _zeros(parts[""]) if "" in parts else _arrays(parts) for name, parts in grouped.items()}
-    return _joined("{", [f"{ascii(name)}: {text}" for name, text in texts.items()], "}")
+    return _joined("{", [f"{name!a}: {text}" for name, text in texts.items()], "}")
 
 
 def _zeros(shape: Shape) -> str:
@@ -198,10 +199,10 @@ def _indented(text: str, levels: int = 1) -> str:
 
 
 def _attribute(name: str) -> str:
-    """Where a module keeps what has a name: as an attribute, or as an item where that would be something else."""
+    """Where a module keeps what has a name: as an attribute, or an item where that is something else."""
     if ORDINARY.fullmatch(name) and not keyword.iskeyword(name) and name not in helpers.TAKEN:
         return f"self.{name}"
-    return f"self[{ascii(name)}]"
+    return f"self[{name!a}]"
 
 
 def _class_name(path: str, taken: set[str]) -> str:

@@ -12,7 +12,9 @@ def _same(name: str, **renamed: str) -> Callable[[Module], Made]:
     """The same class, with the settings that have numbers: MLX's name of each → torch's."""
 
     def make(module: Module) -> Made:
-        given = {ours: module.settings[theirs] for ours, theirs in renamed.items() if theirs in module.settings}
+        given = {
+            ours: module.settings[theirs] for ours, theirs in renamed.items() if theirs in module.settings
+        }
         return Made(call(f"nn.{name}", **given))
 
     return make
@@ -49,11 +51,16 @@ WITHOUT_TENSORS: Mapping[str, Callable[[Module], Made]] = {
     f"{NN}activation.CELU": _same("CELU", alpha="alpha"),
     f"{NN}linear.Identity": _same("Identity"),
     f"{NN}dropout.Dropout": _same("Dropout", p="p"),
-    **{f"{NN}pooling.{kind}Pool{axes}d": _pool(f"{kind}Pool", axes) for kind in ("Max", "Avg") for axes in (1, 2, 3)},
+    **{
+        f"{NN}pooling.{kind}Pool{axes}d": _pool(f"{kind}Pool", axes)
+        for kind in ("Max", "Avg")
+        for axes in (1, 2, 3)
+    },
 }
 """torch's class → how mlx.nn's is made."""
 
 LAST = "MLX has channels last"
+PARTS = "its parts: MultiHeadAttention, LayerNorm and Linear are there"
 
 ADVICE: Mapping[str, str] = {
     f"{NN}flatten.Flatten": f"{LAST}: x.transpose(0, 3, 1, 2).reshape(x.shape[0], -1) keeps torch's order",
@@ -67,8 +74,8 @@ ADVICE: Mapping[str, str] = {
     f"{NN}upsampling.Upsample": "nn.Upsample(scale_factor=..., mode=...), with its sizes as factors",
     f"{NN}pixelshuffle.PixelShuffle": "a reshape, a transpose and a reshape",
     f"{NN}padding.ZeroPad2d": "mx.pad(x, [(0, 0), (top, bottom), (left, right), (0, 0)])",
-    f"{NN}transformer.TransformerEncoderLayer": "its parts: MultiHeadAttention, LayerNorm and Linear are there",
-    f"{NN}transformer.TransformerDecoderLayer": "its parts: MultiHeadAttention, LayerNorm and Linear are there",
+    f"{NN}transformer.TransformerEncoderLayer": PARTS,
+    f"{NN}transformer.TransformerDecoderLayer": PARTS,
     f"{NN}sparse.EmbeddingBag": "nn.Embedding, and a sum or a mean over each bag",
 }
 """torch's class → what to write in MLX."""
