@@ -31,6 +31,7 @@ def objects(folder: Path) -> dict[str, Any]:
     adapter = {f"q.lora_{side}.weight": random((4, 4), np.float32) for side in "AB"}
     lazy = from_array(np.zeros((1,) * 60))
     return {
+        "inspection": wconv.inspect(source),
         "Checkpoint": wconv.open(source),
         "Conversion": prepared,
         "Plan": prepared.plan,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from wconv.conversion.several import convert_several
     from wconv.errors import FormatError, LayoutError, OutputError, UnsafeError, WconvError
     from wconv.examine.diff import Diff, diff
+    from wconv.examine.inspection import Inspection, inspect
     from wconv.examine.receipt import write_receipt
     from wconv.examine.receipt_check import ReceiptCheck, check_receipt
     from wconv.examine.scan.scan import Scan, scan
@@ -47,12 +48,14 @@ _HOMES = {
     "ConvertOptions": "conversion.options",
     "Quantize": "consumers.quantization",
     "ReceiptCheck": "examine.receipt_check",
+    "Inspection": "examine.inspection",
     "Scan": "examine.scan.scan",
     "Verification": "examine.verify",
     "check_receipt": "examine.receipt_check",
     "convert": "conversion.run",
     "convert_several": "conversion.several",
     "diff": "examine.diff",
+    "inspect": "examine.inspection",
     "scan": "examine.scan.scan",
     "verify": "examine.verify",
     "write_receipt": "examine.receipt",
@@ -75,6 +78,7 @@ __all__ = [
     "ConvertOptions",
     "Diff",
     "FormatError",
+    "Inspection",
     "Layout",
     "LayoutError",
     "LazyTensor",
@@ -91,6 +95,7 @@ __all__ = [
     "convert",
     "convert_several",
     "diff",
+    "inspect",
     "load",
     "load_mlx",
     "open",

@@ -1,6 +1,6 @@
 """What `inspect` shows.
 
-Covers `cli/inspect.py`.
+Covers `cli/inspect.py`, `examine/inspection.py`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 from click.testing import CliRunner
 
 import wconv
+from tests.cli.running import run
 from tests.making import write_file
 from wconv.cli.program import main
 
@@ -72,3 +73,13 @@ def test_statistics_are_of_the_data(tmp_path: Path) -> None:
     said = json.loads(shown(str(tmp_path / "m.safetensors"), "--stats", "--json"))
     assert said["tensors"]["w"]["stats"]["largest"] == 1e6
     assert said["elements"] == 4
+
+
+def test_the_library_says_what_the_command_prints(tmp_path: Path) -> None:
+    source = write_file(tmp_path / "m.safetensors", {"a": np.array([[1.0, np.nan]], np.float32)})
+    found = wconv.inspect(source, with_stats=True)
+    printed = run("inspect", source, "--stats", "--json")
+    assert json.loads(printed.stdout) == json.loads(json.dumps(found.to_dict()))
+    assert found.elements == 2
+    assert found.stats["a"].nan == 1
+    assert list(wconv.inspect(source).lines()) == run("inspect", source).stdout.splitlines()

@@ -14,13 +14,14 @@ class Module:
 
     Attributes:
         class_name: the dotted path of its class as torch spells it, "torch.nn.modules.conv.Conv2d".
-        settings: its attributes that are plain numbers or texts ("groups": 2); TorchScript keeps few.
+        settings: its attributes that are plain numbers, texts, or a few integers ("stride": (2, 2));
+            TorchScript keeps few.
         buffers: which of its own tensors are buffers, by the names that it has for them; empty where the
             file does not say.
     """
 
     class_name: str
-    settings: Mapping[str, bool | int | float | str] = field(default_factory=dict)
+    settings: Mapping[str, bool | int | float | str | tuple[int, ...]] = field(default_factory=dict)
     buffers: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:

@@ -38,7 +38,7 @@ def apply(tensors: Mapping[str, LazyTensor], modules: Mapping[str, Module]) -> L
             would get the same name.
     """
     done = _Applying(modules)
-    for path, own in _owned(tensors, modules).items():
+    for path, own in owned(tensors, modules).items():
         done.add(path, own)
     kept = fitting(KEEP_DTYPE, done.state)
     return LayoutResult(
@@ -57,7 +57,7 @@ class _Applying:
 
     def __init__(self, modules: Mapping[str, Module]) -> None:
         self.modules = modules
-        self.paths = _consumer_paths(modules)
+        self.paths = consumer_paths(modules)
         self.state: State = {}
         self.dropped: dict[str, str] = {}
         self.unchanged: dict[str, str] = {}
@@ -157,7 +157,7 @@ def _no_counterpart(layer: Layer | None, module: Module, own: State) -> str:
     return ""
 
 
-def _owned(tensors: Mapping[str, LazyTensor], modules: Mapping[str, Module]) -> dict[str, State]:
+def owned(tensors: Mapping[str, LazyTensor], modules: Mapping[str, Module]) -> dict[str, State]:
     """The tensors by the path of the module they belong to, under the names that it has for them."""
     owned: dict[str, State] = {}
     for name, tensor in tensors.items():
@@ -169,7 +169,7 @@ def _owned(tensors: Mapping[str, LazyTensor], modules: Mapping[str, Module]) -> 
     return owned
 
 
-def _consumer_paths(modules: Mapping[str, Module]) -> dict[str, str]:
+def consumer_paths(modules: Mapping[str, Module]) -> dict[str, str]:
     """Each module's path in MLX: members of a `Sequential` are numbered in its list `layers`."""
     paths: dict[str, str] = {"": ""}
     members: Counter[str] = Counter()

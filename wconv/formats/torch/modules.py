@@ -18,6 +18,10 @@ CLASS_NAME_LIMIT = 200
 """Characters of a class's path that are kept; the text is the file's own and will be shown."""
 
 
+MOST_NUMBERS = 8
+"""Numbers of a setting that is a tuple, as of a kernel's size."""
+
+
 def by_path(records: Mapping[str, Record], taken: Sequence[str]) -> dict[str, Module]:
     """The modules under the paths that their tensors' names begin with.
 
@@ -43,6 +47,8 @@ def _module(record: Record) -> Module:
 
 
 def _is_plain(value: object) -> bool:
+    if type(value) is tuple:
+        return len(value) <= MOST_NUMBERS and all(type(one) is int and abs(one) < 2**63 for one in value)
     return type(value) in (bool, float, str) or (type(value) is int and abs(value) < 2**63)
 
 
