@@ -62,7 +62,7 @@ def test_only_what_reads_like_a_hub_id_is_one(tmp_path: Path, monkeypatch: pytes
     assert "hub" not in run("sub/model.safetensors").stderr
     (tmp_path / "Qwen").mkdir()
     assert "hub" not in run("Qwen/Qwen2.5-0.5B-Instruct").stderr
-    assert "is no address that is read" in run("ftp://host/org/model.safetensors").stderr
+    assert "mystery:// " in run("mystery://host/org/model.safetensors").stderr
     assert "in the cache of the hub" in run("hf://org/model").stderr
 
 

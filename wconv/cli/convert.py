@@ -86,13 +86,6 @@ HOW, RUN, SUMMARY = "How it is read", "The run", "Messages"
     multiple=True,
     help="Add an adapter to the weights; repeatable.",
 )
-@option(
-    RUN,
-    "--also",
-    metavar="NAME:OPTIONS",
-    multiple=True,
-    help="Make one more output of the same reading, as --also q4:'-q'; repeatable.",
-)
 @option(QUANTIZE, "-q", "--quantize", is_flag=True, help="Quantize, as the -q of mlx_lm.convert.")
 @option(QUANTIZE, "--q-bits", type=click.IntRange(1, 64), help="Bits of a weight: 4 by default, 8 for mxfp8.")
 @option(QUANTIZE, "--q-group-size", type=click.IntRange(1, 1_000_000), help="Weights that share a scale.")
@@ -136,6 +129,13 @@ HOW, RUN, SUMMARY = "How it is read", "The run", "Messages"
 @option(HOW, "--allow-inflation", is_flag=True, help="Allow tensors far larger than their file.")
 @click.option("--expand", is_flag=True, hidden=True)
 @option(HOW, "--skip-unreadable", is_flag=True, help="Go on without tensors that cannot be read.")
+@option(
+    RUN,
+    "--also",
+    metavar="NAME:OPTIONS",
+    multiple=True,
+    help="Make one more output of the same reading, as --also q4:'-q'; repeatable.",
+)
 @option(RUN, "--overwrite", is_flag=True, help="Replace an existing output.")
 @option(RUN, "--resume", is_flag=True, help="Continue an interrupted run.")
 @option(RUN, "--strict", is_flag=True, help="Make a value that overflows an error.")

@@ -185,7 +185,7 @@ def carry_out(
             if sync:
                 written_already = (workspace.output / shard.filename for shard in shards)
                 durable.sync_tree(workspace.output, but=frozenset(written_already))
-            fetched = _check_fetched()
+            fetched = _check_fetched(opened.path)
             workspace.commit()
         except BaseException as error:
             if _of_no_use(error) or not writer.begun(workspace.path, shards):
@@ -210,15 +210,16 @@ def carry_out(
     )
 
 
-def _check_fetched() -> tuple[str, ...]:
+def _check_fetched(source: Path) -> tuple[str, ...]:
     """Compares what came from elsewhere with the hub's digests, keeps what is to stay, and says so."""
-    if not stand_ins.in_use():
+    files = stand_ins.below(str(source)) if stand_ins.in_use() else []
+    if not files:
         return ()
     from wconv.stores import whole
 
-    whole.check()
-    kept = whole.keep()
-    found = whole.check()
+    whole.check(files)
+    kept = whole.keep(files)
+    found = whole.check(files)
     if found is None:
         return ()
     proved = f"; {found.proved} of {plural(found.digests, 'file')} proved by the hub's digests"

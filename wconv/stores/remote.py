@@ -116,10 +116,10 @@ def state_of(remote: Remote) -> FileState:
         return found
 
 
-def states() -> list[FileState]:
-    """What this process knows of files elsewhere."""
+def states(files: Iterable[Remote]) -> list[FileState]:
+    """What this process knows of files elsewhere, as far as it has read any of them."""
     with _state_lock:
-        return list(_states.values())
+        return [_states[remote] for remote in dict.fromkeys(files) if remote in _states]
 
 
 def most_held() -> int:

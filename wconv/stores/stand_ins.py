@@ -60,6 +60,11 @@ def in_use() -> bool:
     return bool(_known)
 
 
+def below(place: str) -> list[Remote]:
+    """What a file, or all files of a directory, stand for."""
+    return [remote for path, remote in _known.items() if path == place or path.startswith(f"{place}/")]
+
+
 def is_within(path: Path) -> bool:
     """Whether a file or directory is one of those that stand for others."""
     return bool(_known) and any(str(path).startswith(home) for home in _homes)

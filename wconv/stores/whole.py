@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from wconv.errors import FormatError
 from wconv.stores import digests, held, remote
 from wconv.stores.remote import FileState, RemoteFile
+from wconv.stores.stand_ins import Remote
 
 STEP = 4 << 20
 """Bytes of a file that are fetched at once to make it whole."""
@@ -29,13 +31,13 @@ class Fetched:
     memory: int
 
 
-def check() -> Fetched | None:
-    """Compares digests where all bytes of a file came; None where nothing came from elsewhere.
+def check(files: Iterable[Remote]) -> Fetched | None:
+    """Compares digests where all bytes of a file came; None where nothing came of these files.
 
     Raises:
         FormatError: a file is not what the hub says that it is.
     """
-    states = remote.states()
+    states = remote.states(files)
     for state in states:
         _take_in(state)
         if state.digest is not None and not state.digest.right:
@@ -53,7 +55,7 @@ def check() -> Fetched | None:
     return Fetched(nbytes, proved, len(with_digest), remote.most_held())
 
 
-def keep() -> tuple[str, ...]:
+def keep(files: Sequence[Remote]) -> tuple[str, ...]:
     """Fetches what is missing of the files that are to stay, and gives them their names; which they are.
 
     Raises:
@@ -61,7 +63,7 @@ def keep() -> tuple[str, ...]:
         OutputError: the disk does not take it.
     """
     kept = []
-    for state in remote.states():
+    for state in remote.states(files):
         there = state.held
         if not state.remote.keep or there is None or not state.stays:
             continue
@@ -71,7 +73,7 @@ def keep() -> tuple[str, ...]:
             if not there.has(at, stop):
                 file.read(at, stop - at)
             at = stop
-        check()
+        check(files)
         held.finish(state.remote.keep, state.remote.snapshot)
         kept.append(state.remote.name)
     return tuple(kept)
