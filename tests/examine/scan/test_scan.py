@@ -65,6 +65,9 @@ def written(path: Path, data: bytes) -> Path:
         pickles.plain(b"x" * 40 + b"") + pickles.stack_global("os", "system", "x"),
         pickles.plain([pickles.plain([Calls(os.system, "x")]) + b" " * 20]),
         b"\x80\x04" + b"N" + pickles.text("system") + b"\x93)R.",
+        b"\x80\x02c__builtin__\ngetattr\ncsubprocess\nPopen\nX\x04\x00\x00\x00Evil\x86R)R.",
+        b"\x80\x02c__builtin__\ngetattr\nctorch\nTensor\nX\x05\x00\x00\x00apply\x86R)R.",
+        b"\x80\x02c__builtin__\ngetattr\nctorch\nTensor\nX\x08\x00\x00\x00__init__\x86R)R.",
     ],
 )
 def test_code_that_would_run_is_found(tmp_path: Path, program: bytes) -> None:

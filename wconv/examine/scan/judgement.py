@@ -6,7 +6,7 @@ import re
 import sys
 from typing import Literal
 
-from wconv.examine.scan.walk import Call
+from wconv.examine.scan.walk import Call, inner_class
 from wconv.formats.torch.pickle.contract import is_forbidden
 from wconv.formats.torch.pickle.names import NAMES
 
@@ -45,6 +45,7 @@ HARMLESS = re.compile(
     r"|_utils\._rebuild_\w+|_tensor\._rebuild_from_type_v2|nn\.(?:modules|parameter|utils|parallel)\.[\w.]+"
     r"|optim\.[\w.]+|jit\._pickle\.\w+|serialization\._get_layout|quantization\.[\w.]+|ao\.[\w.]+"
     r"|distributions\.[\w.]+|distributed\.(?:checkpoint|tensor|_tensor|_shard|device_mesh|_mesh_layout)[\w.]+"
+    r"|distributed\.remote_device\._remote_device"
     r"|cuda\.\w*Storage|u?int\w*|float\w*|bfloat16|complex\w*|half|double|long|short|bool|q?u?int\w*|strided"
     r"|sparse_\w+|per_\w+_affine\w*|jagged|contiguous_format|channels_last\w*|preserve_format)"
     r"|__torch__\..*"
@@ -74,6 +75,9 @@ def level_of(call: Call) -> Level:
     "danger": it can have any code run, or acts on the machine; "code": a package that is no part of the file
     runs code of its own, as classes of whole models do; "harmless": it makes data.
     """
+    inner = inner_class(call.path, call.arguments)
+    if inner:
+        return level_of(Call(inner, None, call.at))
     module, _, name = call.path.rpartition(".")
     top, _, rest = call.path.partition(".")
     if "?" in call.path.split(".") or call.path.startswith(EXTENSION):

@@ -8,6 +8,7 @@ it also sees what a program does before it breaks.
 from __future__ import annotations
 
 import pickletools
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,6 +49,7 @@ class Value:
 
 
 ANY = Value("…")
+INNER_CLASS = re.compile(r"\(([^\W\d]\w*(?:\.\w+)*\.[A-Z]\w*), '([A-Z]\w*)'\)", re.ASCII)
 MARK = Value("", "mark")
 
 
@@ -316,6 +318,10 @@ class _Walker:
     def _called(self, function: Value, arguments: Value, step: Step) -> None:
         if function.kind in ("name", "call") and function.content:
             self._keep(function.content, arguments.text, step)
+        inner = inner_class(function.content, arguments.text)
+        if inner:
+            self._stack.append(Value(inner, "name", inner))
+            return
         text = f"{function.text}{arguments.text}"[: 2 * SHOWN]
         self._stack.append(Value(text, "call", function.content))
 
@@ -331,6 +337,17 @@ _BY_CODE = {ord(opcode.code): opcode for opcode in pickletools.opcodes}
 _BY_NAME = {opcode.name: opcode for opcode in pickletools.opcodes}
 
 _PLAIN = {"NONE": "None", "NEWTRUE": "True", "NEWFALSE": "False", "EMPTY_DICT": "{}", "EMPTY_LIST": "[]"}
+
+
+def inner_class(path: str, arguments: str | None) -> str:
+    """The dotted path of a class that is taken out of another one by `getattr`; "" for any other call.
+
+    Pickles of protocol 2 name classes so that lie in others, as torch's sharded tensors do.
+    """
+    if path not in ("__builtin__.getattr", "builtins.getattr"):
+        return ""
+    found = INNER_CLASS.fullmatch(arguments or "")
+    return f"{found[1]}.{found[2]}" if found else ""
 
 
 def _tuple(values: list[Value]) -> Value:
