@@ -1,4 +1,4 @@
-"""Files that scanners are compared on: what picklescan knows to be dangerous, in many wrappings, and good files.
+"""Files that scanners are compared on: what picklescan knows to be dangerous, wrapped, and good files.
 
 Every dangerous pickle only names something and calls it with a harmless text; none is ever loaded.
 """

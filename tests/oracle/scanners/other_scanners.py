@@ -1,6 +1,6 @@
 """What picklescan, fickling and modelscan say of files: `other_scanners.py DIRECTORY` prints it as JSON.
 
-DIRECTORY is made here: `dangerous` and `good` files. A scanner reports a file where it says that it would run code.
+DIRECTORY is made here: `dangerous` and `good` files. A file is reported where it is said to run code.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`wconv scan` beside picklescan, fickling and modelscan: it reports what any of them does, and no good file."""
+"""`wconv scan` beside three other scanners: it reports what any of them does, and no good file."""
 
 from __future__ import annotations
 
