@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from tests.benchmarks import data, distributed_data, quantized_data, torch_data
+from tests.benchmarks import data, distributed_data, examine_data, quantized_data, torch_data
 from tests.benchmarks.measure import python
 from wconv.tensors.compiled import OFF
 
@@ -212,6 +212,50 @@ CASES = {
             Goal("wconv --dry-run", 1.5),
             Goal("wconv --dry-run", 1.5, quantity="processor s"),
             Goal("wconv --dry-run", 60, quantity="MB"),
+        ),
+    ),
+    "inspect": Case(
+        data.headers_only,
+        {"wconv inspect": Program(lambda src, out: python("-m", "wconv", "inspect", "--summary", src))},
+        (Goal("wconv inspect", 0.3, quantity="processor s"),),
+    ),
+    "diff": Case(
+        examine_data.two_models,
+        {
+            "cat": Program(lambda src, out: ["cat", *map(str, sorted(src.glob("*/*.safetensors")))]),
+            "wconv diff": Program(
+                # of a fine-tune: that they differ is no failure
+                lambda src, out: python(PROGRAMS / "any_end.py", "diff", src / "a", src / "b")
+            ),
+        },
+        (Goal("wconv diff", 1.5, "cat"), Goal("wconv diff", 64, quantity="MB")),
+    ),
+    "verify": Case(
+        examine_data.result_and_source,
+        {
+            "cat": Program(lambda src, out: ["cat", *map(str, sorted(src.glob("*/*.safetensors")))]),
+            "wconv verify": Program(
+                lambda src, out: python(
+                    *("-m", "wconv", "verify", src / "result", "--against", src / "source"),
+                    *("--dtype", "float16"),
+                )
+            ),
+            "wconv scan": Program(lambda src, out: python("-m", "wconv", "scan", src / "source")),
+        },
+        (Goal("wconv verify", 64, quantity="MB"),),
+    ),
+    "hub": Case(
+        data.qwen,
+        {
+            "wconv org/name": Program(lambda src, out: python(PROGRAMS / "from_hub.py", "wconv", src, out)),
+            "download, mlx_lm.convert": Program(
+                lambda src, out: python(PROGRAMS / "from_hub.py", "download", src, out),
+                ("huggingface_hub", "mlx_lm"),
+            ),
+        },
+        (
+            Goal("wconv org/name", 1 / 3, "download, mlx_lm.convert"),
+            Goal("wconv org/name", 96, quantity="MB"),
         ),
     ),
     "open": Case(
