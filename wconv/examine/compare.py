@@ -129,7 +129,11 @@ class _Comparison:
         total = Distance(stop - start)
         for at in range(0, stop - start, BLOCK):
             x, y = first[at : at + BLOCK], second[at : at + BLOCK]
-            total = total.plus(_distance(x, y, self._relative))
+            if x.dtype == y.dtype and same_bytes(x, y):
+                squares = _squares(x)
+                total = total.plus(Distance(dot=squares, first=squares, second=squares))
+            else:
+                total = total.plus(_distance(x, y, self._relative))
         return total
 
     def squares(self, tensor: LazyTensor, start: int, stop: int) -> float:
@@ -137,8 +141,7 @@ class _Comparison:
         values = self._read(0, tensor, start, stop)
         total = 0.0
         for at in range(0, stop - start, BLOCK):
-            block = _wide(values[at : at + BLOCK])
-            total += _sum(*[np.where(np.isfinite(block), block, 0)] * 2)
+            total += _squares(values[at : at + BLOCK])
         return total
 
     def _read(self, which: int, tensor: LazyTensor, start: int, stop: int) -> Array:
@@ -183,15 +186,18 @@ def _distance(first: Array, second: Array, relative_tolerance: float) -> Distanc
         # float32 differences are exact enough to be compared; sums are taken in float64
         difference = np.abs(x - y)
         larger = np.maximum(np.abs(x), np.abs(y))
-        relative = difference / np.maximum(larger, np.finfo(larger.dtype).tiny)
         differing = int(np.count_nonzero(difference)) + unlike
-        largest = float(difference.max(initial=0))
-        excess = float((difference - larger.dtype.type(relative_tolerance) * larger).max(initial=0))
+        largest = excess = float(difference.max(initial=0))
+        if relative_tolerance:
+            excess = float((difference - larger.dtype.type(relative_tolerance) * larger).max(initial=0))
+        np.maximum(larger, np.finfo(larger.dtype).tiny, out=larger)
+        relative = np.divide(difference, larger, out=larger)
         if first.dtype.kind in "iu" and second.dtype.kind in "iu":
             # large integers may differ by less than float64 can tell
             differing = int(np.count_nonzero(first != second))
             if differing and not largest:
                 largest = excess = 1.0
+        x, y, difference = _exact(x), _exact(y), _exact(difference)
         return Distance(
             0,
             differing,
@@ -206,8 +212,23 @@ def _distance(first: Array, second: Array, relative_tolerance: float) -> Distanc
         )
 
 
+def _squares(values: Array) -> float:
+    """The sum of the squares of a block's finite elements."""
+    block = _exact(_wide(values))
+    total = _sum(block, block)
+    if math.isfinite(total):
+        return total
+    finite = np.where(np.isfinite(block), block, 0)
+    return _sum(finite, finite)
+
+
+def _exact(x: Array) -> Array:
+    """Values in which sums are taken."""
+    return x if x.dtype.kind == "c" else x.astype(np.float64, copy=False)
+
+
 def _sum(x: Array, y: Array) -> float:
     """The real part of the inner product."""
     if x.dtype.kind == "c":
         return float(np.vdot(x, y).real)
-    return float(np.dot(x.astype(np.float64, copy=False), y.astype(np.float64, copy=False)))
+    return float(np.dot(x, y))
