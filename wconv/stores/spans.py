@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
 
 from wconv.stores.digests import OrderedDigest
@@ -29,6 +30,11 @@ NEAR = CACHED // 2
 """Bytes that a span may be ahead of a digest that waits for those before it."""
 
 
+def _memory(size: int) -> bytearray | mmap.mmap:
+    """Room for a span; a large one goes back to the system at once, whichever thread drops it."""
+    return mmap.mmap(-1, size) if size > 1 << 20 else bytearray(size)
+
+
 class Span:
     """A range that was fetched or is being fetched.
 
@@ -46,7 +52,7 @@ class Span:
         self.stop = stop
         self.left = stop - start
         self.number = 0
-        self.data = bytearray(stop - start)
+        self.data = _memory(stop - start)
         self.ready = threading.Event()
         self.error: BaseException | None = None
         self.digest = digest
