@@ -75,7 +75,9 @@ def find_state(opened: Checkpoint) -> TorchState:
     """
     found = list(_candidates(opened))
     if not found:
-        if opened.in_pieces and not opened.format.startswith("torch.distributed.checkpoint"):
+        # one sharded by parameter or by bucket has no `param_groups`: only its tensors' names tell it
+        held = any(name.startswith("optimizer.") for name in (*opened, *opened.metadata))
+        if opened.in_pieces and (held or not opened.format.startswith("torch.distributed.checkpoint")):
             raise FormatError(
                 f"{opened.path} is {opened.format}, of which wconv reads no optimizer state:"
                 " leave --optimizer out"
