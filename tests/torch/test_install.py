@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import math
+import os
 import subprocess
 import sys
 import time
@@ -312,3 +313,16 @@ def test_importing_costs_little_more_than_numpy_and_ml_dtypes(tmp_path: Path) ->
         if turn >= 2 and best[ours] <= 1.4 * best[base]:
             return
     pytest.fail(f"{best[ours]:.3f} s against {best[base]:.3f} s")
+
+
+def test_with_a_safe_path_no_directory_of_the_path_is_lost(tmp_path: Path) -> None:
+    (tmp_path / "helper.py").write_text("VALUE = 7\n")
+    (tmp_path / "script.py").write_text("import helper, torch\nprint(helper.VALUE, torch.__name__)\n")
+    for where in (["-m", "script"], [str(tmp_path / "script.py")]):
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "wconv.torch", *where],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
+            capture_output=True,
+            text=True,
+        )
+        assert done.stdout.split() == ["7", "wconv.torch"], done.stderr

@@ -27,11 +27,11 @@ def main() -> None:
         raise SystemExit(f"wconv.torch: there is no script {rest[0]}\n{USAGE}")
     install()
     sys.argv = rest
+    if not sys.flags.safe_path:  # else Python itself puts no such directory first (-P, PYTHONSAFEPATH)
+        sys.path[0] = os.getcwd() if by_name else os.path.dirname(os.path.abspath(rest[0]))
     if by_name:
-        sys.path[0] = os.getcwd()
         runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
     else:
-        sys.path[0] = os.path.dirname(os.path.abspath(rest[0]))
         runpy.run_path(rest[0], run_name="__main__")
 
 
