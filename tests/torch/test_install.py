@@ -251,6 +251,10 @@ raise SystemExit(3)
 """
 
 
+USUAL = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+"""The environment in which Python puts the directory of a script first."""
+
+
 def test_a_script_runs_unchanged(tmp_path: Path) -> None:
     (tmp_path / "convert.py").write_text(SCRIPT)
     (tmp_path / "neighbour.py").write_text("NAME = 'near'")
@@ -260,6 +264,7 @@ def test_a_script_runs_unchanged(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         cwd=ROOT,
+        env=USUAL,
     )
     assert (done.stdout.strip(), done.returncode) == ("True near ['--torch-path', 'x'] convert.py", 3), (
         done.stderr
@@ -271,7 +276,11 @@ def test_a_module_runs_unchanged(tmp_path: Path) -> None:
     (tmp_path / "convert.py").write_text(SCRIPT)
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from wconv.torch.__main__ import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", code, "-m", "convert", "a"], capture_output=True, text=True, cwd=tmp_path
+        [sys.executable, "-c", code, "-m", "convert", "a"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=USUAL,
     )
     assert (done.stdout.strip(), done.returncode) == ("True near ['a'] convert.py", 3), done.stderr
 
