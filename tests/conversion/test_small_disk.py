@@ -33,7 +33,7 @@ def test_a_file_system_smaller_than_the_model_holds_the_run(server: Served, tmp_
     done = in_namespace(
         tmp_path,
         f"""mount -t tmpfs -o size=20M none small
-        export HF_ENDPOINT={server.url} HF_HOME=$PWD/small/hf TMPDIR=$PWD/small HOME=$PWD/small HF_HUB_OFFLINE=0
+        export HF_ENDPOINT={server.url} HF_HOME=$PWD/small/hf TMPDIR=$PWD/small HF_HUB_OFFLINE=0
         cd small
         "$PYTHON" -m wconv {MODEL} -o quantized -q --layout mlx-lm --json
         du -sb quantized

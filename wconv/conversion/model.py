@@ -100,6 +100,7 @@ def plan_model(request: Request) -> Conversion:
             *empty,
             *report_facts.merged(request.loras),
             *(state.notes if state else ()),
+            *report_facts.since(laid.consumer, laid.command, opened.config),
         ),
         command=outputs.command(
             laid.command if request.file_format is not file_formats.DCP else outputs.LOAD_DISTRIBUTED,

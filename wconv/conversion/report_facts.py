@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.consumers import casts
+from wconv.consumers import since as versions
 from wconv.conversion import decode
 from wconv.layouts.apply import LayoutResult
 from wconv.tensors.dtypes import DType
@@ -79,3 +80,17 @@ def sources(
     if made is not None:
         names = {**names, **{new: names[weight] for new, weight in made.sources.items()}}
     return decode.sources(names, opened)
+
+
+def since(consumer: str | None, command: str, config: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """With which versions of a program the result was compared, where an older one wants it otherwise."""
+    model_type = (config or {}).get("model_type")
+    if not consumer or not command or not isinstance(model_type, str):
+        return ()
+    version = versions.since(consumer, model_type)
+    if not version:
+        return ()
+    return (
+        f"compared with {consumer} {version} and newer: an older one wants {model_type} otherwise,"
+        " or does not know it",
+    )
