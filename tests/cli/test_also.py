@@ -75,7 +75,7 @@ def test_what_is_for_one_output_is_refused(model: Path, tmp_path: Path) -> None:
     done = run(model, "--also", "a:", "--receipt", tmp_path / "r")
     assert "leave them or --also out" in done.output
     done = run(model, "--also", "a:", "--also", "a:-q")
-    assert "is given twice" in done.output
+    assert "has a name that is given already" in done.output
     assert os.listdir(tmp_path) == ["m"]
 
 

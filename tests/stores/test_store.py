@@ -84,6 +84,16 @@ def test_no_byte_of_the_weights_is_asked_for_twice(box: Box, model: Path, tmp_pa
         assert read[-1][1] == path.stat().st_size
 
 
+def test_a_directory_elsewhere_is_compared_with_a_local_one(box: Box, model: Path) -> None:
+    (model / "tokenizer.json").write_text("{}")
+    box.files["mine://box/Tiny/tokenizer.json"] = b"{}"
+    assert run("diff", "mine://box/Tiny", model).exit_code == 0
+    box.files["mine://box/Tiny/tokenizer.json"] = b"{ }"
+    remote.reset()
+    told = run("diff", "mine://box/Tiny", model)
+    assert "tokenizer.json" in told.stdout
+
+
 def test_one_file_is_opened_by_its_address(box: Box) -> None:
     data = np.arange(12, dtype=np.float32).reshape(3, 4)
     box.files["mine://box/x.npy"] = b"\x93NUMPY\x01\x00v\x00" + (

@@ -52,8 +52,9 @@ def parsed(command: click.Command, texts: Sequence[str]) -> list[Also]:
     for text in texts:
         name, colon, rest = text.partition(":")
         if not colon or not name.strip("./") or name in [one.name for one in found]:
-            twice = "is given twice" if colon and name.strip("./") else "is not NAME:OPTIONS"
-            raise click.UsageError(f"--also {text[:60]!r} {twice}, as in --also q4:'-q --q-bits 4'")
+            form = "is not NAME:OPTIONS, as in --also q4:'-q --q-bits 4'"
+            twice = "has a name that is given already"
+            raise click.UsageError(f"--also {text[:60]!r} {twice if colon and name.strip('./') else form}")
         try:
             words = shlex.split(rest)
         except ValueError as error:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import click
 
-from wconv.cli.options import HELP, PATH
+from wconv.cli.options import HELP, SOURCE
 from wconv.cli.text import print_json, print_lines
 
 
 @click.command(context_settings=HELP)
-@click.argument("first", type=PATH)
-@click.argument("second", type=PATH)
+@click.argument("first", type=SOURCE)
+@click.argument("second", type=SOURCE)
 @click.option("--tolerance", type=float, default=0.0, help="Allow differences of values up to this.")
 @click.option(
     "--relative-tolerance", type=float, default=0.0, help="Allow also this part of the larger of both values."
@@ -25,8 +24,8 @@ from wconv.cli.text import print_json, print_lines
 @click.option("--json", "as_json", is_flag=True, help="Print plain data for programs.")
 @click.option("--quiet", is_flag=True, help="Print nothing: the exit code tells.")
 def diff(
-    first: Path,
-    second: Path,
+    first: str,
+    second: str,
     tolerance: float,
     relative_tolerance: float,
     key: str | None,
@@ -36,8 +35,8 @@ def diff(
 ) -> None:
     """Say in what FIRST and SECOND differ, and exit with 1 where tensors or their values do.
 
-    Files and directories of any format and dtype. Where names differ, both are brought to one layout first;
-    weights in few bits are decoded.
+    Files and directories of any format and dtype, here, on the hub or at an address. Where names differ, both
+    are brought to one layout first; weights in few bits are decoded.
     """
     from wconv.examine.diff import diff as compare
 

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from wconv.checkpoints.checkpoint import Checkpoint
+from wconv.checkpoints.locate import locate
 from wconv.conversion.planned import reading
-from wconv.errors import FormatError
+from wconv.errors import FormatError, os_errors_as
 from wconv.examine.compare import Distance, distances
 from wconv.examine.fold import fold
 from wconv.examine.pairing import Named, name_alike
 from wconv.formats.side_files import read_json
+from wconv.stores import files
 from wconv.wording import fitted, plural
 
 SHOWN = 10
@@ -38,6 +40,9 @@ COMPARED_FILES = (
     "processor_config.json",
 )
 """Files beside the weights that change what a model says, compared byte for byte."""
+
+PIECE = 1 << 20
+"""Bytes of a tokenizer's file that are read at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +169,7 @@ def diff(
     in few bits are decoded.
 
     Args:
+        first, second: whatever `wconv.open` takes: paths, addresses, models of the hub.
         tolerance: differences of values up to this are allowed.
         relative_tolerance: in addition, differences up to this part of the larger of both values.
         key: for wrapped PyTorch checkpoints, the path to the state dict.
@@ -180,7 +186,7 @@ def diff(
     for value in (tolerance, relative_tolerance):
         if not value >= 0 or math.isinf(value):
             raise FormatError(f"a tolerance is a number of at least 0, not {value!r:.40}")
-    one, other = name_alike(first, second, key=key)
+    one, other = name_alike(locate(first), locate(second), key=key)
     with reading(one.opened), reading(other.opened):
         return _compare(one, other, tolerance, relative_tolerance, jobs)
 
@@ -254,11 +260,12 @@ def _files_diff(one: Path, other: Path) -> dict[str, str]:
 
 
 def _digest(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
-    except OSError as error:
-        raise FormatError(f"{path} cannot be read: {error.strerror or error}") from None
+    made = hashlib.sha256()
+    with os_errors_as(FormatError, "read"):
+        file = files.opened(str(path))
+        for at in range(0, file.size, PIECE):
+            made.update(file.read(at, min(PIECE, file.size - at)))
+    return made.digest()
 
 
 def _how_bad(one: TensorDiff) -> tuple[float, float]:
