@@ -32,6 +32,9 @@ NOT_FOR_TORCH = """
 NOT_FOR_TORCH = {f"{name}.bin" for name in NOT_FOR_TORCH.split()}
 """Files that torch.load itself cannot read, or not without the classes that they name."""
 
+SPARSE = ("torch.sparse_coo", "torch.sparse_csr", "torch.sparse_csc")
+"""Layouts that are offered; blocks and batches are not."""
+
 WITHOUT_TENSORS = """
     bare_storage complex32 float4 quantized quantized_four_bits sparse frozen scripted traced script_json
     whole_module whole_module_legacy module_in_wrapper detectron2 numpy_protocol_5 npy
@@ -93,6 +96,11 @@ def compare(real: Any, found: Any, expected: Any, where: str = "") -> int:
     """How many tensors were compared; fails where one differs. What the shim does not offer must say so."""
     if isinstance(expected, real.Tensor):
         plain_dtype = str(expected.dtype).removeprefix("torch.") in BY_NAME
+        if str(expected.layout) in SPARSE and isinstance(found, torch.Tensor):
+            assert str(found.layout) == str(expected.layout), where
+            dense = found.to_dense(), expected.to_dense()
+            assert plain(torch, dense[0])["values"] == plain(real, dense[1])["values"], where
+            return 1
         if expected.layout != real.strided or expected.is_meta or expected.is_quantized or not plain_dtype:
             assert isinstance(found, NotOffered), where
             return 0
