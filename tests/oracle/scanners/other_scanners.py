@@ -11,8 +11,6 @@ import os
 import sys
 from pathlib import Path
 
-import corpus
-
 
 def by_picklescan(path: Path) -> bool:
     from picklescan import scanner
@@ -43,6 +41,9 @@ SCANNERS = {"picklescan": by_picklescan, "fickling": by_fickling, "modelscan": b
 
 def main() -> None:
     from picklescan import scanner
+
+    sys.path.insert(0, os.fspath(Path(__file__).parent))  # with a safe path, Python itself does not
+    import corpus
 
     bad, good = corpus.make(Path(sys.argv[1]), scanner._unsafe_globals)
     said: dict[str, dict[str, bool]] = {}
