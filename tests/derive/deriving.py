@@ -12,7 +12,7 @@ import numpy as np
 
 from tests.derive import induce, names, plain_rules, sources, variants
 from tests.derive.besides import left_out
-from tests.derive.induce import Traced
+from tests.derive.induction import Traced
 from tests.derive.names import UnlikeError, keep_numbers
 from tests.derive.programs import Program
 from tests.derive.settings import conditions, embedding_of, tie_field

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.derive import induce, names, plain_rules
-from tests.derive.induce import Traced
+from tests.derive.induction import Traced
 from tests.derive.names import UnlikeError, keep_numbers
 from tests.derive.trace import Origin, Shape, UntraceableError, traced
 from wconv.consumers import table_files
