@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import ml_dtypes
@@ -17,9 +18,11 @@ import wconv
 from tests.making import bits, random, write_directory
 from wconv.errors import OutputError
 from wconv.tensors import dtypes
+from wconv.tensors.casts import Overflow
 from wconv.tensors.lazy import from_array
 from wconv.writing import chunks, writer
 from wconv.writing.plan import Entry, Plan, make
+from wconv.writing.shard_file import ShardFile
 
 F16 = dtypes.by_name("float16")
 
@@ -169,3 +172,34 @@ def test_large_grains_are_read_whole_and_stay_right(tmp_path: Path) -> None:
     writer.write(make(entries, {}).shards, out_of(tmp_path))
     result = wconv.load(tmp_path / "partial" / "output" / "model.safetensors")["t"]
     assert bits(result) == bits(values.T.astype(np.float16))
+
+
+@pytest.mark.parametrize("size", [1, (512 << 10) // 4, (1 << 20) + 3, (3 << 20) // 4 + 1])
+def test_what_overflows_is_counted_in_every_step_of_a_large_tensor(size: int, tmp_path: Path) -> None:
+    values = random((size,), np.float32)
+    lost = sorted({0, size // 3, size // 2, size - 1})
+    values[lost] = np.array([7e4, -8e4, 9e4, 1e5], np.float32)[-len(lost) :]
+    source = write_directory(tmp_path / "model", [{"a": values, "b": random((3,), np.float32)}])
+    plan = planned(source, F16)
+    (written,) = writer.write(plan.shards, out_of(tmp_path), jobs=2)
+    result = wconv.load(tmp_path / "partial" / "output" / written.filename)
+    with np.errstate(over="ignore"):
+        assert bits(result["a"]) == bits(values.astype(np.float16))
+    assert written.overflows == {"a": Overflow(len(lost), float(np.float32(1e5)))}
+
+
+def test_threads_begin_with_the_largest_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = [5, 400, 30, 900]
+    source = write_directory(
+        tmp_path / "model", [{f"{at}": random((size,))} for at, size in enumerate(sizes)]
+    )
+    entries = [Entry(name, tensor, tensor.dtype) for name, tensor in wconv.open(source).items()]
+    shards = [shard for entry in entries for shard in make([entry], {}).shards]
+    named = [replace(shard, filename=f"{at}.safetensors") for at, shard in enumerate(shards)]
+    begun: list[int] = []
+    monkeypatch.setattr(
+        writer, "ShardFile", lambda shard, *rest: begun.append(shard.nbytes) or ShardFile(shard, *rest)
+    )
+    written = writer.write(named, out_of(tmp_path), jobs=1)
+    assert begun == sorted(begun, reverse=True)
+    assert [one.filename for one in written] == [shard.filename for shard in named]

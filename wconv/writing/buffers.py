@@ -18,8 +18,11 @@ from wconv.tensors.dtypes import DType
 from wconv.tensors.kernels import Scratch
 from wconv.tensors.lazy import FileTensor
 from wconv.tensors.losses import count_lost
-from wconv.writing.chunks import WRITE, OutputRange, StepRange, WorkUnit
+from wconv.writing.chunks import WRITE, OutputRange, StepRange, TensorRange, WorkUnit
 from wconv.writing.page_cache import PageAdvice, WriteBehind
+
+STREAMED = 512 << 10
+"""Bytes that are read, cast and written at once: with what becomes of them they fit into a core's cache."""
 
 WORTH_COPYING = 64 << 10
 """Bytes of a piece from which on the system is asked to copy it."""
@@ -55,10 +58,35 @@ class Buffers:
             target = unit.targets[0]
             self._write_behind.wrote(pages, target.offset, target.nbytes, clock() - began)
             return {}
+        if (block := _block(unit)) is not None:
+            return self._stream(unit.targets[0], block, fd, pages)
         results, overflows = self.compute(unit)
         for target, result in zip(unit.targets, results, strict=True):
             self._write(target, fd, pages, result)
         return overflows
+
+    def _stream(
+        self, target: OutputRange, block: TensorRange, fd: int, pages: PageAdvice
+    ) -> dict[str, Overflow]:
+        """Casts a tensor's elements in steps, each of which stays in the cache from its read to its write."""
+        step = STREAMED // max(target.source.itemsize, target.dtype.itemsize)
+        width = target.dtype.itemsize
+        lost = NONE
+        clock = self._write_behind.clock
+        spent = 0.0
+        for at in range(0, target.count, step):
+            count = min(step, target.count - at)
+            source = _buffer(self._sources, 0, count, target.source)
+            result = _buffer(self._targets, 0, count, target.dtype)
+            block.tensor.read_into(block.start + at, block.start + at + count, source)
+            overflow = casts.cast(source, result, self._scratch)
+            if overflow.count:
+                lost = lost.plus(overflow)
+            began = clock()
+            put(fd, result.view(np.uint8).data, target.offset + at * width)
+            spent += clock() - began
+        self._write_behind.wrote(pages, target.offset, target.nbytes, spent)
+        return {target.spans[0][0]: lost} if lost.count else {}
 
     def compute(
         self, unit: WorkUnit, outs: Sequence[Array] | None = None
@@ -168,6 +196,16 @@ def put(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
         count = os.pwrite(fd, left[: WRITE - offset % WRITE], offset)
         left = left[count:]
         offset += count
+
+
+def _block(unit: WorkUnit) -> TensorRange | None:
+    """The elements of a file that a unit casts and does nothing else with; None where it does more."""
+    target = unit.targets[0]
+    if target.entry >= 0 or target.source is target.dtype or len(target.spans) > 1:
+        return None
+    if isinstance(unit.work, StepRange) or len(unit.work) > 1:
+        return None
+    return unit.work[0] if type(unit.work[0].tensor) is FileTensor else None
 
 
 def _copied(unit: WorkUnit, fd: int) -> bool:
