@@ -31,7 +31,7 @@ def test_arrays_can_be_written_to(count: int) -> None:
     array = room.empty(count, BFLOAT16)
     assert (array.size, array.dtype, array.ndim) == (count, BFLOAT16.numpy, 1)
     for start in range(0, count, 700_001):
-        room.bring_in(array[start : start + 700_001], array)
+        room.bring_in(array[start : start + 700_001], asked=array.nbytes >= LARGE)
     array[:] = 3
     assert (array == 3).all()
     assert array.flags.writeable
@@ -44,7 +44,7 @@ def test_what_was_brought_in_is_there_and_goes_with_its_array() -> None:
     before = resident()
     arrays = [room.empty(8 << 20, dtypes.by_name("uint8")) for _ in range(3)]
     assert resident() - before < 4 << 20
-    room.bring_in(arrays[1], arrays[1])
+    room.bring_in(arrays[1], asked=True)
     assert 7 << 20 < resident() - before < 12 << 20
     assert not arrays[1].any()
     kept = arrays[1][5:6]
@@ -55,48 +55,57 @@ def test_what_was_brought_in_is_there_and_goes_with_its_array() -> None:
     assert resident() - before < 4 << 20
 
 
-class Noted:
-    """Advice about mappings, by the name of the constant."""
+class Paged:
+    """A system whose memory costs so many seconds a byte, and what was asked of it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.given: list[int] = []
-        monkeypatch.setattr(memory, "_advised", self.advised)
+        self.cost = 0.1e-9
+        self.now = 0.0
+        monkeypatch.setattr(time, "thread_time", lambda: self.now)
+        monkeypatch.setattr(memory, "_linux_madvise", lambda: self)
 
-    def advised(self, mapping: mmap.mmap, advice: int) -> bool:
-        self.given.append(advice)
-        return True
+    def __call__(self, address: int, nbytes: int, advice: int) -> int:
+        if advice == memory.POPULATE_WRITE:
+            self.now += nbytes * self.cost
+        else:
+            self.given.append(advice)
+        return 0
 
 
 @ON_LINUX
 def test_large_pages_end_when_they_are_dear(monkeypatch: pytest.MonkeyPatch) -> None:
-    noted, now = Noted(monkeypatch), [0.0]
-    monkeypatch.setattr(time, "thread_time", lambda: now[0])
+    system = Paged(monkeypatch)
     room = Memory()
-    cost = [0.1e-9]
-
-    def populate(address: int, nbytes: int, advice: int) -> int:
-        now[0] += nbytes * cost[0]
-        return 0
-
-    monkeypatch.setattr(room, "_advise", populate)
-    arrays = [room.empty(LARGE, BFLOAT16) for _ in range(2)]
-    room.bring_in(arrays[0][: STEP // 2], arrays[0])
-    assert noted.given == [mmap.MADV_HUGEPAGE] * 2
-    cost[0] = 2e-9
-    small = np.empty(STEP, np.uint8)
-    room.bring_in(small)  # not of this kind of memory
-    assert noted.given == [mmap.MADV_HUGEPAGE] * 2
-    room.bring_in(arrays[0][STEP // 2 : STEP], arrays[0])
-    assert noted.given == [mmap.MADV_HUGEPAGE] * 2
-    cost[0] = 0.1e-9
+    arrays = [room.empty(LARGE, BFLOAT16) for _ in range(3)]
+    asked = [mmap.MADV_HUGEPAGE] * 3
+    room.bring_in(arrays[0][: STEP // 2], asked=True)
+    assert system.given == asked
+    system.cost = 2e-9
+    for _ in range(10):  # not of this kind of memory
+        room.bring_in(np.empty(STEP, np.uint8), asked=False)
+    room.bring_in(arrays[0][STEP // 2 : STEP], asked=True)
+    assert system.given == asked
+    system.cost = 0.1e-9
     for _ in range(10):  # what is cheap makes up for it
-        room.bring_in(arrays[1], arrays[1])
-    cost[0] = 2e-9
-    room.bring_in(arrays[1][: STEP // 2], arrays[1])
-    assert noted.given == [mmap.MADV_HUGEPAGE] * 2
-    room.bring_in(arrays[1], arrays[1])
+        room.bring_in(arrays[1], asked=True)
+    system.cost = 2e-9
+    room.bring_in(arrays[1][: STEP // 2], asked=True)
+    assert system.given == asked
+    del arrays[2]
+    room.bring_in(arrays[1], asked=True)
     room.empty(LARGE, BFLOAT16)
-    assert noted.given == [*[mmap.MADV_HUGEPAGE] * 2, *[mmap.MADV_NOHUGEPAGE] * 3]
+    assert system.given == asked + [mmap.MADV_NOHUGEPAGE] * 3
+
+
+@ON_LINUX
+def test_only_large_arrays_of_others_are_adopted(monkeypatch: pytest.MonkeyPatch) -> None:
+    system = Paged(monkeypatch)
+    room = Memory()
+    assert not room.adopt(np.empty(memory.OWN - 1, np.uint8))
+    assert system.given == []
+    assert room.adopt(np.empty(memory.OWN, np.uint8))
+    assert system.given == [mmap.MADV_HUGEPAGE]
 
 
 @ON_LINUX
@@ -109,14 +118,14 @@ def test_only_pages_of_the_array_are_asked_for(
     whole = np.empty(STEP + 16384, np.uint8)
     part = whole[offset : offset + nbytes]
     monkeypatch.setattr(room, "_advise", lambda *arguments: asked.append(arguments))
-    room.bring_in(part)
+    room.bring_in(part, asked=False)
     (address, length, advice) = asked[0]
     start, page = part.ctypes.data, mmap.PAGESIZE
     assert address % page == length % page == 0
     assert start - page < address <= start
     assert start + nbytes - page < address + length <= start + nbytes
     assert advice == memory.POPULATE_WRITE
-    room.bring_in(whole[: memory.SMALL - 1])
+    room.bring_in(whole[: memory.SMALL - 1], asked=False)
     assert len(asked) == 1
 
 
@@ -133,7 +142,6 @@ def test_without_any_of_it_arrays_are_there(lacking: str, monkeypatch: pytest.Mo
         monkeypatch.setattr(mmap, "mmap", fails)
     elif lacking == "advice":
         monkeypatch.setattr(mmap, "MADV_HUGEPAGE", 12_345, raising=False)
-        monkeypatch.setattr(mmap, "MADV_NOHUGEPAGE", 12_345, raising=False)
     memory._linux_madvise.cache_clear()
     room = Memory(worthwhile=lacking != "much")
     memory._linux_madvise.cache_clear()
@@ -141,6 +149,6 @@ def test_without_any_of_it_arrays_are_there(lacking: str, monkeypatch: pytest.Mo
         monkeypatch.setattr(room, "_advise", lambda *arguments: -1)
     array = room.empty(LARGE, BFLOAT16)
     for _ in range(2):
-        room.bring_in(array, array)
+        room.bring_in(array, asked=True)
     array[:] = 1
     assert (array == 1).all()

@@ -13,7 +13,9 @@ import mmap
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -39,6 +41,10 @@ POPULATE_WRITE = 23
 """Linux's MADV_POPULATE_WRITE, of 5.14 and newer."""
 
 
+OWN = 32 << 20
+"""Bytes from which on what the C library gives is a mapping, which goes as a whole when it is freed."""
+
+
 class Memory:
     """The memory of what is read at once; threads share it."""
 
@@ -47,7 +53,7 @@ class Memory:
         self._advise = _linux_madvise() if worthwhile else None
         self._lock = threading.Lock()
         self._large_pages = self._advise is not None and mmap.PAGESIZE == 4096
-        self._asked: list[mmap.mmap] = []
+        self._asked: list[tuple[weakref.ref[Any], int, int]] = []
         self._lost = 0.0
 
     def empty(self, count: int, dtype: DType) -> Array:
@@ -59,51 +65,62 @@ class Memory:
             mapping = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         except OSError:  # numpy says so in its own words
             return np.empty(count, dtype.numpy)
-        with self._lock:
-            if self._large_pages:
-                self._large_pages = _advised(mapping, mmap.MADV_HUGEPAGE)
-                self._asked.append(mapping)
-            else:
-                _advised(mapping, mmap.MADV_NOHUGEPAGE)
-        return np.frombuffer(mapping, np.uint8, nbytes).view(dtype.numpy)
+        raw = np.frombuffer(mapping, np.uint8, nbytes)
+        self._ask(mapping, raw)
+        return raw.view(dtype.numpy)
 
-    def bring_in(self, part: Array, whole: Array | None = None) -> None:
+    def adopt(self, array: Array) -> bool:
+        """Whether it asks for large pages for an array that somebody else made and nobody touched yet."""
+        if array.nbytes < OWN or self._advise is None:
+            return False
+        self._ask(array, array)
+        return True
+
+    def bring_in(self, part: Array, *, asked: bool) -> None:
         """Has a part of an array be in memory; about `STEP` bytes of it are best.
 
         Args:
-            whole: the array, where `empty` made it.
+            asked: large pages may have been asked for.
         """
-        if part.nbytes < SMALL or self._advise is None:
+        advise = self._advise
+        if part.nbytes < SMALL or advise is None:
             return
-        watched = self._large_pages and whole is not None and whole.nbytes >= LARGE
+        watched = asked and self._large_pages
         began = time.thread_time() if watched else 0.0
-        address = part.ctypes.data
-        # the page of the first byte, and all but that of the last, which the next part may begin in
-        first = address - address % mmap.PAGESIZE
-        last = address + part.nbytes
-        if self._advise(first, last - last % mmap.PAGESIZE - first, POPULATE_WRITE):
+        if advise(*_pages(part), POPULATE_WRITE):
             self._advise = None  # an older system: each page comes when it is touched
         elif watched:
             self._lost = max(self._lost + time.thread_time() - began - SMALL_PAGES * part.nbytes, 0.0)
             if self._lost > PATIENCE:
                 self._end_large_pages()
 
+    def _ask(self, owner: Any, array: Array) -> None:
+        address, nbytes = _pages(array)
+        with self._lock:
+            if self._large_pages:
+                self._asked.append((weakref.ref(owner), address, nbytes))
+            if self._advise is not None:
+                self._advise(
+                    address, nbytes, mmap.MADV_HUGEPAGE if self._large_pages else mmap.MADV_NOHUGEPAGE
+                )
+
     def _end_large_pages(self) -> None:
         """From now on asks for small pages, also where large ones were asked for and are not there yet."""
         with self._lock:
             self._large_pages = False
-            for mapping in self._asked:
-                _advised(mapping, mmap.MADV_NOHUGEPAGE)
+            advise = self._advise
+            for owner, address, nbytes in self._asked:
+                if owner() is not None and advise is not None:
+                    advise(address, nbytes, mmap.MADV_NOHUGEPAGE)
             self._asked.clear()
 
 
-def _advised(mapping: mmap.mmap, advice: int) -> bool:
-    """Whether the system took an advice about a mapping."""
-    try:
-        mapping.madvise(advice)
-    except (OSError, ValueError):  # it has no large pages; the array is gone
-        return False
-    return True
+def _pages(part: Array) -> tuple[int, int]:
+    """Address and bytes of the pages of a part, but for the last one, which what follows may begin in."""
+    address = part.ctypes.data
+    first = address - address % mmap.PAGESIZE
+    last = address + part.nbytes
+    return first, last - last % mmap.PAGESIZE - first
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from wconv.tensors.base import Array, LazyTensor
 from wconv.tensors.borrowed import keeping
 from wconv.tensors.lazy import FileTensor
-from wconv.tensors.memory import SMALL, STEP, Memory
+from wconv.tensors.memory import LARGE, SMALL, STEP, Memory
 from wconv.tensors.parallel import share
 
 PART = 8 << 20
@@ -53,14 +53,14 @@ def _read(part: list[_Piece], memory: Memory) -> None:
             step = STEP // whole.itemsize
             if not isinstance(tensor, FileTensor):
                 for first in range(start, stop, step):
-                    memory.bring_in(whole[first : min(first + step, stop)], whole)
+                    memory.bring_in(whole[first : min(first + step, stop)], asked=whole.nbytes >= LARGE)
                 tensor.read_into(start, stop, whole[start:stop])
                 continue
             for first in range(start, stop, step):
                 last = min(first + step, stop)
                 out = whole[first:last]
                 if out.nbytes >= SMALL:
-                    memory.bring_in(out, whole)
+                    memory.bring_in(out, asked=whole.nbytes >= LARGE)
                 tensor.read_into(first, last, out)
 
 

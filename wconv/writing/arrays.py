@@ -9,11 +9,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from wconv.tensors.base import Array
 from wconv.tensors.borrowed import keeping
 from wconv.tensors.casts import NONE, Overflow
-from wconv.tensors.memory import Memory
+from wconv.tensors.memory import LARGE, Memory
 from wconv.writing.buffers import Buffers, add_overflows
 from wconv.writing.chunks import CHUNK, WorkUnit, outputs_together, shard_offsets, work_units
 from wconv.writing.plan import Entry, Shard
@@ -27,15 +28,28 @@ PART = 8 << 20
 _Lost = dict[str, Overflow]
 
 
+class _Work(NamedTuple):
+    """A unit, and where its targets' elements go."""
+
+    unit: WorkUnit
+    outs: list[Array]
+    asked: bool
+
+
 @dataclass(slots=True)
 class _Job:
-    """Entries that are computed together, each to an array of its own."""
+    """Entries that are computed together, each to an array of its own.
+
+    Attributes:
+        asked: large pages were asked for, for all of them.
+    """
 
     entries: Sequence[Entry]
     arrays: list[Array]
+    asked: bool
 
-    def units(self) -> Iterator[tuple[WorkUnit, list[Array]]]:
-        """All work, in units, and where their targets' elements go."""
+    def units(self) -> Iterator[_Work]:
+        """All work, in units."""
         shard = Shard("", b"", tuple(self.entries), sum(entry.nbytes for entry in self.entries))
         offsets = shard_offsets(shard)
         for unit in work_units(shard):
@@ -44,7 +58,7 @@ class _Job:
                 at = bisect.bisect_right(offsets, target.offset, hi=len(self.entries)) - 1
                 start = (target.offset - offsets[at]) // target.dtype.itemsize
                 outs.append(self.arrays[at][start : start + target.count])
-            yield unit, outs
+            yield _Work(unit, outs, self.asked)
 
 
 @dataclass(slots=True)
@@ -87,16 +101,16 @@ def read(
     """
     local, memory = threading.local(), Memory()
 
-    def run(units: Iterable[tuple[WorkUnit, list[Array]]], before: Sequence[Future[_Lost]]) -> _Lost:
+    def run(units: Iterable[_Work], before: Sequence[Future[_Lost]]) -> _Lost:
         for one in before:
             one.result()
         if not hasattr(local, "buffers"):
             local.buffers = Buffers()
         lost: _Lost = {}
         with keeping():
-            for unit, outs in units:
+            for unit, outs, asked in units:
                 for out in outs:
-                    memory.bring_in(out)
+                    memory.bring_in(out, asked=asked)
                 add_overflows(lost, local.buffers.compute(unit, outs)[1])
         return lost
 
@@ -128,24 +142,30 @@ def _begun(passes: list[list[Entry]], room: Room, memory: Memory) -> _Group:
     jobs = []
     for together in passes:
         arrays = []
+        asked = True
         for entry in together:
-            given = room(entry)
-            arrays.append(memory.empty(entry.tensor.size, entry.dtype) if given is None else given)
-        jobs.append(_Job(together, arrays))
+            array = room(entry)
+            if array is None:
+                array = memory.empty(entry.tensor.size, entry.dtype)
+                asked &= array.nbytes >= LARGE
+            else:
+                asked &= memory.adopt(array)
+            arrays.append(array)
+        jobs.append(_Job(together, arrays, asked))
     streams = (entry.tensor.stream for together in passes for entry in together)
     return _Group(jobs, next((one for one in streams if one is not None), None))
 
 
-def _parts(group: _Group) -> Iterator[Iterable[tuple[WorkUnit, list[Array]]]]:
+def _parts(group: _Group) -> Iterator[Iterable[_Work]]:
     """The work of a group as threads take it: all at once where it is little, or read of a stream."""
     if len(group.jobs) > 1 or group.stream is not None:
         yield (work for job in group.jobs for work in job.units())
         return
-    part: list[tuple[WorkUnit, list[Array]]] = []
+    part: list[_Work] = []
     size = 0
-    for unit, outs in group.jobs[0].units():
-        part.append((unit, outs))
-        size += unit.nbytes
+    for work in group.jobs[0].units():
+        part.append(work)
+        size += work.unit.nbytes
         if size >= PART:
             yield part
             part, size = [], 0
