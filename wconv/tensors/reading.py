@@ -73,13 +73,16 @@ def _parts(
     for name, tensor in tensors.items():
         stream = None if isinstance(tensor, FileTensor) else tensor.stream
         (others if stream is None else streams.setdefault(stream, [])).append((name, tensor))
+    part: list[_Piece] = []
+    size = 0
     for together in sorted(streams.values(), key=lambda one: -sum(tensor.nbytes for _, tensor in one)):
-        part: list[_Piece] = []
         for name, tensor in together:
             flat[name] = whole = memory.empty(tensor.size, tensor.dtype)
             part.append((tensor, 0, whole.size, whole))
-        yield part
-    part, size = [], 0
+            size += whole.nbytes
+        if size >= PART:
+            yield part
+            part, size = [], 0
     for name, tensor in others:
         flat[name] = whole = memory.empty(tensor.size, tensor.dtype)
         step = PART // whole.itemsize if isinstance(tensor, FileTensor) else max(whole.size, 1)
