@@ -68,10 +68,11 @@ def source(data: bytes, wait: Callable[[], Any] = lambda: None) -> DeflatedSourc
 
 
 @pytest.mark.parametrize("places", [2, 16, 1000])
-@pytest.mark.parametrize("recent", [1, 12])
+@pytest.mark.parametrize("recent", [1, 50_000])
 def test_any_range_is_what_was_deflated(places: int, recent: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deflated, "PLACES", places)
     monkeypatch.setattr(deflated, "RECENT", recent)
+    monkeypatch.setattr(deflated, "_kept", deflated._Kept())
     data = content(0)
     whole = source(data)
     chance = random.Random(1)
@@ -83,7 +84,8 @@ def test_any_range_is_what_was_deflated(places: int, recent: int, monkeypatch: p
 
 def test_threads_read_any_ranges_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deflated, "STREAMS", 2)
-    monkeypatch.setattr(deflated, "RECENT", 3)
+    monkeypatch.setattr(deflated, "RECENT", 12_000)
+    monkeypatch.setattr(deflated, "_kept", deflated._Kept())
     datas = [content(at, 60_000) for at in range(4)]
     sources = [source(data) for data in datas]
 
@@ -96,11 +98,13 @@ def test_threads_read_any_ranges_of_several(monkeypatch: pytest.MonkeyPatch) -> 
         assert all(pool.map(look, range(200)))
 
 
-def test_what_is_kept_of_all_streams_is_bounded() -> None:
+def test_what_is_kept_of_all_streams_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deflated, "RECENT", 50_000)
+    monkeypatch.setattr(deflated, "_kept", deflated._Kept())
     sources = [source(content(at, 200_000)) for at in range(deflated.STREAMS + 5)]
     for one in sources:
         one.read(0, one.size)
-    assert sum(len(one._recent) for one in sources) <= deflated.RECENT
+    assert 9 <= sum(len(one._recent) for one in sources) <= 50_000 // 4096
     kept = [one._places for one in sources if one._places is not None]
     assert len(kept) <= deflated.STREAMS
     assert all(len(one._states) <= deflated.PLACES + 1 for one in kept)

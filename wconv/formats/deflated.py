@@ -14,7 +14,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -40,11 +40,13 @@ _THREADS = os.cpu_count() or 1
 STREAMS = max(8, 2 * _THREADS)
 """Streams of which such places are kept: as many as are read at once, and some."""
 
-RECENT = max(12, 4 * _THREADS)
-"""Steps of all streams whose inflated bytes are kept: threads ask for neighbours in any order."""
+RECENT = max(12, 4 * _THREADS) * STEP
+"""Inflated bytes of all streams that are kept: threads ask for neighbouring steps in any order."""
+
+OVERHEAD = 1000
+"""Bytes that it takes to keep a step, however short."""
 
 
-_Reference = weakref.ref["DeflatedSource"]
 _Key = TypeVar("_Key")
 
 
@@ -83,13 +85,34 @@ class _Places:
             }
 
 
+class _Latest(Generic[_Key]):
+    """Keys of streams, the last used ones, which together cost so much at most."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._cost = 0
+        self._noted: OrderedDict[_Key, tuple[int, weakref.ref[DeflatedSource]]] = OrderedDict()
+
+    def note(
+        self, key: _Key, cost: int, source: weakref.ref[DeflatedSource]
+    ) -> Iterator[tuple[_Key, DeflatedSource]]:
+        """Notes a key as the last one; the oldest, which are too many then, as far as their streams live."""
+        self._cost += cost - self._noted.pop(key, (0, source))[0]
+        self._noted[key] = cost, source
+        while self._cost > self._most and len(self._noted) > 1:
+            oldest, (cost, owner) = self._noted.popitem(last=False)
+            self._cost -= cost
+            if (other := owner()) is not None:
+                yield oldest, other
+
+
 class _Kept:
     """Which streams were read last, and which steps of them: others let go of what they keep."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self._streams: OrderedDict[int, _Reference] = OrderedDict()
-        self._steps: OrderedDict[tuple[int, int], _Reference] = OrderedDict()
+        self._streams = _Latest[int](STREAMS)
+        self._steps = _Latest[tuple[int, int]](RECENT)
         self._count = 0
 
     def number(self) -> int:
@@ -98,26 +121,15 @@ class _Kept:
             self._count += 1
             return self._count
 
-    def inflated(self, source: DeflatedSource, index: int) -> None:
-        """Notes that a stream keeps a step's bytes and a place."""
+    def inflated(self, source: DeflatedSource, index: int, count: int) -> None:
+        """Notes that a stream keeps `count` bytes of a step, and a place."""
         mine = weakref.ref(source)
         with self.lock:
-            for _, other in _latest(self._streams, source.number, mine, STREAMS):
-                other.forget_places()
-            for (_, step), other in _latest(self._steps, (source.number, index), mine, RECENT):
+            if source.size > STEP:
+                for _, other in self._streams.note(source.number, 1, mine):
+                    other.forget_places()
+            for (_, step), other in self._steps.note((source.number, index), count + OVERHEAD, mine):
                 other.forget_step(step)
-
-
-def _latest(
-    noted: OrderedDict[_Key, _Reference], key: _Key, source: _Reference, most: int
-) -> Iterator[tuple[_Key, DeflatedSource]]:
-    """Notes a key as the last one; the oldest ones that are too many then, as far as their streams live."""
-    noted[key] = source
-    noted.move_to_end(key)
-    while len(noted) > most:
-        oldest, owner = noted.popitem(last=False)
-        if (other := owner()) is not None:
-            yield oldest, other
 
 
 _kept = _Kept()
@@ -212,12 +224,12 @@ class DeflatedSource(Source):
         found = self._recent.get(index)
         if found is not None:
             return found
-        places = self._places
-        if places is None:
-            places = self._places = _Places()
+        places = self._places or _Places()
+        if self.size > STEP:
+            self._places = places
         for reached in range(places.before(index), index + 1):
             found = self._recent[reached] = self._inflate(places, reached)
-            _kept.inflated(self, reached)
+            _kept.inflated(self, reached, len(found))
         assert found is not None
         return found
 
