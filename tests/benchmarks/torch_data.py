@@ -140,4 +140,4 @@ def deflated(path: Path, scale: float) -> Path:
         for name in stored.namelist():
             packed.writestr(name, stored.read(name), zipfile.ZIP_DEFLATED, compresslevel=1)
     whole.unlink()
-    return path
+    return path / "deflated.pt"
