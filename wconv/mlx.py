@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from typing import TYPE_CHECKING, Unpack
 
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
 
     from wconv.layouts.apply import Layout
     from wconv.writing.plan import Entry
-
-LARGE = 1 << 20
-"""Bytes from which on a tensor is read into MLX's own memory."""
 
 
 @takes_options(SourceArguments)
@@ -66,6 +62,7 @@ def load_mlx(
     from wconv.conversion.prepare import plan
     from wconv.tensors.borrowed import keeping
     from wconv.writing.arrays import read
+    from wconv.writing.mlx_memory import rooms_for
 
     if layout is None:
         layout = AS_STORED if options.get("rules") is None else "auto"
@@ -76,52 +73,28 @@ def load_mlx(
         raise OutputError(
             f"{path}: {conversion.report.layout} reads scales from the header of a file: convert it to one"
         )
+    shards = conversion.plan.shards
+    entries = [entry for shard in shards for entry in shard.entries]
+    labels = (shard.label(entry.name) for shard in shards for entry in shard.entries)
+    rooms = rooms_for(entries)
+
+    def memory(entry: Entry) -> Array | None:
+        room = rooms.get(id(entry))
+        return None if room is None else room.memory
+
     arrays: dict[str, mx.array] = {}
-    made: dict[str, mx.array] = {}
-
-    def room(entry: Entry) -> Array | None:
-        array = _empty(entry)
-        if array is None:
-            return None
-        made[entry.name], memory = array
-        return memory
-
     overflows: dict[str, Overflow] = {}
     opened = conversion.checkpoint
     with reading(opened), keeping():
-        for shard in conversion.plan.shards:
-            for entry, array, lost in read(shard.entries, room=room):
-                ready = made.pop(entry.name, None)
-                arrays[shard.label(entry.name)] = to_mlx(array) if ready is None else ready
-                if lost.count:
-                    overflows[shard.label(entry.name)] = lost
+        for label, (entry, array, lost) in zip(labels, read(entries, room=memory), strict=True):
+            room = rooms.pop(id(entry), None)
+            arrays[label] = to_mlx(array) if room is None else room.array
+            if lost.count:
+                overflows[label] = lost
     if stamps_of(opened.files) != conversion.stamps:
         raise FormatError(f"{opened.path} changed while it was read: load it again")
     warn_of_overflows(opened.path, overflows, strict=strict)
     return arrays
-
-
-def _empty(entry: Entry) -> tuple[mx.array, Array] | None:
-    """An array of MLX's for a large entry, and its memory to read into: one copy of the data less.
-
-    None where the entry is small, or of a dtype that MLX has no view of.
-    """
-    dtype = entry.dtype
-    if entry.nbytes < LARGE or not dtype.is_floating or not dtype.mlx or dtype.bits not in (16, 32):
-        return None
-    import numpy as np
-
-    core = require("mlx.core", "load_mlx")
-    raw = core.zeros((math.prod(entry.shape),), getattr(core, f"uint{dtype.bits}"))
-    made: mx.array = raw.view(getattr(core, dtype.mlx)).reshape(entry.shape)
-    core.eval(raw, made)
-    memory = np.array(raw, copy=False)
-    if (
-        not memory.flags.writeable
-        or np.array(made.view(raw.dtype), copy=False).ctypes.data != memory.ctypes.data
-    ):
-        return None
-    return made, memory.view(dtype.numpy)
 
 
 def to_mlx(array: Array) -> mx.array:

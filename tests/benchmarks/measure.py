@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any, NamedTuple
@@ -16,6 +19,9 @@ from typing import IO, Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 INTERVAL = 0.005
 """Seconds between two looks at a process's memory."""
+
+LONGEST = 300.0
+"""Seconds after which a process is ended: a benchmark has an end."""
 
 
 class FailedError(Exception):
@@ -44,7 +50,8 @@ def spent(argv: Sequence[str], environment: Mapping[str, str] = MappingProxyType
     with tempfile.TemporaryFile() as errors:
         began = time.perf_counter()
         process = _start(argv, errors, environment)
-        _, status, used = os.wait4(process.pid, 0)
+        with _ending(process):
+            _, status, used = os.wait4(process.pid, 0)
         taken = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
         _check(process.returncode, errors)
@@ -65,9 +72,10 @@ def peak_anonymous(argv: Sequence[str], environment: Mapping[str, str] = Mapping
     peak = 0
     with tempfile.TemporaryFile() as errors:
         process = _start(argv, errors, environment)
-        while process.poll() is None:
-            peak = max(peak, sum(_anonymous(pid) for pid in _family(process.pid)))
-            time.sleep(INTERVAL)
+        with _ending(process):
+            while process.poll() is None:
+                peak = max(peak, sum(_anonymous(pid) for pid in _family(process.pid)))
+                time.sleep(INTERVAL)
         _check(process.returncode, errors)
     return peak
 
@@ -77,7 +85,21 @@ def _start(argv: Sequence[str], errors: IO[bytes], more: Mapping[str, str]) -> s
     return subprocess.Popen(argv, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=errors)
 
 
+@contextlib.contextmanager
+def _ending(process: subprocess.Popen[Any]) -> Iterator[None]:
+    """Ends the process when it takes too long."""
+    timer = threading.Timer(LONGEST, os.kill, (process.pid, signal.SIGKILL))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def _check(code: int, errors: IO[bytes]) -> None:
+    if code == -signal.SIGKILL:
+        raise FailedError(f"it was ended after {LONGEST:g} s, or had no memory")
     if code:
         errors.seek(0)
         lines = errors.read().decode(errors="replace").strip().splitlines()
@@ -121,11 +143,15 @@ def python(*arguments: object) -> list[str]:
 
 def machine() -> str:
     """The processor's name, how many there are, and the system."""
-    name = platform.processor() or platform.machine()
-    for line in _text("/proc/cpuinfo").splitlines():
-        if line.startswith("model name"):
-            name = line.partition(":")[2].strip()
-            break
+    about = dict(_told(line) for line in reversed(_text("/proc/cpuinfo").splitlines()))
+    name = about.get("model name") or platform.processor() or platform.machine()
+    if "model" in about and not any(letter.isdigit() for letter in name):
+        name += f" (family {about.get('cpu family')}, model {about['model']})"
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     system = f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
     return f"{count} x {name}, {system}"
+
+
+def _told(line: str) -> tuple[str, str]:
+    name, _, value = line.partition(":")
+    return name.strip(), value.strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -124,3 +125,19 @@ def _tensor(weights: Weights, shape: tuple[int, ...]) -> Any:
     array = weights.take((math.prod(shape),))
     dtype = {"bfloat16": torch.bfloat16, "float16": torch.float16}[array.dtype.name]
     return torch.from_numpy(array.view("int16")).view(dtype).reshape(shape)
+
+
+def deflated(path: Path, scale: float) -> Path:
+    """A `.pt` of half a gigabyte in the shape of Qwen2.5-7B, zipped again with compression."""
+    import torch
+
+    path.mkdir(parents=True)
+    _, shapes = qwen_shapes(5e8 * scale)
+    weights = Weights("bfloat16")
+    whole = path / "whole.pt"
+    torch.save({name: _tensor(weights, shape) for name, shape in shapes}, whole)
+    with zipfile.ZipFile(whole) as stored, zipfile.ZipFile(path / "deflated.pt", "w") as packed:
+        for name in stored.namelist():
+            packed.writestr(name, stored.read(name), zipfile.ZIP_DEFLATED, compresslevel=1)
+    whole.unlink()
+    return path / "deflated.pt"

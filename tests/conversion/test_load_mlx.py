@@ -176,6 +176,8 @@ def test_large_tensors_are_read_into_mlx_s_own_memory(
         "b": random((3,)),
         "c": np.arange(700_000),
         "d": random((0, 4)),
+        "e": np.arange(600_000.0) % 1000,
+        "f": np.ones(1_100_000, bool),
     }
     source = write_file(tmp_path / "x.safetensors", values)
     copied: list[int] = []
@@ -187,5 +189,14 @@ def test_large_tensors_are_read_into_mlx_s_own_memory(
 
     monkeypatch.setattr("wconv.mlx.to_mlx", noted)
     ours = wconv.load_mlx(source, dtype=dtype)
-    assert sorted(copied) == [0, 3, 700_000]
+    assert sorted(copied) == [0, 3, 1_100_000]
     assert_same(ours, written(source, tmp_path / "o.safetensors", dtype=dtype))
+
+
+def test_a_tensor_that_many_threads_read_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wconv.writing.arrays.PART", 1 << 20)
+    values = {"a": random((1300, 1700), seed=1), "b": random((3,)), "c": np.float32([1e30, 1] * 1_200_000)}
+    source = write_file(tmp_path / "x.safetensors", values)
+    with pytest.warns(RuntimeWarning, match="1,200,000 values became infinite"):
+        ours = wconv.load_mlx(source, dtype="float16")
+    assert_same(ours, written(source, tmp_path / "o.safetensors", dtype="float16"))

@@ -144,16 +144,16 @@ def test_nothing_is_read_until_it_is_used(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_coded_entries_are_read_once_and_only_when_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    from wconv.formats import sources
+    from wconv.formats import deflated
 
     reads: list[int] = []
-    inflate = sources.DeflatedSource.inflate_into
+    inflate = deflated.DeflatedSource.inflate_into
 
     def counted(self: Any, offset: int, out: memoryview) -> None:
         reads.append(len(out))
         inflate(self, offset, out)
 
-    monkeypatch.setattr(sources.DeflatedSource, "inflate_into", counted)
+    monkeypatch.setattr(deflated.DeflatedSource, "inflate_into", counted)
     found = tensors(torch.load(ZOO / "deflated.bin"))
     before = len(reads)
     tensor = next(each for each in found.values() if each._held is None and each.numel())

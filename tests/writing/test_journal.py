@@ -20,7 +20,7 @@ import wconv
 from tests.making import random, write_directory, write_file
 from wconv.conversion import fingerprint
 from wconv.errors import OutputError
-from wconv.formats.sources import DeflatedSource
+from wconv.formats.deflated import DeflatedSource
 from wconv.layouts.apply import Layout
 from wconv.layouts.rules import rename, transpose
 from wconv.stores import durable, files

@@ -1,4 +1,4 @@
-"""Where a container's bytes lie: in a file, in a part of one, in memory, or deflated.
+"""Where a container's bytes lie: in a file, in a part of one, or in memory (`deflated` has the packed ones).
 
 A `Source` answers two questions: the bytes of a range now (`read`), and a range as a 1-D lazy tensor
 (`tensor`). Readers never touch a file but through it, so an archive within an archive is read like any
@@ -7,11 +7,7 @@ other.
 
 from __future__ import annotations
 
-import os
-import threading
-import zlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,16 +15,10 @@ import numpy as np
 from wconv.errors import FormatError, UnsafeError
 from wconv.stores import files
 from wconv.tensors.dtypes import DType
-from wconv.tensors.lazy import Array, ArrayTensor, FileTensor, LazyTensor, Shape, swap_bytes
+from wconv.tensors.lazy import ArrayTensor, FileTensor, LazyTensor, swap_bytes
 
 READ_LIMIT = 512 << 20
 """Bytes that are ever read at once outside of tensors: a pickle's string, a directory, a JSON member."""
-
-DEFLATE_RATIO = 1032
-"""Bytes that one deflated byte can become at most (zlib's technical notes)."""
-
-SNAPSHOTS = 256
-"""Places of a deflated entry from which inflating can start again; each costs about 50 KB when used."""
 
 
 class Source(ABC):
@@ -54,6 +44,11 @@ class Source(ABC):
         if count > READ_LIMIT:
             raise UnsafeError(f"{self.where} asks for {count:,} bytes outside of its tensors: refused")
         return self._read(offset, count)
+
+    @property
+    def stream(self) -> object | None:
+        """What has to be read from its beginning to have any of the bytes; None for nothing."""
+        return None
 
     @abstractmethod
     def _read(self, offset: int, count: int) -> bytes: ...
@@ -115,119 +110,8 @@ class MemorySource(Source):
         return MemorySource(self.data[offset : offset + size], self.where)
 
 
-class DeflatedSource(Source):
-    """A raw deflate stream within another source, inflated by range.
-
-    It is inflated in segments. The inflater's state at the start of each is kept once it was reached, so that
-    a range costs the inflating of the segments that it touches, and memory is two segments.
-    """
-
-    __slots__ = ("_lock", "_process", "_recent", "_states", "_step", "packed")
-
-    def __init__(self, packed: Source, size: int, where: str) -> None:
-        if size > packed.size * DEFLATE_RATIO + 64:
-            raise UnsafeError(f"{where} claims {size:,} bytes in {packed.size:,} deflated ones: refused")
-        self.packed = packed
-        self.size = size
-        self.where = where
-        self._lock = threading.Lock()
-        self._process = os.getpid()
-        self._step = max(1 << 20, -(-size // SNAPSHOTS))
-        self._states: list[tuple[int, Any]] = [(0, zlib.decompressobj(-15))]
-        self._recent: dict[int, bytes] = {}
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return DeflatedSource, (self.packed, self.size, self.where)
-
-    def _read(self, offset: int, count: int) -> bytes:
-        out = bytearray(count)
-        self.inflate_into(offset, memoryview(out))
-        return bytes(out)
-
-    def inflate_into(self, offset: int, out: memoryview) -> None:
-        """Fills `out` with the inflated bytes from `offset`.
-
-        Raises:
-            FormatError: the stream is damaged, or longer or shorter than the directory says.
-        """
-        done = 0
-        while done < len(out):
-            index, within = divmod(offset + done, self._step)
-            if self._process != os.getpid():
-                self._after_fork()
-            with self._lock:
-                part = self._segment(index)[within : within + len(out) - done]
-            out[done : done + len(part)] = part
-            done += len(part)
-
-    def _after_fork(self) -> None:
-        """Another thread may have held the lock: a child begins with its own. States are never changed."""
-        self._lock, self._process = threading.Lock(), os.getpid()
-
-    def _segment(self, index: int) -> bytes:
-        """The inflated bytes from `index` steps on, one step of them."""
-        found = self._recent.get(index)
-        if found is None:
-            for reached in range(min(index, len(self._states) - 1), index + 1):
-                found = self._inflate(reached)
-            if len(self._recent) > 1:
-                del self._recent[next(iter(self._recent))]
-            assert found is not None
-            self._recent[index] = found
-        return found
-
-    def _inflate(self, index: int) -> bytes:
-        """One segment from its start's state; the state after it is kept."""
-        taken, kept = self._states[index]
-        inflater = kept.copy()
-        wanted = min(self._step, self.size - index * self._step)
-        blocks: list[bytes] = []
-        while wanted:
-            pending = inflater.unconsumed_tail
-            if not pending:
-                pending = self.packed.read(taken, min(1 << 16, self.packed.size - taken))
-                taken += len(pending)
-            try:
-                block = inflater.decompress(pending, wanted)
-            except zlib.error as error:
-                raise FormatError(f"{self.where} is damaged: {error}; download it again") from None
-            if not block and (inflater.eof or not pending):
-                done = index * self._step + sum(map(len, blocks))
-                raise FormatError(
-                    f"{self.where} is truncated: it inflates to {done:,} bytes of {self.size:,}"
-                )
-            wanted -= len(block)
-            blocks.append(block)
-        if (index + 1) * self._step >= self.size:
-            self._check_end(inflater, taken)
-        elif len(self._states) == index + 1:
-            self._states.append((taken, inflater))
-        return b"".join(blocks)
-
-    def _check_end(self, inflater: Any, taken: int) -> None:
-        """The stream must end where the directory says; `taken` bytes of it were given to the inflater."""
-        while not inflater.eof:
-            pending = inflater.unconsumed_tail
-            if not pending:
-                pending = self.packed.read(taken, min(1 << 16, self.packed.size - taken))
-                taken += len(pending)
-            try:
-                more = inflater.decompress(pending, 1)
-            except zlib.error as error:
-                raise FormatError(f"{self.where} is damaged: {error}; download it again") from None
-            if more or not (pending or inflater.eof):
-                what = "goes on after" if more else "is cut off at"
-                raise FormatError(f"{self.where} is damaged: it {what} its {self.size:,} bytes")
-
-    def tensor(self, offset: int, dtype: DType, count: int, swap: bool) -> LazyTensor:
-        return Inflated(self, offset, dtype, (count,), swap)
-
-    def part(self, offset: int, size: int) -> Source:
-        return PartSource(self, offset, size)
-
-
 class PartSource(Source):
-    """A range of a deflated source."""
+    """A range of a source that is packed."""
 
     __slots__ = ("start", "whole")
 
@@ -237,6 +121,10 @@ class PartSource(Source):
         self.size = size
         self.where = whole.where
 
+    @property
+    def stream(self) -> object | None:
+        return self.whole.stream
+
     def _read(self, offset: int, count: int) -> bytes:
         return self.whole.read(self.start + offset, count)
 
@@ -245,23 +133,6 @@ class PartSource(Source):
 
     def part(self, offset: int, size: int) -> Source:
         return PartSource(self.whole, self.start + offset, size)
-
-
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Inflated(LazyTensor):
-    """Elements of a deflated entry."""
-
-    source: DeflatedSource
-    offset: int
-    dtype: DType
-    shape: Shape
-    swap: bool
-
-    def read_into(self, start: int, stop: int, out: Array) -> None:
-        raw = out.view(np.uint8)
-        self.source.inflate_into(self.offset + start * self.dtype.itemsize, memoryview(raw))  # type: ignore[arg-type]
-        if self.swap:
-            swap_bytes(raw, self.dtype)
 
 
 def as_source(data: Any, where: str) -> Source | None:

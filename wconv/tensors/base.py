@@ -93,6 +93,15 @@ class LazyTensor(ABC):
         parents = self.parents
         return parents[0].file_position if parents else ("", 0)
 
+    @property
+    def stream(self) -> object | None:
+        """What has to be read from its beginning to have its elements, or its first parent's; else None.
+
+        Of tensors of one stream, two threads would each read all of it.
+        """
+        parents = self.parents
+        return parents[0].stream if parents else None
+
     def consecutive(self, start: int, shape: Shape) -> LazyTensor | None:
         """The elements from `start` on as a tensor of that shape, where it needs no operation; else None."""
         return None

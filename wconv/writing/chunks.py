@@ -15,6 +15,7 @@ from wconv.tensors.dtypes import DType
 from wconv.tensors.lazy import FileTensor, LazyTensor
 from wconv.tensors.multi import MultiNode, may_hold_outputs, output_of
 from wconv.writing.plan import Entry, Shard
+from wconv.writing.turns import in_turns
 
 CHUNK = 2 << 20
 """Bytes of input or output in a unit, whichever is more, unless a tensor is read in larger blocks."""
@@ -103,12 +104,22 @@ class WorkUnit:
 
 
 def work_units(shard: Shard) -> Iterator[WorkUnit]:
-    """All work of a shard, in the order of first targets' bytes; it is the same in every run of a plan."""
+    """All work of a shard, in the order of first targets' bytes; it is the same in every run of a plan.
+
+    What is inflated of several streams takes turns.
+    """
     archive = shard.archive
     passes = outputs_together(shard.entries)
     work = _joined(shard, passes) if archive is None else _apart(shard, archive.offsets, passes)
-    for number, unit in enumerate(work):
+    for number, unit in enumerate(in_turns(work, _stream)):
         yield replace(unit, number=number)
+
+
+def _stream(unit: WorkUnit) -> object | None:
+    """What a unit's first elements are inflated of."""
+    if isinstance(unit.work, StepRange):
+        return next((parent.stream for parent in unit.work.node.parents), None)
+    return unit.work[0].tensor.stream
 
 
 def _joined(shard: Shard, passes: dict[int, list[int]]) -> Iterator[WorkUnit]:

@@ -9,7 +9,8 @@ from typing import Any
 
 from wconv.errors import FormatError
 from wconv.formats import yaml_text
-from wconv.formats.sources import DeflatedSource, Source
+from wconv.formats.deflated import DeflatedSource
+from wconv.formats.sources import Source
 from wconv.formats.torch.objects import Storage, TorchTensor, shown
 from wconv.formats.torch.pickle.machine import Machine
 from wconv.formats.torch.pickle.names import NAMES

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from wconv.errors import FormatError, UnsafeError
-from wconv.formats.sources import DeflatedSource, Source
+from wconv.formats.deflated import DeflatedSource
+from wconv.formats.sources import Source
 
 _END = struct.Struct("<4s4H2LH")
 _END64_LOCATOR = struct.Struct("<4sLQL")
