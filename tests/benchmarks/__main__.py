@@ -19,6 +19,8 @@ import importlib.util
 import json
 import random
 import shutil
+import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -38,6 +40,8 @@ def main() -> None:
         return
     if options.publish and options.scale != 1:
         raise SystemExit("--publish is for data of full size: leave --scale out")
+    # gigabytes of data are removed then, too
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     # as pip does when it installs, also where the environment forbids Python to
     compileall.compile_dir(measure.ROOT / "wconv", quiet=1)
     found: dict[str, Any] = {"machine": measure.machine(), "scale": options.scale, "cases": {}}
