@@ -61,8 +61,8 @@ def main() -> None:
         }
         if file:
             file.write_text(json.dumps(found, indent=1) + "\n")
-    if options.publish:
-        page.write(found)
+        if options.publish:
+            page.write(found)
 
 
 def measure_all(names: list[str], options: argparse.Namespace) -> Iterator[tuple[str, dict[str, Measured]]]:

@@ -19,6 +19,7 @@ BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 
 ROWS = (
     ("3 GB, bfloat16 → float16", "cast", FAST, ("cp -r", "torch script", "numpy script", "mlx_lm.convert")),
+    ("3 GB of `.bin`, bfloat16 → float16", "bin", "wconv .bin", ("wconv .safetensors",)),
     ("3 GB, dtype kept", "copy", SAME, ("cp -r",)),
     ("3 GB → 4 bits", "quantize", "wconv -q", ("mlx_lm.convert -q",)),
     ("2 GB, float32 → float16", "float32", FAST, ("cp -r", "torch script")),
