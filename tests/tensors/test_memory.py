@@ -45,6 +45,8 @@ def test_what_was_brought_in_is_there_and_goes_with_its_array() -> None:
     arrays = [room.empty(8 << 20, dtypes.by_name("uint8")) for _ in range(3)]
     assert resident() - before < 4 << 20
     room.bring_in(arrays[1], asked=True)
+    if room._advise is None:
+        pytest.skip("a system older than Linux 5.14")
     assert 7 << 20 < resident() - before < 12 << 20
     assert not arrays[1].any()
     kept = arrays[1][5:6]
