@@ -134,12 +134,12 @@ def _durations() -> str:
     """About how long each case takes, for the help."""
     published = sum(case.seconds for case in CASES.values() if case.published)
     rows = "\n".join(
-        f"  {name:12} {case.seconds:4} s for {case.runs} of each{'' if case.published else ', not published'}"
+        f"  {name:12} {case.seconds:4} s, {case.runs} of each program{'' if case.published else ', not published'}"
         for name, case in CASES.items()
     )
     return (
-        f"cases, and about how long each takes on two cores, with its data, in so many timed runs:\n{rows}\n\n--publish takes about"
-        f" {-(-published // 60)} minutes, and 10 GB on the disk meanwhile."
+        f"cases, about how long each takes on two cores with its data, and its timed runs:\n{rows}\n\n"
+        f"--publish takes about {-(-published // 60)} minutes, and 10 GB on the disk meanwhile."
     )
 
 
