@@ -14,6 +14,7 @@ import pytest
 
 from tests.making import Array, random, write_directory, write_file
 from wconv import WconvError, convert
+from wconv.consumers import shapes
 
 CONFIG = {
     "model_type": "llama",
@@ -107,13 +108,16 @@ def test_a_part_of_the_tensors_that_was_asked_for_is_no_lost_layer(tmp_path: Pat
     run(tmp_path, llama(), CONFIG, include=r"layers\.1\.")
 
 
-def test_layers_of_several_kinds_are_no_loss(tmp_path: Path) -> None:
+def test_layers_of_several_kinds_are_no_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shapes, "find", lambda *_: None)  # of a model whose shapes are not known
     tensors = llama()
-    del tensors["model.layers.1.mlp.up_proj.weight"], tensors["lm_head.weight"]
+    del tensors["model.layers.1.mlp.up_proj.weight"]
     kinds = ["full_attention", "linear", "full_attention"]
-    run(tmp_path / "told", tensors, {**CONFIG, "model_type": "phi3small", "layer_types": kinds})
+    run(tmp_path / "told", tensors, {**CONFIG, "layer_types": kinds})
+    with pytest.raises(WconvError, match=r"up_proj\.weight is missing: all other layers"):
+        run(tmp_path / "alike", tensors, CONFIG)
     tensors["model.layers.1.mlp.gate_up_proj.weight"] = random((16, 4))
-    run(tmp_path / "seen", tensors, {**CONFIG, "model_type": "phi3small"})
+    run(tmp_path / "seen", tensors, CONFIG)
 
 
 def test_a_layer_that_predicts_is_not_one_too_many(tmp_path: Path) -> None:
