@@ -250,6 +250,7 @@ def test_every_table_reads() -> None:
         table = shapes.parse(path.read_text())
         assert table.rows, path
         for row in table.rows:
+            assert table.general(row.name)[0] == row.name, f"{path}: no tensor is of this kind"
             for told in row.shape:
                 assert told == UNCHECKED or all(step for _, steps in shapes.terms(told) for step in steps)
             for kinds in row.when.values():

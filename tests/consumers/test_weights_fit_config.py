@@ -14,6 +14,7 @@ import pytest
 
 from tests.making import Array, random, write_directory, write_file
 from wconv import WconvError, convert
+from wconv.consumers import shapes
 
 CONFIG = {
     "model_type": "llama",
@@ -107,13 +108,16 @@ def test_a_part_of_the_tensors_that_was_asked_for_is_no_lost_layer(tmp_path: Pat
     run(tmp_path, llama(), CONFIG, include=r"layers\.1\.")
 
 
-def test_layers_of_several_kinds_are_no_loss(tmp_path: Path) -> None:
+def test_layers_of_several_kinds_are_no_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shapes, "find", lambda *_: None)  # of a model whose shapes are not known
     tensors = llama()
-    del tensors["model.layers.1.mlp.up_proj.weight"], tensors["lm_head.weight"]
+    del tensors["model.layers.1.mlp.up_proj.weight"]
     kinds = ["full_attention", "linear", "full_attention"]
-    run(tmp_path / "told", tensors, {**CONFIG, "model_type": "phi3small", "layer_types": kinds})
+    run(tmp_path / "told", tensors, {**CONFIG, "layer_types": kinds})
+    with pytest.raises(WconvError, match=r"up_proj\.weight is missing: all other layers"):
+        run(tmp_path / "alike", tensors, CONFIG)
     tensors["model.layers.1.mlp.gate_up_proj.weight"] = random((16, 4))
-    run(tmp_path / "seen", tensors, {**CONFIG, "model_type": "phi3small"})
+    run(tmp_path / "seen", tensors, CONFIG)
 
 
 def test_a_layer_that_predicts_is_not_one_too_many(tmp_path: Path) -> None:
@@ -131,16 +135,37 @@ def test_fields_of_another_type_tell_nothing(tmp_path: Path, value: Any) -> None
     run(tmp_path, llama(), {**CONFIG, "num_hidden_layers": value, "vocab_size": value, "hidden_size": value})
 
 
-def test_the_language_models_part_counts(tmp_path: Path) -> None:
+QWEN3_VL_TEXT = {"model_type": "qwen3_vl_text", "vocab_size": 10, "hidden_size": 4}
+
+
+def qwen3_vl(text: Mapping[str, Any]) -> dict[str, Any]:
+    return {"model_type": "qwen3_vl", "vocab_size": 7, "hidden_size": 3, "text_config": text}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        # by the shapes of the program's own model
+        (
+            {**QWEN3_VL_TEXT, "vocab_size": 11},
+            r"embed_tokens\.weight has the shape \[10, 4\], .* text_config\.vocab_size wants \[11, 4\]",
+        ),
+        (
+            {**QWEN3_VL_TEXT, "hidden_size": 5},
+            r"embed_tokens\.weight has the shape \[10, 4\], .* text_config\.hidden_size wants \[10, 5\]",
+        ),
+        # of a part that does not say its model type they tell nothing: what its fields say plainly is left
+        ({"vocab_size": 11}, r"has the shape \[10, 4\], but config\.json's vocab_size wants \[11, 4\]"),
+        ({"hidden_size": 5}, r"has the shape \[10, 4\], but config\.json's hidden_size wants \[10, 5\]"),
+    ],
+)
+def test_the_language_models_part_counts(tmp_path: Path, text: dict[str, Any], said: str) -> None:
     tensors = {
         "model.language_model.embed_tokens.weight": random((10, 4)),
         "model.language_model.norm.weight": random((4,)),
         "lm_head.weight": random((10, 4)),
         "model.visual.blocks.0.norm1.weight": random((6,)),
     }
-    text = {"model_type": "qwen3_vl_text", "vocab_size": 10, "hidden_size": 4}
-    config = {"model_type": "qwen3_vl", "vocab_size": 7, "text_config": text}
-    run(tmp_path / "fits", tensors, config)
-    config["text_config"] = {**text, "vocab_size": 11}
-    with pytest.raises(WconvError, match=r"has the shape \[10, 4\], .* wants \[11, 4\]"):
-        run(tmp_path / "not", tensors, config)
+    run(tmp_path / "fits", tensors, qwen3_vl({**text, "vocab_size": 10, "hidden_size": 4}))
+    with pytest.raises(WconvError, match=said):
+        run(tmp_path / "not", tensors, qwen3_vl(text))

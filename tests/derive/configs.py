@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.derive import overrides
+from tests.derive.override_values import EVERY_ROPE, MIXED
 from tests.derive.programs import Program, own_config
 
 Config = dict[str, Any]
@@ -55,14 +56,14 @@ def rope_config(prog: Program, model_type: str) -> Config:
         if "hidden_size" in part or "num_hidden_layers" in part:
             for name in ("rope_parameters", "rope_scaling"):
                 if name in part and not part[name]:
-                    part[name] = dict(overrides.EVERY_ROPE)
+                    part[name] = dict(EVERY_ROPE)
             if part.get("rope_theta") is None:
                 part["rope_theta"] = 10000.0
             for name, number in (("head_dim", 16), ("num_key_value_heads", 2)):
                 if name in part and not isinstance(part[name], int):
                     part[name] = number
             if not part.get("layer_types"):
-                part["layer_types"] = list(overrides.MIXED)
+                part["layer_types"] = list(MIXED)
     return config
 
 

@@ -174,6 +174,13 @@ def load() -> dict[str, dict[str, Any]]:
     return kept
 
 
+def keep(program: str, model_type: str, found: dict[str, Any]) -> None:
+    """Adds what was counted of a model type, at once: a long run that ends early keeps what it found."""
+    kept = load()
+    kept.setdefault(program, {})[model_type] = found
+    save(kept)
+
+
 def save(kept: dict[str, dict[str, Any]]) -> None:
     KEPT.write_text(json.dumps(kept, indent=None, sort_keys=True, separators=(",", ":")) + "\n")
     PAGE.write_text(text(kept))

@@ -104,11 +104,16 @@ def _common(key: tuple[str, str]) -> int:
 def rows_only_for(
     rows: Sequence[TensorKind], change: Change, table: ShapeTable, outside: Sequence[Sample]
 ) -> list[TensorKind]:
-    """The rows of which another kind of value makes something else than the first config says."""
+    """The rows of which another kind of value makes something else than the first config says.
+
+    None that has a layer's own number where the table counts layers: no tensor's general name is like it.
+    """
     sample = next(one for one in outside if one.changes[0] == change)
     old = {row.name: row for row in table.rows}
     result = []
     for row in rows:
+        if table.general(row.name)[0] != row.name:
+            continue
         before = old.get(row.name)
         if before is None or fails(before, sample, table):
             result.append(replace(row, when={**row.when, change.path: (change.kind,)}))

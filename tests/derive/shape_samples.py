@@ -93,8 +93,10 @@ class Builder:
         return Sample(config, changes, made)
 
     def _parameters(self, config: Config) -> dict[str, Shape]:
+        import mlx.core as mx
         from mlx.utils import tree_flatten
 
+        mx.random.seed(0)  # or the key, never evaluated, keeps that of every model made before
         model, _ = self.prog.make(self.module, config)
         return {name: tuple(array.shape) for name, array in tree_flatten(model.parameters())}
 
@@ -114,7 +116,7 @@ def singles_of(
     for change in changes:
         if change.kind == "number" and idle[change.path] > 1:
             continue
-        sample = build(change.applied(config), (change,))
+        sample = joint(build, config, (change,))
         if sample is not None and change.kind == "number" and sample.parameters == first.parameters:
             idle[change.path] += 1
         if kind_of(lookup(config, change.path)) == "number":
@@ -135,6 +137,6 @@ def joint(build: Builder, config: Config, picked: Sequence[Change]) -> Sample | 
     try:
         for change in picked:
             changed = change.applied(changed)
-    except (AttributeError, IndexError, TypeError):  # one takes away the part that another is in
+    except (AttributeError, IndexError, TypeError):  # the part that it is in is no part, or taken away
         return None
     return build(changed, tuple(picked)) if picked else None

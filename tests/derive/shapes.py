@@ -220,19 +220,18 @@ def prove(prog: Program, arguments: Sequence[str]) -> int:
     ends = next((float(one[6:]) for one in arguments if one.startswith("--for=")), math.inf)
     ends += time.monotonic()
     rows = fixtures.load(prog.name)
-    kept = shape_proof.load()
-    mine = kept.setdefault(prog.name, {})
+    done = shape_proof.load().get(prog.name, {})
     wrong = 0
     for model_type in names or sorted(rows):
         table = shapes.find(prog.name, model_type.lower())
-        if table is None or ("--missing" in arguments and model_type in mine) or time.monotonic() > ends:
+        if table is None or ("--missing" in arguments and model_type in done) or time.monotonic() > ends:
             continue
         found = shape_proof.count(prog, model_type, rows[model_type]["config"], table)
         told = found.pop("false")
-        mine[model_type] = {**found, **shape_proof.of_table(table)}
+        found |= shape_proof.of_table(table)
         wrong += bool(told)
-        print(f"{model_type}: {mine[model_type]} {told}", flush=True)
-    shape_proof.save(kept)
+        print(f"{model_type}: {found} {told}", flush=True)
+        shape_proof.keep(prog.name, model_type, found)
     return 1 if wrong else 0
 
 

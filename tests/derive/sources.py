@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tests.derive import overrides
+from tests.derive import overrides, transformers_overrides
 from tests.derive.configs import (
     expanded,
     hoisted_config,
@@ -24,7 +24,9 @@ from tests.derive.configs import (
     set_numbers,
     smaller_config,
 )
-from tests.derive.programs import Probe, Program, filled, probe
+from tests.derive.override_values import EVERY_ROPE
+from tests.derive.own_configs import filled
+from tests.derive.programs import Probe, Program, probe
 from tests.derive.shrink import shrunk
 from tests.derive.trace import EXACT
 from wconv.consumers.mlx.config_fields import normalise
@@ -72,13 +74,13 @@ def transformers_source(
     import transformers
     from transformers.core_model_loading import revert_weight_conversion
 
-    name = overrides.TRANSFORMERS_NAMES.get(model_type, model_type)
+    name = transformers_overrides.NAMES.get(model_type, model_type)
     cls = transformers.CONFIG_MAPPING[name]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         numbers = {key: value for key, value in changes.items() if type(value) is int}
         small = shrunk(with_parts(cls), numbers)
-        merge(small, overrides.TRANSFORMERS.get(model_type, {}))
+        merge(small, transformers_overrides.FIELDS.get(model_type, {}))
         set_everywhere(small, changes)
         config, model = _small_model(prog, cls, small)
         state = model.state_dict()
@@ -182,7 +184,7 @@ def consumer_config(prog: Program, model_type: str, config: Any, all_fields: boo
     if prog.name == "mlx-vlm":
         for part in (ours, *(value for value in ours.values() if isinstance(value, dict))):
             if isinstance(part.get("rope_parameters"), dict) and "rope_type" in part["rope_parameters"]:
-                part["rope_parameters"] = {**overrides.EVERY_ROPE, **part["rope_parameters"]}
+                part["rope_parameters"] = {**EVERY_ROPE, **part["rope_parameters"]}
     merge(ours, expanded(prog, overrides.consumer(prog.name, model_type)))
     return ours
 
@@ -235,6 +237,6 @@ def makers(model_type: str) -> list[Callable[[Program, str, Mapping[str, Any]], 
     """How a source may be made, the best first."""
     import transformers
 
-    known = overrides.TRANSFORMERS_NAMES.get(model_type, model_type) in transformers.CONFIG_MAPPING
+    known = transformers_overrides.NAMES.get(model_type, model_type) in transformers.CONFIG_MAPPING
     own = [inverted_source, untied_source]
     return [transformers_source, fused_source, swapped_source, filled_source, *own] if known else own

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.derive import programs
+from tests.derive import own_configs, programs
 
 DOMAINS = ("tts", "stt", "sts", "lid", "vad", "music", "codec")
 """mlx-audio's folders of models, in the order in which it asks them for a model type that several have."""
@@ -82,7 +82,7 @@ class Audio(programs.Program):
         config: programs.Config = {"model_type": model_type}
         if cls is None:
             return config
-        return programs.nested(programs.filled(config, cls), cls)
+        return own_configs.nested(own_configs.filled(config, cls), cls)
 
 
 @functools.cache
@@ -140,10 +140,10 @@ class Embeddings(programs.Program):
     def own_config(self, model_type: str) -> programs.Config:
         module = self.module(model_type)
         config: programs.Config = {"model_type": model_type}
-        config = programs.nested(programs.filled(config, module.ModelArgs), module.ModelArgs)
+        config = own_configs.nested(own_configs.filled(config, module.ModelArgs), module.ModelArgs)
         for part in ("text", "vision"):
             cls = getattr(module, f"{part.title()}Config", None)
             if cls is not None and dataclasses.is_dataclass(cls) and f"{part}_config" in config:
-                inner = programs.plain(config[f"{part}_config"])
-                config[f"{part}_config"] = programs.nested(programs.filled(inner, cls), cls)
+                inner = own_configs.plain(config[f"{part}_config"])
+                config[f"{part}_config"] = own_configs.nested(own_configs.filled(inner, cls), cls)
         return config

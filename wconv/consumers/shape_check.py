@@ -28,7 +28,7 @@ class Judged:
     Attributes:
         kinds: general names that the table knows, whether or not they count for the config.
         places: where layers were counted.
-        names: the tensors of these kinds.
+        names: the tensors of the kinds that count for the config.
     """
 
     table: ShapeTable
@@ -37,8 +37,8 @@ class Judged:
     names: frozenset[str] = frozenset()
 
     def knows(self, name: str) -> bool:
-        """Whether a tensor was compared."""
-        return name in self.names or self.table.general(name)[0] in self.kinds
+        """Whether a tensor was compared: its kind counts for the config."""
+        return name in self.names
 
 
 @dataclass
@@ -101,7 +101,8 @@ def check(
         if plain and (whole or (tied and lookup(config, tied) is False)):
             _refuse_missing(row, numbers, model)
     kinds = frozenset(row.name for row in table.rows)
-    known = (held.values() for general, held in model.held.items() if general in kinds)
+    counted = {row.name for row in rows}
+    known = (held.values() for general, held in model.held.items() if general in counted)
     return Judged(table, kinds, places, frozenset(itertools.chain.from_iterable(known)))
 
 
