@@ -27,3 +27,38 @@ class ComponentFamily:
     classes: tuple[str, ...] = ()
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyOfFiles:
+    """A family whose layouts are files: `<program>/tables/<family>.<component>.toml`.
+
+    Attributes:
+        components: its sub-directories.
+        shared: component → the name of another family's file, where that is its layout.
+        name, classes, files, command: as the family has them.
+    """
+
+    name: str
+    components: tuple[str, ...]
+    shared: Mapping[str, str] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    command: str = ""
+
+    def read(self, folder: str) -> ComponentFamily:
+        """The family with its layouts.
+
+        Args:
+            folder: the program's, in `wconv/consumers`.
+
+        Raises:
+            LayoutError: a file is missing, or no rules file.
+        """
+        from wconv.consumers import table_files
+
+        layouts = {
+            one: table_files.component(folder, self.shared.get(one) or f"{self.name}.{one}".rstrip("."))
+            for one in self.components
+        }
+        return ComponentFamily(self.name, layouts, self.classes, self.files, self.command)
