@@ -18,7 +18,17 @@ from typing import Any
 from tests.derive import fixtures, induce, mflux_models, mflux_parts, mflux_proof, names, plain_rules
 from tests.derive.induction import Traced
 from tests.derive.mflux_parts import Part, Shape
-from tests.derive.mflux_rows import BACK, CHANNELS, KINDS, RECOGNISED, SHARED, TEXT_UNREAD, UNREAD, WITHOUT
+from tests.derive.mflux_rows import (
+    BACK,
+    CHANNELS,
+    KINDS,
+    RECOGNISED,
+    REMARKS,
+    SHARED,
+    TEXT_UNREAD,
+    UNREAD,
+    WITHOUT,
+)
 from tests.derive.names import UnlikeError, keep_numbers
 from tests.derive.trace import Origin, UntraceableError, traced
 from wconv.consumers import table_files
@@ -244,7 +254,7 @@ def main(arguments: list[str]) -> int:
     kept = fixtures.load("mflux") if arguments else {}
     for model in arguments or list(mflux_models.MODELS):
         for part in mflux_parts.parts(model):
-            kept[part.name] = row(part)
+            kept[part.name] = {**row(part), **({"why": REMARKS[part.name]} if part.name in REMARKS else {})}
             print(part.name, kept[part.name], flush=True)
     kept.update({name: {"kind": "not possible", "why": why} for name, why in WITHOUT.items()})
     fixtures.keep("mflux", ("mflux", "mlx"), kept)

@@ -197,9 +197,7 @@ MODELS: Mapping[str, Model] = {
         },
     ),
     "seedvr2_3b": Model("seedvr2.weights.seedvr2_weight_definition:SeedVR2WeightDefinition3B"),
-    "seedvr2_7b": Model(
-        "seedvr2.weights.seedvr2_weight_definition:SeedVR2WeightDefinition7B", parts=("transformer",)
-    ),
+    "seedvr2_7b": Model("seedvr2.weights.seedvr2_weight_definition:SeedVR2WeightDefinition7B"),
     "z_image": Model(_definition("z_image", "z_image", "ZImage")),
     "z_image_controlnet": Model(
         _definition("z_image", "z_image_controlnet", "ZImageControlnet"), (("get_controlnet_component",),)

@@ -13,7 +13,7 @@ import inspect
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -290,11 +290,16 @@ def loaded(part: Part, weights: Arrays, *, cast: bool = False) -> Arrays:
     if part.name == "ming_image.text_encoder":
         tree = module_class(part).stack_experts(tree)
     found = {name: array for name, array in tree_flatten(tree) if not isinstance(array, dict | list)}
+    return {name: found[name] for name in used(part, found)}
+
+
+def used(part: Part, names: Iterable[str]) -> list[str]:
+    """Of the paths that a loader gives, those that the component's module has."""
     if part.modules is None:
-        return found
-    subkey = f"{one.weight_subkey}." if one.weight_subkey else ""
-    used = {subkey + name for name, _ in own_names(part).values()}
-    return {name: array for name, array in found.items() if name in used}
+        return list(names)
+    subkey = f"{part.component.weight_subkey}." if part.component.weight_subkey else ""
+    own = {subkey + name for name, _ in own_names(part).values()}
+    return [name for name in names if name in own]
 
 
 def module_class(part: Part) -> Any:

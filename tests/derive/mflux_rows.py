@@ -50,6 +50,7 @@ SHARED: Mapping[str, str] = {
     "seedvr2_3b.transformer": "seedvr2.transformer",
     "seedvr2_3b.vae": "seedvr2.vae",
     "seedvr2_7b.transformer": "seedvr2.transformer",
+    "seedvr2_7b.vae": "seedvr2.vae",
     "z_image.text_encoder": "flux2.text_encoder",
 }
 """Component → the table that serves it, where that has another's name."""
@@ -79,6 +80,7 @@ CHANNELS: Mapping[str, tuple[str, int]] = {
     "qwen21.vae": ("encoder.conv_in.weight", 4),
     "qwen21_edit.vae": ("encoder.conv_in.weight", 4),
     "seedvr2_3b.vae": ("decoder.conv_in.weight", 16),
+    "seedvr2_7b.vae": ("decoder.conv_in.weight", 16),
 }
 """Component → a convolution and its true channels: they tell mflux's order of axes where names are alike."""
 
@@ -94,6 +96,25 @@ RECOGNISED: Mapping[str, tuple[str, ...]] = {
     "z_image_controlnet.controlnet": ("control_all_x_embedder.2-1.weight",),
 }
 """Component → names of a single file that tell it."""
+
+TWICE = "weights that both kinds of input share come back once for each"
+EIGHT = "of the checkpoint in 8 bits, the only one that mflux takes"
+FILE = "a single file, known by its tensors' names"
+REMARKS: Mapping[str, str] = {
+    "seedvr2_3b.transformer": TWICE,
+    "seedvr2_7b.transformer": TWICE,
+    "ideogram4.conditional_transformer": EIGHT,
+    "ideogram4.unconditional_transformer": EIGHT,
+    "ideogram4.text_encoder": EIGHT,
+    "anima.transformer": FILE,
+    "anima.vae": f"{FILE}: ComfyUI's",
+    "anima.text_encoder": "a single file, whose names do not tell it: by --rules",
+    "iris.transformer": FILE,
+    "krea2_native.transformer": FILE,
+    "lens.transformer": FILE,
+    "depth_pro.depth_pro": FILE,
+}
+"""Component → what the page says beside."""
 
 TORCH = (
     "mflux reads the .pth of one repository through torch, has no form of its own for it and takes no path"

@@ -92,6 +92,18 @@ def find_components(
     return _of_variant(found, variant) if variant else found
 
 
+def layout_of_place(source: Path, layout: str | Layout) -> Layout | None:
+    """The layout that a consumer has for a directory as a component of the pipeline that it lies in."""
+    if not isinstance(layout, str) or not source.is_dir() or not (source.parent / INDEX).is_file():
+        return None
+    try:
+        family = pipelines.of_pipeline(layout, str(read_json(source.parent / INDEX).get("_class_name", "")))
+    except WconvError:
+        return None
+    fitting = family.components.get(source.name) if family is not None else None
+    return None if fitting is None or _other_kind(source, fitting) else fitting
+
+
 def _of_index(source: Path, layout: str | Layout, picked: Sequence[str]) -> Pipeline:
     index = read_json(source / INDEX)
     kind = str(index.get("_class_name", ""))
