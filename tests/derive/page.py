@@ -91,7 +91,7 @@ def _place(name: str, table: str) -> str:
     if not table:
         return ""
     layout = table_files.component("mflux", table)
-    places = [place for place, known in pipelines.places("mflux") if known is layout]
+    places = [place for place, known in pipelines.places("mflux") if known == layout]
     own = [place for place in places if place.startswith(f"{name.partition('.')[0]}/")]
     return f"`{[*own, *places, table][0]}`"
 

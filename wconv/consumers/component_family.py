@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -57,8 +57,7 @@ class FamilyOfFiles:
         """
         from wconv.consumers import table_files
 
-        layouts = {
-            one: table_files.component(folder, self.shared.get(one) or f"{self.name}.{one}".rstrip("."))
-            for one in self.components
-        }
+        names = {one: self.shared.get(one) or f"{self.name}.{one}".rstrip(".") for one in self.components}
+        # each its own object, that tells its place
+        layouts = {one: replace(table_files.component(folder, name)) for one, name in names.items()}
         return ComponentFamily(self.name, layouts, self.classes, self.files, self.command)
