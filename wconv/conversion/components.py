@@ -92,18 +92,6 @@ def find_components(
     return _of_variant(found, variant) if variant else found
 
 
-def layout_of_place(source: Path, layout: str | Layout) -> Layout | None:
-    """The layout that a consumer has for a directory as a component of the pipeline that it lies in."""
-    if not isinstance(layout, str) or not source.is_dir() or not (source.parent / INDEX).is_file():
-        return None
-    try:
-        family = pipelines.of_pipeline(layout, str(read_json(source.parent / INDEX).get("_class_name", "")))
-    except WconvError:
-        return None
-    fitting = family.components.get(source.name) if family is not None else None
-    return None if fitting is None or _other_kind(source, fitting) else fitting
-
-
 def _of_index(source: Path, layout: str | Layout, picked: Sequence[str]) -> Pipeline:
     index = read_json(source / INDEX)
     kind = str(index.get("_class_name", ""))
@@ -135,7 +123,7 @@ def _of_index(source: Path, layout: str | Layout, picked: Sequence[str]) -> Pipe
         fitting = layouts.get(name)
         if family and fitting is None:
             notes.append(f"{name}: {layout} does not use it")
-        elif fitting is not None and (other := _other_kind(source / name, fitting)):
+        elif fitting is not None and (other := own_form.other_kind(source / name, fitting)):
             notes.append(f"{name}: {layout} has no layout of a {other} in this place")
             fitting = None
         components.append(Component(name, source / name, fitting))
@@ -143,14 +131,6 @@ def _of_index(source: Path, layout: str | Layout, picked: Sequence[str]) -> Pipe
         raise FormatError(f"{source} has no weights among {', '.join(picked or classes) or 'its components'}")
     command = family.command if family else registry.pipeline_command()
     return Pipeline(source, kind, tuple(components), command, tuple(picked) or None, tuple(notes))
-
-
-def _other_kind(directory: Path, layout: Layout) -> str:
-    """What a component says it is, where that is not what the layout is for."""
-    if not (directory / "config.json").is_file():
-        return ""
-    kind = pipelines.kind_of(read_json(directory / "config.json"))
-    return "" if kind in ("", *layout.model_types) else kind
 
 
 def _has_weights(directory: Path, kind: str) -> bool:

@@ -15,6 +15,8 @@ from wconv.consumers import pipelines, registry
 from wconv.consumers.component_family import ComponentFamily
 from wconv.errors import LayoutError, WconvError
 from wconv.formats import safetensors
+from wconv.formats.side_files import PIPELINE_INDEX as INDEX
+from wconv.formats.side_files import read_json
 from wconv.layouts.apply import Layout, apply
 from wconv.quantized.names import LEVEL
 from wconv.tensors.lazy import LazyTensor
@@ -82,6 +84,46 @@ def family_of_directories(source: Path, consumer: str) -> ComponentFamily | None
     fitting = [
         one for one in having if all(_takes(layout, tensors[name]) for name, layout in one.components.items())
     ]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def layout_of_place(source: Path, layout: str | Layout) -> Layout | None:
+    """The layout that a consumer has for a directory as a component of the pipeline that it lies in."""
+    if not isinstance(layout, str) or not source.is_dir() or not (source.parent / INDEX).is_file():
+        return None
+    try:
+        family = pipelines.of_pipeline(layout, str(read_json(source.parent / INDEX).get("_class_name", "")))
+    except WconvError:
+        return None
+    fitting = family.components.get(source.name) if family is not None else None
+    return None if fitting is None or other_kind(source, fitting) else fitting
+
+
+def other_kind(directory: Path, layout: Layout) -> str:
+    """What a component says it is, where that is not what the layout is for."""
+    if not (directory / "config.json").is_file():
+        return ""
+    kind = pipelines.kind_of(read_json(directory / "config.json"))
+    return "" if kind in ("", *layout.model_types) else kind
+
+
+def undone_by(
+    consumer: str, source: Path, config: Mapping[str, object] | None, tensors: Mapping[str, LazyTensor]
+) -> Layout | None:
+    """The layout that a model or component in a program's own form has: by its pipeline, or by its names.
+
+    None where several fit that differ, or none does.
+    """
+    placed = layout_of_place(source, consumer)
+    if placed is not None:
+        return placed
+    kind = pipelines.kind_of(config or {})
+    known = [layout for _, layout in pipelines.places(consumer)]
+    known = [one for one in known if not kind or kind in one.model_types or not one.model_types]
+    fitting: list[Layout] = []
+    for layout in (*known, *registry.tables(consumer)):
+        if layout not in fitting and _is_laid_out(layout, tensors):
+            fitting.append(layout)
     return fitting[0] if len(fitting) == 1 else None
 
 

@@ -86,7 +86,7 @@ def plan(
     elif pipeline is not None and own is not None and request.layout != own:
         pipeline = _of_another_form(request, pipeline, own)
     if pipeline is None:
-        placed = components.layout_of_place(request.source, request.layout)
+        placed = own_form.layout_of_place(request.source, request.layout)
         conversion = plan_model(request if placed is None else dataclasses.replace(request, layout=placed))
     else:
         from wconv.conversion.pipeline import plan_pipeline

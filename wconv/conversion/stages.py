@@ -15,11 +15,10 @@ from wconv.checkpoints.checkpoint import Checkpoint, check_lost
 from wconv.consumers import pipelines, registry
 from wconv.consumers.adapters.namings import FILES, MARKS
 from wconv.consumers.lay_out import AS_STORED, HUB, PreparedModel, lay_out
-from wconv.consumers.layout_choice import choose_layout
 from wconv.consumers.made_tensors import SETTINGS, tensor_maker
 from wconv.consumers.megatron import names as megatron
 from wconv.consumers.pieces import PIECES
-from wconv.conversion import decode
+from wconv.conversion import decode, own_form
 from wconv.conversion.opened_once import open_once
 from wconv.conversion.output_dtypes import written_dtypes
 from wconv.conversion.request import Request
@@ -179,7 +178,7 @@ def _of_own_form(opened: Checkpoint, tensors: Mapping[str, LazyTensor]) -> tuple
     if own is None:
         return None, ""
     quantized = any(name.endswith(".scales") for name in tensors)
-    layout = None if quantized else choose_layout(own, opened.description, tensors)
+    layout = None if quantized else own_form.undone_by(own, opened.path, opened.description, tensors)
     why = f"the tensors have {own}'s names, which nothing undoes: --layout {own} keeps its form"
     return layout, "" if layout is not None else why
 
