@@ -135,16 +135,24 @@ def test_what_the_program_has_written_stays_in_its_form(saved: bool, tmp_path: P
 
 
 @pytest.mark.parametrize("saved", [False, True])
-def test_nothing_is_said_to_load_names_that_are_not_the_hubs(saved: bool, tmp_path: Path) -> None:
+def test_the_hubs_names_come_back_where_weights_are_made_dense(saved: bool, tmp_path: Path) -> None:
     source, out = tmp_path / "q", tmp_path / "hf"
     wconv.convert(pipeline(tmp_path / "m"), source, layout="mflux", quantize=Quantize(bits=4))
     if saved:
         as_the_program_saves(source)
     report = wconv.convert(source, out, layout="hf", dequantize=True)
+    assert ("from_pretrained" in report.command) is not saved
+    for name in ("transformer", "text_encoder", "vae"):
+        assert wconv.open(out / name).keys() == wconv.open(tmp_path / "m" / name).keys()
+        assert "quantization_level" not in wconv.open(out / name).metadata
+
+
+def test_nothing_is_said_to_load_names_that_are_not_the_hubs(tmp_path: Path) -> None:
+    source = tmp_path / "q"
+    wconv.convert(pipeline(tmp_path / "m"), source, layout="mflux", quantize=Quantize(bits=4))
+    report = wconv.prepare(source, tmp_path / "hf", layout="hf").report
     assert report.command == ""
     assert report.known.startswith("the tensors have mflux's names, which nothing undoes")
-    headers = [wconv.open(out / name).metadata for name in ("transformer", "text_encoder", "vae")]
-    assert not any("quantization_level" in header for header in headers)
 
 
 def test_directories_that_only_look_so_are_told_as_before(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Derives tables from a consumer that is installed: `python -m tests.derive PROGRAM [MODEL …]`.
 
-PROGRAM is mlx-lm, mlx-vlm, mlx-audio or mlx-embeddings. Writes
+PROGRAM is mlx-lm, mlx-vlm, mlx-audio or mlx-embeddings; or mflux, whose components `mflux` derives. Writes
 `wconv/consumers/PROGRAM/tables/MODEL_TYPE.toml` for every model type that can be derived, keeps the tiny
 checkpoints that they were derived from in `fixtures/derived`, and says what cannot be. Each table is compared
 with the consumer's own conversion of the same checkpoint; one that differs is not written.
@@ -31,6 +31,10 @@ def main(arguments: list[str]) -> int:
     if "--page" in arguments and not words:
         page.write()
         return 0
+    if words and words[0] == "mflux":
+        from tests.derive import mflux
+
+        return mflux.main(words[1:])
     if not words or words[0] not in PACKAGES:
         print(__doc__)
         return 2

@@ -38,8 +38,12 @@ def _content(program: str) -> dict[str, Any]:
 
 def save(prog: Program, rows: dict[str, Any]) -> None:
     """Writes them, the same bytes for the same content."""
+    keep(prog.name, (prog.name, "transformers", "mlx"), rows)
+
+
+def keep(program: str, names: tuple[str, ...], rows: dict[str, Any]) -> None:
+    """Writes a program's rows, with the versions of what they were found with."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    names = (prog.name, "transformers", "mlx")
     content = {"versions": {name: importlib.metadata.version(name) for name in names}, "rows": rows}
     text = json.dumps(content, sort_keys=True, default=str, separators=(",", ":"))
-    path(prog.name).write_bytes(gzip.compress(text.encode(), 9, mtime=0))
+    path(program).write_bytes(gzip.compress(text.encode(), 9, mtime=0))

@@ -20,15 +20,6 @@ BY_HAND = """## mlx-whisper 0.4.3
 
 4 models (TDT, RNNT, CTC, TDT with CTC): 4 passes unchanged: the program has no `sanitize`, so that it takes
 its own names alone; a checkpoint of NeMo is not laid out for it.
-
-## mflux 0.24.0
-
-22 model directories. By a person: depth_pro, fibo, fibo_vlm, flux, flux2, qwen, seedvr2, z_image. Derived
-from its mappings, 22 components: boogu, ernie_image, fibo2, flux3, ideogram4, krea2, ming_image, moss_image,
-qwen21. Not possible, 15 components, which it has no mapping for (names pass a filter alone): all of anima,
-iris and lens; the text encoders of ernie_image, fibo2, ideogram4, krea2 and ming_image; ideogram4's two
-transformers; ming_image's connector and heads. krea2's and ming_image's autoencoders are Qwen-Image's,
-written by a person. Not looked at: hed, openpose.
 """
 """What is known of programs that were not probed by their `sanitize`."""
 
@@ -71,7 +62,38 @@ def text() -> str:
         for name in sorted(rows, key=str.lower):
             parts.append(_line(program, name, kinds[name], rows[name]))
         parts.append("")
-    return "\n".join([*parts, BY_HAND])
+    return "\n".join([*parts, components(), BY_HAND])
+
+
+def components() -> str:
+    """The part on image models: a row for each component, of which program's loader it was compared with."""
+    rows = fixtures.load("mflux")
+    counts = Counter(str(row["kind"]) for row in rows.values())
+    said = ", ".join(f"{counts[one]} {one}" for one in KINDS if counts[one])
+    lines = [
+        f"## mflux {fixtures.versions('mflux').get('mflux', '')}\n",
+        f"{len(rows)} components of its models, and what it reads beside them: {said}. Each was compared with"
+        " what mflux's own loader (filters, mapping, cast) makes of a tiny checkpoint of all names that it"
+        " reads. *Derived*: off that loader; *passes unchanged*: it renames and rearranges nothing, and its"
+        " dtype and form are mflux's. `wconv rules` prints the tables.\n",
+        "| component | kind | table | way back | remarks |\n|---|---|---|---|---|",
+    ]
+    for name, row in sorted(rows.items()):
+        place, why = _place(name, row.get("table", "")), row.get("why", "")
+        lines.append(f"| {name} | {row['kind']} | {place} | {_cell(row.get('back', ''))} | {_cell(why)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _place(name: str, table: str) -> str:
+    """What `wconv rules` calls the table of a component: its own place where the table has several."""
+    from wconv.consumers import pipelines, table_files
+
+    if not table:
+        return ""
+    layout = table_files.component("mflux", table)
+    places = [place for place, known in pipelines.places("mflux") if known == layout]
+    own = [place for place in places if place.startswith(f"{name.partition('.')[0]}/")]
+    return f"`{[*own, *places, table][0]}`"
 
 
 def _line(program: str, name: str, what: str, row: dict[str, Any]) -> str:

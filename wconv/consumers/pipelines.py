@@ -14,7 +14,7 @@ from wconv.consumers.component_family import ComponentFamily
 from wconv.errors import LayoutError
 from wconv.layouts.apply import Layout
 
-PREFIXES = ("", "model.diffusion_model.")
+PREFIXES = ("", "model.diffusion_model.", "diffusion_model.", "net.")
 """What may stand before the names of a single file."""
 
 

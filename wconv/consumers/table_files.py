@@ -52,6 +52,21 @@ def find(folder: str, model_type: str) -> Layout | None:
     return None if found is None else replace(found, model_types=(model_type,))
 
 
+@functools.lru_cache(maxsize=1024)
+def component(folder: str, name: str) -> Layout:
+    """A table by the name of its file, which says itself for which kinds of models or components it is.
+
+    Raises:
+        LayoutError: there is no such file, or it is no rules file.
+    """
+    from wconv.layouts.file.rules_file import parse
+
+    text = _text(folder, name)
+    if text is None:
+        raise LayoutError(f"{folder}/{name}{SUFFIX}: there is no such table")
+    return parse(text, f"{folder}/{name}{SUFFIX}")
+
+
 def model_types(folder: str) -> tuple[str, ...]:
     """Every model type that has a file; none is read."""
     place = _place(folder)

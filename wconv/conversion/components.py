@@ -32,12 +32,14 @@ class Component:
         path: where its weights lie: a directory or a file.
         layout: the consumer's, where its place in the whole decides; None where its own config does.
         variant: of the weights, where there is one.
+        undone: whether the layout is to be undone: the weights have it already.
     """
 
     name: str
     path: Path
     layout: Layout | None = None
     variant: str | None = None
+    undone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,8 @@ def find_components(
     if (source / INDEX).is_file():
         found = _of_index(source, layout, picked)
     elif source.is_dir() and isinstance(layout, str):
-        found = _of_files(source, layout, picked) or _of_own_form(source, layout, picked)
+        ways = (_of_files, _of_own_form, _of_directories)
+        found = next((one for way in ways if (one := way(source, layout, picked)) is not None), None)
     if found is None:
         if picked:
             raise WconvError(f"{source} has no components: --component is for a directory with {INDEX}")
@@ -120,7 +123,7 @@ def _of_index(source: Path, layout: str | Layout, picked: Sequence[str]) -> Pipe
         fitting = layouts.get(name)
         if family and fitting is None:
             notes.append(f"{name}: {layout} does not use it")
-        elif fitting is not None and (other := _other_kind(source / name, fitting)):
+        elif fitting is not None and (other := own_form.other_kind(source / name, fitting)):
             notes.append(f"{name}: {layout} has no layout of a {other} in this place")
             fitting = None
         components.append(Component(name, source / name, fitting))
@@ -128,14 +131,6 @@ def _of_index(source: Path, layout: str | Layout, picked: Sequence[str]) -> Pipe
         raise FormatError(f"{source} has no weights among {', '.join(picked or classes) or 'its components'}")
     command = family.command if family else registry.pipeline_command()
     return Pipeline(source, kind, tuple(components), command, tuple(picked) or None, tuple(notes))
-
-
-def _other_kind(directory: Path, layout: Layout) -> str:
-    """What a component says it is, where that is not what the layout is for."""
-    if not (directory / "config.json").is_file():
-        return ""
-    kind = pipelines.kind_of(read_json(directory / "config.json"))
-    return "" if kind in ("", *layout.model_types) else kind
 
 
 def _has_weights(directory: Path, kind: str) -> bool:
@@ -171,9 +166,7 @@ def _of_own_form(source: Path, layout: str, picked: Sequence[str]) -> Pipeline |
     if found is None:
         return None
     family, consumer, names = found
-    unknown = [name for name in picked if name not in names]
-    if unknown:
-        raise WconvError(f"{source} has no component {unknown[0]!r:.80}: it has {', '.join(names)}")
+    _check_picked(source, picked, names)
     own = layout == consumer
     components = tuple(
         Component(name, source / name, family.components[name] if own else None)
@@ -181,6 +174,29 @@ def _of_own_form(source: Path, layout: str, picked: Sequence[str]) -> Pipeline |
         if not picked or name in picked
     )
     return Pipeline(source, family.name, components, family.command if own else "", tuple(picked) or None)
+
+
+def _of_directories(source: Path, layout: str, picked: Sequence[str]) -> Pipeline | None:
+    """A directory without an index that has all components of a model, which their tensors tell."""
+    if any(is_weights(name) for name in listdir(source)):
+        return None
+    family = own_form.family_of_directories(source, layout)
+    if family is None:
+        return None
+    _check_picked(source, picked, tuple(family.components))
+    components = tuple(
+        Component(name, source / name, one)
+        for name, one in family.components.items()
+        if not picked or name in picked
+    )
+    note = f"there is no {INDEX}: the names of its tensors tell that it is {layout}'s {family.name}"
+    return Pipeline(source, family.name, components, family.command, tuple(picked) or None, (note,))
+
+
+def _check_picked(source: Path, picked: Sequence[str], names: Sequence[str]) -> None:
+    unknown = [name for name in picked if name not in names]
+    if unknown:
+        raise WconvError(f"{source} has no component {unknown[0]!r:.80}: it has {', '.join(names)}")
 
 
 def _of_variant(found: Pipeline, variant: str) -> Pipeline:

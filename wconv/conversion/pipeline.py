@@ -87,6 +87,9 @@ def _component(request: Request, component: Component, loras: Sequence[Lora]) ->
         loras=tuple(loras),
         part=True,
     )
+    if component.undone:
+        options = dataclasses.replace(request.options, rules=component.layout)
+        return plan_model(dataclasses.replace(own, layout=HUB, options=options))
     try:
         return plan_model(own)
     except LayoutError as error:

@@ -6,8 +6,10 @@ import dataclasses
 import os
 from typing import Unpack
 
+from wconv.consumers.lay_out import HUB
 from wconv.consumers.registry import AUTO
 from wconv.conversion import components, own_form
+from wconv.conversion.components import Pipeline
 from wconv.conversion.model import plan_model
 from wconv.conversion.options import (
     ConvertArguments,
@@ -17,8 +19,8 @@ from wconv.conversion.options import (
     takes_options,
 )
 from wconv.conversion.planned import Conversion
-from wconv.conversion.request import make_request
-from wconv.errors import FormatError, os_errors_as
+from wconv.conversion.request import Request, make_request
+from wconv.errors import FormatError, LayoutError, os_errors_as
 
 
 @takes_options(ConvertArguments)
@@ -45,6 +47,26 @@ def prepare(
     return plan(src, dst, options_of("prepare", options))
 
 
+def _of_another_form(request: Request, pipeline: Pipeline, own: str) -> Pipeline:
+    """The pipeline that a program has written, for another layout: the hub's is what its tables undo."""
+    quantized = any(own_form.is_quantized(one.path) for one in pipeline.components)
+    plain = request.options.dequantize or not quantized
+    if request.layout == HUB and request.options.rules is None and plain:
+        picked = request.options.component
+        try:
+            known = components.find_components(request.source, own, picked=picked)
+        except LayoutError:
+            known = None
+        layouts = {one.name: one.layout for one in known.components} if known is not None else {}
+        if all(layouts.get(one.name) is not None for one in pipeline.components):
+            undone = (
+                dataclasses.replace(one, layout=layouts[one.name], undone=True) for one in pipeline.components
+            )
+            return dataclasses.replace(pipeline, components=tuple(undone))
+    known_here = f"the tensors have {own}'s names, which nothing undoes: --layout {own} keeps its form"
+    return dataclasses.replace(pipeline, command="", known=known_here)
+
+
 @os_errors_as(FormatError, "read")
 def plan(
     src: str | os.PathLike[str], dst: str | os.PathLike[str] | None, options: ConvertOptions
@@ -62,10 +84,10 @@ def plan(
             request.source, own, picked=options.component, variant=options.variant
         )
     elif pipeline is not None and own is not None and request.layout != own:
-        known = f"the tensors have {own}'s names, which nothing undoes: --layout {own} keeps its form"
-        pipeline = dataclasses.replace(pipeline, command="", known=known)
+        pipeline = _of_another_form(request, pipeline, own)
     if pipeline is None:
-        conversion = plan_model(request)
+        placed = own_form.layout_of_place(request.source, request.layout)
+        conversion = plan_model(request if placed is None else dataclasses.replace(request, layout=placed))
     else:
         from wconv.conversion.pipeline import plan_pipeline
 

@@ -18,7 +18,7 @@ from wconv.consumers.lay_out import AS_STORED, HUB, PreparedModel, lay_out
 from wconv.consumers.made_tensors import SETTINGS, tensor_maker
 from wconv.consumers.megatron import names as megatron
 from wconv.consumers.pieces import PIECES
-from wconv.conversion import decode
+from wconv.conversion import decode, own_form
 from wconv.conversion.opened_once import open_once
 from wconv.conversion.output_dtypes import written_dtypes
 from wconv.conversion.request import Request
@@ -33,6 +33,7 @@ from wconv.writing.plan import MAX_SHARD_SIZE, Entry, Plan, make
 if TYPE_CHECKING:
     from wconv.conversion.pack import Packed
     from wconv.conversion.quantize import Quantized
+    from wconv.layouts.apply import Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,16 +141,20 @@ def merge_and_lay_out(
         LayoutError: they do not fit the layout, or the adapters do not fit them.
     """
     options = request.options
+    undone, known = None, ""
+    if request.layout == HUB and options.rules is None:
+        undone, known = _of_own_form(opened, tensors)
 
     def laid_out(tensors: Mapping[str, LazyTensor]) -> PreparedModel:
-        return lay_out(
+        laid = lay_out(
             request.layout,
             tensors,
             opened.description,
-            rules=options.rules,
+            rules=options.rules if undone is None else undone,
             types=opened.modules,
             options=options.options or {},
         )
+        return dataclasses.replace(laid, command="", known=known) if known else laid
 
     if request.loras:
         from wconv.lora import steps
@@ -165,6 +170,17 @@ def merge_and_lay_out(
             if adapter is not None:
                 return adapter
     return laid_out(tensors)
+
+
+def _of_own_form(opened: Checkpoint, tensors: Mapping[str, LazyTensor]) -> tuple[Layout | None, str]:
+    """The table that undoes the form of the program that wrote a file, or a sentence that there is none."""
+    own = registry.named_in_header(opened.metadata)
+    if own is None:
+        return None, ""
+    quantized = any(name.endswith(".scales") for name in tensors)
+    layout = None if quantized else own_form.undone_by(own, opened.path, opened.description, tensors)
+    why = f"the tensors have {own}'s names, which nothing undoes: --layout {own} keeps its form"
+    return layout, "" if layout is not None else why
 
 
 def may_be_adapter(opened: Checkpoint, names: Iterable[str]) -> bool:

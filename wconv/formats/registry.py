@@ -18,12 +18,16 @@ from wconv.formats.sources import Source
 NUMPY = b"\x93NUMPY"
 """What a `.npy` file begins with."""
 
+ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06")
+"""What a zip archive begins with."""
+
 NESTING = 3
 """Checkpoints within checkpoints."""
 
 
 def _is_safetensors(candidate: Candidate) -> bool:
-    return candidate.start[8:9] == b"{" and not candidate.start.startswith((b"PK", NUMPY))
+    # the length of a header may begin with the letters of an archive: not with all of its signature
+    return candidate.start[8:9] == b"{" and not candidate.start.startswith((*ARCHIVES, NUMPY))
 
 
 def _read_safetensors(candidate: Candidate, allow_inflation: bool) -> Contents:

@@ -14,7 +14,7 @@ from wconv.errors import LayoutError
 from wconv.layouts.apply import Layout, LayoutResult, is_converted, kept_names, run_rules
 from wconv.layouts.computed.rotary import RotaryRule
 from wconv.layouts.conditions import Context
-from wconv.layouts.patterns import compile_pattern, sample
+from wconv.layouts.patterns import compile_pattern, sample, written_out
 from wconv.layouts.reverse_rules import BlocksRule, JoinRule, UncopyRule, UnstackRule
 from wconv.layouts.rules import (
     AddRule,
@@ -155,7 +155,7 @@ def _made_before(earlier: Sequence[Rule], rule: RenameRule) -> tuple[str, ...]:
     whole = compile_pattern(rule.target)
     found = []
     for at, maker in enumerate(earlier):
-        for target in maker.targets:
+        for target in (one for whole_target in maker.targets for one in written_out(whole_target)):
             names = sample(target)
             if not all(whole.match(name) for name in names):
                 continue

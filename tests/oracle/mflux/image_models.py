@@ -1,6 +1,6 @@
-"""mflux's image models as repositories of tiny random weights, under the names that its own mappings read.
+"""mflux's image models as repositories of tiny random weights, under the names that its own loader reads.
 
-Shapes are small and arbitrary, but have the true number of axes, no two of them alike.
+Names and shapes are those by which the tables are derived and compared (`tests/derive/mflux_parts.py`).
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ import ml_dtypes
 import numpy as np
 from safetensors.numpy import save_file
 
+from tests.derive import mflux_models, mflux_parts, mflux_proof
+from tests.derive.mflux_parts import Part
+from tests.derive.mflux_rows import SHARED
+from tests.derive.trace import Shape
 from tests.oracles import directory_of, oracle
-
-MODELS = "mflux.models"
+from wconv.consumers import table_files
 
 
 @dataclass(frozen=True)
@@ -29,195 +32,149 @@ class Image:
     """A model and how its repository looks.
 
     Attributes:
-        module, definition: mflux's WeightDefinition.
+        model: its name in `mflux_models`.
         pipeline: `_class_name` in model_index.json; "" for a directory without one.
-        configs: component → its config.json.
-        dropped: component → names that repositories have and mflux does not read, with their shapes.
-        counts: component → blocks and layers, where mflux counts them in the checkpoint.
+        dropped: sub-directory → names that repositories have and mflux does not read, with their shapes.
         files: component → file, where all lie in one directory.
     """
 
-    module: str
-    definition: str
+    model: str
     pipeline: str = ""
-    configs: Mapping[str, dict[str, Any]] = field(default_factory=dict)
-    dropped: Mapping[str, Mapping[str, tuple[int, ...]]] = field(default_factory=dict)
-    counts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    dropped: Mapping[str, Mapping[str, Shape]] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def weight_definition(self) -> Any:
-        module = oracle(f"{MODELS}.{self.module}")
-        return getattr(module, self.definition)
+        oracle("mflux")
+        return mflux_parts.attribute(mflux_models.MODELS[self.model].definition)
 
+    @property
+    def parts(self) -> list[Part]:
+        oracle("mflux")
+        return list(mflux_parts.parts(self.model))
+
+
+HEAD = {"text_encoder": {"lm_head.weight": (6, 5)}}
+SEEDVR2_VAE = {"vae": "ema_vae_fp16.safetensors"}
 
 IMAGES = {
     "flux": Image(
-        "flux.weights.flux_weight_definition",
-        "FluxWeightDefinition",
+        "flux",
         "FluxPipeline",
         {
-            "transformer": {"_class_name": "FluxTransformer2DModel"},
-            "vae": {"_class_name": "AutoencoderKL"},
-            "text_encoder": {"model_type": "clip_text_model"},
-            "text_encoder_2": {"model_type": "t5"},
-        },
-        {
             "text_encoder": {"text_model.embeddings.position_ids": (1, 7)},
-            "text_encoder_2": {"encoder.embed_tokens.weight": (6, 5)},
+            "text_encoder_2": {"encoder.embed_tokens.weight": (7, 6)},
         },
-        {"transformer": (3, 0), "text_encoder": (0, 0)},
     ),
     "flux2": Image(
-        "flux2.weights.flux2_weight_definition",
-        "Flux2KleinWeightDefinition",
+        "flux2",
         "Flux2KleinPipeline",
-        {
-            "transformer": {"_class_name": "Flux2Transformer2DModel"},
-            "vae": {"_class_name": "AutoencoderKLFlux2"},
-            "text_encoder": {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"]},
-        },
         {
             "transformer": {"time_guidance_embed.guidance_embedder.linear_1.weight": (6, 5)},
             "vae": {"bn.num_batches_tracked": ()},
-            "text_encoder": {"lm_head.weight": (6, 5)},
+            **HEAD,
         },
-        {"transformer": (3, 0), "text_encoder": (0, 3)},
     ),
     "qwen_image": Image(
-        "qwen.weights.qwen_weight_definition",
-        "QwenWeightDefinition",
+        "qwen",
         "QwenImagePipeline",
-        {
-            "transformer": {"_class_name": "QwenImageTransformer2DModel"},
-            "vae": {"_class_name": "AutoencoderKLQwenImage"},
-            "text_encoder": {"model_type": "qwen2_5_vl"},
-        },
-        {
-            "vae": {"encoder.down_blocks.5.time_conv.weight": (7, 6, 2, 3, 4)},
-            "text_encoder": {"lm_head.weight": (6, 5)},
-        },
-        {"transformer": (3, 0), "text_encoder": (0, 3)},
+        {"vae": {"encoder.down_blocks.5.time_conv.weight": (7, 6, 2, 3, 4)}, **HEAD},
     ),
-    "fibo": Image(
-        "fibo.weights.fibo_weight_definition",
-        "FIBOWeightDefinition",
-        "BriaFiboPipeline",
-        {
-            "transformer": {"_class_name": "BriaFiboTransformer2DModel"},
-            "vae": {"_class_name": "AutoencoderKLWan"},
-            "text_encoder": {"model_type": "smollm3"},
-        },
-        {"text_encoder": {"lm_head.weight": (6, 5)}},
-    ),
-    "z_image": Image(
-        "z_image.weights.z_image_weight_definition",
-        "ZImageWeightDefinition",
-        "ZImagePipeline",
-        {
-            "transformer": {"_class_name": "ZImageTransformer2DModel"},
-            "vae": {"_class_name": "AutoencoderKL"},
-            "text_encoder": {"model_type": "qwen3"},
-        },
-        {"text_encoder": {"lm_head.weight": (6, 5)}},
-    ),
+    "fibo": Image("fibo", "BriaFiboPipeline", HEAD),
+    "z_image": Image("z_image", "ZImagePipeline", HEAD),
     "qwen21": Image(
-        "qwen21.weights.qwen21_weight_definition",
-        "Qwen21WeightDefinition",
+        "qwen21",
         "QwenImage21Pipeline",
-        {
-            "transformer": {"_class_name": "QwenImage21Transformer2DModel"},
-            "vae": {"_class_name": "AutoencoderKLQwenImage21"},
-            "text_encoder": {"model_type": "qwen3_vl"},
-        },
         {"text_encoder": {"lm_head.weight": (6, 5), "model.visual.merger.norm.weight": (5,)}},
     ),
-    "fibo_vlm": Image(
-        "fibo_vlm.weights.fibo_vlm_weight_definition",
-        "FIBOVLMWeightDefinition",
-        configs={"": {"model_type": "qwen3_vl"}},
-        dropped={"": {"lm_head.weight": (6, 5)}},
-    ),
+    "fibo_vlm": Image("fibo_vlm", dropped={"": {"lm_head.weight": (7, 6)}}),
     "seedvr2_3b": Image(
-        "seedvr2.weights.seedvr2_weight_definition",
-        "SeedVR2WeightDefinition3B",
-        files={"transformer": "seedvr2_ema_3b_fp16.safetensors", "vae": "ema_vae_fp16.safetensors"},
+        "seedvr2_3b", files={"transformer": "seedvr2_ema_3b_fp16.safetensors", **SEEDVR2_VAE}
     ),
     "seedvr2_7b": Image(
-        "seedvr2.weights.seedvr2_weight_definition",
-        "SeedVR2WeightDefinition7B",
-        files={"transformer": "seedvr2_ema_7b_fp16.safetensors", "vae": "ema_vae_fp16.safetensors"},
+        "seedvr2_7b", files={"transformer": "seedvr2_ema_7b_fp16.safetensors", **SEEDVR2_VAE}
     ),
+    "boogu": Image("boogu", "BooguImageTurboPipeline", {"mllm": {"lm_head.weight": (6, 5)}}),
+    "ernie_image": Image(
+        "ernie_image", "ErnieImagePipeline", {"text_encoder": {"vision_tower.ln_pre.weight": (6,)}}
+    ),
+    "fibo2": Image("fibo2", "BriaFibo2Pipeline", HEAD),
+    "flux3": Image("flux3", dropped=HEAD),
+    "ideogram4": Image("ideogram4", "Ideogram4Pipeline", {"text_encoder": {"visual.norm.weight": (6,)}}),
+    "krea2": Image("krea2", "Krea2Pipeline", {"text_encoder": {"visual.norm.weight": (6,)}}),
+    "ming_image": Image(
+        "ming_image", dropped={"mllm": {"model.lm_head.weight": (6, 5)}, "mlp": {"mlp.0.weight": (6, 5)}}
+    ),
+    "moss_image": Image(
+        "moss_image",
+        "MOSSImagePipeline",
+        {"transformer": {"rope.bands": (6,)}, "text_encoder": {"visual.norm.weight": (6,)}},
+    ),
+    "flux_redux": Image("flux_redux", "FluxPriorReduxPipeline"),
 }
 
-SHAPES = {
-    "transpose_conv2d_weight": (7, 6, 2, 3),
-    "transpose_conv3d_weight": (7, 6, 2, 3, 4),
-    "transpose_patch_embed": (7, 6, 2, 3, 4),
-    "reshape_gamma_to_1d": (7, 1, 1, 1),
-}
-
-
-def names(image: Image, component: Any) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """All names that mflux reads of a component, each once, with a shape."""
-    mapper = oracle(f"{MODELS}.common.weights.mapping.weight_mapper").WeightMapper
-    counted = image.counts.get(component.hf_subdir, (0, 0))
-    blocks = component.num_blocks or counted[0]
-    layers = component.num_layers or counted[1]
-    flat = mapper._build_flat_mapping(component.mapping_getter(), blocks, layers)
-    for name, targets in flat.items():
-        transform = getattr(targets[0][1], "__name__", "")
-        if component.name == "vae" and name == "decoder.conv_in.weight" and "conv3d" in transform:
-            yield name, (7, 16, 2, 3, 4)
-        elif _is_there(name):
-            yield name, SHAPES.get(transform, (6, 5) if name.endswith("weight") else (6,))
-
-
-def _is_there(name: str) -> bool:
-    """Blocks of even number are shared between kinds of input; no name is for both."""
-    for number in range(40):
-        if name.startswith(f"blocks.{number}.") and ".rope." not in name:
-            shared = ".all." in name
-            return shared if number % 2 == 0 else not shared
-    return True
-
-
-TIED = {
+ALIKE = {
     "encoder.embed_tokens.weight": ("shared.weight",),
     "lm_head.weight": ("model.language_model.embed_tokens.weight", "model.embed_tokens.weight"),
 }
 """Names under which published models hold a matrix once more."""
 
 
-def write(image: Image, path: Path, dtype: Any) -> Path:
-    """The model's repository: components, configs, a tokenizer and a scheduler."""
+def shapes(part: Part) -> dict[str, Shape]:
+    """The names that mflux reads of a component, each with a shape."""
+    return {name: array.shape for name, array in mflux_proof.checkpoint(part, np.float32).items()}
+
+
+def kind_of(part: Part) -> str:
+    """What config.json says of a component."""
+    kinds = table_files.component("mflux", SHARED.get(part.name, part.name)).model_types
+    return kinds[0] if kinds else ""
+
+
+def config_of(part: Part) -> dict[str, str]:
+    """A component's config.json."""
+    kind = kind_of(part)
+    return {} if not kind else {"model_type" if kind.islower() else "_class_name": kind}
+
+
+def arrays_of(image: Image, dtype: Any) -> dict[str, dict[str, Any]]:
+    """The repository's tensors by sub-directory or file."""
     random = np.random.default_rng(0)
     states: dict[str, dict[str, Any]] = {}
-    for component in image.weight_definition.get_components():
-        where = image.files.get(component.name, component.hf_subdir)
+    for part in image.parts:
+        where = image.files.get(part.component.name, part.component.hf_subdir)
         state = states.setdefault(where, {})
-        for name, shape in names(image, component):
-            state[name] = random.standard_normal(shape, np.float32).astype(dtype)
+        wanted = shapes(part)
+        for name, array in mflux_proof.checkpoint(part, dtype).items():
+            if name in wanted:
+                fits = array.shape == wanted[name]
+                other = random.standard_normal(wanted[name], np.float32).astype(array.dtype)
+                state[name] = array if fits else other
     for where, more in image.dropped.items():
         for name, shape in more.items():
             state = states[where]
             kind = np.int64 if name.endswith(("position_ids", "num_batches_tracked")) else dtype
-            tied = next((state[one] for one in TIED.get(name, ()) if one in state), None)
+            tied = next((state[one] for one in ALIKE.get(name, ()) if one in state), None)
             state[name] = random.standard_normal(shape, np.float32).astype(kind) if tied is None else tied
-    for where, state in states.items():
+    return states
+
+
+def write(image: Image, path: Path, dtype: Any) -> Path:
+    """The model's repository: components, configs, a tokenizer and a scheduler."""
+    configs = {part.component.hf_subdir: config_of(part) for part in image.parts}
+    for where, state in arrays_of(image, dtype).items():
         if where.endswith(".safetensors"):
             path.mkdir(parents=True, exist_ok=True)
             save_file(state, path / where)
         else:
-            kind = image.configs[where]
-            stem = "diffusion_pytorch_model" if "_class_name" in kind else "model"
-            write_component(path / where, state, kind, stem)
+            stem = "diffusion_pytorch_model" if "_class_name" in configs[where] else "model"
+            write_component(path / where, state, configs[where], stem)
     if image.pipeline:
-        write_rest(path, image)
+        write_rest(path, image.pipeline, configs)
     return path
 
 
-def write_component(path: Path, state: dict[str, Any], config: dict[str, Any], stem: str) -> None:
+def write_component(path: Path, state: dict[str, Any], config: dict[str, str], stem: str) -> None:
     """A component in two shards with an index; in one where mflux reads but one file."""
     path.mkdir(parents=True, exist_ok=True)
     (path / "config.json").write_text(json.dumps(config))
@@ -234,15 +191,15 @@ def write_component(path: Path, state: dict[str, Any], config: dict[str, Any], s
     (path / f"{stem}.safetensors.index.json").write_text(json.dumps(index))
 
 
-def write_rest(path: Path, image: Image) -> None:
+def write_rest(path: Path, pipeline: str, configs: Mapping[str, dict[str, str]]) -> None:
     """What a pipeline's directory has beside weights."""
-    index: dict[str, Any] = {"_class_name": image.pipeline, "_diffusers_version": "0.36.0"}
-    for name, config in image.configs.items():
-        library = "diffusers" if "_class_name" in config else "transformers"
-        index[name] = [library, config.get("_class_name", config.get("model_type", ""))]
+    index: dict[str, Any] = {"_class_name": pipeline, "_diffusers_version": "0.36.0"}
+    for name, config in configs.items():
+        library = "transformers" if "model_type" in config else "diffusers"
+        index[name] = [library, next(iter(config.values()), "SomeModel")]
     index["tokenizer"] = ["transformers", "Qwen2Tokenizer"]
     index["scheduler"] = ["diffusers", "FlowMatchEulerDiscreteScheduler"]
-    index["image_encoder"] = [None, None]
+    index["image_encoder"] = index.get("image_encoder", [None, None])
     (path / "model_index.json").write_text(json.dumps(index))
     for name, file in {"tokenizer": "tokenizer.json", "scheduler": "scheduler_config.json"}.items():
         (path / name).mkdir()

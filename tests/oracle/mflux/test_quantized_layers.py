@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.derive import mflux_models, mflux_parts
 from tests.oracle.test_quantization_tables import MFLUX
 from tests.oracles import oracle
 from wconv.consumers.quantization import Quantize, choose_layers
@@ -23,11 +24,27 @@ MODELS = {
     "fibo_vlm": ("fibo_vlm.fibo_vlm_initializer.FiboVLMInitializer", "fibo"),
     "seedvr2": ("seedvr2.seedvr2_initializer.SeedVR2Initializer", "seedvr2_3b"),
     "ernie": ("ernie_image.ernie_image_initializer.ErnieImageInitializer", "ernie_image"),
+    "anima": ("anima.anima_initializer.AnimaInitializer", "anima_base"),
+    "boogu": ("boogu.boogu_initializer.BooguInitializer", "boogu_image_turbo"),
+    "fibo2": ("fibo2.fibo2_initializer.Fibo2Initializer", "fibo2"),
+    "flux3": ("flux3.flux3_initializer.Flux3Initializer", "flux3_image_klein"),
+    "iris": ("iris.iris_initializer.IrisInitializer", "iris_3b"),
+    "krea2": ("krea2.krea2_initializer.Krea2Initializer", "krea2"),
+    "moss_image": ("moss_image.moss_image_initializer.MOSSImageInitializer", "moss_image_sft"),
+    "qwen21": ("qwen21.qwen21_initializer.Qwen21Initializer", "qwen_image_21"),
 }
 """Families: what builds their models, and whose sizes."""
 
 COMPONENTS = {"t5_text_encoder": "t5_encoder", "clip_text_encoder": "clip_encoder"}
 """mflux's names of components where its attributes have others."""
+
+
+MODULES = [
+    f"{model}.{component}"
+    for model, told in mflux_models.MODELS.items()
+    for component in told.modules
+    if model not in ("qwen21_edit", "qwen21_controlnet", "ideogram4")  # tiny, or in 8 bits
+]
 
 
 def components(family: str) -> dict[str, Any]:
@@ -73,3 +90,20 @@ def test_mflux_quantizes_the_same_layers(family: str, bits: int) -> None:
             assert after[name][0][-1] * 32 // columns == how.bits, name
             scales = after[f"{name.removesuffix('.weight')}.scales"]
             assert columns // scales[0][-1] == how.group_size, name
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("name", MODULES)
+def test_components_by_their_directories(name: str, bits: int) -> None:
+    """Those whose modules are known beside mflux's initializers, by the places that wconv has for them."""
+    oracle("mflux")
+    model, _, component = name.partition(".")
+    part = next(one for one in mflux_parts.parts(model) if one.name == name)
+    definition = mflux_parts.attribute(mflux_models.MODELS[model].definition)
+    applier = oracle("mflux.models.common.weights.loading.weight_applier").WeightApplier
+    module = mflux_parts.module(part)
+    before = shapes(module)
+    applier._quantize({component: module}, bits, {component: part.component}, definition)
+    theirs = {key.removesuffix(".scales") + ".weight" for key in shapes(module) if key.endswith(".scales")}
+    choice = choose_layers("mflux", f"{model}/{part.component.hf_subdir}", {}, before, Quantize(bits=bits))
+    assert choice.quantized.keys() == theirs

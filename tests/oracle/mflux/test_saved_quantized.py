@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +10,8 @@ from typing import Any
 import pytest
 
 import wconv
+from tests.derive.mflux_parts import Part
+from tests.derive.trace import Shape
 from tests.oracle.consumers import assert_same_parameters, silence
 from tests.oracle.mflux import image_models
 from tests.oracle.mflux.image_models import DTYPES, IMAGES, Image, write
@@ -36,28 +37,27 @@ COMPUTED = ".inv_freq"
 """What mflux's modules compute when they are made, and its saving code writes nevertheless."""
 
 
-def whole_groups(image: Image, modules: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def whole_groups(modules: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes the tiny repository's matrices as wide as a group, and its vectors vectors."""
     mapper = oracle(f"{WEIGHTS}.mapping.weight_mapper").WeightMapper
-    flatten, plain = oracle("mlx.utils").tree_flatten, image_models.names
+    flatten, plain = oracle("mlx.utils").tree_flatten, image_models.shapes
 
-    def names(image: Image, component: Any) -> Iterator[tuple[str, tuple[int, ...]]]:
-        counted = image.counts.get(component.hf_subdir, (0, 0))
+    def shapes(part: Part) -> dict[str, Shape]:
+        one = part.component
         flat = mapper._build_flat_mapping(
-            component.mapping_getter(),
-            component.num_blocks or counted[0],
-            component.num_layers or counted[1],
+            one.mapping_getter(), one.num_blocks or part.counts[0], one.num_layers or part.counts[1]
         )
-        axes = {path: array.ndim for path, array in flatten(modules[component.name].parameters())}
-        for name, shape in plain(image, component):
+        axes = {path: array.ndim for path, array in flatten(modules[one.name].parameters())}
+        found = {}
+        for name, shape in plain(part).items():
             known = axes.get(flat[name][0][0])
             if known is None:  # mflux's mapping has more names than its modules have parameters
                 continue
-            if len(shape) < 3:
-                shape = (COLUMNS,) if known == 1 else (ROWS, COLUMNS)
-            yield name, shape
+            small = (COLUMNS,) if known == 1 else (ROWS, COLUMNS)
+            found[name] = small if len(shape) < 3 else shape
+        return found
 
-    monkeypatch.setattr(image_models, "names", names)
+    monkeypatch.setattr(image_models, "shapes", shapes)
 
 
 def cut(module: Any, loaded: Any) -> None:
@@ -93,7 +93,7 @@ def saved(image: Image, source: Path, to: Path, modules: dict[str, Any], bits: i
 def test_the_same_files(name: str, bits: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = IMAGES[name]
     modules = components(FAMILIES[name])
-    whole_groups(image, modules, monkeypatch)
+    whole_groups(modules, monkeypatch)
     source = write(image, tmp_path / "source", DTYPES["bfloat16"])
     saved(image, source, tmp_path / "theirs", modules, bits)
     wconv.convert(source, tmp_path / "ours", layout="mflux", quantize=Quantize(bits=bits))

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from wconv.consumers.diffusers import black_forest_labs as bfl
+from wconv.consumers.diffusers.tables import FLUX2_RULES, FLUX_RULES
 from wconv.consumers.mflux import adapters as mflux
 from wconv.layouts.rules import Rule, rename, split
 
@@ -87,7 +87,7 @@ def _blocks(double: int, single: int) -> dict[str, int]:
 FLUX = AdapterFamily(
     "flux",
     mflux.FLUX,
-    bfl.FLUX_RULES,
+    FLUX_RULES,
     ratios=_ratios(4, 4, 7, 5),
     blocks=_blocks(19, 38),
     texts={"text_encoder": "clip_l", "text_encoder_2": "t5xxl"},
@@ -99,7 +99,7 @@ FLUX = AdapterFamily(
 FLUX2 = AdapterFamily(
     "flux2",
     mflux.FLUX2,
-    bfl.FLUX2_RULES,
+    FLUX2_RULES,
     mflux.FLUX2_RENAMED,
     ratios=_ratios(6, 3, 9, 4),
     blocks=_blocks(8, 48),

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def _families() -> tuple[ComponentFamily, ...]:
-    from wconv.consumers.diffusers.tables import FLUX, FLUX2
+    from wconv.consumers.diffusers.tables import families
 
-    return (FLUX, FLUX2)
+    return families()
 
 
 DIFFUSERS = Consumer(

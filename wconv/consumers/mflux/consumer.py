@@ -26,18 +26,9 @@ def _tables() -> tuple[Layout, ...]:
 
 
 def _families() -> tuple[ComponentFamily, ...]:
-    from wconv.consumers.mflux import derived, fibo, flux, others, qwen
+    from wconv.consumers.mflux.families import families
 
-    return (
-        flux.FLUX,
-        flux.FLUX2,
-        qwen.QWEN_IMAGE,
-        fibo.FIBO,
-        fibo.FIBO_VLM,
-        others.Z_IMAGE,
-        others.SEEDVR2,
-        *derived.families(),
-    )
+    return families()
 
 
 def _quantization() -> QuantizationTable:

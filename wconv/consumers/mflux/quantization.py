@@ -23,18 +23,22 @@ CASES = (
         ),
     ),
     Case(("krea2",), (dense(r"^text_encoder/"),)),
-    Case(("ming_image",), (dense(r"^heads/"),)),
+    Case(("ming_image",), (dense(r"^(heads|mlp)/"),)),
     Case(
         ("qwen", "qwen_image"),
         (dense(r"^text_encoder/"), Row(r"\.img_mod_linear", {"bits": 8}, at_bits=(4,))),
     ),
     Case(("qwen21",), (dense(r"^text_encoder/"),)),
-    Case(("qwen_image21",), (dense(r"^vae/"), dense("modulation|time_text_embed|norm_out"))),
+    Case(
+        ("qwen_image21", "qwen21_edit", "qwen21_controlnet"),
+        (dense(r"^vae/"), dense("modulation|time_text_embed|norm_out")),
+    ),
 )
 """Paths are `<component>/<path>` where the component is known."""
 
 TABLE = QuantizationTable(
     CASES,
     plain_gates=frozenset(("ming_image",)),
+    plain_modules={"ming_image": r"(^|\.)image_gate$"},
     fixed=FixedForm("affine", (3, 4, 5, 6, 8), 64, {"boogu": 32}),
 )
