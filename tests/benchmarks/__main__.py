@@ -134,7 +134,7 @@ def _durations() -> str:
     """About how long each case takes, for the help."""
     published = sum(case.seconds for case in CASES.values() if case.published)
     rows = "\n".join(
-        f"  {name:12} {case.seconds:4} s, {case.runs} of each program{'' if case.published else ', not published'}"
+        f"  {name:12} {case.seconds:4} s, {case.runs} of each{'' if case.published else ', not published'}"
         for name, case in CASES.items()
     )
     return (
