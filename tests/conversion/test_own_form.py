@@ -111,3 +111,25 @@ def test_names_that_several_models_have_are_not_undone(tmp_path: Path) -> None:
     assert list(wconv.open(tmp_path / "out")) == ["embed_tokens.weight"]
     report = wconv.convert(tmp_path / "out", tmp_path / "back", layout="hf")
     assert "nothing undoes" in report.known
+
+
+def test_a_repository_of_files_in_sub_directories(tmp_path: Path) -> None:
+    folder = tmp_path / "anima" / "split_files"
+    states = {
+        "diffusion_models/anima-base-v1.0": {"net.llm_adapter.embed.weight": random((8, 8))},
+        "vae/qwen_image_vae": {"conv1.bias": random((8,))},
+        "text_encoders/qwen_3_06b_base": {"model.norm.weight": random((8,))},
+    }
+    for name, state in states.items():
+        (folder / name).parent.mkdir(parents=True)
+        wconv.save(state, folder / f"{name}.safetensors")
+    out = wconv.convert(tmp_path / "anima", tmp_path / "out", layout="mflux").output
+    held = {name: list(wconv.open(out / name)) for name in ("transformer", "vae", "text_encoder")}
+    assert held == {
+        "transformer": ["llm_adapter.embed.weight"],
+        "vae": ["quant_conv.conv3d.bias"],
+        "text_encoder": ["norm.weight"],
+    }
+    (folder / "vae" / "qwen_image_vae.safetensors").unlink()
+    with pytest.raises(WconvError, match="lacks the vae of anima: split_files/vae/qwen_image_vae"):
+        wconv.convert(tmp_path / "anima", tmp_path / "other", layout="mflux")

@@ -29,6 +29,8 @@ COUNT = 3
 
 WIDTHS = (7, 6, 2, 3, 4)
 KEY = "weights.mapping.weight_mapper"
+AXES: dict[str, dict[str, int]] = {}
+"""The axes of every parameter of the modules that were built."""
 
 
 @dataclass(frozen=True)
@@ -93,15 +95,18 @@ def own_names(part: Part) -> dict[str, tuple[str, int]]:
 
     found: dict[str, tuple[str, int]] = {}
     subkey = f"{part.component.weight_subkey}." if part.component.weight_subkey else ""
-    parameters = dict(tree_flatten(module(part).parameters()))
-    for name, array in parameters.items():
+    if part.name not in AXES:
+        flat = tree_flatten(module(part).parameters())
+        AXES[part.name] = {name: array.ndim for name, array in flat}
+    parameters = AXES[part.name]
+    for name, axes in parameters.items():
         where, dot, what = name.partition(".mlp.switch_mlp.")
         if dot:
             for expert in range(COUNT):
                 found[f"{where}.mlp.experts.{expert}.{what}"] = (name, 2)
         else:
             # the weights of large layers in 8 bits are made when they are loaded
-            found[subkey + name] = (name, 2 if f"{name}_scale" in parameters else array.ndim)
+            found[subkey + name] = (name, 2 if f"{name}_scale" in parameters else axes)
     return found
 
 
@@ -144,9 +149,12 @@ def fitting_shape(name: str, steps: Sequence[Step | None], axes: int | None = No
 
 
 def prefixes(part: Part) -> tuple[str, ...]:
-    """Strings in a definition's code that may stand before names."""
-    source = inspect.getsource(sys.modules[attribute(MODELS[part.model].definition).__module__])
-    found = [one.value for one in ast.walk(ast.parse(source)) if isinstance(one, ast.Constant)]
+    """Strings in a definition's code, or in its filter's, that may stand before names."""
+    modules = {attribute(MODELS[part.model].definition).__module__: None}
+    if part.component.key_transform is not None:
+        modules[part.component.key_transform.__module__] = None
+    trees = (ast.parse(inspect.getsource(sys.modules[one])) for one in modules)
+    found = [one.value for tree in trees for one in ast.walk(tree) if isinstance(one, ast.Constant)]
     return tuple(dict.fromkeys(one for one in found if isinstance(one, str) and one.endswith(".")))
 
 

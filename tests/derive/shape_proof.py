@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.derive import shape_fields
+from tests.derive import fixtures, shape_fields
 from tests.derive.programs import Program, probe
 from tests.derive.shape_fields import Change
 from wconv.consumers import shape_check, shapes
@@ -25,6 +26,9 @@ Config = dict[str, Any]
 
 PAGE = Path(__file__).parents[2] / "wconv" / "docs" / "shapes.md"
 KEPT = Path(__file__).parents[2] / "fixtures" / "derived" / "shapes.json"
+LEFT = KEPT.with_name("shapes_left.json")
+"""By program and model type, why its shapes are not kept."""
+
 SEED = 20
 OTHERS = 2
 """Configs beside the tiny one."""
@@ -127,6 +131,33 @@ def _program_refuses(made: Any, weights: dict[str, Any]) -> bool:
     return False
 
 
+NO_TABLE = (
+    (r"no tiny model|too many to follow|no len|ImportError", "its own model could not be built small"),
+    (r"knows? |lacks |wants |Expected shape", "no checkpoint was found that its own `sanitize` takes"),
+    (
+        r"leave its own result|take its own result|laid out for it in part",
+        "converting it twice changes it twice",
+    ),
+    (r"", "what its `sanitize` does, no rule says"),
+)
+"""What is said of a model type without a table → for whom it stays without shapes; the first counts."""
+
+
+def left(program: str, kept: dict[str, Any]) -> dict[str, str]:
+    """The model types that have no shapes, and why."""
+    told: dict[str, str] = json.loads(LEFT.read_text()).get(program, {}) if LEFT.exists() else {}
+    result = {}
+    for name, row in fixtures.load(program).items():
+        if name in kept:
+            continue
+        if row["kind"] == "not possible":
+            why = next(said for pattern, said in NO_TABLE if re.search(pattern, row["why"].split("; or ")[0]))
+            result[name] = f"no table: {why}"
+        else:
+            result[name] = told.get(name, "not learned yet")
+    return result
+
+
 def text(kept: dict[str, dict[str, Any]]) -> str:
     """The page."""
     parts = [
@@ -157,6 +188,15 @@ def text(kept: dict[str, dict[str, Any]]) -> str:
                 f" {sum(resized[:2])} | {missing[2] + resized[2]} |"
             )
         parts.append("")
+        others = left(program, rows)
+        parts.append(
+            f"Without shapes: {len(others)} model types. Without a table a model passes with its names as"
+            " they are, and only whole layers that are missing are told; of the others, what the fields of"
+            " config.json say plainly is checked: layers, vocabulary, width, output layer.\n"
+        )
+        parts.append("| model type | why it has no shapes |\n|---|---|")
+        parts += [f"| {name} | {why} |" for name, why in sorted(others.items())]
+        parts.append("")
     return "\n".join(parts)
 
 
@@ -179,6 +219,13 @@ def keep(program: str, model_type: str, found: dict[str, Any]) -> None:
     kept = load()
     kept.setdefault(program, {})[model_type] = found
     save(kept)
+
+
+def leave(program: str, model_type: str, why: str) -> None:
+    """Keeps why a model type has no shapes."""
+    told: dict[str, dict[str, str]] = json.loads(LEFT.read_text()) if LEFT.exists() else {}
+    told.setdefault(program, {})[model_type] = why
+    LEFT.write_text(json.dumps(told, indent=1, sort_keys=True) + "\n")
 
 
 def save(kept: dict[str, dict[str, Any]]) -> None:

@@ -231,7 +231,10 @@ def prove(prog: Program, arguments: Sequence[str]) -> int:
         found |= shape_proof.of_table(table)
         wrong += bool(told)
         print(f"{model_type}: {found} {told}", flush=True)
-        shape_proof.keep(prog.name, model_type, found)
+        if told:
+            shape_proof.leave(prog.name, model_type, f"what was learned is wrong elsewhere: {told[0]:.120}")
+        else:
+            shape_proof.keep(prog.name, model_type, found)
     return 1 if wrong else 0
 
 
@@ -270,6 +273,7 @@ def main(arguments: Sequence[str]) -> int:
             table = learn(prog, model_type, row["config"])
         except (ValueError, ImportError, SystemExit) as error:
             print(f"{model_type}: {error}", flush=True)
+            shape_proof.leave(prog.name, model_type, f"not learned: {error!s:.120}")
             continue
         body = text(prog, table)
         assert sorted(map(repr, shapes.parse(body).rows)) == sorted(map(repr, table.rows)), model_type

@@ -19,6 +19,11 @@ from wconv.consumers import shapes
 pytestmark = pytest.mark.oracle
 
 FOLDERS = {"mlx-lm": "mlx_lm", "mlx-vlm": "mlx_vlm"}
+AUTOS = {
+    "mlx-lm": ("AutoModelForCausalLM",),
+    "mlx-vlm": ("AutoModelForImageTextToText", "AutoModelForCausalLM", "AutoModel"),
+}
+"""transformers' classes that make a program's models; the first that knows one does."""
 CASES = [
     (program, path.stem)
     for program, folder in FOLDERS.items()
@@ -58,12 +63,12 @@ def test_a_model_of_full_size_is_not_refused_for_its_shapes(
     known = transformers.models.auto.configuration_auto.CONFIG_MAPPING
     if model_type not in known:
         pytest.skip(f"transformers has no {model_type}")
-    auto = (
-        transformers.AutoModelForCausalLM if program == "mlx-lm" else transformers.AutoModelForImageTextToText
-    )
+    config = known[model_type]()
+    autos = [getattr(transformers, name) for name in AUTOS[program]]
+    auto = next((one for one in autos if type(config) in one._model_mapping), autos[0])
     try:
         with torch.device("meta"):
-            model = auto.from_config(known[model_type]())
+            model = auto.from_config(config)
     except Exception as error:
         pytest.skip(f"transformers makes none by default: {error!r:.100}")
     config = json.loads(model.config.to_json_string(use_diff=False))

@@ -18,7 +18,8 @@ class ComponentFamily:
         name: what the consumer calls it.
         classes: `_class_name` in model_index.json of the pipelines that are this model.
         components: sub-directory → layout; "" is the model directory itself.
-        files: component → names, one of which holds its weights, where a directory holds files alone.
+        files: component → names, one of which holds its weights, where a directory holds files alone; in
+            sub-directories they have their path.
         command: loads the whole; `{model}` stands for its path.
     """
 

@@ -53,6 +53,12 @@ def of_pipeline(consumer: str, pipeline: str) -> ComponentFamily | None:
     )
 
 
+def further_files(consumer: str) -> tuple[str, ...]:
+    """The files in sub-directories by which a consumer's models are told."""
+    wanted = (names for family in families(consumer) for names in family.files.values())
+    return tuple(name for names in wanted for name in names if "/" in name)
+
+
 def of_files(consumer: str, names: Collection[str]) -> tuple[ComponentFamily, dict[str, str]] | None:
     """The family that is told by the files of a directory, and each component's file.
 

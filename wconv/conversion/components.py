@@ -142,7 +142,8 @@ def _has_weights(directory: Path, kind: str) -> bool:
 
 
 def _of_files(source: Path, layout: str, picked: Sequence[str]) -> Pipeline | None:
-    found = pipelines.of_files(layout, listdir(source))
+    further = {one for one in pipelines.further_files(layout) if (source / one).is_file()}
+    found = pipelines.of_files(layout, {*listdir(source), *further})
     if found is None:
         return None
     family, files = found

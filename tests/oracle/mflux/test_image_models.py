@@ -25,8 +25,19 @@ pytestmark = pytest.mark.oracle
 
 LOADER = "mflux.models.common.weights.loading.weight_loader"
 
+BY_PERSONS = 9
+"""Models of which a person wrote the tables."""
+
 TWICE = {"seedvr2_3b", "seedvr2_7b"}
 """Models that share a matrix between two layers, which the way back has under both names."""
+
+
+CASES = [
+    (name, dtype)
+    for at, name in enumerate(IMAGES)
+    for dtype in DTYPES
+    if dtype == "bfloat16" or at < BY_PERSONS  # the derived tables' own tests have other dtypes
+]
 
 
 def loaded(image: Image, path: Path) -> dict[str, dict[str, Any]]:
@@ -44,8 +55,7 @@ def loaded(image: Image, path: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", IMAGES)
+@pytest.mark.parametrize(("name", "dtype"), CASES)
 def test_mflux_loads_the_same_without_torch(
     name: str, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,7 +62,20 @@ ROWS = (
         classes=("QwenImage21Pipeline",),
         command=f"mflux-generate-qwen-2.1 {PROMPT}",
     ),
-    FamilyOfFiles("anima", ("transformer", "vae", "text_encoder"), {"text_encoder": "flux2.text_encoder"}),
+    FamilyOfFiles(
+        "anima",
+        ("transformer", "vae", "text_encoder"),
+        {"text_encoder": "flux2.text_encoder"},
+        files={
+            "transformer": tuple(
+                f"split_files/diffusion_models/anima-{kind}.safetensors"
+                for kind in ("turbo-v1.1", "aesthetic-v1.1", "base-v1.0")
+            ),
+            "vae": ("split_files/vae/qwen_image_vae.safetensors",),
+            "text_encoder": ("split_files/text_encoders/qwen_3_06b_base.safetensors",),
+        },
+        command="mflux-generate-anima, beside its tokenizers: {model}",
+    ),
     FamilyOfFiles(
         "boogu",
         ("transformer", "vae", "mllm"),
@@ -118,7 +131,13 @@ ROWS = (
         command=f"mflux-generate-krea2 {PROMPT}",
     ),
     FamilyOfFiles("krea2_native", ("transformer",)),
-    FamilyOfFiles("lens", ("transformer",)),
+    FamilyOfFiles(
+        "lens",
+        ("diffusion_models",),
+        {"diffusion_models": "lens.transformer"},
+        files={"diffusion_models": ("diffusion_models/lens_turbo_bf16.safetensors",)},
+        command=f"mflux-generate-lens {PROMPT}",
+    ),
     FamilyOfFiles(
         "ming_image",
         ("mllm", "connector", "mlp", "transformer", "vae"),
