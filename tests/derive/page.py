@@ -12,6 +12,59 @@ PAGE = Path(__file__).parents[2] / "wconv" / "docs" / "architectures.md"
 KINDS = ("written", "derived", "passes unchanged", "own names only", "not possible")
 PROGRAMS = ("mlx-lm", "mlx-vlm", "mlx-audio", "mlx-embeddings")
 
+OTHERS: dict[str, dict[str, str]] = {
+    "mlx-vlm": {
+        **dict.fromkeys(
+            (
+                *("bonsai", "ernie_image", "flux2", "flux3", "ideogram4", "llada_image", "mage_flow"),
+                *("ming_image", "minimax_h3", "moss_image", "qwen_image", "z_image"),
+            ),
+            "an image pipeline, loaded part by part by code of its own: no model type leads to it",
+        ),
+        "mistral4": "the language model of mistral3 in a module apart: the row of mistral3",
+        "yolo11": "a detector with a converter of its own, which reads pickles through ultralytics",
+    }
+}
+"""Modules without a class that a checkpoint's `model_type` leads to, and why they have no table."""
+
+SHARED = {
+    "mlx-lm": [
+        "activations",
+        "base",
+        "bitlinear_layers",
+        "cache",
+        "gated_delta",
+        "mla",
+        "pipeline",
+        "rope_utils",
+        "ssm",
+        "switch_layers",
+    ],
+    "mlx-vlm": [
+        "activations",
+        "attention",
+        "base",
+        "cache",
+        "diffusion_visualizer",
+        "exact_speculative_verify",
+        "fast_ops",
+        "gated_delta",
+        "interpolate",
+        "kernels",
+        "linear",
+        "mla",
+        "mlp",
+        "pipeline",
+        "pooling",
+        "quantized_verifier",
+        "rope_utils",
+        "sparse_attention",
+        "ssm",
+        "switch_layers",
+    ],
+}
+"""Modules that models have in common."""
+
 BY_HAND = """## mlx-whisper 0.4.3
 
 1 module: 1 written: whisper, by a person; its loader has no `sanitize`.
@@ -53,14 +106,17 @@ def text() -> str:
     for program in PROGRAMS:
         rows = fixtures.load(program)
         kinds = {name: kind(program, name, row) for name, row in rows.items()}
-        counts = Counter(kinds.values())
+        others = OTHERS.get(program, {})
+        counts = Counter([*kinds.values(), *("not possible" for _ in others)])
         said = ", ".join(f"{counts[one]} {one}" for one in KINDS)
-        parts.append(
-            f"## {program} {fixtures.versions(program).get(program, '')}\n\n{len(rows)} modules: {said}.\n"
-        )
+        version = fixtures.versions(program).get(program, "")
+        parts.append(f"## {program} {version}\n\n{len(rows) + len(others)} modules: {said}.\n")
         parts.append("| model type | kind | checkpoint's names | way back | remarks |\n|---|---|---|---|---|")
-        for name in sorted(rows, key=str.lower):
-            parts.append(_line(program, name, kinds[name], rows[name]))
+        for name in sorted({*rows, *others}, key=str.lower):
+            if name in others:
+                parts.append(f"| {name} | not possible |  |  | {others[name]} |")
+            else:
+                parts.append(_line(program, name, kinds[name], rows[name]))
         parts.append("")
     return "\n".join([*parts, components(), BY_HAND])
 

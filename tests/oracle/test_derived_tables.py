@@ -5,12 +5,13 @@ The checkpoints are those of `fixtures/derived`: tiny, of the names that are pub
 
 from __future__ import annotations
 
+import pkgutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.derive import fixtures, proof, speech, watch
+from tests.derive import fixtures, page, proof, speech, watch
 from tests.derive.programs import Program, probe, program
 from tests.derive.sources import Source
 from tests.oracles import BESIDE, directory_of, oracle
@@ -73,3 +74,10 @@ def test_every_module_of_the_consumer_is_accounted_for(name: str) -> None:
     prog = installed(name)
     rows = {model_type for one, model_type, _ in ROWS if one == name}
     assert rows == set(prog.model_types())
+
+
+@pytest.mark.parametrize("name", page.SHARED)
+def test_every_other_module_is_named_on_the_page_or_shared_by_models(name: str) -> None:
+    models = oracle(f"{PROGRAMS[name]}.models")
+    modules = {found.name for found in pkgutil.iter_modules(models.__path__)}
+    assert modules - fixtures.load(name).keys() == {*page.OTHERS.get(name, {}), *page.SHARED[name]}
