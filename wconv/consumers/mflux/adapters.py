@@ -1,6 +1,6 @@
 """What mflux calls the modules of its models, and which of them it applies an adapter to.
 
-Facts: mflux 0.24, `*_lora_mapping.py`.
+Facts: mflux 0.24, `*_lora_mapping.py`. No rules files: these are names of modules, not of a model's tensors.
 """
 
 from __future__ import annotations

@@ -21,9 +21,9 @@ def _tables() -> tuple[Layout, ...]:
 
 
 def _families() -> tuple[ComponentFamily, ...]:
-    from wconv.consumers.mlx_examples import diffusion, text
+    from wconv.consumers.mlx_examples.families import families
 
-    return (text.T5, text.CLIP, diffusion.STABLE_DIFFUSION)
+    return families()
 
 
 def _config_makers() -> Mapping[str, ConfigMaker]:

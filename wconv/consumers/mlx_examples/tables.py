@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wconv.consumers.mlx_examples.encodec import ENCODEC
+from wconv.consumers import table_files
 from wconv.consumers.mlx_whisper.tables import WHISPER
 
-LAYOUTS = (WHISPER, ENCODEC)
+LAYOUTS = (WHISPER, table_files.component("mlx_examples", "encodec"))
