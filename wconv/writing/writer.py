@@ -121,7 +121,6 @@ class Threads:
     """Threads over a list of shards; the caller's thread watches, reports and can be interrupted."""
 
     def __init__(self, shards: Sequence[Shard], directory: Path, *, sync: bool) -> None:
-        self._waiting = list(reversed(shards))
         self._directory = directory
         self._started: list[ShardFile] = []
         self._lock = threading.Lock()
@@ -132,6 +131,10 @@ class Threads:
         self._expecting: list[contextlib.AbstractContextManager[None]] = []
         # of what comes from elsewhere, threads write one shard together: so it is fetched in order
         self._together = stand_ins.in_use() and source_reads.are_elsewhere(shards)
+        self._waiting = list(reversed(shards))
+        if not self._together:
+            # the largest first: at the end threads write one file, and wait for its lock at full speed
+            self._waiting.sort(key=lambda shard: shard.nbytes)
 
     def run(self, jobs: int, progress: Progress) -> list[Written]:
         if not self._waiting:
