@@ -20,7 +20,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.derive import fixtures, page, proof, tables, watch
+from tests.derive import fixtures, page, proof, published, tables, watch
 from tests.derive.deriving import Derived, derive
 from tests.derive.programs import PACKAGES, Program, program
 
@@ -47,6 +47,8 @@ def main(arguments: list[str]) -> int:
     for model_type in words[1:] or list(prog.model_types()):
         derived = derive(prog, model_type, tables.is_own(prog, model_type))
         kept[model_type] = row(prog, derived)
+        if derived.layout is None:
+            kept[model_type] = besides_tables(prog, model_type, derived) or kept[model_type]
         if derived.layout is None:
             print(f"{model_type}: {derived.kind}: {derived.why}", flush=True)
         elif show:
@@ -98,6 +100,19 @@ def row(prog: Program, derived: Derived) -> dict[str, Any]:
         if derived.layout is None
         else proof.against_written(prog, derived.model_type, source, derived.layout),
     }
+
+
+def besides_tables(prog: Program, model_type: str, derived: Derived) -> dict[str, Any] | None:
+    """What is kept of a model type that needs no table; None of one that does, or where it is not known."""
+    if prog.is_part(model_type):
+        derived.kind, derived.why = "part of others", "other models read it; it has no loader of its own"
+        return {"kind": derived.kind, "why": derived.why}
+    if prog.name not in published.PROGRAMS or "too many to follow" in derived.why:
+        return None
+    found = published.row(prog, model_type, derived.why)
+    if found is not None:
+        derived.kind, derived.why = str(found["kind"]), str(found["why"])
+    return found
 
 
 def quiet() -> None:

@@ -6,10 +6,18 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.derive import fixtures, tables
+from tests.derive import fixtures, published, tables
 
 PAGE = Path(__file__).parents[2] / "wconv" / "docs" / "architectures.md"
-KINDS = ("written", "derived", "passes unchanged", "own names only", "not possible")
+KINDS = (
+    "written",
+    "derived",
+    "passes unchanged",
+    "own names only",
+    "left as published",
+    "part of others",
+    "not possible",
+)
 PROGRAMS = ("mlx-lm", "mlx-vlm", "mlx-audio", "mlx-embeddings")
 
 OTHERS: dict[str, dict[str, str]] = {
@@ -95,11 +103,15 @@ def text() -> str:
         " found. *Derived*: the rules were read off the consumer's own `sanitize`, element by element."
         " *Written*: by a person; where a table could be derived besides, the two were compared."
         " *Passes unchanged*: the consumer changes neither names nor shapes."
-        " Every row but *not possible* was compared with the"
+        " Every row but *not possible* and *part of others* was compared with the"
         " consumer's own conversion, parameter by parameter, in the checkpoint's dtype and in float16.\n",
         "*Own names only*: only the program's own names could be tried; what its `sanitize` does to others is"
         " not known: a checkpoint with other names passes as it is. *Not possible*: there is no table; the"
         " model passes with its names unchanged, and the program lays it out when it loads it.\n",
+        "*Left as published*: the names pass unchanged, because the program's loader lays a checkpoint"
+        " out each time, and mostly would not take its own conversion again; what it loads of wconv's"
+        " result was compared with what it loads of the checkpoint, in both dtypes."
+        " *Part of others*: the program has no loader for it alone.\n",
         "Way back: *same* when laying the result back gives the source's own bits; for mlx-audio and"
         " mlx-embeddings by `--layout hf --rules TABLE`, since their names may be those of other programs.\n",
     ]
@@ -108,7 +120,8 @@ def text() -> str:
         kinds = {name: kind(program, name, row) for name, row in rows.items()}
         others = OTHERS.get(program, {})
         counts = Counter([*kinds.values(), *("not possible" for _ in others)])
-        said = ", ".join(f"{counts[one]} {one}" for one in KINDS)
+        optional = KINDS[4:6]
+        said = ", ".join(f"{counts[one]} {one}" for one in KINDS if counts[one] or one not in optional)
         version = fixtures.versions(program).get(program, "")
         parts.append(f"## {program} {version}\n\n{len(rows) + len(others)} modules: {said}.\n")
         parts.append("| model type | kind | checkpoint's names | way back | remarks |\n|---|---|---|---|---|")
@@ -158,6 +171,8 @@ def _line(program: str, name: str, what: str, row: dict[str, Any]) -> str:
     remarks = []
     if row["kind"] == "not possible":
         remarks.append(f"not derived: {row['why']}")
+    elif row["kind"] in (published.KIND, "part of others") and row["why"]:
+        remarks.append(str(row["why"]))
     layout = tables.written(program, name)
     if layout is not None and layout.consumers[0] != program:
         remarks.append(f"in the layout of {layout.consumers[0]}, which {program} loads")

@@ -70,6 +70,10 @@ class Program:
         )
         return any(hasattr(part, "sanitize") for part in parts if part is not None)
 
+    def is_part(self, model_type: str) -> bool:
+        """Whether a module is only a part of other models, which the program does not load by itself."""
+        return False
+
     def tied_by_default(self, model_type: str) -> bool:
         """What the program takes `tie_word_embeddings` for where config.json does not say."""
         module = self.module(model_type)

@@ -225,6 +225,8 @@ def inverted_source(prog: Program, model_type: str, changes: Mapping[str, Any]) 
     """The program's names turned back as far as its sanitize undoes that."""
     from tests.derive.inverting import inverted
 
+    if not prog.sanitizes(model_type):
+        return own_source(prog, model_type, changes)
     return inverted(prog, model_type, own_source(prog, model_type, changes))
 
 

@@ -51,6 +51,12 @@ class Audio(programs.Program):
         domain, _, name = homes()[model_type].partition("/")
         return importlib.import_module(f"mlx_audio.{domain}.models.{name}")
 
+    def is_part(self, model_type: str) -> bool:
+        """Codecs, and what speech models share: its loader wants a `Model`, its converter has no codecs."""
+        domain = homes()[model_type].partition("/")[0]
+        shared = domain == "codec" or model_type == "nemo"
+        return shared and not hasattr(self.module(model_type), "Model")
+
     def remapped(self) -> Mapping[str, str]:
         found: dict[str, str] = {}
         for domain in DOMAINS:
@@ -66,6 +72,8 @@ class Audio(programs.Program):
     def make(self, module: Any, config: programs.Config) -> tuple[Any, Any]:
         cls = getattr(module, "ModelConfig", None)
         model = module.Model(cls.from_dict(config) if cls is not None else config)
+        if set(model.children()) == {"model"} and not hasattr(model, "sanitize"):
+            model = model.model  # what only wraps one hands its checkpoint on
         return model, getattr(model, "sanitize", None) or (lambda weights: weights)
 
     def command(self, model_type: str) -> str:

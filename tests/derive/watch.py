@@ -29,7 +29,7 @@ def changes(prog: Program, only: list[str]) -> Iterator[tuple[str, str]]:
             yield model_type, "a new module"
         elif model_type not in modules:
             yield model_type, "the module is gone"
-        elif "shapes" in rows[model_type]:
+        elif "shapes" in rows[model_type] and rows[model_type]["kind"] != "left as published":
             said = difference(prog, model_type, rows[model_type])
             if said:
                 yield model_type, said

@@ -1,6 +1,7 @@
 """mlx-embeddings as a consumer: models that embed text, and images with it.
 
-Facts: mlx-embeddings 0.1.0, `utils.py: load_model`. It has no command that loads a model, only a function.
+Facts: mlx-embeddings 0.1.0, `utils.py: load_model`. It has no command that loads a model, only a function,
+which reads the tokenizer, too.
 """
 
 from __future__ import annotations
@@ -13,5 +14,6 @@ MLX_EMBEDDINGS = Consumer(
     "mlx-embeddings",
     "by name",
     table_folder="mlx_embeddings",
+    command="mlx_embeddings.load('{model}')",
     substitutes=SUBSTITUTES,
 )
