@@ -9,7 +9,7 @@ from typing import Any
 from tests.derive import fixtures, tables
 
 PAGE = Path(__file__).parents[2] / "wconv" / "docs" / "architectures.md"
-KINDS = ("written", "derived", "passes unchanged", "own names only", "not possible")
+KINDS = ("written", "derived", "passes unchanged", "own names only", "not taken again", "not possible")
 PROGRAMS = ("mlx-lm", "mlx-vlm", "mlx-audio", "mlx-embeddings")
 
 OTHERS: dict[str, dict[str, str]] = {
@@ -77,6 +77,13 @@ its own names alone; a checkpoint of NeMo is not laid out for it.
 """What is known of programs that were not probed by their `sanitize`."""
 
 
+REFUSED = ("sanitize does not take its own result",)
+"""What is said of programs that cannot load what they converted themselves."""
+
+TRANSPOSED_AGAIN = {("mlx-vlm", "rt_detr_v2")}
+"""Models of which a program transposes every convolution each time that it loads them."""
+
+
 def kind(program: str, model_type: str, row: dict[str, Any]) -> str:
     """The row's kind: derived, written, passes unchanged, or not possible."""
     if tables.written(program, model_type) is not None:
@@ -84,6 +91,9 @@ def kind(program: str, model_type: str, row: dict[str, Any]) -> str:
     if row["kind"] == "nothing to do":
         named = str(row["source"]).startswith("transformers")
         return "passes unchanged" if named or not row.get("sanitizes", True) else "own names only"
+    refused = (program, model_type) in TRANSPOSED_AGAIN or any(sign in str(row["why"]) for sign in REFUSED)
+    if row["kind"] == "not possible" and refused:
+        return "not taken again"
     return str(row["kind"])
 
 
@@ -98,7 +108,9 @@ def text() -> str:
         " Every row but *not possible* was compared with the"
         " consumer's own conversion, parameter by parameter, in the checkpoint's dtype and in float16.\n",
         "*Own names only*: only the program's own names could be tried; what its `sanitize` does to others is"
-        " not known: a checkpoint with other names passes as it is. *Not possible*: there is no table; the"
+        " not known: a checkpoint with other names passes as it is. *Not taken again*: the program loads the"
+        " checkpoint, but not what its own converter makes of it, with the error that it gives: a table would"
+        " be of no use, so that names and layouts stay. *Not possible*: there is no table; the"
         " model passes with its names unchanged, and the program lays it out when it loads it.\n",
         "Way back: *same* when laying the result back gives the source's own bits; for mlx-audio and"
         " mlx-embeddings by `--layout hf --rules TABLE`, since their names may be those of other programs.\n",
