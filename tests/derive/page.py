@@ -15,6 +15,7 @@ KINDS = (
     "passes unchanged",
     "own names only",
     "left as published",
+    "not taken again",
     "part of others",
     "not possible",
 )
@@ -85,6 +86,13 @@ its own names alone; a checkpoint of NeMo is not laid out for it.
 """What is known of programs that were not probed by their `sanitize`."""
 
 
+REFUSED = ("sanitize does not take its own result",)
+"""What is said of programs that cannot load what they converted themselves."""
+
+TRANSPOSED_AGAIN = {("mlx-vlm", "rt_detr_v2")}
+"""Models of which a program transposes every convolution each time that it loads them."""
+
+
 def kind(program: str, model_type: str, row: dict[str, Any]) -> str:
     """The row's kind: derived, written, passes unchanged, or not possible."""
     if tables.written(program, model_type) is not None:
@@ -92,6 +100,9 @@ def kind(program: str, model_type: str, row: dict[str, Any]) -> str:
     if row["kind"] == "nothing to do":
         named = str(row["source"]).startswith("transformers")
         return "passes unchanged" if named or not row.get("sanitizes", True) else "own names only"
+    refused = (program, model_type) in TRANSPOSED_AGAIN or any(sign in str(row["why"]) for sign in REFUSED)
+    if row["kind"] == "not possible" and refused:
+        return "not taken again"
     return str(row["kind"])
 
 
@@ -106,7 +117,9 @@ def text() -> str:
         " Every row but *not possible* and *part of others* was compared with the"
         " consumer's own conversion, parameter by parameter, in the checkpoint's dtype and in float16.\n",
         "*Own names only*: only the program's own names could be tried; what its `sanitize` does to others is"
-        " not known: a checkpoint with other names passes as it is. *Not possible*: there is no table; the"
+        " not known: a checkpoint with other names passes as it is. *Not taken again*: the program loads the"
+        " checkpoint, but not what its own converter makes of it, with the error that it gives: a table would"
+        " be of no use, so that names and layouts stay. *Not possible*: there is no table; the"
         " model passes with its names unchanged, and the program lays it out when it loads it.\n",
         "*Left as published*: the names pass unchanged, because the program's loader lays a checkpoint"
         " out each time, and mostly would not take its own conversion again; what it loads of wconv's"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 import wconv
+from tests.derive.programs import importable
 from tests.oracle.consumers import (
     assert_same_logits,
     assert_same_parameters,
@@ -61,13 +60,13 @@ def test_a_llava_with_pixtrals_encoder_is_refused_for_mlx_vlm_and_its_text_runs_
 
 
 def test_olmo_passes_with_its_names_since_no_consumer_loads_it_from_transformers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     source = save(OLMO, tmp_path / "source")
     wconv.convert(source, tmp_path / "ours")
     assert_same_parameters(stored(tmp_path / "ours"), stored(source))
-    monkeypatch.setitem(sys.modules, "hf_olmo", ModuleType("hf_olmo"))  # mlx-lm ends the process without
-    for load in (mlx_lm_model, mlx_vlm_model):
-        for path in (source, tmp_path / "ours"):
-            with pytest.raises(TypeError, match="'d_model', 'n_layers'"):
-                load(path)
+    with importable("hf_olmo"):  # mlx-lm ends the process without
+        for load in (mlx_lm_model, mlx_vlm_model):
+            for path in (source, tmp_path / "ours"):
+                with pytest.raises(TypeError, match="'d_model', 'n_layers'"):
+                    load(path)
