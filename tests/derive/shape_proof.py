@@ -152,7 +152,10 @@ def left(program: str, kept: dict[str, Any]) -> dict[str, str]:
             continue
         if row["kind"] == "not possible":
             why = next(said for pattern, said in NO_TABLE if re.search(pattern, row["why"].split("; or ")[0]))
-            result[name] = f"no table: {why}"
+            written = (KEPT.parents[2] / "wconv/consumers" / program.replace("-", "_") / "tables").joinpath(
+                f"{name.lower()}.toml"
+            )
+            result[name] = f"{'no tiny model to learn from' if written.exists() else 'no table'}: {why}"
         else:
             result[name] = told.get(name, "not learned yet")
     return result
