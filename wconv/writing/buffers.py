@@ -225,7 +225,7 @@ def _block(unit: WorkUnit) -> TensorRange | None:
 
 
 def _copied(unit: WorkUnit, fd: int) -> bool:
-    """Copies a unit whose bytes stay as they are, unread; False where it is to be read and written."""
+    """Has the system copy a unit whose bytes stay as they are; False where it is to be read and written."""
     target = unit.targets[0]
     if target.source is not target.dtype or target.entry >= 0 or isinstance(unit.work, StepRange):
         return False
@@ -236,9 +236,7 @@ def _copied(unit: WorkUnit, fd: int) -> bool:
     at = target.offset
     for piece in pieces:
         nbytes = (piece.stop - piece.start) * target.dtype.itemsize
-        if type(piece.tensor) is not FileTensor:
-            return False
-        if not piece.tensor.copy_range(piece.start, nbytes, fd, at, put):
+        if type(piece.tensor) is not FileTensor or not piece.tensor.copy_range(piece.start, nbytes, fd, at):
             return False
         at += nbytes
     return True
