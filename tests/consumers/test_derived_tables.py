@@ -137,7 +137,7 @@ def test_a_table_does_not_count_where_the_consumer_computes() -> None:
         "mlx-lm", {**row["config"], "norm_head": True}, row["shapes"]
     )
     for consumer in ("mlx_lm", "mlx_vlm"):
-        assert table_files.find(consumer, "falcon_h1") is None
+        assert table_files.find(consumer, "baichuan_m1") is None
 
 
 def test_only_the_consumer_that_is_asked_first_lays_a_model_out_anew() -> None:
