@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from wconv import testing
 from wconv.consumers import layout_choice, registry
 from wconv.errors import LayoutError
 from wconv.layouts.apply import Layout, LayoutResult, apply
+from wconv.layouts.computed.multiplied import ScaleRule
 from wconv.layouts.conditions import Context, setting
 from wconv.layouts.file.primitives import VERBS
 from wconv.layouts.inverse import INVERSES, restore
@@ -333,6 +335,8 @@ def final_shape(table: Layout, name: str) -> tuple[int, ...]:
     ids=lambda table: f"{table.consumers[0]}-{table.model_types[0]}",
 )
 def test_every_name_of_every_table_goes_back_and_comes_again(table: Layout) -> None:
+    # what is multiplied has no way back, which is refused; the rest has
+    table = replace(table, rules=tuple(rule for rule in table.rules if not isinstance(rule, ScaleRule)))
     context = Context(CONFIG, OPTIONS)
     drops = [rule for rule in table.rules if isinstance(rule, DropRule) and rule.active(context)]
     names = dict.fromkeys(name for pattern in table.names for name in sample(pattern))
