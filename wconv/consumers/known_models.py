@@ -8,8 +8,10 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from importlib import resources
+
+from wconv.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

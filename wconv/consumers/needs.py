@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from wconv.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

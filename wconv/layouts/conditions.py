@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from wconv.errors import LayoutError
+from wconv.records import dataclass
 
 MISSING = object()
 NESTED = ("text_config", "llm_config")

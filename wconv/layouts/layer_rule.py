@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from wconv.errors import WconvError
 from wconv.layouts.name_filter import NameFilter
+from wconv.records import dataclass
 
 if TYPE_CHECKING:
     from wconv.tensors.quantize import Quantization

@@ -10,7 +10,9 @@ import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from wconv.records import dataclass
 
 BLOCK = 1 << 20
 """Bytes that are read at once."""
