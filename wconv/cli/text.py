@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import itertools
+import math
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,18 +20,34 @@ if TYPE_CHECKING:
 
 def print_lines(lines: Iterable[str]) -> None:
     """Prints lines; what is not printable in them is shown, not obeyed."""
-    text = "\n".join(one_line(called(line)) for line in lines)
     out = sys.stdout
     if not isinstance(out, io.TextIOWrapper):
-        click.echo(text)
+        _echo(lines)
         return
     # an encoding that lacks an arrow shows its number
     errors = out.errors
     out.reconfigure(errors="backslashreplace")
     try:
-        click.echo(text)
+        _echo(lines)
     finally:
         out.reconfigure(errors=errors)
+
+
+AT_ONCE = 4096
+"""Lines that are printed at once: a plan has a hundred thousand, which would be in memory several times."""
+
+
+def _echo(lines: Iterable[str]) -> None:
+    left = iter(lines)
+    some = list(itertools.islice(left, AT_ONCE))
+    while True:
+        shown = list(map(called, some))
+        if not "".join(shown).isprintable():
+            shown = list(map(one_line, shown))
+        click.echo("\n".join(shown))
+        some = list(itertools.islice(left, AT_ONCE))
+        if not some:
+            return
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -62,7 +80,7 @@ def show_plan(prepared: Conversion, *, quiet: bool, as_json: bool) -> None:
         more = [f"sizes by recipe: {shown}"] if shown else []
         found = f"{target} exists already" if exists else f"{target} does not exist yet"
         last = f"would write {target}: {gigabytes(prepared.plan.nbytes)}; {found}"
-        print_lines([*plan_lines(prepared), *prepared.report.lines(), *more, last])
+        print_lines(itertools.chain(plan_lines(prepared), prepared.report.lines(), more, [last]))
 
 
 def plan_data(prepared: Conversion) -> dict[str, Any]:
@@ -76,15 +94,23 @@ def plan_lines(prepared: Conversion) -> Iterator[str]:
     from wconv.wording import plural
 
     plan, sources = prepared.plan, prepared.sources
+    elements = 0
+    known: dict[tuple[str, str, tuple[int, ...]], tuple[str, int]] = {}
     for shard in plan.shards:
         yield f"{shard.filename}  {shard.nbytes:,} bytes"
+        in_directory = "/" in shard.filename
         for entry in shard.entries:
-            made_of = sources.get(shard.label(entry.name), ())
-            old = "" if made_of in ((), (entry.name,)) else f"  ← {_first_and_last(made_of)}"
-            cast = "" if entry.tensor.dtype is entry.dtype else f" (from {entry.tensor.dtype.name})"
-            yield f"  {entry.name}  {entry.dtype.name}{cast}  {list(entry.shape)}{old}"
+            name, tensor = entry.name, entry.tensor
+            source, dtype, shape = tensor.dtype.name, entry.dtype.name, tensor.shape
+            told = known.get((source, dtype, shape))
+            if told is None:
+                cast = "" if source == dtype else f" (from {source})"
+                told = known[source, dtype, shape] = f"{dtype}{cast}  {list(shape)}", math.prod(shape)
+            elements += told[1]
+            made_of = sources.get(shard.label(name) if in_directory else name, ())
+            old = "" if made_of in ((), (name,)) else f"  ← {_first_and_last(made_of)}"
+            yield f"  {name}  {told[0]}{old}"
     count = sum(len(shard.entries) for shard in plan.shards)
-    elements = sum(entry.tensor.size for entry in plan.entries)
     yield (
         f"total: {plural(count, 'tensor')}, {elements:,} elements, {plural(len(plan.shards), 'shard')},"
         f" {plan.nbytes:,} bytes"

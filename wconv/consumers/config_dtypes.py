@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from wconv.tensors import dtypes
@@ -69,11 +70,12 @@ def note(said: str, sizes: Mapping[DType, int]) -> str:
     return text
 
 
-def sizes_of(pairs: Iterator[tuple[DType, int]]) -> Mapping[DType, int]:
-    """Elements by dtype."""
-    sizes: Counter[str] = Counter()  # by name: a string's hash is kept in it
-    for dtype, count in pairs:
-        sizes[dtype.name] += count
+def sizes_of(pairs: Iterable[tuple[DType, tuple[int, ...]]]) -> Mapping[DType, int]:
+    """Elements by dtype, of tensors' dtypes and shapes."""
+    sizes: Counter[str] = Counter()
+    # of tens of thousands few differ; by name: a string's hash is kept in it
+    for (name, shape), count in Counter((dtype.name, shape) for dtype, shape in pairs).items():
+        sizes[name] += count * math.prod(shape)
     return {dtypes.by_name(name): count for name, count in sizes.items()}
 
 

@@ -82,7 +82,8 @@ def check(
     if not config or not isinstance(config.get("model_type"), str):
         return
     judged = _judged((tensors, sources), config, table, program) if program and table is not None else None
-    layers = _layers(tensors)
+    counted = not (judged and judged.places) and _field(config, LAYERS) is not None
+    layers = _layers(tensors) if counted or not (judged or table is None) else {}
     if layers and not (judged and judged.places):
         _check_count(layers, config, complete=table is not None)
     if table is None:

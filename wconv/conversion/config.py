@@ -37,7 +37,7 @@ def written_config(
     Args:
         has_sidecars: whether anything is written beside the weights.
     """
-    sizes = config_dtypes.sizes_of((entry.dtype, entry.tensor.size) for entry in entries)
+    sizes = config_dtypes.sizes_of((entry.dtype, entry.tensor.shape) for entry in entries)
     if laid.config is not None and not request.single:
         return WrittenConfig(config_dtypes.corrected(laid.config, sizes)[0])
     untied = laid.applied.untied

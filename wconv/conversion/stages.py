@@ -27,6 +27,7 @@ from wconv.quantized import names as quantized_names
 from wconv.records import dataclass
 from wconv.tensors.dtypes import DType
 from wconv.tensors.lazy import LazyTensor
+from wconv.tensors.name_kinds import may_contain
 from wconv.writing import file_formats
 from wconv.writing.plan import MAX_SHARD_SIZE, Entry, Plan, make
 
@@ -187,8 +188,8 @@ def may_be_adapter(opened: Checkpoint, names: Iterable[str]) -> bool:
     """Whether a file is called as adapters are, or a name has in it what those of adapters have."""
     if FILES.fullmatch(opened.files[0].name):
         return True
-    joined = "\n".join(names)
-    return any(mark in joined for mark in MARKS)
+    names = tuple(names)
+    return may_contain(names, MARKS) and any(mark in name for name in names for mark in MARKS)
 
 
 def with_made_tensors(laid: PreparedModel, opened: Checkpoint) -> PreparedModel:

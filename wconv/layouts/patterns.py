@@ -24,6 +24,7 @@ from collections.abc import Collection, Iterable
 from wconv.errors import LayoutError
 from wconv.layouts import matching
 from wconv.records import dataclass
+from wconv.tensors.name_kinds import may_contain
 
 TOKEN = re.compile(r"\*\*|\*|#|\{e\}|\([^()]*\)")
 RUNS = {"#": r"\d+", "*": r"[^.]+", "{e}": r"\d+"}
@@ -108,6 +109,8 @@ class Pattern:
         if not any(map(is_wildcard, self.parts)):
             return self.text in names
         literal = self.literal
+        if not may_contain(names, (literal,)):
+            return False
         return any(self.fits(name) for name in names if literal in name)
 
     def match(self, name: str) -> Match | None:

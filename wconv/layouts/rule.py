@@ -19,9 +19,12 @@ from wconv.tensors.lazy import LazyTensor
 Side = Literal["source", "final"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TracedTensor:
-    """A tensor on its way: what it is by now and which source tensors it comes from."""
+    """A tensor on its way: what it is by now and which source tensors it comes from.
+
+    Nobody changes one; it is not frozen because there are tens of thousands, which takes thrice as long.
+    """
 
     tensor: LazyTensor
     sources: tuple[str, ...]

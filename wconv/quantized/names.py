@@ -30,6 +30,7 @@ from wconv.quantized.schemes import (
 )
 from wconv.records import dataclass
 from wconv.tensors.dtypes import DType
+from wconv.tensors.name_kinds import may_contain, may_end
 
 
 class Described(Protocol):
@@ -133,6 +134,9 @@ def config_of(config: Mapping[str, Any] | None) -> Mapping[str, Any]:
 def _plausible(names: Iterable[str]) -> list[str]:
     """The names that end like a part's; most models have none."""
     ends = tuple(ending for ending in ENDINGS if ending != STATE)
+    names = tuple(names)
+    if not may_end(names, ends) and not may_contain(names, (STATE,)):
+        return []
     return [name for name in names if name.endswith(ends) or STATE in name]
 
 

@@ -6,8 +6,9 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
-from operator import le
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from wconv.errors import WconvError
 from wconv.formats import safetensors
@@ -214,13 +215,20 @@ def within(directory: str, name: str) -> str:
 
 def _in_source_order(entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
     """The entries, and the files that they come from."""
-    origins = [entry.tensor.file_position for entry in entries]
-    rank = {path: at for at, path in enumerate(dict.fromkeys(path for path, _ in origins))}
-    keys = [(rank[path], offset) for path, offset in origins]
-    order: Sequence[int] = range(len(entries))
-    if not all(map(le, keys, keys[1:])):
-        order = sorted(order, key=keys.__getitem__)
-    return [entries[at] for at in order], [origins[at][0] for at in order]
+    paths: list[str] = []
+    offsets: list[int] = []
+    for entry in entries:
+        path, offset = entry.tensor.file_position
+        paths.append(path)
+        offsets.append(offset)
+    rank = {path: at for at, path in enumerate(dict.fromkeys(paths))}
+    files = np.fromiter(map(rank.__getitem__, paths), np.int64, len(paths))
+    places = np.array(offsets, np.int64)
+    later = (files[1:] > files[:-1]) | ((files[1:] == files[:-1]) & (places[1:] >= places[:-1]))
+    if later.all():
+        return list(entries), paths
+    order = np.lexsort((places, files)).tolist()
+    return [entries[at] for at in order], [paths[at] for at in order]
 
 
 def _together(ordered: list[Entry]) -> dict[int, int]:
