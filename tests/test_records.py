@@ -6,8 +6,6 @@ import copy
 import dataclasses
 import inspect
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import field
 from typing import Any, ClassVar
@@ -179,17 +177,3 @@ def test_a_default_that_can_change_is_refused() -> None:
         @records.dataclass(slots=True)
         class _Wrong:
             value: list[int] = []  # noqa: RUF012
-
-
-def test_a_command_compiles_few_dataclasses_before_it_begins() -> None:
-    code = """
-import dataclasses, sys, wconv.cli.program, wconv.conversion.run
-ours = [module for name, module in sys.modules.items() if name.startswith("wconv.")]
-held = (one for module in ours for one in vars(module).values() if isinstance(one, type))
-found = {one for one in held if one.__module__.startswith("wconv.") and dataclasses.is_dataclass(one)}
-print(sum("__late_dataclass__" not in vars(one) for one in found), len(found))
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    at_once, every = map(int, done.stdout.split())
-    assert every > 50
-    assert at_once <= 8, "import dataclass from wconv.records"
