@@ -14,7 +14,7 @@ from wconv.consumers.registry import CONSUMERS
 
 ROOT = Path(wconv.__file__).parent
 
-OPEN_TO_ALL = {"errors", "extras", "machine", "old_names", "records", "wording"}
+OPEN_TO_ALL = {"errors", "extras", "machine", "old_names", "wording"}
 """Modules that every room may import; they import nothing of the house but each other."""
 
 MAY_IMPORT: dict[str, set[str]] = {

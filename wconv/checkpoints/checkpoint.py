@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from wconv.errors import FormatError
 from wconv.formats.modules import Module
-from wconv.records import dataclass
 from wconv.stores import files
 from wconv.tensors.lazy import LazyTensor
 from wconv.wording import fitted, plural

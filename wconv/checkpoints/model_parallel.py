@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import ClassVar
 
 import numpy as np
 
 from wconv.errors import FormatError
-from wconv.records import dataclass
 from wconv.tensors import operations
 from wconv.tensors.lazy import Array, LazyTensor
 from wconv.tensors.nodes import UnaryNode

@@ -6,6 +6,7 @@ import itertools
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from wconv.checkpoints import index as shard_index
@@ -13,7 +14,6 @@ from wconv.checkpoints import model_parallel
 from wconv.errors import FormatError
 from wconv.formats import registry
 from wconv.formats.side_files import APPLE_DOUBLE
-from wconv.records import dataclass
 
 NUMBERED = re.compile(r"(?P<stem>.+?)-(?P<number>\d{5,6})-of-(?P<count>\d{5,6})(?P<suffix>\.[A-Za-z.]+)")
 

@@ -7,11 +7,10 @@ at once; what is large (tables of layouts, lists of model types) is behind a fun
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from wconv.consumers.adapters.naming import Naming
-from wconv.records import dataclass
 
 if TYPE_CHECKING:
     from wconv.consumers.cast_rules import CastRules

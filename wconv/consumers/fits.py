@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from wconv.consumers import shape_check, shapes
@@ -31,7 +32,6 @@ from wconv.consumers.fields import (
 from wconv.errors import LayoutError
 from wconv.layouts.apply import Layout
 from wconv.layouts.rules import DropRule
-from wconv.records import dataclass
 from wconv.tensors.lazy import LazyTensor
 
 KEPT = "; --layout hf keeps it as it is"

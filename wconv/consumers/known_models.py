@@ -8,10 +8,8 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from importlib import resources
-
-from wconv.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

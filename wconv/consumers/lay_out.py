@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from wconv.consumers import casts as consumer_casts
@@ -21,7 +21,6 @@ from wconv.formats.modules import Module
 from wconv.layouts.apply import ConvertedInPartError, Layout, LayoutResult, UnknownNamesError, apply
 from wconv.layouts.file_form import Form
 from wconv.layouts.options import options_of
-from wconv.records import dataclass
 from wconv.tensors.lazy import LazyTensor
 
 HUB = TRANSFORMERS.layout_name

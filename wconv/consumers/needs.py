@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable
-
-from wconv.records import dataclass
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 from wconv.consumers.shapes import ShapeTable, TensorKind, active, fields_of, lookup, value_of
 from wconv.errors import LayoutError
-from wconv.records import dataclass
 from wconv.tensors.lazy import LazyTensor, Shape
 
 KEPT = "; --layout hf keeps it as it is"

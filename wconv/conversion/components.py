@@ -6,6 +6,7 @@ import dataclasses
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from wconv.checkpoints.index import is_plain
@@ -17,7 +18,6 @@ from wconv.errors import FormatError, WconvError
 from wconv.formats.side_files import PIPELINE_INDEX as INDEX
 from wconv.formats.side_files import read_json
 from wconv.layouts.apply import Layout
-from wconv.records import dataclass
 
 WEIGHTLESS = re.compile(r"Tokenizer(Fast)?|Scheduler|Processor(Fast)?|FeatureExtractor")
 """How the names of classes end that have a config but no weights."""

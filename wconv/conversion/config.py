@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from wconv.checkpoints.checkpoint import Checkpoint
@@ -10,7 +11,6 @@ from wconv.consumers import config_dtypes
 from wconv.consumers.lay_out import PreparedModel
 from wconv.consumers.mlx import config_fields
 from wconv.conversion.request import Request
-from wconv.records import dataclass
 from wconv.writing.plan import Entry
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from wconv.errors import WconvError
 from wconv.old_names import with_new_names
-from wconv.records import dataclass
 from wconv.wording import fitted
 
 if TYPE_CHECKING:

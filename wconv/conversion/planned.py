@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from wconv.checkpoints.checkpoint import Checkpoint
 from wconv.conversion.report import Report
 from wconv.errors import FormatError, os_errors_as
-from wconv.records import dataclass
 from wconv.stores import files as stored
 from wconv.stores.files import FileStamp
 from wconv.tensors import array_cache

@@ -8,12 +8,11 @@ import shlex
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wconv.errors import OutputError
-from wconv.records import dataclass
 from wconv.tensors.casts import Overflow, holding
 from wconv.wording import fitted, gigabytes, plural
 

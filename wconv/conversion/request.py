@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,6 @@ from wconv.consumers.mlx.dtypes import TARGETS
 from wconv.conversion import outputs
 from wconv.errors import OutputError, WconvError, require_name
 from wconv.layouts.apply import Layout
-from wconv.records import dataclass
 from wconv.tensors import dtypes
 from wconv.tensors.dtypes import DType, DTypeLike
 from wconv.writing import file_formats

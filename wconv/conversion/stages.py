@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wconv.checkpoints.checkpoint import Checkpoint, check_lost
@@ -24,7 +25,6 @@ from wconv.conversion.request import Request
 from wconv.errors import FormatError, WconvError
 from wconv.formats.side_files import read_json
 from wconv.quantized import names as quantized_names
-from wconv.records import dataclass
 from wconv.tensors.dtypes import DType
 from wconv.tensors.lazy import LazyTensor
 from wconv.tensors.name_kinds import may_contain

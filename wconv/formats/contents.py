@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 from wconv.formats.modules import Module
-from wconv.records import dataclass
 from wconv.tensors.lazy import LazyTensor
 
 

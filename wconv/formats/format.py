@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wconv.formats.contents import Contents, Tree
 from wconv.formats.sources import Source
-from wconv.records import dataclass
 
 if TYPE_CHECKING:
     from wconv.formats.zip.directory import ZipDirectory

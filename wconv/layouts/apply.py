@@ -6,7 +6,7 @@ import functools
 import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from wconv.errors import LayoutError
@@ -16,7 +16,6 @@ from wconv.layouts.file_form import Form
 from wconv.layouts.patterns import SHORT, Pattern, compile_pattern, is_wildcard, written_out
 from wconv.layouts.rules import CopyRule, DropRule, KeepDtypeRule, Rule, State, TracedTensor, TransposeRule
 from wconv.quantized.names import LEVEL, is_part
-from wconv.records import dataclass
 from wconv.tensors.lazy import LazyTensor
 from wconv.wording import fitted, plural
 

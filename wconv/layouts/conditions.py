@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 from wconv.errors import LayoutError
-from wconv.records import dataclass
 
 MISSING = object()
 NESTED = ("text_config", "llm_config")

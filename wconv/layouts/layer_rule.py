@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from wconv.errors import WconvError
 from wconv.layouts.name_filter import NameFilter
-from wconv.records import dataclass
 
 if TYPE_CHECKING:
     from wconv.tensors.quantize import Quantization

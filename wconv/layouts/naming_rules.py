@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from wconv.layouts.conditions import Context, Setting
 from wconv.layouts.patterns import Match, compile_pattern
 from wconv.layouts.rule import Rule, Side, State, TracedTensor
-from wconv.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

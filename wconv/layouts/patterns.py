@@ -20,10 +20,10 @@ import itertools
 import math
 import re
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 
 from wconv.errors import LayoutError
 from wconv.layouts import matching
-from wconv.records import dataclass
 from wconv.tensors.name_kinds import may_contain
 
 TOKEN = re.compile(r"\*\*|\*|#|\{e\}|\([^()]*\)")

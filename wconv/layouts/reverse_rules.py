@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 from wconv.errors import LayoutError
 from wconv.layouts.conditions import Context, Setting, When
 from wconv.layouts.patterns import Match, check_target, compile_pattern
 from wconv.layouts.rules import Rule, Side, State, TracedTensor, add_new
-from wconv.records import dataclass
 from wconv.tensors import dtypes, operations
 from wconv.tensors.lazy import LazyTensor
 

@@ -7,13 +7,12 @@ entries hold lazy tensors.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from wconv.errors import LayoutError
 from wconv.layouts.conditions import Context, When
 from wconv.layouts.patterns import Match, Pattern, compile_pattern
-from wconv.records import dataclass
 from wconv.tensors.lazy import LazyTensor
 
 Side = Literal["source", "final"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 from wconv.errors import LayoutError
@@ -11,7 +12,6 @@ from wconv.layouts.conditions import Context, Setting
 from wconv.layouts.patterns import Match, compile_pattern
 from wconv.layouts.rule import Rule, Side, State, TracedTensor, add_new, check_axis
 from wconv.quantized.names import UNCHANGED
-from wconv.records import dataclass
 from wconv.tensors import operations
 from wconv.tensors.lazy import LazyTensor
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import ClassVar
 
 from wconv.errors import LayoutError
@@ -10,7 +11,6 @@ from wconv.layouts.conditions import Context
 from wconv.layouts.patterns import Match, compile_pattern
 from wconv.layouts.rule import UNFIT, Rule, State, TracedTensor, unfit_error
 from wconv.quantized.names import UNCHANGED
-from wconv.records import dataclass
 from wconv.tensors.lazy import LazyTensor
 
 

@@ -7,6 +7,7 @@ something else without the tensor: both stay together, with the bytes that they 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from wconv.errors import WconvError
@@ -28,7 +29,6 @@ from wconv.quantized.schemes import (
     Part,
     Scheme,
 )
-from wconv.records import dataclass
 from wconv.tensors.dtypes import DType
 from wconv.tensors.name_kinds import may_contain, may_end
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from wconv.records import dataclass
 from wconv.stores.ranges import Ranges
 from wconv.stores.stand_ins import Remote
 

@@ -10,9 +10,7 @@ import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import field
-
-from wconv.records import dataclass
+from dataclasses import dataclass, field
 
 BLOCK = 1 << 20
 """Bytes that are read at once."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from wconv import errors
 from wconv.errors import UnsafeError
-from wconv.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import functools
 import importlib
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from wconv.errors import WconvError
-from wconv.records import dataclass
 
 if TYPE_CHECKING:
     import numpy as np

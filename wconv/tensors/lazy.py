@@ -6,12 +6,11 @@ Whoever imports this module, and so whoever has a lazy tensor, has `LazyTensor` 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wconv.records import dataclass
 from wconv.stores import files
 from wconv.tensors import methods as methods
 from wconv.tensors.base import MOST_AXES as MOST_AXES

@@ -9,11 +9,11 @@ move them too.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from wconv.records import dataclass
 from wconv.tensors import casts, dtypes
 from wconv.tensors.casts import NONE, Overflow
 from wconv.tensors.dtypes import DType

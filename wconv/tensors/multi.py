@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
-from wconv.records import dataclass
 from wconv.tensors.base import Array, LazyTensor, Shape, parents_of, replaced_parents
 from wconv.tensors.dtypes import DType
 from wconv.tensors.nodes import CastNode, ReshapeNode, by_blocks

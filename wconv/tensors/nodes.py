@@ -5,12 +5,12 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from wconv.errors import ComputedOverflowError
-from wconv.records import dataclass
 from wconv.tensors import casts
 from wconv.tensors.base import Array, LazyTensor, Shape
 from wconv.tensors.dtypes import DType

@@ -8,10 +8,9 @@ each other in a source file become one read.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
-from wconv.records import dataclass
 from wconv.tensors.dtypes import DType
 from wconv.tensors.lazy import FileTensor, LazyTensor
 from wconv.tensors.multi import MultiNode, may_hold_outputs, output_of

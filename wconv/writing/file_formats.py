@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from wconv.errors import WconvError
 from wconv.formats import registry
 from wconv.formats.format import Format
-from wconv.records import dataclass
 from wconv.writing.plan import Entry, Plan, Shard, safetensors_shard, shard_names
 
 if TYPE_CHECKING:

@@ -12,10 +12,9 @@ import contextlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from wconv.records import dataclass
 from wconv.tensors.casts import Overflow
 from wconv.writing.buffers import add_overflows
 

@@ -15,11 +15,10 @@ import os
 import platform
 import secrets
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from wconv.errors import OutputError
-from wconv.records import dataclass
 
 NOT_SUPPORTED = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 """How file systems say that they have no locks."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from wconv.errors import WconvError
 from wconv.formats import safetensors
-from wconv.records import dataclass
 from wconv.tensors.dtypes import DType
 from wconv.tensors.lazy import FileTensor, LazyTensor, Shape
 from wconv.tensors.multi import may_hold_outputs, output_of

@@ -17,11 +17,10 @@ import threading
 import time
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from wconv.errors import OutputError, WconvError
-from wconv.records import dataclass
 from wconv.stores import durable
 from wconv.stores.durable import Syncer
 from wconv.tensors.casts import Overflow

@@ -6,13 +6,13 @@ import json
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from wconv.errors import OutputError
 from wconv.formats import registry, side_files
 from wconv.formats.side_files import APPLE_DOUBLE
-from wconv.records import dataclass
 from wconv.stores import files
 
 BOOKKEEPING = (".git", ".cache", "__pycache__", ".gitattributes")

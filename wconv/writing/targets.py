@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 from wconv.errors import FormatError, OutputError, os_errors_as
 from wconv.formats import registry
-from wconv.records import dataclass
 from wconv.stores.replacing import check_node, files_in
 from wconv.writing import file_formats
 

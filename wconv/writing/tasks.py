@@ -15,11 +15,11 @@ import secrets
 import time
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from wconv.errors import OutputError, WconvError
-from wconv.records import dataclass
 from wconv.stores.durable import Syncer
 from wconv.tensors.borrowed import keeping
 from wconv.writing import executors, locks

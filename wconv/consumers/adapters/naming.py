@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
-
-from wconv.records import dataclass
 
 Modules = Literal["diffusers", "original", "own"]
 """Whose names of modules: diffusers', those of the model's makers, or the program's own."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from wconv.errors import LayoutError
-from wconv.records import dataclass
 from wconv.tensors import operations
 from wconv.tensors.lazy import LazyTensor
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 from wconv.errors import LayoutError
 from wconv.layouts.conditions import Context, Setting, When
 from wconv.layouts.patterns import Match
 from wconv.layouts.rules import Rule, State, TracedTensor
-from wconv.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

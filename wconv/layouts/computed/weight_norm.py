@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from wconv.errors import ComputedOverflowError, LayoutError
-from wconv.records import dataclass
 from wconv.tensors.lazy import Array, LazyTensor
 from wconv.tensors.nodes import UnaryNode, by_blocks
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from wconv.errors import LayoutError
 from wconv.layouts.conditions import Option, Setting, When
 from wconv.layouts.file_form import Form
 from wconv.layouts.patterns import check_bounds
-from wconv.records import dataclass
 
 LONGEST_PATH = 200
 """Characters in which a rule names a field of config.json at most."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 from wconv.errors import WconvError
@@ -43,7 +43,6 @@ from wconv.layouts.rules import (
     TransposeRule,
     ViewRule,
 )
-from wconv.records import dataclass
 from wconv.tensors import dtypes
 
 COMPUTED: Mapping[str, Callable[..., Any]] = {
