@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
     kept = fixtures.load(prog.name)
     found: list[Derived] = []
     for model_type in words[1:] or list(prog.model_types()):
-        derived = derive(prog, model_type)
+        derived = derive(prog, model_type, tables.is_own(prog, model_type))
         kept[model_type] = row(prog, derived)
         if derived.layout is None:
             print(f"{model_type}: {derived.kind}: {derived.why}", flush=True)
@@ -72,12 +72,16 @@ def watched(prog: Program, only: list[str]) -> int:
 def row(prog: Program, derived: Derived) -> dict[str, Any]:
     """What is kept of a model type; a table that does not do what the consumer does is taken back."""
     result: dict[str, Any] = {"kind": derived.kind, "why": derived.why}
-    if derived.layout is None or derived.source is None:
+    by_hand = tables.written(prog.name, derived.model_type) if derived.layout is None else None
+    layout = derived.layout or by_hand
+    if derived.source is None or layout is None:
         return result
     with tempfile.TemporaryDirectory() as work:
         (Path(work) / "source").mkdir()
-        compared = proof.compare(prog, derived.model_type, derived.source, derived.layout, Path(work))
+        compared = proof.compare(prog, derived.model_type, derived.source, layout, Path(work))
     differs = next((said for label, said in compared.items() if label != "back" and said != "same"), None)
+    if differs is not None and by_hand is not None:
+        return {**result, "written": differs}
     if differs is not None:
         derived.layout, derived.kind, derived.why = None, "not possible", differs
         return {"kind": derived.kind, "why": differs}
@@ -90,7 +94,9 @@ def row(prog: Program, derived: Derived) -> dict[str, Any]:
         "config": json.loads(json.dumps(source.config, default=str)),
         "shapes": source.shapes,
         "integers": sorted(source.integers),
-        "written": proof.against_written(prog, derived.model_type, source, derived.layout),
+        "written": ""
+        if derived.layout is None
+        else proof.against_written(prog, derived.model_type, source, derived.layout),
     }
 
 

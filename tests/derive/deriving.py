@@ -70,8 +70,12 @@ class Derived:
     notes: list[str] = field(default_factory=list)
 
 
-def derive(prog: Program, model_type: str) -> Derived:
-    """The table for one model type."""
+def derive(prog: Program, model_type: str, by_hand: bool = False) -> Derived:
+    """The table for one model type.
+
+    Args:
+        by_hand: a person wrote one: where the program computes, it is that one which is compared.
+    """
     found: list[Derived] = []
     for make in sources.makers(model_type):
         try:
@@ -84,6 +88,8 @@ def derive(prog: Program, model_type: str) -> Derived:
             return _retried(prog, model_type, make, source)
         except UntraceableError as reason:
             found.append(Derived(model_type, "not possible", str(reason), source=source))
+            if by_hand and "computed" in str(reason):
+                break
         except (LayoutError, ValueError, KeyError, IndexError, TypeError) as error:
             found.append(Derived(model_type, "not possible", f"{_said(error)}", source=source))
     best = max(found, key=lambda one: one.source is not None)

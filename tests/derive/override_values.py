@@ -41,3 +41,10 @@ DELTA = {
     "short_conv_kernel_size": 4,
 }
 BY_LAYER = {"per_layer_config": None}
+PYRAMID = {
+    "dim_res_blocks": [64, 32, 16],
+    "num_res_blocks": [0, 1, 0],
+    "res_block_in_norm": "none",
+    "res_block_hidden_norm": "none",
+    "resamplers": ["conv_transpose", "bilinear"],
+}

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tests.derive.override_values import CONVOLVED, DELTA, EVERY_ROPE, LONG, MAMBA, MIXED, PLAIN, YARN
+from tests.derive.override_values import (
+    CONVOLVED,
+    DELTA,
+    EVERY_ROPE,
+    LONG,
+    MAMBA,
+    MIXED,
+    PLAIN,
+    PYRAMID,
+    YARN,
+)
 
 Fields = Mapping[str, Any]
 
@@ -122,6 +132,40 @@ CONSUMER: Mapping[tuple[str, str], Fields] = {
     ("mlx-vlm", "nemotron_h_nano_omni"): {
         "text_config": {"hybrid_override_pattern": ["M", "*", "-", "M"]},
     },
+    ("mlx-vlm", "nemotron_voicechat"): {
+        "text_config": {"hybrid_override_pattern": ["M", "*", "-", "M"]},
+    },
+    ("mlx-vlm", "video_depth_anything"): {
+        "embed_dim": 64,
+        "depth": 4,
+        "num_heads": 4,
+        "features": 64,
+        "out_channels": [32, 32, 64, 64],
+        "intermediate_layer_idx": [0, 1, 2, 3],
+        "img_size": 56,
+    },
+    ("mlx-vlm", "moge3"): {
+        "encoder": {
+            "backbone": "dinov2_vits14",
+            "embed_dim": 64,
+            "depth": 4,
+            "num_heads": 4,
+            "intermediate_layers": [1, 3],
+            "dim_out": 64,
+            "img_size": 56,
+        },
+        "neck": {**PYRAMID, "dim_in": [66, 2, 2]},
+        "points_head": {**PYRAMID, "dim_in": [64, 32, 16], "dim_out": [None, None, 3]},
+        "mask_head": {**PYRAMID, "dim_in": [64, 32, 16], "dim_out": [None, None, 1]},
+        "normal_head": {**PYRAMID, "dim_in": [64, 32, 16], "dim_out": [None, None, 3]},
+        "scale_head": {"dims": [64, 64, 1]},
+        "refiner": {
+            "encoder_channels": 66,
+            "model_channels": [16, 32, 48],
+            "downsample_factors": [2, 2],
+            "encoder_downsample": 4,
+        },
+    },
     ("mlx-vlm", "deepseekocr_2"): {"vision_config": {"width": {"qwen2-0-5b": {"dim": 64}, "sam_vit_b": {}}}},
     ("mlx-vlm", "glm5_next"): {
         "text_config": {"num_key_value_heads": 4, "index_topk": 8, "index_kpool": 4},
@@ -189,7 +233,11 @@ CONSUMER: Mapping[tuple[str, str], Fields] = {
         "sliding_window_pattern": 2,
     },
     (ANY, "gemma4"): {
-        "text_config": {"global_head_dim": 16, "layer_types": MIXED, "sliding_window_pattern": 2}
+        "text_config": {
+            "global_head_dim": 16,
+            "layer_types": MIXED,
+            "sliding_window_pattern": 2,
+        }
     },
     ("mlx-vlm", "gemma3"): {"text_config": {"mm_tokens_per_image": 4}},
     ("mlx-audio", "voxtral"): {"audio_config": {"num_hidden_layers": 4}},

@@ -172,7 +172,7 @@ def probe(prog: Program, model_type: str, config: Config) -> Probe:
     from mlx.utils import tree_flatten
 
     shapes = {name: tuple(array.shape) for name, array in tree_flatten(model.parameters())}
-    casts = getattr(model, "cast_predicate", lambda _: True)
+    casts = casts_of(model)
     owners = {}
     for path, inner in model.named_modules():
         for name in shapes:
@@ -192,6 +192,15 @@ def probe(prog: Program, model_type: str, config: Config) -> Probe:
         drop = getattr(importlib.import_module("mlx_vlm.utils"), "_drop_modules_without_weights", None)
         if drop is not None:  # versions before 0.7 have none
             found.without = lambda weights, declared: drop(found.model, weights, declared)
+    return found
+
+
+def casts_of(model: Any) -> Callable[[str], bool]:
+    """What a model says of which parameters are cast: all, where it does not, or its property fails."""
+    try:
+        found: Callable[[str], bool] = getattr(model, "cast_predicate", lambda _: True)
+    except TypeError:
+        return lambda _: True
     return found
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 import wconv
 from tests.derive import tables
-from tests.derive.programs import Program, probe
+from tests.derive.programs import Program, casts_of, probe
 from tests.derive.sources import Source
 from wconv.consumers.layout_choice import choose_layout
 from wconv.errors import LayoutError
@@ -93,7 +93,7 @@ def converted(prog: Program, model_type: str, source: Source, path: Path, dtype:
         weights.update(mx.load(str(shard)))
     made = probe(prog, model_type, source.config)
     loaded = made.fresh(weights)
-    casts = getattr(made.model, "cast_predicate", lambda _: True)
+    casts = casts_of(made.model)
     made.model.load_weights(list(loaded.items()), strict=True)
     result = {}
     for name, array in tree_flatten(made.model.parameters()):

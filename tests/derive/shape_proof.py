@@ -135,8 +135,8 @@ NO_TABLE = (
     (r"no tiny model|too many to follow|no len|ImportError", "its own model could not be built small"),
     (r"knows? |lacks |wants |Expected shape", "no checkpoint was found that its own `sanitize` takes"),
     (
-        r"leave its own result|take its own result|laid out for it in part",
-        "converting it twice changes it twice",
+        r"leave its own result|take its own result|laid out for it in part|changed twice",
+        "its own `sanitize` changes what it made",
     ),
     (r"", "what its `sanitize` does, no rule says"),
 )

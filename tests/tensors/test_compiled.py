@@ -106,6 +106,27 @@ def test_no_value_below_the_limit_overflows_and_the_next_does(source: str, targe
     assert lost.count == 1 or not np.isfinite(near[1].astype(np.float32))
 
 
+@pytest.mark.parametrize(("source", "target"), list(compiled.LIMITS))
+def test_whether_all_are_below_the_limit_is_told_of_each_place_and_sign(source: str, target: str) -> None:
+    limit, dtype = compiled.LIMITS[source, target], dtypes.by_name(source)
+    sign = 1 << (dtype.bits - 1)
+    two = np.array([2], np.float32).astype(dtype.numpy).view(f"u{dtype.itemsize}")[0]
+    assert limit > two
+    for count in (16, 17):
+        for place in (0, 1, 7, count - 1):
+            for pattern, below in (
+                (two - 1, True),
+                (two, True),
+                (limit - 1, True),
+                (limit, False),
+                (sign - 1, False),
+            ):
+                found = np.zeros(count, f"u{dtype.itemsize}")
+                for signed in (pattern, pattern | sign):
+                    found[place] = signed
+                    assert compiled.holds(found.view(dtype.numpy), limit) is below
+
+
 @pytest.mark.parametrize("pattern", [0x3380, 0x3F81, 0xBF81, 0x8001 | 0x3380, 0x477F])
 def test_one_wrong_value_and_it_is_not_used(library: Library, pattern: int) -> None:
     library.wrong = (pattern,)

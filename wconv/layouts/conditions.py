@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,7 +28,8 @@ class Setting:
 
     Attributes:
         path: "num_experts", or with its part "vision_config.num_channels"; several names with `|`
-            between them are tried in order; "a - b" is the difference of two numbers.
+            between them are tried in order; "a - b" is the difference of two numbers, "a * b" their
+            product; "multipliers.0" is the first of a list.
         default: what the consumer assumes when the field is absent; None when it must be there.
     """
 
@@ -53,10 +55,20 @@ class Setting:
         first, minus, second = self.path.partition(" - ")
         if minus:
             return Setting(first).number(context) - Setting(second).number(context)
+        first, times, second = self.path.partition(" * ")
+        if times:
+            return Setting(first).number(context) * Setting(second).number(context)
         value = self.value(context)
         if type(value) is not int or value < 0:
             raise LayoutError(f"config.json: {self.path} is {value!r:.60}, expected a whole number")
         return value
+
+    def factor(self, context: Context) -> float:
+        """The value as a number to multiply with. Raises LayoutError when it is none, or not finite."""
+        value = self.value(context)
+        if type(value) not in (int, float) or not math.isfinite(value):
+            raise LayoutError(f"config.json: {self.path} is {value!r:.60}, expected a finite number")
+        return float(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +106,9 @@ def look_up(config: Mapping[str, Any], path: str) -> Any:
     """The field at a dotted path, or `MISSING`."""
     value: Any = config
     for key in path.split("."):
+        if isinstance(value, list | tuple) and key.isdecimal() and len(key) < 6 and int(key) < len(value):
+            value = value[int(key)]
+            continue
         if not isinstance(value, Mapping) or key not in value:
             return MISSING
         value = value[key]

@@ -12,6 +12,7 @@ from typing import Any
 
 from wconv.errors import LayoutError
 from wconv.layouts.apply import Layout, LayoutResult, is_converted, kept_names, run_rules
+from wconv.layouts.computed.multiplied import ScaleRule
 from wconv.layouts.computed.rotary import RotaryRule
 from wconv.layouts.conditions import Context
 from wconv.layouts.patterns import compile_pattern, sample, written_out
@@ -72,6 +73,7 @@ INVERSES: Mapping[type[Rule], Inverse] = {
             " original's bits only where that addition was exact"
         ),
     ),
+    ScaleRule: Inverse(lambda rule: ()),
     ReshapeRule: Inverse(
         lambda rule: (ReshapeRule(rule.source, rule.back),) if rule.back else (),
         lambda rule: "" if rule.back else f"{rule.source} keeps its shape: what it was before is not known",
@@ -118,6 +120,8 @@ def restore(
         return None
     notes: list[str] = []
     for rule, inverses in reversed_rules(layout, context):
+        if isinstance(rule, ScaleRule):
+            _refuse_scaled(rule, state, context)
         lost = INVERSES[type(rule)].lost(rule)
         if lost and any(rule.pattern.match(name) for name in state):
             notes.append(lost)
@@ -133,6 +137,17 @@ def restore(
         {name: entry.sources for name, entry in state.items()},
         tuple(notes),
     )
+
+
+def _refuse_scaled(rule: ScaleRule, state: State, context: Context) -> None:
+    """Raises LayoutError for a tensor that was multiplied with other numbers than 1."""
+    for name, entry in state.items():
+        match = rule.pattern.match(name)
+        if match and rule.outputs(name, entry, match, context)[name] is not entry:
+            raise LayoutError(
+                f"{entry.sources[0]} was multiplied with numbers of config.json and rounded, which cannot be"
+                " undone: there is no way back from this layout; use the original model"
+            )
 
 
 def reversed_rules(layout: Layout, context: Context) -> list[tuple[Rule, tuple[Rule, ...]]]:

@@ -10,11 +10,11 @@ import os
 import stat
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, Protocol
 
 from wconv.errors import FormatError, OutputError
-from wconv.stores import durable, shared, stand_ins
+from wconv.stores import copying, durable, shared, stand_ins
 from wconv.stores.replacing import check_node
 from wconv.stores.stand_ins import Remote
 
@@ -24,15 +24,16 @@ OPEN_FILES = 64
 CALL = 1 << 30
 """Bytes that the system is asked to read or write in one call: macOS refuses 2 GiB."""
 
-BLOCK = 4096
-"""Bytes of what file systems share between files: blocks of 4 KiB, or several."""
-
 COPIED = 1 << 20
 """Bytes of one step of a copy."""
 
 FileStamp = tuple[int | str, ...]
 """Another stamp is another file. Of a local one: inode, size, time of change of the content, and of anything;
 the last is the system's own, which no program sets back. Of one on a server: its ETag and size."""
+
+
+Write = Callable[[int, memoryview, int], None]
+"""Writes all of some bytes to an open file, from a place on; raises OSError."""
 
 
 class Readable(Protocol):
@@ -141,19 +142,21 @@ class SourceFile:
         except OSError as error:
             raise FormatError(f"{self.path} cannot be read: {error.strerror}") from None
 
-    def copy_range(self, offset: int, count: int, fd: int, at: int) -> bool:
-        """Whether the system copied bytes to `at` in another file, or made both files share them."""
-        # only blocks that begin alike in both files can be shared; others are read and written faster
-        if (offset - at) % BLOCK:
-            return False
-        done = 0
+    def copy_range(self, offset: int, count: int, fd: int, at: int, write: Write) -> bool:
+        """Whether bytes were copied to `at` in another file, or both files share them: no buffer is used.
+
+        Args:
+            write: writes bytes that are mapped where the system is not to copy.
+        """
         try:
-            for end in (-offset % BLOCK, count):
-                while done < min(end, count):
-                    moved = os.copy_file_range(self._fd, fd, min(end, count) - done, offset + done, at + done)
-                    if moved == 0:
-                        return False
-                    done += moved
+            if copying.by_system(self._fd, fd, offset, at, count):
+                return copying.copy(self._fd, fd, offset, at, count)
+            pages = copying.mapped(self._fd, offset, count)
+            if pages is None:
+                return False
+            write(fd, pages, at)
+            if os.fstat(self._fd).st_size < offset + count:  # what is mapped beyond a file's end is zeros
+                return False
         except OSError:  # it is read and written instead, which may fail for a reason of its own
             return False
         return True
@@ -297,13 +300,13 @@ def source(path: str) -> Readable:
     return found if blocks is None else SharedFile(found, str(path), blocks)
 
 
-def copy_range(path: str, offset: int, count: int, fd: int, at: int) -> bool:
-    """Whether the system copied bytes of `path` to `at` in another file, without us reading and writing them.
+def copy_range(path: str, offset: int, count: int, fd: int, at: int, write: Write) -> bool:
+    """Whether bytes of `path` were copied to `at` in another file, without a buffer of ours.
 
     What is there after False is of no meaning. Raises `FormatError` as `source` does.
     """
-    file = source(path) if hasattr(os, "copy_file_range") else None
-    return isinstance(file, SourceFile) and file.copy_range(offset, count, fd, at)
+    file = source(path)
+    return isinstance(file, SourceFile) and file.copy_range(offset, count, fd, at, write)
 
 
 def close(path: str) -> None:

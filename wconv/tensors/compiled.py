@@ -43,14 +43,22 @@ LIMITS: dict[tuple[str, str], int] = {
 }
 """By source and target: the pattern of the least magnitude that the library is not given."""
 
+_FIRST_OF_EXPONENT = {2: 0x4000400040004000, 4: 0x4000000040000000}
+"""By bytes of a dtype: the bit that no magnitude below 2 has set, of all values in 64 bits."""
+
 _NAMES = {"float8_e4m3fn": "float8_e4m3"}
 _LOW_HALVES = (0, 1, 0xFFF, 0x1000, 0x1001, 0x2FFF, 0x3000, 0x3001, 0x7FFF, 0x8000, 0x8001, 0xFFFF)
 """Of float32: next to where a result of 16 bits rounds."""
 
 
 def holds(source: Array, limit: int) -> bool:
-    """Whether each magnitude is below a limit, given as the pattern of a positive value."""
+    """Whether each magnitude is below a limit, given as the pattern of a positive value of at least 2."""
     width = source.itemsize
+    # of weights none is as large as 2: the first bit of no exponent is set, which one look tells
+    if width in _FIRST_OF_EXPONENT and source.nbytes % 8 == 0:
+        seen = int(np.bitwise_or.reduce(source.view(np.uint64)))
+        if not seen & _FIRST_OF_EXPONENT[width]:
+            return True
     if source.view(f"i{width}").max(initial=0) >= limit:
         return False
     return bool(source.view(f"u{width}").max(initial=0) < limit + (1 << (8 * width - 1)))

@@ -56,14 +56,15 @@ class FileTensor(LazyTensor):
         if self.swap:
             swap_bytes(raw, self.dtype)
 
-    def copy_range(self, start: int, nbytes: int, fd: int, at: int) -> bool:
-        """Whether the system copied bytes from element `start` on to `at` in another file, all by itself.
+    def copy_range(self, start: int, nbytes: int, fd: int, at: int, write: files.Write) -> bool:
+        """Whether bytes from element `start` on were copied to `at` in another file with no buffer of ours.
 
         Raises FormatError as `read_into` does.
         """
         if self.swap:
             return False
-        return files.copy_range(self.path, self.offset + start * self.dtype.itemsize, nbytes, fd, at)
+        first = self.offset + start * self.dtype.itemsize
+        return files.copy_range(self.path, first, nbytes, fd, at, write)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

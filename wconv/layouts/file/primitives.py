@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wconv.errors import WconvError
+from wconv.layouts.computed.multiplied import ScaleRule
 from wconv.layouts.computed.recurrent import summed
 from wconv.layouts.computed.rotary import RotaryRule
 from wconv.layouts.computed.scaled import dequantized, dequantized_of_padded
@@ -126,6 +127,9 @@ PRIMITIVES: Mapping[str, Primitive] = {
     "stack": Primitive(StackRule, {"to": TO, "count": COUNT}),
     "unstack": Primitive(UnstackRule, {"to": TO, "count": COUNT}),
     "add": Primitive(AddRule, {"value": Key("value", ANY_NUMBER, required=True)}),
+    "scale": Primitive(
+        ScaleRule, {"by": Key("by", several(SETTING)), "rows": Key("rows", several(pair(SETTING, LENGTH)))}
+    ),
     "copy": Primitive(CopyRule, {"to": TO}),
     "reshape": Primitive(
         ReshapeRule, {"to": Key("shape", LENGTHS, required=True), "back": Key("back", LENGTHS)}
@@ -184,6 +188,8 @@ def check(rule: Rule) -> None:
         raise WrongRuleError(
             "beyond looks at the number that # stands for, which the pattern has not", "beyond"
         )
+    if isinstance(rule, ScaleRule) and not (rule.by or rule.rows):
+        raise WrongRuleError("scale needs 'by' or 'rows'", "by")
     if isinstance(rule, ReshapeRule) and rule.shape.count(-1) > 1:
         raise WrongRuleError("one length at most may be -1", "to")
     for name in (rule.dtype, *(rule.back or ())[:1]) if isinstance(rule, ViewRule) else ():
