@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from wconv.consumers import derived_tables, pipelines, registry, table_files
+from wconv.consumers import derived_tables, load_commands, pipelines, registry, table_files
 from wconv.consumers.consumer import Consumer
 from wconv.errors import LayoutError
 from wconv.layouts.apply import Layout
@@ -40,12 +40,28 @@ def choose_layout(
         if name == registry.AUTO
         else registry.with_role("automatic", "by name")
     )
-    for consumer in sorted(asked, key=lambda one: one.layout_name != name):
-        for layout in _tables(consumer, model_type):
-            if name in (registry.AUTO, *layout.consumers) and _fits(layout, model_type, names):
-                return derived_tables.laid_out_already(name, layout, config or {}, names) or layout
+    written = (
+        layout
+        for consumer in sorted(asked, key=lambda one: one.layout_name != name)
+        for layout in _tables(consumer, model_type)
+        if name in (registry.AUTO, *layout.consumers) and _fits(layout, model_type, names)
+    )
+    layout = next(written, None)
+    if layout is not None:
+        if name == registry.AUTO and len(layout.consumers) == 1:
+            layout = _likelier([layout, *written], config or {}, names)
+        return derived_tables.laid_out_already(name, layout, config or {}, names) or layout
     component = pipelines.of_component(name, config, names)
     return component or derived_tables.choose(name, config or {}, names)
+
+
+def _likelier(tables: list[Layout], config: Mapping[str, Any], names: Collection[str]) -> Layout:
+    """Of several consumers' tables that of the one whose names they are already, or that runs such models."""
+    for layout in tables:
+        if names and derived_tables.is_laid_out(layout, names):
+            return layout
+    likely = [one.layout_name for one in load_commands.likeliest_first(config)]
+    return min(tables, key=lambda one: (*likely, one.consumers[0]).index(one.consumers[0]))
 
 
 def _tables(consumer: Consumer, model_type: str) -> Iterator[Layout]:
