@@ -114,6 +114,11 @@ def _old_kinds(part: Config) -> Any:
     return [OLD_KINDS.get(kind, kind) if isinstance(kind, str) else kind for kind in kinds]
 
 
+def _no_position(part: Config) -> Any:
+    """What the program calls it where transformers says null, which the program takes for its own default."""
+    return "nope" if part["position_embedding_type"] is None else NOTHING
+
+
 def _finite(part: Config) -> Any:
     """The limits of time steps with an infinity that Python reads."""
     limits = part["time_step_limit"]
@@ -130,6 +135,7 @@ def _finite(part: Config) -> Any:
 RESPELT: tuple[tuple[str, Callable[[Config], Any], tuple[str, ...]], ...] = (
     ("sliding_window_pattern", _letters, ("exaone4",)),
     ("layer_types", _old_kinds, ("granitemoehybrid",)),
+    ("position_embedding_type", _no_position, ("granitemoehybrid",)),
     ("time_step_limit", _finite, ("mamba2", "granitemoehybrid")),
 )
 """Fields whose newer spelling a program refuses: transformers reads the older one as the same."""
@@ -138,7 +144,7 @@ RESPELT: tuple[tuple[str, Callable[[Config], Any], tuple[str, ...]], ...] = (
 def respelt(part: Config) -> Iterator[tuple[str, Any]]:
     """The fields of a part of a config that a program reads in another spelling, in that spelling."""
     for name, find, model_types in RESPELT:
-        if part.get(name) is not None and part.get("model_type") in model_types:
+        if name in part and part.get("model_type") in model_types:
             value = find(part)
             if value is not NOTHING:
                 yield name, value
