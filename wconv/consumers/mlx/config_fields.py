@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib import resources
 from typing import Any
 
+from wconv.consumers.mlx import needed_fields
+
 Config = dict[str, Any]
 
 PARTS = ("text_config", "llm_config")
@@ -115,8 +117,8 @@ TIED_BY_ROOT = (
 )
 """Model types whose root's `tie_word_embeddings` holds, whatever the language model's part says."""
 
-NULLS: dict[str, tuple[str, ...]] = {"glm4_moe": ("rope_scaling",)}
-"""Fields that a consumer wants to be there even where they are null, by model type."""
+NULLS: dict[str, tuple[str, ...]] = {"llama4_text": ("rope_scaling",)}
+"""Fields that a consumer wants to be there even where they are null, by the part's model type."""
 
 HOISTED = ("qwen2_vl", "qwen2_5_vl")
 """Model types whose consumers read the language model's fields from the root."""
@@ -141,15 +143,18 @@ NOT_HOISTED = ("model_type", "architectures", "dtype", "torch_dtype", "transform
 def normalise(config: Mapping[str, Any]) -> tuple[Config, tuple[str, ...]]:
     """`config` with the fields that the consumers read, and the dotted paths of those that were added.
 
-    Values that are there already are not replaced, with two exceptions: `vision_config.model_type` where the
-    consumers refuse the newer name, and the language model's `tie_word_embeddings`, which transformers takes
-    from the root and the consumers from the part.
+    Values that are there already are not replaced, with these exceptions: `vision_config.model_type` where
+    the consumers refuse the newer name, the language model's `tie_word_embeddings`, which transformers takes
+    from the root and the consumers from the part, and the few fields of `needed_fields.RESPELT`.
     """
     new = copy.deepcopy(dict(config))
     added = []
     model_type = new.get("model_type")
     for prefix, part in _parts(new):
         for name, value in _missing(part, prefix, str(model_type)):
+            part[name] = value
+            added.append(prefix + name)
+        for name, value in (*needed_fields.needed(part), *needed_fields.respelt(part)):
             part[name] = value
             added.append(prefix + name)
     tied = new.get("tie_word_embeddings")
