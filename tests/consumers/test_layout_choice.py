@@ -9,7 +9,9 @@ def test_of_two_programs_tables_the_one_counts_that_runs_the_model_or_has_its_na
     names = ["model.final_layernorm.weight", "model.layers.0.mamba.conv1d.weight"]
     for spelled, consumer in (names, "mlx-lm"), ([f"language_model.{name}" for name in names], "mlx-vlm"):
         layout = choose_layout("auto", {"model_type": "falcon_h1"}, spelled)
-        assert layout is not None and layout.consumers == (consumer,)
+        assert layout is not None
+        assert layout.consumers == (consumer,)
         for asked in ("mlx-lm", "mlx-vlm"):
             layout = choose_layout(asked, {"model_type": "falcon_h1"}, spelled)
-            assert layout is not None and layout.consumers == (asked,)
+            assert layout is not None
+            assert layout.consumers == (asked,)
