@@ -37,6 +37,18 @@ RIGHT_ALONE = {
 }
 """Those whose consumer computes the same with the config as transformers wrote it."""
 
+ITS_OWN_WAY = {
+    "ernie4_5_moe": "leaves out e_score_correction_bias, by which experts are chosen",
+    "gemma2": "has no sliding window",
+    "glm": "turns all of each head: it reads no partial_rotary_factor",
+    "gpt_oss": "has one swiglu_alpha, 1.702",
+    "mamba": "has one epsilon, MLX's default",
+    "mamba2": "has one epsilon in front of each layer, MLX's default",
+    "mistral": "has a sliding window only beside layers without one",
+    "starcoder2": "has no sliding window and another GELU",
+}
+"""Model types that mlx-lm computes otherwise than transformers; no field of config.json would change that."""
+
 CLOSE = 1e-4
 CASES = [(name, model_type) for name, types in AGREE.items() for model_type in types.split()]
 
@@ -51,6 +63,17 @@ def test_logits_are_those_of_transformers(name: str, model_type: str, tmp_path: 
         got = computed(prog, tmp_path / "ours")
     assert difference(got, expected) < CLOSE
     assert (alone(name, tmp_path / "source", expected) < CLOSE) is (model_type in RIGHT_ALONE[name].split())
+
+
+@pytest.mark.parametrize("model_type", ITS_OWN_WAY)
+def test_what_mlx_lm_computes_its_own_way_is_no_matter_of_the_config(model_type: str, tmp_path: Path) -> None:
+    oracle("mlx_lm")
+    prog = program("mlx-lm")
+    with silence():
+        expected = save(prog, model_type, tmp_path / "source")
+        wconv.convert(tmp_path / "source", tmp_path / "ours")
+        got = computed(prog, tmp_path / "ours")
+    assert difference(got, expected) > CLOSE, "mlx-lm computes as transformers now: it belongs into AGREE"
 
 
 def alone(name: str, source: Path, expected: object) -> float:
