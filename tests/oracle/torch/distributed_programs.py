@@ -30,7 +30,13 @@ def spawn(function: Callable[..., None], world: int, *arguments: Any) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(function, (world, port, *arguments), nprocs=world)  # type: ignore[no-untyped-call]
+    mp.spawn(_run, (function, world, port, *arguments), nprocs=world)  # type: ignore[no-untyped-call]
+
+
+def _run(rank: int, function: Callable[..., None], *arguments: Any) -> None:
+    function(rank, *arguments)
+    # at once: threads of gloo that still run while the interpreter ends can abort it
+    os._exit(0)
 
 
 def join_group(rank: int, world: int, port: int) -> None:
