@@ -57,6 +57,8 @@ def choose_layout(
 
 def _likelier(tables: list[Layout], config: Mapping[str, Any], names: Collection[str]) -> Layout:
     """Of several consumers' tables that of the one whose names they are already, or that runs such models."""
+    if len(tables) == 1:  # names are looked at, of which there may be many
+        return tables[0]
     for layout in tables:
         if names and derived_tables.is_laid_out(layout, names):
             return layout
