@@ -107,6 +107,11 @@ def other_kind(directory: Path, layout: Layout) -> str:
     return "" if kind in ("", *layout.model_types) else kind
 
 
+def nothing_undoes(consumer: str) -> str:
+    """What is said of tensors in a program's own form that no layout is known to undo."""
+    return f"the tensors have {consumer}'s names, which nothing undoes: --layout {consumer} keeps its form"
+
+
 def undone_by(
     consumer: str, source: Path, config: Mapping[str, object] | None, tensors: Mapping[str, LazyTensor]
 ) -> Layout | None:

@@ -63,8 +63,7 @@ def _of_another_form(request: Request, pipeline: Pipeline, own: str) -> Pipeline
                 dataclasses.replace(one, layout=layouts[one.name], undone=True) for one in pipeline.components
             )
             return dataclasses.replace(pipeline, components=tuple(undone))
-    known_here = f"the tensors have {own}'s names, which nothing undoes: --layout {own} keeps its form"
-    return dataclasses.replace(pipeline, command="", known=known_here)
+    return dataclasses.replace(pipeline, command="", known=own_form.nothing_undoes(own))
 
 
 @os_errors_as(FormatError, "read")

@@ -180,8 +180,7 @@ def _of_own_form(opened: Checkpoint, tensors: Mapping[str, LazyTensor]) -> tuple
         return None, ""
     quantized = any(name.endswith(".scales") for name in tensors)
     layout = None if quantized else own_form.undone_by(own, opened.path, opened.description, tensors)
-    why = f"the tensors have {own}'s names, which nothing undoes: --layout {own} keeps its form"
-    return layout, "" if layout is not None else why
+    return layout, "" if layout is not None else own_form.nothing_undoes(own)
 
 
 def may_be_adapter(opened: Checkpoint, names: Iterable[str]) -> bool:
