@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from wconv.tensors.base import Array, LazyTensor
 from wconv.tensors.borrowed import keeping
 from wconv.tensors.lazy import FileTensor
-from wconv.tensors.memory import LARGE, SMALL, STEP, Memory
+from wconv.tensors.memory import LARGE, STEP, Memory
 from wconv.tensors.parallel import share
 
 PART = 8 << 20
@@ -59,8 +59,7 @@ def _read(part: list[_Piece], memory: Memory) -> None:
             for first in range(start, stop, step):
                 last = min(first + step, stop)
                 out = whole[first:last]
-                if out.nbytes >= SMALL:
-                    memory.bring_in(out, asked=whole.nbytes >= LARGE)
+                memory.bring_in(out, asked=whole.nbytes >= LARGE)
                 tensor.read_into(first, last, out)
 
 
