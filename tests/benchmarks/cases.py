@@ -34,6 +34,18 @@ DECODED = {DENSE: wconv("-d", "--layout", "hf"), "torch script": script("torch_d
 
 QUANTIZERS = {"wconv": wconv, "mlx_lm.convert": mlx_lm}
 
+
+def _to_floats(mode: str, seconds: int) -> Case:
+    """One of MLX's modes of 4-bit floats, which it quantizes slowly."""
+    return Case(
+        data.one_layer,
+        {name: program("-q", "--q-mode", mode) for name, program in QUANTIZERS.items()},
+        (Goal("wconv", 1 / 50, "mlx_lm.convert"), Goal("wconv", 64, quantity="MB")),
+        seconds=seconds,
+        runs=1,
+    )
+
+
 CASES = {
     "cast": Case(
         data.qwen,
@@ -210,20 +222,8 @@ CASES = {
         seconds=35,
         runs=3,
     ),
-    "mxfp4": Case(
-        data.one_layer,
-        {name: program("-q", "--q-mode", "mxfp4") for name, program in QUANTIZERS.items()},
-        (Goal("wconv", 1 / 50, "mlx_lm.convert"), Goal("wconv", 64, quantity="MB")),
-        seconds=55,
-        runs=1,
-    ),
-    "nvfp4": Case(
-        data.one_layer,
-        {name: program("-q", "--q-mode", "nvfp4") for name, program in QUANTIZERS.items()},
-        (Goal("wconv", 1 / 50, "mlx_lm.convert"), Goal("wconv", 64, quantity="MB")),
-        seconds=65,
-        runs=1,
-    ),
+    "mxfp4": _to_floats("mxfp4", seconds=55),
+    "nvfp4": _to_floats("nvfp4", seconds=65),
     "hub": Case(
         data.qwen,
         {
